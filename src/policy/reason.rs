@@ -1,0 +1,215 @@
+//! The closed list of why a request was let through or refused.
+//!
+//! One `Reason` is the metric label, the field in the access and audit records and the line that
+//! `stepgate explain` prints. What the caller is told is the coarser [`Reason::problem`]: several reasons share
+//! one problem type wherever the difference would help somebody guess.
+
+/// Why a request ended as it did. The names are public interface: dashboards and alerts use them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Every requirement held.
+    Allowed,
+    // -- the wire: nothing was judged
+    /// The request head breaks HTTP (RFC 9110, RFC 9112).
+    MalformedRequest,
+    /// The path cannot be normalised without doubt.
+    AmbiguousPath,
+    /// Not exactly one `Host`, or it differs from the request target's authority.
+    InvalidHost,
+    /// The request target is longer than `uri_bytes`.
+    UriTooLong,
+    /// The head is larger than `header_bytes`, or has more than `headers` fields.
+    HeadersTooLarge,
+    /// The body is larger than `body_bytes`, or than a form that must be read before the decision may be.
+    BodyTooLarge,
+    /// The client stopped sending, or sent too slowly.
+    RequestTimeout,
+    /// The host is served by a listener that treats client certificates differently.
+    MisdirectedRequest,
+    /// The method is not in `server.methods`.
+    MethodUnknown,
+    /// The path has routes, but none for this method.
+    MethodNotAllowed,
+    /// No route names this host and path.
+    RouteNotFound,
+    /// Two method overrides, or an override that is not a method.
+    ConflictingOverride,
+    /// More than one credential was sent, or one that is not `Bearer`.
+    InvalidCredentials,
+    // -- the token
+    /// The route needs a token and none was sent.
+    TokenMissing,
+    /// The token is not a compact JWS, or breaks RFC 7515 or RFC 8725.
+    TokenMalformed,
+    /// The token is longer than the issuer's `token_bytes`.
+    TokenTooLarge,
+    /// The token's `typ` is not one that the issuer's `types` lists.
+    TokenType,
+    /// The token's `alg` is not one of the issuer's `algorithms`.
+    TokenAlgorithm,
+    /// No issuer of the configuration has the token's `iss`.
+    TokenIssuerUnknown,
+    /// The token's issuer is configured, but this route does not take it.
+    TokenIssuerNotAccepted,
+    /// No key of the issuer matches the token.
+    TokenKeyUnknown,
+    /// The signature does not verify.
+    TokenSignature,
+    /// A required claim is missing or has the wrong type.
+    TokenClaims,
+    /// The token's `aud` does not name us.
+    TokenAudience,
+    /// The token has expired.
+    TokenExpired,
+    /// The token's `nbf` lies in the future.
+    TokenNotYetValid,
+    /// The token's `iat` lies in the future.
+    TokenIssuedInFuture,
+    /// The issuer's keys have never been fetched, or are too old to be trusted.
+    KeysUnavailable,
+    // -- the policy
+    /// A scope of the route is not among the token's.
+    ScopeMissing,
+    /// The route's `when` is false.
+    ConditionFalse,
+    /// The route's `when` could not be evaluated.
+    ConditionError,
+    /// The token's `acr` is not one that the requirement lists.
+    AcrInsufficient,
+    /// The token's `amr` has none of the values that the requirement lists.
+    AmrInsufficient,
+    /// The requirement has a `max_age` and the token says nothing of when the user authenticated.
+    AuthTimeMissing,
+    /// The token says that the user authenticated in the future.
+    AuthTimeInFuture,
+    /// The user authenticated longer ago than `max_age`.
+    AuthenticationTooOld,
+    // -- enforcement
+    /// A quota is used up.
+    QuotaExceeded,
+    /// The audit record could not be made durable, so a guarded operation is refused.
+    AuditUnavailable,
+    /// The gateway holds as many requests as it may.
+    Overloaded,
+    /// The gateway is draining or broken inside.
+    InternalFault,
+    // -- the upstream
+    /// No connection to the upstream could be made.
+    UpstreamUnreachable,
+    /// TLS with the upstream failed.
+    UpstreamTls,
+    /// The upstream closed the connection before it answered.
+    UpstreamReset,
+    /// The upstream's answer is not HTTP.
+    UpstreamInvalid,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// The client went away before the answer.
+    ClientGone,
+}
+
+impl Reason {
+    /// Every reason, in the order of the request's path.
+    pub const ALL: [Self; 47] = [
+        Self::Allowed,
+        Self::MalformedRequest,
+        Self::AmbiguousPath,
+        Self::InvalidHost,
+        Self::UriTooLong,
+        Self::HeadersTooLarge,
+        Self::BodyTooLarge,
+        Self::RequestTimeout,
+        Self::MisdirectedRequest,
+        Self::MethodUnknown,
+        Self::MethodNotAllowed,
+        Self::RouteNotFound,
+        Self::ConflictingOverride,
+        Self::InvalidCredentials,
+        Self::TokenMissing,
+        Self::TokenMalformed,
+        Self::TokenTooLarge,
+        Self::TokenType,
+        Self::TokenAlgorithm,
+        Self::TokenIssuerUnknown,
+        Self::TokenIssuerNotAccepted,
+        Self::TokenKeyUnknown,
+        Self::TokenSignature,
+        Self::TokenClaims,
+        Self::TokenAudience,
+        Self::TokenExpired,
+        Self::TokenNotYetValid,
+        Self::TokenIssuedInFuture,
+        Self::KeysUnavailable,
+        Self::ScopeMissing,
+        Self::ConditionFalse,
+        Self::ConditionError,
+        Self::AcrInsufficient,
+        Self::AmrInsufficient,
+        Self::AuthTimeMissing,
+        Self::AuthTimeInFuture,
+        Self::AuthenticationTooOld,
+        Self::QuotaExceeded,
+        Self::AuditUnavailable,
+        Self::Overloaded,
+        Self::InternalFault,
+        Self::UpstreamUnreachable,
+        Self::UpstreamTls,
+        Self::UpstreamReset,
+        Self::UpstreamInvalid,
+        Self::UpstreamTimeout,
+        Self::ClientGone,
+    ];
+
+    /// The name in metrics, logs and `explain`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::MalformedRequest => "malformed_request",
+            Self::AmbiguousPath => "ambiguous_path",
+            Self::InvalidHost => "invalid_host",
+            Self::UriTooLong => "uri_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::BodyTooLarge => "body_too_large",
+            Self::RequestTimeout => "request_timeout",
+            Self::MisdirectedRequest => "misdirected_request",
+            Self::MethodUnknown => "method_unknown",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::RouteNotFound => "route_not_found",
+            Self::ConflictingOverride => "conflicting_override",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::TokenMissing => "token_missing",
+            Self::TokenMalformed => "token_malformed",
+            Self::TokenTooLarge => "token_too_large",
+            Self::TokenType => "token_type",
+            Self::TokenAlgorithm => "token_algorithm",
+            Self::TokenIssuerUnknown => "token_issuer_unknown",
+            Self::TokenIssuerNotAccepted => "token_issuer_not_accepted",
+            Self::TokenKeyUnknown => "token_key_unknown",
+            Self::TokenSignature => "token_signature",
+            Self::TokenClaims => "token_claims",
+            Self::TokenAudience => "token_audience",
+            Self::TokenExpired => "token_expired",
+            Self::TokenNotYetValid => "token_not_yet_valid",
+            Self::TokenIssuedInFuture => "token_issued_in_future",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::ScopeMissing => "scope_missing",
+            Self::ConditionFalse => "condition_false",
+            Self::ConditionError => "condition_error",
+            Self::AcrInsufficient => "acr_insufficient",
+            Self::AmrInsufficient => "amr_insufficient",
+            Self::AuthTimeMissing => "auth_time_missing",
+            Self::AuthTimeInFuture => "auth_time_in_future",
+            Self::AuthenticationTooOld => "authentication_too_old",
+            Self::QuotaExceeded => "quota_exceeded",
+            Self::AuditUnavailable => "audit_unavailable",
+            Self::Overloaded => "overloaded",
+            Self::InternalFault => "internal_fault",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTls => "upstream_tls",
+            Self::UpstreamReset => "upstream_reset",
+            Self::UpstreamInvalid => "upstream_invalid",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::ClientGone => "client_gone",
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Which route a request is for: patterns, the path normaliser and the table. Pure, and no async.
+
+mod path;
+mod pattern;
+
+pub use path::PathFault;
+pub use pattern::{HostPattern, PathPattern, PatternFault, Segment};
