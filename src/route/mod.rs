@@ -2,6 +2,8 @@
 
 mod path;
 mod pattern;
+mod table;
 
-pub use path::PathFault;
+pub use path::{NormalPath, PathFault};
 pub use pattern::{HostPattern, PathPattern, PatternFault, Segment};
+pub use table::{Entry, Found, RouteTable};

@@ -1,0 +1,371 @@
+//! The route table: host exact before wildcard before any, then the path segment by segment, literal before `{x}` before
+//! `*` before `**`, and the method last. One tree for each set of hosts; ten thousand routes cost a few comparisons more
+//! than ten.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::Method;
+
+use super::{
+    HostPattern, NormalPath, PathPattern, Segment,
+    path::{Segments, fold_segment},
+};
+
+/// A route as the table knows it; its number is its place in the list.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The path.
+    pub path: PathPattern,
+    /// The hosts; empty: any.
+    pub hosts: Vec<HostPattern>,
+    /// The methods; `None`: any.
+    pub methods: Option<Vec<Method>>,
+}
+
+/// What the table says of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The route with this number.
+    Route(usize),
+    /// The path is there, the method is not; these are.
+    MethodNotAllowed(Vec<Method>),
+    /// Nothing names this path.
+    Nothing,
+}
+
+/// All routes, ready for looking up.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    exact_hosts: HashMap<Arc<str>, Trees>,
+    /// Longest suffix first.
+    wildcard_hosts: Vec<(Arc<str>, Trees)>,
+    any_host: Trees,
+    /// Whether a literal of some route is not its own folded form.
+    literals_fold: bool,
+}
+
+/// The routes of one set of hosts, as written and folded.
+#[derive(Debug, Default)]
+struct Trees {
+    exact: Tree,
+    folded: Tree,
+}
+
+/// A node of the segment tree.
+#[derive(Debug, Default)]
+struct Tree {
+    literals: Vec<(Arc<str>, Tree)>,
+    parameter: Option<Box<Tree>>,
+    any: Option<Box<Tree>>,
+    rest: Vec<Leaf>,
+    here: Vec<Leaf>,
+}
+
+#[derive(Debug)]
+struct Leaf {
+    route: usize,
+    methods: Option<Arc<[Method]>>,
+}
+
+impl RouteTable {
+    /// Builds the table; a route's number is its place in `entries`.
+    pub fn build(entries: &[Entry]) -> Self {
+        let mut table = Self::default();
+        for (route, entry) in entries.iter().enumerate() {
+            let methods: Option<Arc<[Method]>> = entry.methods.as_deref().map(Into::into);
+            let folded: Vec<Segment> = folded(entry.path.segments());
+            table.literals_fold |= folded != entry.path.segments();
+            for trees in table.trees(&entry.hosts) {
+                trees.exact.insert(entry.path.segments(), Leaf { route, methods: methods.clone() });
+                trees.folded.insert(&folded, Leaf { route, methods: methods.clone() });
+            }
+        }
+        table.wildcard_hosts.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        table.any_host.sort();
+        table.exact_hosts.values_mut().for_each(Trees::sort);
+        table.wildcard_hosts.iter_mut().for_each(|(_, trees)| trees.sort());
+        table
+    }
+
+    fn trees(&mut self, hosts: &[HostPattern]) -> Vec<&mut Trees> {
+        if hosts.is_empty() {
+            return vec![&mut self.any_host];
+        }
+        for host in hosts {
+            match host {
+                HostPattern::Exact(name) => {
+                    self.exact_hosts.entry(name.clone()).or_default();
+                }
+                HostPattern::Wildcard(suffix) => {
+                    if !self.wildcard_hosts.iter().any(|(known, _)| known == suffix) {
+                        self.wildcard_hosts.push((suffix.clone(), Trees::default()));
+                    }
+                }
+            }
+        }
+        let exact =
+            self.exact_hosts.iter_mut().filter(|(name, _)| hosts.contains(&HostPattern::Exact((*name).clone())));
+        let wild =
+            self.wildcard_hosts.iter_mut().filter(|(suffix, _)| hosts.contains(&HostPattern::Wildcard(suffix.clone())));
+        exact.map(|(_, trees)| trees).chain(wild.map(|(_, trees)| trees)).collect()
+    }
+
+    /// Finds the route for a host (lower case, without port or final dot), path and method.
+    pub fn find(&self, host: &str, path: &NormalPath<'_>, method: &Method) -> Found {
+        let segments = path.segments();
+        self.find_in(host, &segments, method, |trees| &trees.exact)
+    }
+
+    /// Finds the route that a server with lax ideas of paths would take the request for. `None` where there is nothing
+    /// to be lax about.
+    pub fn find_folded(&self, host: &str, path: &NormalPath<'_>, method: &Method) -> Option<Found> {
+        if !self.literals_fold && !path.folds() {
+            return None;
+        }
+        let segments = path.folded_segments();
+        Some(self.find_in(host, &segments, method, |trees| &trees.folded))
+    }
+
+    fn find_in(
+        &self,
+        host: &str,
+        segments: &Segments<'_>,
+        method: &Method,
+        pick: impl for<'t> Fn(&'t Trees) -> &'t Tree,
+    ) -> Found {
+        let exact = if self.exact_hosts.is_empty() { None } else { self.exact_hosts.get(host) };
+        let wild = self.wildcard_hosts.iter().filter(|(suffix, _)| under(host, suffix)).map(|(_, trees)| trees);
+        for trees in exact.into_iter().chain(wild).chain([&self.any_host]) {
+            if let Some(leaves) = pick(trees).find(segments) {
+                return choose(leaves, method);
+            }
+        }
+        Found::Nothing
+    }
+}
+
+/// Whether a host is one or more labels in front of a suffix.
+fn under(host: &str, suffix: &str) -> bool {
+    host.strip_suffix(suffix).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
+}
+
+/// Among routes of one path: the one that names the method, then GET's for HEAD, then the one for any method.
+fn choose(leaves: &[Leaf], method: &Method) -> Found {
+    let naming = |wanted: &Method| {
+        leaves.iter().find(|leaf| leaf.methods.as_deref().is_some_and(|methods| methods.contains(wanted)))
+    };
+    let found = naming(method)
+        .or_else(|| if *method == Method::HEAD { naming(&Method::GET) } else { None })
+        .or_else(|| leaves.iter().find(|leaf| leaf.methods.is_none()));
+    if let Some(leaf) = found {
+        return Found::Route(leaf.route);
+    }
+    let mut allowed: Vec<Method> = Vec::new();
+    for listed in leaves.iter().filter_map(|leaf| leaf.methods.as_deref()).flatten() {
+        if !allowed.contains(listed) {
+            allowed.push(listed.clone());
+        }
+        if *listed == Method::GET && !allowed.contains(&Method::HEAD) {
+            allowed.push(Method::HEAD);
+        }
+    }
+    Found::MethodNotAllowed(allowed)
+}
+
+/// A pattern's segments as a lax server takes them: folded literals, no trailing slash.
+fn folded(segments: &[Segment]) -> Vec<Segment> {
+    let mut out: Vec<Segment> = Vec::with_capacity(segments.len());
+    for segment in segments {
+        match segment {
+            Segment::Literal(text) if text.is_empty() => {}
+            // A literal that cannot be folded never came through the pattern parser.
+            Segment::Literal(text) => {
+                out.push(Segment::Literal(fold_segment(text).map_or_else(|_| text.clone(), Into::into)));
+            }
+            Segment::Parameter(_) | Segment::Any | Segment::Rest => out.push(segment.clone()),
+        }
+    }
+    out
+}
+
+impl Trees {
+    fn sort(&mut self) {
+        self.exact.sort();
+        self.folded.sort();
+    }
+}
+
+impl Tree {
+    fn insert(&mut self, segments: &[Segment], leaf: Leaf) {
+        let Some((first, rest)) = segments.split_first() else {
+            self.here.push(leaf);
+            return;
+        };
+        match first {
+            Segment::Literal(text) => {
+                let at = self.literals.iter().rposition(|(known, _)| known == text).unwrap_or_else(|| {
+                    self.literals.push((text.clone(), Self::default()));
+                    self.literals.len() - 1
+                });
+                if let Some((_, child)) = self.literals.get_mut(at) {
+                    child.insert(rest, leaf);
+                }
+            }
+            Segment::Parameter(_) => self.parameter.get_or_insert_default().insert(rest, leaf),
+            Segment::Any => self.any.get_or_insert_default().insert(rest, leaf),
+            Segment::Rest => self.rest.push(leaf),
+        }
+    }
+
+    fn sort(&mut self) {
+        self.literals.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.literals.iter_mut().for_each(|(_, child)| child.sort());
+        self.parameter.as_deref_mut().into_iter().chain(self.any.as_deref_mut()).for_each(Self::sort);
+    }
+
+    /// The routes of the most specific path that matches. Each node is visited at most once, so the cost is bounded by
+    /// the table, whatever the request.
+    fn find(&self, segments: &[std::borrow::Cow<'_, str>]) -> Option<&[Leaf]> {
+        let below = match segments.split_first() {
+            None => (!self.here.is_empty()).then_some(self.here.as_slice()),
+            Some((first, rest)) => {
+                let literal = self.literals.binary_search_by(|(text, _)| (**text).cmp(first)).ok();
+                literal
+                    .and_then(|at| self.literals.get(at))
+                    .and_then(|(_, child)| child.find(rest))
+                    .or_else(|| self.wild(self.parameter.as_deref(), first, rest))
+                    .or_else(|| self.wild(self.any.as_deref(), first, rest))
+            }
+        };
+        below.or_else(|| (!self.rest.is_empty()).then_some(self.rest.as_slice()))
+    }
+
+    fn wild<'t>(&self, child: Option<&'t Self>, first: &str, rest: &[std::borrow::Cow<'_, str>]) -> Option<&'t [Leaf]> {
+        child.filter(|_| !first.is_empty()).and_then(|child| child.find(rest))
+    }
+}
+
+impl PathPattern {
+    /// Whether the pattern matches the folded form of a path, itself folded.
+    pub fn matches_folded(&self, path: &NormalPath<'_>) -> bool {
+        let segments = path.folded_segments();
+        let mut left = segments.iter();
+        for wanted in self.segments() {
+            match wanted {
+                Segment::Rest => return true,
+                Segment::Literal(text) if text.is_empty() => {}
+                Segment::Literal(text) => {
+                    let folded = fold_segment(text);
+                    let wanted = folded.as_deref().unwrap_or(text);
+                    if left.next().is_none_or(|segment| segment != wanted) {
+                        return false;
+                    }
+                }
+                Segment::Parameter(_) | Segment::Any => {
+                    if left.next().is_none() {
+                        return false;
+                    }
+                }
+            }
+        }
+        left.next().is_none()
+    }
+
+    /// The values of the pattern's parameters in a path that it matches, decoded.
+    pub fn parameters(&self, path: &NormalPath<'_>) -> Vec<(Arc<str>, String)> {
+        let segments = path.segments();
+        let named = self.segments().iter().zip(segments);
+        named
+            .filter_map(|(wanted, segment)| match wanted {
+                Segment::Parameter(name) => Some((name.clone(), segment.into_owned())),
+                Segment::Literal(_) | Segment::Any | Segment::Rest => None,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use super::*;
+
+    fn entry(line: &str) -> Entry {
+        let mut parts = line.split(' ');
+        let (methods, path, host) = (parts.next().unwrap(), parts.next().unwrap(), parts.next());
+        Entry {
+            path: PathPattern::parse(path).unwrap(),
+            hosts: host.map(|host| HostPattern::parse(host).unwrap()).into_iter().collect(),
+            methods: (methods != "*").then(|| methods.split(',').map(|m| m.parse().unwrap()).collect()),
+        }
+    }
+
+    fn find(routes: &[&str], host: &str, method: &str, path: &str) -> Found {
+        let table = RouteTable::build(&routes.iter().map(|line| entry(line)).collect::<Vec<_>>());
+        table.find(host, &NormalPath::parse(path).unwrap(), &method.parse().unwrap())
+    }
+
+    #[test]
+    fn literals_come_before_parameters_before_any_before_rest() {
+        let routes = ["* /a/**", "* /a/*", "* /a/{id}", "* /a/b", "* /**", "* /a/{id}/c", "* /a/b/d"];
+        for (path, route) in [
+            ("/a/b", 3),
+            ("/a/x", 2),
+            ("/a/x/c", 5),
+            ("/a/b/c", 5),
+            ("/a/b/d", 6),
+            ("/a/x/y", 0),
+            ("/a", 0),
+            ("/a/", 0),
+            ("/", 4),
+            ("/b", 4),
+            ("/%61/%62", 3),
+        ] {
+            assert_eq!(find(&routes, "h", "GET", path), Found::Route(route), "{path}");
+        }
+    }
+
+    #[test]
+    fn exact_hosts_come_before_wildcards_before_any() {
+        let routes = ["* /x", "* /x *.example", "* /x a.example", "* /x *.b.example", "* /only-any"];
+        for (host, route) in [("a.example", 2), ("c.example", 1), ("c.b.example", 3), ("example", 0), ("other", 0)] {
+            assert_eq!(find(&routes, host, "GET", "/x"), Found::Route(route), "{host}");
+        }
+        assert_eq!(find(&routes, "a.example", "GET", "/only-any"), Found::Route(4));
+        assert_eq!(find(&routes, "notexample", "GET", "/x"), Found::Route(0));
+    }
+
+    #[test]
+    fn a_method_that_the_path_does_not_list_is_never_a_less_specific_path() {
+        let routes = ["GET /p/**", "POST /p/**", "* /**"];
+        assert_eq!(find(&routes, "", "HEAD", "/p/1"), Found::Route(0));
+        assert_eq!(
+            find(&routes, "", "DELETE", "/p/1"),
+            Found::MethodNotAllowed(vec![Method::GET, Method::HEAD, Method::POST])
+        );
+        assert_eq!(find(&["* /a"], "", "GET", "/b"), Found::Nothing);
+        assert_eq!(find(&["* /A"], "", "GET", "/a"), Found::Nothing);
+    }
+
+    #[test]
+    fn the_folded_lookup_sees_what_a_lax_server_would() {
+        let table = RouteTable::build(&[entry("* /**"), entry("* /admin/**"), entry("* /Items")]);
+        let folded = |path: &str| table.find_folded("", &NormalPath::parse(path).unwrap(), &Method::GET);
+        assert_eq!(folded("/ADMIN/x"), Some(Found::Route(1)));
+        assert_eq!(folded("/admin;x/y"), Some(Found::Route(1)));
+        assert_eq!(folded("/items/"), Some(Found::Route(2)));
+        let plain = RouteTable::build(&[entry("* /**")]);
+        assert_eq!(plain.find_folded("", &NormalPath::parse("/a").unwrap(), &Method::GET), None);
+    }
+
+    #[test]
+    fn guarded_patterns_match_folded_and_name_parameters() {
+        let pattern = PathPattern::parse("/account/{id}/delete/**").unwrap();
+        for path in ["/account/7/delete", "/ACCOUNT/7/Delete/", "/account/7/delete;x/y", "/account/7/delete./a/b"] {
+            assert!(pattern.matches_folded(&NormalPath::parse(path).unwrap()), "{path}");
+        }
+        assert!(!pattern.matches_folded(&NormalPath::parse("/account/7").unwrap()));
+        let path = NormalPath::parse("/account/a%20b/delete").unwrap();
+        assert_eq!(pattern.parameters(&path), [("id".into(), "a b".to_owned())]);
+    }
+}
