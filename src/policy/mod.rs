@@ -1,10 +1,14 @@
 //! Who may pass, and why: a pure function from a route's policy and the facts of a request to a decision.
 //! It never looks at a clock, a socket or a file.
 
+mod condition;
+mod decide;
 mod principal;
 mod reason;
 mod requirement;
 
+pub use condition::{Condition, ConditionFault, ConditionInput, ConditionOutcome, VARIABLES};
+pub use decide::{AccessPolicy, Challenge, Check, Decision, Denial, Facts, Held, Permit, decide, explain};
 pub use principal::{Assurance, Credential, IssuerName, Principal};
 pub use reason::Reason;
-pub use requirement::Requirement;
+pub use requirement::{Requirement, Shortfall, StepUp};

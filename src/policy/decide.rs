@@ -1,0 +1,469 @@
+//! The decision: a pure function with one fixed precedence: token fault → scope and `when` → level → freshness.
+//! Deletions are judged by the requirement that the guard and the route make together.
+
+use std::sync::Arc;
+
+use super::{
+    Condition, ConditionInput, ConditionOutcome, Credential, IssuerName, Principal, Reason, Requirement, StepUp,
+};
+use crate::clock::Now;
+
+/// What a route asks of a request.
+#[derive(Debug, Default)]
+pub struct AccessPolicy {
+    /// Whose tokens it takes; empty: it asks for none.
+    pub issuers: Box<[IssuerName]>,
+    /// Scopes that a token must have, all of them.
+    pub scopes: Box<[Arc<str>]>,
+    /// A condition.
+    pub when: Option<Condition>,
+    /// The proof it needs.
+    pub assurance: Option<Requirement>,
+    /// The proof that a guarded operation needs here, the route's own included; `None`: the route has left the guard.
+    pub deletion: Option<Requirement>,
+}
+
+/// What is known of a request when it is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What became of its credentials.
+    pub credential: &'a Credential,
+    /// Whether it is an operation under the deletion guard.
+    pub guarded: bool,
+    /// What a condition sees; its principal is filled in from the credential.
+    pub input: ConditionInput<'a>,
+}
+
+/// The right to be forwarded, made by [`decide`] alone.
+#[derive(Debug)]
+#[must_use = "a permit that is not enforced is a request that hangs"]
+pub struct Permit {
+    principal: Option<Arc<Principal>>,
+    guarded: bool,
+}
+
+/// Why a request is refused and what the caller is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Why.
+    pub reason: Reason,
+    /// What would help, for `WWW-Authenticate` and the problem document.
+    pub challenge: Challenge,
+    /// For the operator alone.
+    pub detail: Option<String>,
+}
+
+/// What a refused caller is told to do (RFC 6750 §3, RFC 9470 §3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Challenge {
+    /// Send a token: no credentials came, so no error code is given.
+    Token,
+    /// Send one credential, as a bearer token.
+    InvalidRequest,
+    /// Send another token.
+    InvalidToken,
+    /// Send a token with these scopes.
+    Scope(Box<[Arc<str>]>),
+    /// Authenticate again, better or more recently.
+    StepUp(StepUp),
+    /// Try again in so many seconds.
+    Later(u32),
+    /// Nothing would help.
+    Nothing,
+}
+
+/// What [`decide`] says.
+#[derive(Debug)]
+pub enum Decision {
+    /// The request may go on.
+    Allow(Permit),
+    /// It may not.
+    Deny(Denial),
+}
+
+/// One requirement and whether it held, for `explain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// The requirement's name: `token`, `scopes`, `when`, `level` or `freshness`.
+    pub name: &'static str,
+    /// Whether it held.
+    pub held: Held,
+}
+
+/// Whether a requirement held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// The route does not ask for it.
+    NotAsked,
+    /// It held.
+    Yes,
+    /// It did not.
+    No(Denial),
+}
+
+type Step = fn(&AccessPolicy, &Facts<'_>) -> Held;
+
+/// The precedence, written once.
+const STEPS: [(&str, Step); 5] =
+    [("token", token), ("scopes", scopes), ("when", when), ("level", level), ("freshness", freshness)];
+
+/// Judges a request.
+pub fn decide(policy: &AccessPolicy, facts: &Facts<'_>) -> Decision {
+    for (_, step) in STEPS {
+        if let Held::No(denial) = step(policy, facts) {
+            return Decision::Deny(denial);
+        }
+    }
+    let principal = match facts.credential {
+        Credential::Valid(principal) if asks_for_token(policy, facts) => Some(principal.clone()),
+        Credential::Valid(_) | Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => None,
+    };
+    Decision::Allow(Permit { principal, guarded: is_guarded(policy, facts) })
+}
+
+/// Judges a request and says of each requirement whether it held.
+pub fn explain(policy: &AccessPolicy, facts: &Facts<'_>) -> Vec<Check> {
+    STEPS.iter().map(|(name, step)| Check { name, held: step(policy, facts) }).collect()
+}
+
+impl Permit {
+    /// Whoever was verified; `None` where no token was asked for.
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.principal.as_ref()
+    }
+
+    /// Whether the operation must be audited before it is forwarded.
+    pub fn guarded(&self) -> bool {
+        self.guarded
+    }
+
+    /// One permit for a request that was judged in two ways: with the obligations of both.
+    pub fn and(self, other: Self) -> Self {
+        Self { principal: self.principal.or(other.principal), guarded: self.guarded || other.guarded }
+    }
+}
+
+impl Denial {
+    fn new(reason: Reason, challenge: Challenge) -> Self {
+        Self { reason, challenge, detail: None }
+    }
+}
+
+fn is_guarded(policy: &AccessPolicy, facts: &Facts<'_>) -> bool {
+    facts.guarded && policy.deletion.is_some()
+}
+
+/// A guarded operation always needs a token, on a public route one of any issuer.
+fn asks_for_token(policy: &AccessPolicy, facts: &Facts<'_>) -> bool {
+    !policy.issuers.is_empty() || is_guarded(policy, facts)
+}
+
+/// The proof that this request needs.
+fn requirement<'p>(policy: &'p AccessPolicy, facts: &Facts<'_>) -> Option<&'p Requirement> {
+    match &policy.deletion {
+        Some(deletion) if facts.guarded => Some(deletion),
+        Some(_) | None => policy.assurance.as_ref(),
+    }
+}
+
+fn principal<'f>(facts: &Facts<'f>) -> Option<&'f Principal> {
+    match facts.credential {
+        Credential::Valid(principal) => Some(principal),
+        Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => None,
+    }
+}
+
+fn token(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
+    if !asks_for_token(policy, facts) {
+        return Held::NotAsked;
+    }
+    Held::No(match facts.credential {
+        Credential::Valid(principal) => {
+            if policy.issuers.is_empty() || policy.issuers.contains(&principal.issuer) {
+                return Held::Yes;
+            }
+            Denial::new(Reason::TokenIssuerNotAccepted, Challenge::InvalidToken)
+        }
+        Credential::Absent => Denial::new(Reason::TokenMissing, Challenge::Token),
+        Credential::Invalid(reason @ Reason::InvalidCredentials) => Denial::new(*reason, Challenge::InvalidRequest),
+        Credential::Invalid(reason) => Denial::new(*reason, Challenge::InvalidToken),
+        Credential::Unavailable { reason, retry_after_secs } => {
+            Denial::new(*reason, Challenge::Later(*retry_after_secs))
+        }
+    })
+}
+
+fn scopes(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
+    if policy.scopes.is_empty() {
+        return Held::NotAsked;
+    }
+    let has = |scope| principal(facts).is_some_and(|principal| principal.scopes.contains(scope));
+    if policy.scopes.iter().all(has) {
+        return Held::Yes;
+    }
+    Held::No(Denial::new(Reason::ScopeMissing, Challenge::Scope(policy.scopes.clone())))
+}
+
+fn when(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
+    let Some(condition) = &policy.when else { return Held::NotAsked };
+    let asked = asks_for_token(policy, facts);
+    let input = ConditionInput { principal: principal(facts).filter(|_| asked), ..facts.input };
+    match condition.evaluate(&input) {
+        ConditionOutcome::True => Held::Yes,
+        ConditionOutcome::False => Held::No(Denial::new(Reason::ConditionFalse, Challenge::Nothing)),
+        ConditionOutcome::Error(why) => {
+            Held::No(Denial { detail: Some(why), ..Denial::new(Reason::ConditionError, Challenge::Nothing) })
+        }
+    }
+}
+
+fn level(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
+    let wanted = requirement(policy, facts).filter(|wanted| wanted.acr.is_some() || wanted.amr.is_some());
+    step_up(wanted, facts, |reason| matches!(reason, Reason::AcrInsufficient | Reason::AmrInsufficient))
+}
+
+fn freshness(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
+    let wanted = requirement(policy, facts).filter(|wanted| wanted.max_age.is_some());
+    let Some(wanted) = wanted else { return Held::NotAsked };
+    let age_alone = Requirement { max_age: wanted.max_age, ..Requirement::default() };
+    step_up(Some(&age_alone), facts, |_| true)
+}
+
+/// The challenge names all that is missing, whichever step finds it first.
+fn step_up(wanted: Option<&Requirement>, facts: &Facts<'_>, is_ours: impl Fn(Reason) -> bool) -> Held {
+    let Some(wanted) = wanted else { return Held::NotAsked };
+    let nobody = super::Assurance::default();
+    let (assurance, leeway) =
+        principal(facts).map_or((&nobody, 0.0), |principal| (&principal.assurance, principal.leeway_secs));
+    match wanted.shortfall(assurance, leeway, now(facts)) {
+        Some(short) if is_ours(short.reason) => Held::No(Denial::new(short.reason, Challenge::StepUp(short.step_up))),
+        Some(_) | None => Held::Yes,
+    }
+}
+
+fn now(facts: &Facts<'_>) -> Now {
+    facts.input.now
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::LazyLock,
+        time::{Duration, Instant},
+    };
+
+    use http::HeaderMap;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::Assurance;
+
+    const NOW_SECS: u64 = 1_800_000_000;
+    static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+
+    fn input() -> ConditionInput<'static> {
+        ConditionInput {
+            method: "GET",
+            path: "/",
+            path_params: &[],
+            query: None,
+            headers: &HEADERS,
+            client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            principal: None,
+            now: Now { unix_ms: NOW_SECS * 1000, instant: Instant::now() },
+        }
+    }
+
+    fn principal(issuer: &str, acr: Option<&str>, amr: &[&str], age_secs: Option<f64>) -> Credential {
+        Credential::Valid(Arc::new(Principal {
+            issuer: issuer.into(),
+            issuer_url: "https://idp.example/".into(),
+            subject: "alice".into(),
+            client: None,
+            scopes: Box::new(["items:read".into()]),
+            assurance: Assurance {
+                acr: acr.map(Into::into),
+                amr: amr.iter().map(|value| Arc::from(*value)).collect(),
+                auth_time: age_secs.map(|age| NOW_SECS as f64 - age),
+            },
+            expires_at: None,
+            leeway_secs: 30.0,
+            claims: serde_json::json!({"department": "finance"}),
+        }))
+    }
+
+    fn values(list: &[&str]) -> Option<Box<[Arc<str>]>> {
+        Some(list.iter().map(|value| Arc::from(*value)).collect())
+    }
+
+    fn reason(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Reason {
+        match decide(policy, &Facts { credential, guarded, input: input() }) {
+            Decision::Allow(_) => Reason::Allowed,
+            Decision::Deny(denial) => denial.reason,
+        }
+    }
+
+    fn challenge(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Challenge {
+        match decide(policy, &Facts { credential, guarded, input: input() }) {
+            Decision::Allow(_) => panic!("allowed"),
+            Decision::Deny(denial) => denial.challenge,
+        }
+    }
+
+    fn strict() -> AccessPolicy {
+        AccessPolicy {
+            issuers: Box::new(["main".into()]),
+            scopes: Box::new(["items:read".into()]),
+            when: Some(Condition::compile(r#"claims.department == "finance""#, "UTC").unwrap()),
+            assurance: Some(Requirement { acr: values(&["gold", "phr"]), amr: None, max_age: None }),
+            deletion: Some(Requirement { acr: values(&["gold"]), amr: None, max_age: Some(Duration::from_secs(300)) }),
+        }
+    }
+
+    #[test]
+    fn the_truth_table_of_credentials_and_routes() {
+        let public = AccessPolicy {
+            deletion: Some(Requirement { amr: values(&["mfa"]), ..Requirement::default() }),
+            ..AccessPolicy::default()
+        };
+        let protected = AccessPolicy { issuers: Box::new(["main".into()]), ..AccessPolicy::default() };
+        let unavailable = Credential::Unavailable { reason: Reason::KeysUnavailable, retry_after_secs: 3 };
+        use Reason::*;
+        for (credential, public_plain, public_guarded, protected_plain) in [
+            (Credential::Absent, Allowed, TokenMissing, TokenMissing),
+            (Credential::Invalid(TokenSignature), Allowed, TokenSignature, TokenSignature),
+            (Credential::Invalid(InvalidCredentials), Allowed, InvalidCredentials, InvalidCredentials),
+            (unavailable, Allowed, KeysUnavailable, KeysUnavailable),
+            (principal("main", None, &["mfa"], None), Allowed, Allowed, Allowed),
+            (principal("main", None, &["pwd"], None), Allowed, AmrInsufficient, Allowed),
+            (principal("other", None, &["mfa"], None), Allowed, Allowed, TokenIssuerNotAccepted),
+        ] {
+            assert_eq!(reason(&public, &credential, false), public_plain, "{credential:?}");
+            assert_eq!(reason(&public, &credential, true), public_guarded, "{credential:?}");
+            assert_eq!(reason(&protected, &credential, false), protected_plain, "{credential:?}");
+        }
+    }
+
+    #[test]
+    fn the_precedence_is_token_scope_condition_level_freshness() {
+        let mut policy = strict();
+        assert_eq!(reason(&policy, &Credential::Absent, true), Reason::TokenMissing);
+        policy.scopes = Box::new(["items:write".into()]);
+        assert_eq!(reason(&policy, &principal("main", None, &[], None), true), Reason::ScopeMissing);
+        policy.scopes = Box::default();
+        policy.when = Some(Condition::compile("claims.level > 3", "UTC").unwrap());
+        assert_eq!(reason(&policy, &principal("main", None, &[], None), true), Reason::ConditionError);
+        policy.when = Some(Condition::compile("false", "UTC").unwrap());
+        assert_eq!(reason(&policy, &principal("main", None, &[], None), true), Reason::ConditionFalse);
+        policy.when = None;
+        assert_eq!(reason(&policy, &principal("main", None, &[], None), true), Reason::AcrInsufficient);
+        assert_eq!(reason(&policy, &principal("main", Some("gold"), &[], None), true), Reason::AuthTimeMissing);
+        assert_eq!(reason(&policy, &principal("main", Some("gold"), &[], Some(10.0)), true), Reason::Allowed);
+    }
+
+    #[test]
+    fn a_challenge_names_the_level_the_age_or_both() {
+        let policy = strict();
+        let step_up = |acr: Option<&str>, age: Option<f64>| challenge(&policy, &principal("main", acr, &[], age), true);
+        let asks = |acr: &[&str], max_age: Option<u64>| {
+            Challenge::StepUp(StepUp {
+                acr_values: values(acr).unwrap(),
+                amr_values: Box::default(),
+                max_age: max_age.map(Duration::from_secs),
+            })
+        };
+        assert_eq!(step_up(Some("silver"), Some(10.0)), asks(&["gold"], None));
+        assert_eq!(step_up(Some("gold"), Some(331.0)), asks(&[], Some(300)));
+        assert_eq!(step_up(None, None), asks(&["gold"], Some(300)));
+        let plain = challenge(&policy, &principal("main", None, &[], None), false);
+        assert_eq!(plain, asks(&["gold", "phr"], None));
+    }
+
+    #[test]
+    fn freshness_counts_the_leeway_at_both_ends() {
+        let policy = strict();
+        for (age, expected) in [
+            (330.0, Reason::Allowed),
+            (330.5, Reason::AuthenticationTooOld),
+            (-30.0, Reason::Allowed),
+            (-30.5, Reason::AuthTimeInFuture),
+            (f64::NAN, Reason::AuthTimeMissing),
+            (f64::INFINITY, Reason::AuthTimeMissing),
+        ] {
+            assert_eq!(reason(&policy, &principal("main", Some("gold"), &[], Some(age)), true), expected, "{age}");
+        }
+    }
+
+    #[test]
+    fn a_route_that_left_the_guard_keeps_its_own_requirement() {
+        let policy = AccessPolicy { deletion: None, ..strict() };
+        assert_eq!(reason(&policy, &principal("main", Some("phr"), &[], None), true), Reason::Allowed);
+    }
+
+    fn any_credential() -> impl Strategy<Value = Credential> {
+        let acr = prop::option::of(prop::sample::select(vec!["gold", "silver", "phr"]));
+        let amr = prop::collection::vec(prop::sample::select(vec!["mfa", "pwd", "MFA"]), 0..3);
+        let valid = (prop::sample::select(vec!["main", "other"]), acr, amr, prop::option::of(-100.0..1000.0f64))
+            .prop_map(|(issuer, acr, amr, age)| principal(issuer, acr, &amr, age));
+        prop_oneof![
+            Just(Credential::Absent),
+            Just(Credential::Invalid(Reason::TokenExpired)),
+            Just(Credential::Unavailable { reason: Reason::KeysUnavailable, retry_after_secs: 1 }),
+            valid,
+        ]
+    }
+
+    fn any_requirement() -> impl Strategy<Value = Requirement> {
+        (prop::bool::ANY, prop::bool::ANY, prop::option::of(0u64..600)).prop_map(|(acr, amr, max_age)| Requirement {
+            acr: acr.then(|| values(&["gold", "phr"]).unwrap()),
+            amr: amr.then(|| values(&["mfa"]).unwrap()),
+            max_age: max_age.map(Duration::from_secs),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_guarded_passes_without_a_valid_token_and_its_proof(
+            credential in any_credential(),
+            deletion in any_requirement(),
+            public in prop::bool::ANY,
+        ) {
+            let issuers: Box<[IssuerName]> = if public { Box::default() } else { Box::new(["main".into()]) };
+            let policy = AccessPolicy { issuers, deletion: Some(deletion.clone()), ..AccessPolicy::default() };
+            if reason(&policy, &credential, true) == Reason::Allowed {
+                let Credential::Valid(principal) = &credential else { panic!("no token") };
+                let has = |wanted: &Option<Box<[Arc<str>]>>, given: &[Arc<str>]| {
+                    wanted.as_ref().is_none_or(|wanted| given.iter().any(|value| wanted.contains(value)))
+                };
+                prop_assert!(has(&deletion.acr, principal.assurance.acr.as_slice()));
+                prop_assert!(has(&deletion.amr, &principal.assurance.amr));
+                if let Some(max_age) = deletion.max_age {
+                    let age = NOW_SECS as f64 - principal.assurance.auth_time.unwrap();
+                    prop_assert!((-30.0..=max_age.as_secs_f64() + 30.0).contains(&age));
+                }
+            }
+        }
+
+        #[test]
+        fn explain_agrees_with_decide(
+            credential in any_credential(),
+            assurance in prop::option::of(any_requirement()),
+            deletion in prop::option::of(any_requirement()),
+            guarded in prop::bool::ANY,
+        ) {
+            let policy = AccessPolicy { assurance, deletion, ..strict() };
+            let facts = Facts { credential: &credential, guarded, input: input() };
+            let first = explain(&policy, &facts).into_iter().find_map(|check| match check.held {
+                Held::No(denial) => Some(denial),
+                Held::Yes | Held::NotAsked => None,
+            });
+            match decide(&policy, &facts) {
+                Decision::Allow(_) => prop_assert_eq!(first, None),
+                Decision::Deny(denial) => prop_assert_eq!(first, Some(denial)),
+            }
+        }
+    }
+}
