@@ -24,8 +24,6 @@ pub enum Reason {
     BodyTooLarge,
     /// The client stopped sending, or sent too slowly.
     RequestTimeout,
-    /// The host is served by a listener that treats client certificates differently.
-    MisdirectedRequest,
     /// The method is not in `server.methods`.
     MethodUnknown,
     /// The path has routes, but none for this method.
@@ -110,7 +108,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 46] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -119,7 +117,6 @@ impl Reason {
         Self::HeadersTooLarge,
         Self::BodyTooLarge,
         Self::RequestTimeout,
-        Self::MisdirectedRequest,
         Self::MethodUnknown,
         Self::MethodNotAllowed,
         Self::RouteNotFound,
@@ -171,7 +168,6 @@ impl Reason {
             Self::HeadersTooLarge => "headers_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
-            Self::MisdirectedRequest => "misdirected_request",
             Self::MethodUnknown => "method_unknown",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RouteNotFound => "route_not_found",

@@ -1,0 +1,218 @@
+//! Which header fields never cross the gateway: hop-by-hop fields, and whatever an upstream might take for the gateway's
+//! own word on who is calling, what method is meant, or where the request came from.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use smallvec::SmallVec;
+
+/// Hop-by-hop fields (RFC 9110 §7.6.1), dropped whether `Connection` lists them or not.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Requests fields that are the gateway's to say, folded: lower case, `-` for anything but letters and digits.
+/// Sorted, for binary search.
+const SPOOFABLE: [&str; 24] = [
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "forwarded",
+    "proxy",
+    "remote-user",
+    "stepgate-otp",
+    "true-client-ip",
+    "x-authenticated-user",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-envoy-original-path",
+    "x-forwarded",
+    "x-forwarded-user",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-method",
+    "x-original-url",
+    "x-real-ip",
+    "x-remote-user",
+    "x-rewrite-url",
+];
+
+/// Prefixes of the same.
+const SPOOFABLE_PREFIXES: [&str; 3] = ["x-auth-", "x-forwarded-", "x-stepgate-"];
+
+/// What framing and routing stand on: `Connection` cannot take them away.
+const PROTECTED: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE];
+
+/// A header name as lax servers compare it (CGI and its heirs know one separator).
+pub fn fold(name: &str) -> SmallVec<[u8; 48]> {
+    name.bytes().map(|b| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }).collect()
+}
+
+/// Whether a request field is the gateway's to say. `extra` is `server.drop_headers`, folded.
+pub fn is_spoofable(name: &str, extra: &[std::sync::Arc<str>]) -> bool {
+    // Most fields of most requests are told apart by their first letter.
+    let first = name.as_bytes().first().copied().unwrap_or_default();
+    if extra.is_empty() && !matches!(first, b'c' | b'f' | b'p' | b'r' | b's' | b't' | b'x') {
+        return false;
+    }
+    let folded = fold(name);
+    let Ok(folded) = std::str::from_utf8(&folded) else { return true };
+    SPOOFABLE.binary_search(&folded).is_ok()
+        || SPOOFABLE_PREFIXES.iter().any(|prefix| folded.starts_with(prefix))
+        || extra.iter().any(|dropped| **dropped == *folded)
+}
+
+/// Drops hop-by-hop fields of a message: what `Connection` lists in every occurrence, then the known ones. `te` says
+/// whether the peer takes trailers, which is all of `TE` that is understood.
+pub fn drop_hop_by_hop(headers: &mut HeaderMap) -> Te {
+    let te = if headers.get_all(header::TE).iter().any(lists_trailers) { Te::Trailers } else { Te::None };
+    if headers.contains_key(header::CONNECTION) {
+        let listed: SmallVec<[HeaderName; 4]> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .collect();
+        for name in listed.into_iter().filter(|name| !PROTECTED.contains(name)) {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    te
+}
+
+/// Whether a peer takes trailers (RFC 9110 §10.1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Te {
+    /// It said so.
+    Trailers,
+    /// It did not.
+    None,
+}
+
+fn lists_trailers(line: &HeaderValue) -> bool {
+    line.as_bytes().split(|b| *b == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Drops request fields that are the gateway's to say.
+pub fn drop_spoofable(headers: &mut HeaderMap, extra: &[std::sync::Arc<str>]) {
+    let found: SmallVec<[HeaderName; 4]> =
+        headers.keys().filter(|name| is_spoofable(name.as_str(), extra)).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// Drops from a trailer section what would have meant something as a header: framing, routing, credentials and the
+/// gateway's own fields (RFC 9110 §6.5.1).
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    let doubtful: SmallVec<[HeaderName; 4]> =
+        trailers.keys().filter(|name| is_unfit_for_trailers(name)).cloned().collect();
+    for name in doubtful {
+        trailers.remove(name);
+    }
+}
+
+/// Whether a field may not stand in a trailer section.
+pub fn is_unfit_for_trailers(name: &HeaderName) -> bool {
+    const UNFIT: [HeaderName; 22] = [
+        header::AUTHORIZATION,
+        header::CACHE_CONTROL,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_RANGE,
+        header::CONTENT_TYPE,
+        header::COOKIE,
+        header::DATE,
+        header::EXPECT,
+        header::EXPIRES,
+        header::HOST,
+        header::LOCATION,
+        header::MAX_FORWARDS,
+        header::PRAGMA,
+        header::PROXY_AUTHENTICATE,
+        header::RANGE,
+        header::RETRY_AFTER,
+        header::SET_COOKIE,
+        header::TRAILER,
+        header::VARY,
+        header::WWW_AUTHENTICATE,
+        header::VIA,
+    ];
+    UNFIT.contains(name) || HOP_BY_HOP.contains(name) || is_spoofable(name.as_str(), &[])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use super::*;
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn the_list_is_sorted_for_the_search() {
+        assert!(SPOOFABLE.is_sorted());
+        assert!(SPOOFABLE.iter().all(|name| b"cfprstx".contains(&name.as_bytes()[0])));
+    }
+
+    #[test]
+    fn spoofable_names_are_known_in_every_spelling() {
+        for name in [
+            "X-Auth-Subject", "x_auth_subject", "x.auth.subject", "X-AUTH_scopes", "remote_user", "Remote-User",
+            "X-Forwarded-For", "x_forwarded_proto", "Forwarded", "X-HTTP-Method-Override", "x_http_method",
+            "X-Original-URL", "x-rewrite_url", "X-Envoy-Original-Path", "X-Real-IP", "Proxy", "x~auth~subject",
+            "Stepgate-OTP",
+        ] {
+            assert!(is_spoofable(&name.to_ascii_lowercase(), &[]), "{name}");
+        }
+        for name in ["x-request-id", "accept", "x-author", "referer", "x-api-key", "cookie", "te"] {
+            assert!(!is_spoofable(name, &[]), "{name}");
+        }
+        assert!(is_spoofable("a_tenant", &["a-tenant".into()]));
+    }
+
+    #[test]
+    fn connection_takes_what_it_lists_but_not_what_framing_stands_on() {
+        let mut map = headers(&[
+            ("connection", "close, X-One"),
+            ("connection", "x-two, host, content-length"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("host", "a"),
+            ("content-length", "3"),
+            ("te", "gzip, Trailers"),
+            ("keep-alive", "5"),
+            ("upgrade", "websocket"),
+            ("proxy-authorization", "x"),
+            ("kept", "yes"),
+        ]);
+        assert_eq!(drop_hop_by_hop(&mut map), Te::Trailers);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "host", "kept"]);
+    }
+
+    #[test]
+    fn trailers_lose_what_would_have_meant_something_as_a_header() {
+        let mut map = headers(&[("x-checksum", "1"), ("authorization", "x"), ("x_auth_subject", "root"), ("host", "b")]);
+        clean_trailers(&mut map);
+        assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-checksum"]);
+    }
+}
