@@ -1,0 +1,78 @@
+//! What hyper accepts in a request's head and the gateway must not: codings before `chunked`, and too many fields.
+//!
+//! hyper itself refuses a `Content-Length` that is malformed or given twice with different values, a last coding other
+//! than `chunked`, and `Transfer-Encoding` in HTTP/1.0; with both fields it frames by `Transfer-Encoding` alone, drops
+//! `Content-Length` and closes after the answer (RFC 9112 §6.3). It takes `gzip, chunked` and `chunked, chunked`.
+
+use http::{HeaderMap, Version, header::TRANSFER_ENCODING};
+
+/// A head that must be refused, and its connection closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum FramingFault {
+    /// A transfer coding other than `chunked`, or more than one: 400 (RFC 9112 §6.1).
+    #[error("unknown or repeated transfer coding")]
+    TransferCoding,
+    /// More fields than are allowed: 431. HTTP/2 needs this; in HTTP/1.1 hyper has answered already.
+    #[error("too many header fields")]
+    TooManyFields,
+}
+
+/// Checks what hyper leaves to us in the head of a request.
+///
+/// # Errors
+/// The first fault found. Its answer must say `Connection: close` in HTTP/1.1.
+pub fn check_framing(version: Version, headers: &HeaderMap, max_fields: usize) -> Result<(), FramingFault> {
+    if headers.len() > max_fields {
+        return Err(FramingFault::TooManyFields);
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+    // RFC 9113 §8.2.2: the field does not exist in HTTP/2.
+    if is_chunked && codings.next().is_none() && version == Version::HTTP_11 {
+        Ok(())
+    } else {
+        Err(FramingFault::TransferCoding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn check(version: Version, codings: &[&'static str]) -> Result<(), FramingFault> {
+        let mut headers = HeaderMap::new();
+        for coding in codings {
+            headers.append(TRANSFER_ENCODING, HeaderValue::from_static(coding));
+        }
+        check_framing(version, &headers, 200)
+    }
+
+    #[test]
+    fn chunked_alone_is_the_only_coding_that_passes() {
+        assert_eq!(check(Version::HTTP_11, &[]), Ok(()));
+        assert_eq!(check(Version::HTTP_11, &["chunked"]), Ok(()));
+        assert_eq!(check(Version::HTTP_11, &["Chunked"]), Ok(()));
+        for codings in [&["gzip, chunked"][..], &["chunked, chunked"], &["identity", "chunked"], &["xchunked"], &[""]] {
+            assert_eq!(check(Version::HTTP_11, codings), Err(FramingFault::TransferCoding), "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn a_transfer_coding_in_another_version_is_refused() {
+        assert_eq!(check(Version::HTTP_10, &["chunked"]), Err(FramingFault::TransferCoding));
+        assert_eq!(check(Version::HTTP_2, &["chunked"]), Err(FramingFault::TransferCoding));
+    }
+
+    #[test]
+    fn more_fields_than_allowed_are_refused() {
+        let mut headers = HeaderMap::new();
+        for _ in 0..3 {
+            headers.append("x-a", HeaderValue::from_static("1"));
+        }
+        assert_eq!(check_framing(Version::HTTP_2, &headers, 3), Ok(()));
+        assert_eq!(check_framing(Version::HTTP_2, &headers, 2), Err(FramingFault::TooManyFields));
+    }
+}

@@ -1,0 +1,16 @@
+//! Bodies on the wire, both ways, and the watch over a client's connection that both report to.
+//! A leaf: it knows hyper's bodies and nothing of the gateway; the server and the gateway meet here.
+
+mod framing;
+mod pace;
+mod request;
+mod response;
+mod serve;
+mod watch;
+
+pub use framing::{FramingFault, check_framing};
+pub use request::{BodyFault, RequestBody};
+pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail};
+pub use serve::{AlpnChoice, ConnectionInfo, Serve, TlsInfo};
+pub(crate) use watch::{Exchange, StreamCut};
+pub use watch::{Bounds, ConnectionWatch, Protocol, Verdict};

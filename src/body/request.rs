@@ -1,0 +1,211 @@
+//! A request's body on its way from the client: counted, bounded, and timed only while it is the client's turn.
+
+use std::{
+    cell::Cell,
+    error::Error,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::{ConnectionWatch, watch::Wait};
+
+/// Why a request's body could not be read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum BodyFault {
+    /// Longer than is allowed.
+    #[error("request body over the limit")]
+    TooLarge,
+    /// The client stopped sending, or sent too slowly.
+    #[error("client stopped sending the request body")]
+    TimedOut,
+    /// The client went away.
+    #[error("client closed the connection within the request body")]
+    ClientGone,
+    /// Not framed as its protocol says (RFC 9112 §7, RFC 9113 §8.1.1).
+    #[error("malformed request body")]
+    Malformed,
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub struct RequestBody {
+    source: Source,
+    limit: u64,
+    counter: Rc<Cell<u64>>,
+    outcome: Rc<Cell<Option<BodyFault>>>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Nothing, or nothing more.
+    Ended,
+    Buffered(Bytes),
+    Wire {
+        incoming: Incoming,
+        wait: Rc<Wait>,
+        watch: Rc<ConnectionWatch>,
+    },
+}
+
+impl RequestBody {
+    /// Reads `incoming` as far as `limit` bytes.
+    pub fn new(incoming: Incoming, watch: &Rc<ConnectionWatch>, limit: u64) -> Self {
+        if incoming.is_end_stream() {
+            return Self { source: Source::Ended, limit, counter: Rc::default(), outcome: Rc::default() };
+        }
+        let wait = watch.enrol_request_body();
+        let counter = Rc::clone(wait.bytes());
+        Self { source: Source::Wire { incoming, wait, watch: Rc::clone(watch) }, limit, counter, outcome: Rc::default() }
+    }
+
+    /// A body that has been read already.
+    pub fn buffered(bytes: Bytes) -> Self {
+        let counter = Rc::new(Cell::new(bytes.len() as u64));
+        let source = if bytes.is_empty() { Source::Ended } else { Source::Buffered(bytes) };
+        Self { source, limit: u64::MAX, counter, outcome: Rc::default() }
+    }
+
+    /// The number of bytes read so far; stays readable after the body has been given away.
+    pub fn counter(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.counter)
+    }
+
+    /// Why reading failed, if it did; stays readable after the body has been given away.
+    pub fn outcome(&self) -> Rc<Cell<Option<BodyFault>>> {
+        Rc::clone(&self.outcome)
+    }
+
+    /// Whether the declared length alone is over the limit: then nothing of it need be asked for.
+    pub fn is_declared_too_large(&self) -> bool {
+        self.size_hint().lower() > self.limit
+    }
+
+    /// Reads the whole body, at most `max` bytes of it. Trailers are dropped.
+    ///
+    /// # Errors
+    /// Any fault of reading it, and `TooLarge` over `max`.
+    pub async fn read_whole(mut self, max: u64) -> Result<Bytes, BodyFault> {
+        self.limit = self.limit.min(max);
+        let mut first = Bytes::new();
+        let mut whole = BytesMut::new();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if whole.is_empty() && first.is_empty() {
+                first = data;
+                continue;
+            }
+            if whole.is_empty() {
+                whole.extend_from_slice(&first);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(if whole.is_empty() { first } else { whole.freeze() })
+    }
+
+    /// Ends the body with a fault. What the client has yet to send after too much is read off by the connection.
+    fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        self.outcome.set(Some(fault));
+        self.release(fault == BodyFault::TooLarge);
+        Poll::Ready(Some(Err(fault)))
+    }
+
+    fn release(&mut self, leave_over: bool) {
+        if let Source::Wire { incoming, wait, watch } = std::mem::replace(&mut self.source, Source::Ended) {
+            watch.dismiss_request_body(&wait);
+            if incoming.is_end_stream() {
+                return;
+            }
+            if leave_over {
+                watch.leave_over(incoming);
+            } else {
+                watch.abandon_input();
+            }
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.get_mut();
+        if this.is_declared_too_large() {
+            return this.fail(BodyFault::TooLarge);
+        }
+        let (incoming, wait) = match &mut this.source {
+            Source::Ended => return Poll::Ready(None),
+            Source::Buffered(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.source = Source::Ended;
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Source::Wire { incoming, wait, .. } => (incoming, wait),
+        };
+        match Pin::new(incoming).poll_frame(cx) {
+            Poll::Pending if wait.is_expired() => this.fail(BodyFault::TimedOut),
+            Poll::Pending => {
+                wait.pause(Some(cx.waker()));
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                this.release(false);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => this.fail(classify(&error)),
+            Poll::Ready(Some(Ok(frame))) => {
+                wait.resume();
+                wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
+                if this.counter.get() > this.limit {
+                    return this.fail(BodyFault::TooLarge);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Ended => true,
+            Source::Buffered(_) => false,
+            Source::Wire { incoming, .. } => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Ended => SizeHint::with_exact(0),
+            Source::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Wire { incoming, .. } => incoming.size_hint(),
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.release(true);
+    }
+}
+
+/// hyper gives the decoder's complaint as an `io::Error` of one of these kinds, and anything else is a lost connection.
+fn classify(error: &hyper::Error) -> BodyFault {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if let Some(io) = cause.downcast_ref::<io::Error>()
+            && matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        {
+            return BodyFault::Malformed;
+        }
+        source = cause.source();
+    }
+    BodyFault::ClientGone
+}

@@ -1,0 +1,239 @@
+//! An answer's body on its way to the client: streamed, counted, and reported once when it ends, however it ends.
+
+use std::{
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use super::watch::Exchange;
+
+/// An error that a body can end with.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The most that is handed over at once in HTTP/2. There, what was handed over waits for the client's window out of our
+/// sight, so that it has to be little for the client's pace to be seen.
+const HTTP2_SLICE: usize = 32 * 1024;
+
+/// What is told, once, when an answer's body has ended.
+pub trait Tail: Unpin + 'static {
+    /// Takes note of the end.
+    fn end(self, end: StreamEnd);
+}
+
+/// A tail for answers whose end interests nobody.
+impl Tail for () {
+    fn end(self, _: StreamEnd) {}
+}
+
+/// How an answer's body ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamEnd {
+    /// Bytes of the body that were handed to the client's connection.
+    pub bytes: u64,
+    /// Why there are no more.
+    pub how: HowEnded,
+}
+
+/// Why an answer's body has no more bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HowEnded {
+    /// All of it was handed over.
+    Complete,
+    /// The client went away, or reset the stream.
+    ClientGone,
+    /// The client took too little for too long.
+    TimedOut,
+    /// The upstream broke off; with the causes, for the operator.
+    UpstreamFault(String),
+}
+
+/// An answer's body.
+pub struct ResponseBody<T: Tail> {
+    source: Source,
+    /// What is left of a frame that was too long to be handed over at once.
+    rest: Bytes,
+    slice: usize,
+    bytes: u64,
+    /// The answer has no body on the wire whatever this is: to HEAD, and by status (RFC 9110 §6.4.1).
+    unsent: bool,
+    tail: Option<T>,
+    exchange: Option<Exchange>,
+}
+
+enum Source {
+    Ended,
+    Full(Bytes),
+    Incoming(Incoming),
+    Stream(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
+}
+
+impl<T: Tail> ResponseBody<T> {
+    /// A body of no bytes.
+    pub fn empty(tail: T) -> Self {
+        Self::new(Source::Ended, tail)
+    }
+
+    /// A body that is there as a whole.
+    pub fn full(bytes: impl Into<Bytes>, tail: T) -> Self {
+        let bytes = bytes.into();
+        Self::new(if bytes.is_empty() { Source::Ended } else { Source::Full(bytes) }, tail)
+    }
+
+    /// A body as hyper reads it from an upstream.
+    pub fn incoming(incoming: Incoming, tail: T) -> Self {
+        Self::new(Source::Incoming(incoming), tail)
+    }
+
+    /// Any other body.
+    pub fn stream<B>(body: B, tail: T) -> Self
+    where
+        B: Body<Data = Bytes> + 'static,
+        B::Error: Into<BoxError>,
+    {
+        Self::new(Source::Stream(Box::pin(body.map_err(Into::into))), tail)
+    }
+
+    fn new(source: Source, tail: T) -> Self {
+        Self {
+            source,
+            rest: Bytes::new(),
+            slice: usize::MAX,
+            bytes: 0,
+            unsent: false,
+            tail: Some(tail),
+            exchange: None,
+        }
+    }
+
+    /// Ties the body to its exchange, which lasts as long as it does.
+    pub(crate) fn attach(&mut self, exchange: Exchange, unsent: bool) {
+        exchange.answered();
+        if exchange.wait().is_some() {
+            self.slice = HTTP2_SLICE;
+        }
+        self.unsent = unsent;
+        self.exchange = Some(exchange);
+    }
+
+    fn end(&mut self, how: HowEnded) {
+        self.source = Source::Ended;
+        self.rest = Bytes::new();
+        if let Some(tail) = self.tail.take() {
+            tail.end(StreamEnd { bytes: self.bytes, how });
+        }
+    }
+
+    fn hand_over(&mut self, mut data: Bytes) -> Frame<Bytes> {
+        if data.len() > self.slice {
+            self.rest = data.split_off(self.slice);
+        }
+        self.bytes = self.bytes.saturating_add(data.len() as u64);
+        if let Some(wait) = self.exchange.as_ref().and_then(Exchange::wait) {
+            wait.moved(data.len() as u64);
+            // Until this is asked for more, the client has not taken what it has.
+            wait.pause(None);
+        }
+        Frame::data(data)
+    }
+}
+
+impl<T: Tail> Body for ResponseBody<T> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = self.get_mut();
+        if let Some(wait) = this.exchange.as_ref().and_then(Exchange::wait) {
+            wait.resume();
+        }
+        if !this.rest.is_empty() {
+            let rest = std::mem::take(&mut this.rest);
+            return Poll::Ready(Some(Ok(this.hand_over(rest))));
+        }
+        let frame = match &mut this.source {
+            Source::Ended => None,
+            Source::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.source = Source::Ended;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Source::Incoming(incoming) => {
+                ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
+            }
+            Source::Stream(stream) => ready!(stream.as_mut().poll_frame(cx)),
+        };
+        match frame {
+            None => {
+                this.end(HowEnded::Complete);
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                this.end(HowEnded::UpstreamFault(causes(&*error)));
+                Poll::Ready(Some(Err(error)))
+            }
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
+                Ok(data) => this.hand_over(data),
+                Err(trailers) => trailers,
+            }))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+            && match &self.source {
+                Source::Ended => true,
+                Source::Full(_) => false,
+                Source::Incoming(incoming) => incoming.is_end_stream(),
+                Source::Stream(stream) => stream.is_end_stream(),
+            }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = match &self.source {
+            Source::Ended => SizeHint::with_exact(0),
+            Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Incoming(incoming) => incoming.size_hint(),
+            Source::Stream(stream) => stream.size_hint(),
+        };
+        let rest = self.rest.len() as u64;
+        let mut with_rest = SizeHint::new();
+        if let Some(upper) = hint.upper() {
+            with_rest.set_upper(upper.saturating_add(rest));
+        }
+        with_rest.set_lower(hint.lower().saturating_add(rest));
+        with_rest
+    }
+}
+
+impl<T: Tail> Drop for ResponseBody<T> {
+    fn drop(&mut self) {
+        let how = if self.unsent || self.is_end_stream() {
+            HowEnded::Complete
+        } else if self.exchange.as_ref().is_some_and(Exchange::timed_out) {
+            HowEnded::TimedOut
+        } else {
+            HowEnded::ClientGone
+        };
+        self.end(how);
+    }
+}
+
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,60 @@
+//! The seam between the sockets and the request's path: what a server drives, and what it knows of a connection.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use super::{ConnectionWatch, ResponseBody, Tail};
+
+/// What a worker drives with the requests of its connections. It cannot fail: a fault is an answer.
+pub trait Serve: 'static {
+    /// What is told when an answer's body ends.
+    type Tail: Tail;
+
+    /// Answers one request. Dropping the future means that the client is gone.
+    fn serve(
+        &self,
+        info: Rc<ConnectionInfo>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<ResponseBody<Self::Tail>>>;
+}
+
+/// What is known of a client's connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// The other end of the socket; an IPv4 address mapped into IPv6 is given as IPv4.
+    pub peer: SocketAddr,
+    /// Our end of the socket.
+    pub local: SocketAddr,
+    /// The listener's address as configured.
+    pub listener: Arc<str>,
+    /// The listener's place in the configuration that was in force when the connection was accepted.
+    pub listener_index: usize,
+    /// How TLS was agreed, where it is spoken.
+    pub tls: Option<TlsInfo>,
+    /// What the connection is waiting for.
+    pub watch: Rc<ConnectionWatch>,
+}
+
+/// What a TLS handshake agreed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// The version, as `TLSv1.3`.
+    pub version: &'static str,
+    /// The name that the client asked for, lower case.
+    pub sni: Option<Arc<str>>,
+    /// The protocol that ALPN chose (RFC 7301), if the client offered any.
+    pub alpn: Option<AlpnChoice>,
+    /// The client's own certificate, DER, verified.
+    pub client_certificate: Option<Vec<u8>>,
+}
+
+/// A protocol that ALPN chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlpnChoice {
+    /// `h2`
+    H2,
+    /// `http/1.1`
+    Http1,
+}

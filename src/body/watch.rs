@@ -1,0 +1,636 @@
+//! What one client connection is waiting for, and since when: the state behind every time limit on a client.
+//!
+//! The parts of a connection write counters and flags here as they work, and read no clock. Its worker sweeps over all
+//! connections a few times a second, compares what it finds with what it found before, and passes a verdict when a
+//! bound is exceeded. So a request costs no timer, an idle connection costs a few loads a second, and the rules can be
+//! tested with a clock that is an argument. A bound may be overrun by one sweep; it is never cut short.
+//!
+//! ```text
+//!   Handshake ──> Opening ──> Head ──> Busy ──> Idle ──> Closing
+//!                    └────────────────> ↑ └─> Discarding ─┘   └─> (Lingering, when our side has closed)
+//!                                       └──────────┘
+//! ```
+//! In `Busy` it may be the client's turn or the upstream's. Only the client's is timed, per body, by [`Wait`].
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use hyper::body::Incoming;
+
+use super::pace::{Pace, PaceBounds};
+
+/// How long a client that has closed its sending side is still taken for one that waits for its answer. A client that
+/// is gone looks the same until something is written to it, and its request upstream has to be dropped.
+const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// How long the bytes of a client are read off after our side has closed, so that it gets to see the last answer
+/// instead of a reset (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The bounds on what a client may do on its connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the configuration's limit of the same name")]
+pub struct Bounds {
+    pub tls_handshake_timeout: Duration,
+    pub header_timeout: Duration,
+    pub keepalive_idle: Duration,
+    pub body_idle_timeout: Duration,
+    pub body_min_rate: u64,
+    pub write_stall_timeout: Duration,
+    pub refused_body_timeout: Duration,
+    /// How many bytes of a refused request's body are read off before the connection is given up.
+    pub refused_body_bytes: u64,
+}
+
+impl Bounds {
+    fn pace(&self) -> PaceBounds {
+        PaceBounds { idle: self.body_idle_timeout, min_rate: self.body_min_rate }
+    }
+
+    /// How often connections have to be looked at for these bounds to hold closely.
+    pub fn sweep_period(&self) -> Duration {
+        let shortest = [
+            self.tls_handshake_timeout,
+            self.header_timeout,
+            self.keepalive_idle,
+            self.body_idle_timeout,
+            self.write_stall_timeout,
+            self.refused_body_timeout,
+        ]
+        .into_iter()
+        .min()
+        .unwrap_or_default();
+        (shortest / 8).clamp(Duration::from_millis(10), Duration::from_millis(250))
+    }
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// RFC 9112.
+    Http1,
+    /// RFC 9113.
+    Http2,
+}
+
+/// Why a connection has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The TLS handshake took too long.
+    HandshakeTimeout,
+    /// The head of a request took too long.
+    HeaderTimeout,
+    /// No request for too long: ends in good order.
+    Idle,
+    /// It was told to end, and did not.
+    CloseTimeout,
+    /// It took nothing of what was ready for it, or too little.
+    SlowReader,
+    /// Its frames cost more than they carry.
+    Flood,
+    /// The drain's deadline has passed.
+    Drain,
+}
+
+/// Whose move a body is waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Ours,
+    Client,
+}
+
+/// One body in progress, as far as the client is concerned.
+#[derive(Debug)]
+pub(super) struct Wait {
+    turn: Cell<Turn>,
+    /// Set by each poll that found nothing; a request body's wait counts only while this keeps being confirmed, so that
+    /// an upstream that takes nothing is not held against the client.
+    confirmed: Cell<bool>,
+    needs_confirmation: bool,
+    expired: Cell<bool>,
+    bytes: Rc<Cell<u64>>,
+    pace: Cell<Pace>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Wait {
+    fn new(needs_confirmation: bool) -> Rc<Self> {
+        Rc::new(Self {
+            turn: Cell::new(Turn::Ours),
+            confirmed: Cell::new(false),
+            needs_confirmation,
+            expired: Cell::new(false),
+            bytes: Rc::default(),
+            pace: Cell::default(),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// It is the client's turn now.
+    pub(super) fn pause(&self, waker: Option<&Waker>) {
+        self.turn.set(Turn::Client);
+        self.confirmed.set(true);
+        if let Some(waker) = waker {
+            register(&self.waker, waker);
+        }
+    }
+
+    /// The client did its part.
+    pub(super) fn resume(&self) {
+        self.turn.set(Turn::Ours);
+        self.expired.set(false);
+    }
+
+    pub(super) fn moved(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get().saturating_add(bytes));
+    }
+
+    pub(super) fn bytes(&self) -> &Rc<Cell<u64>> {
+        &self.bytes
+    }
+
+    pub(super) fn is_expired(&self) -> bool {
+        self.expired.get()
+    }
+
+    fn sweep(&self, elapsed: Duration, bounds: PaceBounds) {
+        let mut pace = self.pace.get();
+        let counts = match self.turn.get() {
+            Turn::Ours => false,
+            Turn::Client => !self.needs_confirmation || self.confirmed.replace(false),
+        };
+        if counts {
+            if pace.wait(elapsed, self.bytes.get(), bounds).is_some() {
+                self.expired.set(true);
+            }
+        } else {
+            pace.rest(self.bytes.get());
+        }
+        self.pace.set(pace);
+        let wake = self.expired.get() || (self.needs_confirmation && self.turn.get() == Turn::Client);
+        if wake && let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Handshake,
+    Opening,
+    Head,
+    Busy,
+    Idle,
+    Discarding,
+    Closing,
+    Lingering,
+}
+
+/// The part of a connection's life that only its owner knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Handshake,
+    Serving,
+    Closing,
+    Lingering,
+}
+
+/// What the last sweep found.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    phase: Phase,
+    epoch: u64,
+    since: Instant,
+    at: Instant,
+    block_open: Option<(u64, Instant)>,
+    half_closed: Option<(u64, Instant)>,
+}
+
+/// What one client connection is waiting for. Lives on its worker's thread, shared by `Rc`.
+#[derive(Debug)]
+pub struct ConnectionWatch {
+    bounds: Rc<Bounds>,
+    protocol: Cell<Protocol>,
+    stage: Cell<Stage>,
+    in_flight: Cell<u32>,
+    answering: Cell<u32>,
+    exchanges: Cell<u64>,
+    head_started: Cell<bool>,
+    header_block: Cell<Option<u64>>,
+    read_bytes: Cell<u64>,
+    written_bytes: Cell<u64>,
+    write_blocked: Cell<bool>,
+    half_closed: Cell<bool>,
+    eof_due: Cell<bool>,
+    control_frames: Cell<u32>,
+    waits: RefCell<Vec<Rc<Wait>>>,
+    request_bodies: Cell<u32>,
+    leftover: RefCell<Option<Incoming>>,
+    discarded: Cell<u64>,
+    input_abandoned: Cell<bool>,
+    verdict: Cell<Option<Verdict>>,
+    waker: RefCell<Option<Waker>>,
+    write_pace: Cell<Pace>,
+    stalled: Cell<Option<(u64, Instant)>>,
+    seen: Cell<Seen>,
+}
+
+impl ConnectionWatch {
+    /// Starts watching a connection that was accepted at `now`.
+    pub fn new(bounds: Rc<Bounds>, now: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            bounds,
+            protocol: Cell::new(Protocol::Http1),
+            stage: Cell::new(Stage::Handshake),
+            in_flight: Cell::new(0),
+            answering: Cell::new(0),
+            exchanges: Cell::new(0),
+            head_started: Cell::new(false),
+            header_block: Cell::new(None),
+            read_bytes: Cell::new(0),
+            written_bytes: Cell::new(0),
+            write_blocked: Cell::new(false),
+            half_closed: Cell::new(false),
+            eof_due: Cell::new(false),
+            control_frames: Cell::new(0),
+            waits: RefCell::default(),
+            request_bodies: Cell::new(0),
+            leftover: RefCell::default(),
+            discarded: Cell::new(0),
+            input_abandoned: Cell::new(false),
+            verdict: Cell::new(None),
+            waker: RefCell::default(),
+            write_pace: Cell::default(),
+            stalled: Cell::new(None),
+            seen: Cell::new(Seen {
+                phase: Phase::Handshake,
+                epoch: 0,
+                since: now,
+                at: now,
+                block_open: None,
+                half_closed: None,
+            }),
+        })
+    }
+
+    /// How many exchanges are under way.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// How many exchanges there have been, with those under way.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges.get()
+    }
+
+    /// Bytes read from the socket so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes.get()
+    }
+
+    /// Bytes written to the socket so far.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes.get()
+    }
+
+    /// What is spoken.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol.get()
+    }
+
+    /// The connection is ready for requests in `protocol`.
+    pub fn serve(&self, protocol: Protocol) {
+        self.protocol.set(protocol);
+        self.stage.set(Stage::Serving);
+        // The bytes of a handshake are not those of a head.
+        self.head_started.set(false);
+    }
+
+    /// The connection was told to end once its exchanges have.
+    pub(crate) fn closing(&self) {
+        self.stage.set(Stage::Closing);
+    }
+
+    /// Our side has closed, and the client's last bytes are being read off.
+    pub(crate) fn lingering(&self) {
+        self.stage.set(Stage::Lingering);
+    }
+
+    /// Registers the task to wake for a verdict.
+    pub(crate) fn register(&self, waker: &Waker) {
+        register(&self.waker, waker);
+    }
+
+    /// Why the connection has to end, if it has to.
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        self.verdict.get()
+    }
+
+    /// Takes the verdict, where ending in good order takes more than one step.
+    pub(crate) fn take_verdict(&self) -> Option<Verdict> {
+        self.verdict.take()
+    }
+
+    /// Passes a verdict; the first one stands.
+    pub(crate) fn condemn(&self, verdict: Verdict) {
+        if self.verdict.get().is_none() {
+            self.verdict.set(Some(verdict));
+        }
+        self.wake();
+    }
+
+    /// Wakes the connection's task.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// `count` bytes came in from the socket.
+    pub(crate) fn on_read(&self, count: usize) {
+        self.read_bytes.set(self.read_bytes.get().wrapping_add(count as u64));
+        if self.in_flight.get() == 0 {
+            self.head_started.set(true);
+        }
+    }
+
+    /// The socket took `count` bytes.
+    pub(crate) fn on_written(&self, count: usize) {
+        self.written_bytes.set(self.written_bytes.get().wrapping_add(count as u64));
+        self.write_blocked.set(false);
+    }
+
+    /// The socket takes no more for now.
+    pub(crate) fn on_write_blocked(&self) {
+        self.write_blocked.set(true);
+    }
+
+    /// Whether the end of the client's bytes should be kept from the protocol for a while, because an answer is still
+    /// to come and the request is complete. In HTTP/2 a closed direction ends the connection.
+    pub(crate) fn defers_eof(&self) -> bool {
+        let defers = self.protocol.get() == Protocol::Http1
+            && self.in_flight.get() > 0
+            && self.request_bodies.get() == 0
+            && self.leftover.borrow().is_none()
+            && !self.eof_due.get();
+        self.half_closed.set(defers);
+        defers
+    }
+
+    /// An HTTP/2 header block has begun (`true`) or ended.
+    pub(crate) fn on_header_block(&self, open: bool) {
+        let block = open.then(|| self.read_bytes.get());
+        self.header_block.set(block);
+    }
+
+    /// Counts a frame that carries nothing of a request; gives how many there were since the last sweep took some off.
+    pub(crate) fn on_control_frame(&self) -> u32 {
+        let count = self.control_frames.get().saturating_add(1);
+        self.control_frames.set(count);
+        count
+    }
+
+    /// An exchange begins: its head has been read.
+    pub(crate) fn begin(self: &Rc<Self>) -> Exchange {
+        self.in_flight.set(self.in_flight.get().saturating_add(1));
+        self.answering.set(self.answering.get().saturating_add(1));
+        self.exchanges.set(self.exchanges.get().wrapping_add(1));
+        self.head_started.set(false);
+        let wait = (self.protocol.get() == Protocol::Http2).then(|| self.enrol(false));
+        Exchange { watch: Rc::clone(self), wait, answered: Cell::new(false) }
+    }
+
+    pub(super) fn enrol_request_body(&self) -> Rc<Wait> {
+        self.request_bodies.set(self.request_bodies.get().saturating_add(1));
+        self.enrol(true)
+    }
+
+    pub(super) fn dismiss_request_body(&self, wait: &Rc<Wait>) {
+        self.request_bodies.set(self.request_bodies.get().saturating_sub(1));
+        self.dismiss(wait);
+    }
+
+    fn enrol(&self, needs_confirmation: bool) -> Rc<Wait> {
+        let wait = Wait::new(needs_confirmation);
+        self.waits.borrow_mut().push(Rc::clone(&wait));
+        wait
+    }
+
+    fn dismiss(&self, wait: &Rc<Wait>) {
+        let mut waits = self.waits.borrow_mut();
+        if let Some(at) = waits.iter().position(|each| Rc::ptr_eq(each, wait)) {
+            waits.swap_remove(at);
+        }
+    }
+
+    /// Takes over what is left of a body that nobody wants, so that the client can finish sending and read the answer.
+    /// In HTTP/2 dropping it resets the stream, which says the same (RFC 9113 §8.1).
+    pub(super) fn leave_over(&self, body: Incoming) {
+        if self.protocol.get() == Protocol::Http1 {
+            self.discarded.set(0);
+            *self.leftover.borrow_mut() = Some(body);
+            self.wake();
+        }
+    }
+
+    /// The rest of a refused body, once its answer has been given; put back with [`Self::put_back_leftover`].
+    pub(crate) fn take_leftover(&self) -> Option<Incoming> {
+        // Reading earlier would ask the client for what it may be holding back for a 100 (Continue).
+        if self.answering.get() > 0 {
+            return None;
+        }
+        self.leftover.borrow_mut().take()
+    }
+
+    /// Goes on with a leftover after `count` more bytes of it; gives `false` when that was enough of them.
+    pub(crate) fn put_back_leftover(&self, body: Incoming, count: u64) -> bool {
+        let discarded = self.discarded.get().saturating_add(count);
+        self.discarded.set(discarded);
+        if discarded > self.bounds.refused_body_bytes {
+            self.input_abandoned.set(true);
+            return false;
+        }
+        *self.leftover.borrow_mut() = Some(body);
+        true
+    }
+
+    /// Whether the client may still be sending something that will not be read.
+    pub(crate) fn input_abandoned(&self) -> bool {
+        self.input_abandoned.get()
+    }
+
+    pub(super) fn abandon_input(&self) {
+        self.input_abandoned.set(true);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.stage.get() {
+            Stage::Handshake => return Phase::Handshake,
+            Stage::Lingering => return Phase::Lingering,
+            Stage::Serving | Stage::Closing => {}
+        }
+        if self.leftover.borrow().is_some() && self.answering.get() == 0 {
+            Phase::Discarding
+        } else if self.in_flight.get() > 0 || self.request_bodies.get() > 0 || self.write_blocked.get() {
+            Phase::Busy
+        } else if self.stage.get() == Stage::Closing {
+            Phase::Closing
+        } else if self.exchanges.get() == 0 {
+            Phase::Opening
+        } else if self.head_started.get() && self.protocol.get() == Protocol::Http1 {
+            Phase::Head
+        } else {
+            Phase::Idle
+        }
+    }
+
+    /// Compares the connection with its bounds at `now`; called by its worker, a few times a second.
+    pub fn sweep(&self, now: Instant) {
+        let mut seen = self.seen.get();
+        let elapsed = now.saturating_duration_since(seen.at);
+        seen.at = now;
+        let (phase, epoch) = (self.phase(), self.exchanges.get());
+        if (phase, epoch) != (seen.phase, seen.epoch) {
+            (seen.phase, seen.epoch, seen.since) = (phase, epoch, now);
+        } else {
+            self.judge_phase(phase, now.saturating_duration_since(seen.since));
+        }
+        seen.block_open = since(seen.block_open, self.header_block.get(), now);
+        if seen.block_open.is_some_and(|(_, at)| now.saturating_duration_since(at) >= self.bounds.header_timeout) {
+            self.condemn(Verdict::HeaderTimeout);
+        }
+        let half_closed = self.half_closed.get().then(|| self.written_bytes.get());
+        seen.half_closed = since(seen.half_closed, half_closed, now);
+        if seen.half_closed.is_some_and(|(_, at)| now.saturating_duration_since(at) >= HALF_CLOSE_GRACE) {
+            self.eof_due.set(true);
+            self.wake();
+        }
+        self.seen.set(seen);
+        self.judge_writes(elapsed, now);
+        for wait in self.waits.borrow().iter() {
+            wait.sweep(elapsed, self.bounds.pace());
+        }
+        // Control frames are forgiven at 512 a second.
+        let forgiven = u32::try_from(elapsed.as_millis() * 512 / 1000).unwrap_or(u32::MAX);
+        self.control_frames.set(self.control_frames.get().saturating_sub(forgiven));
+    }
+
+    fn judge_phase(&self, phase: Phase, lasted: Duration) {
+        let (bound, verdict) = match phase {
+            Phase::Busy => return,
+            Phase::Handshake => (self.bounds.tls_handshake_timeout, Verdict::HandshakeTimeout),
+            Phase::Opening | Phase::Head => (self.bounds.header_timeout, Verdict::HeaderTimeout),
+            Phase::Idle => (self.bounds.keepalive_idle, Verdict::Idle),
+            Phase::Closing => (self.bounds.write_stall_timeout, Verdict::CloseTimeout),
+            Phase::Lingering => (LINGER.min(self.bounds.refused_body_timeout), Verdict::CloseTimeout),
+            Phase::Discarding => {
+                if lasted >= self.bounds.refused_body_timeout {
+                    // Dropped, it makes the protocol close after the answer.
+                    self.leftover.borrow_mut().take();
+                    self.abandon_input();
+                    self.wake();
+                }
+                return;
+            }
+        };
+        if lasted >= bound {
+            self.condemn(verdict);
+        }
+    }
+
+    /// What is ready and not taken: bytes that the socket refuses.
+    fn judge_writes(&self, elapsed: Duration, now: Instant) {
+        let written = self.written_bytes.get();
+        let mut pace = self.write_pace.get();
+        if self.write_blocked.get() {
+            if pace.wait(elapsed, written, self.bounds.pace()).is_some() {
+                self.condemn(Verdict::SlowReader);
+            }
+        } else {
+            pace.rest(written);
+        }
+        self.write_pace.set(pace);
+        let stalled = since(self.stalled.get(), self.write_blocked.get().then_some(written), now);
+        if stalled.is_some_and(|(_, at)| now.saturating_duration_since(at) >= self.bounds.write_stall_timeout) {
+            self.condemn(Verdict::SlowReader);
+        }
+        self.stalled.set(stalled);
+    }
+}
+
+/// Keeps the moment since which `state` has been what it is.
+fn since(before: Option<(u64, Instant)>, state: Option<u64>, now: Instant) -> Option<(u64, Instant)> {
+    let state = state?;
+    before.filter(|(same, _)| *same == state).or(Some((state, now)))
+}
+
+fn register(slot: &RefCell<Option<Waker>>, waker: &Waker) {
+    let mut slot = slot.borrow_mut();
+    if !slot.as_ref().is_some_and(|registered| registered.will_wake(waker)) {
+        *slot = Some(waker.clone());
+    }
+}
+
+/// One exchange under way, from its head to the end of its answer's body; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    watch: Rc<ConnectionWatch>,
+    /// In HTTP/2, whether the client takes the answer's bytes; in HTTP/1.1 the socket says so.
+    wait: Option<Rc<Wait>>,
+    answered: Cell<bool>,
+}
+
+impl Exchange {
+    /// The head of the answer is there.
+    pub(crate) fn answered(&self) {
+        if !self.answered.replace(true) {
+            self.watch.answering.set(self.watch.answering.get().saturating_sub(1));
+        }
+    }
+
+    /// What can end this exchange alone, where the protocol can.
+    pub(crate) fn stream_cut(&self) -> Option<StreamCut> {
+        self.wait.clone().map(StreamCut)
+    }
+
+    pub(super) fn wait(&self) -> Option<&Wait> {
+        self.wait.as_deref()
+    }
+
+    /// Whether the exchange ends because the client was too slow.
+    pub(super) fn timed_out(&self) -> bool {
+        self.wait.as_ref().is_some_and(|wait| wait.is_expired())
+            || self.watch.verdict().is_some_and(|verdict| match verdict {
+                Verdict::SlowReader | Verdict::HeaderTimeout | Verdict::HandshakeTimeout | Verdict::CloseTimeout => true,
+                Verdict::Idle | Verdict::Flood | Verdict::Drain => false,
+            })
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.answered();
+        self.watch.in_flight.set(self.watch.in_flight.get().saturating_sub(1));
+        if let Some(wait) = &self.wait {
+            self.watch.dismiss(wait);
+        }
+    }
+}
+
+/// Tells the task of one HTTP/2 stream that its client takes nothing.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamCut(Rc<Wait>);
+
+impl StreamCut {
+    /// Whether the stream is to be reset; wakes `waker` when that changes.
+    pub(crate) fn poll(&self, waker: &Waker) -> bool {
+        register(&self.0.waker, waker);
+        self.0.is_expired()
+    }
+}
+
