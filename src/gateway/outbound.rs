@@ -1,0 +1,225 @@
+//! Step 7: the request that the upstream gets. Everything that names the caller is put in here, last, after every field
+//! of the client's that could have been taken for it is gone.
+
+use std::fmt::Write;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    header::{self, VIA},
+};
+
+use super::{
+    Refusal,
+    hygiene::{self, Te},
+    inbound::{Authorization, Inbound},
+};
+use crate::{
+    config::{MethodOverride, Rewrite, Upstream, UpstreamHost},
+    policy::{Principal, Reason},
+    route::NormalPath,
+};
+
+/// The path that the upstream gets, after the declared rewrite.
+pub fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<String, Refusal> {
+    let (prefix, with) = match rewrite {
+        None => return Ok(path.to_owned()),
+        Some(Rewrite::StripPrefix(prefix)) => (prefix, ""),
+        Some(Rewrite::ReplacePrefix(prefix, with)) => (prefix, with.trim_end_matches('/')),
+    };
+    let ambiguous = || Refusal::of(Reason::AmbiguousPath);
+    let prefix = prefix.trim_end_matches('/');
+    // Routes compare decoded segments, so the prefix may be spelt otherwise here: take away as many segments.
+    let count = prefix.bytes().filter(|b| *b == b'/').count();
+    let rest = path.match_indices('/').nth(count).map(|(at, _)| path.get(at..).unwrap_or("/"));
+    let result = match rest {
+        Some(rest) => format!("{with}{rest}"),
+        None if with.is_empty() => "/".to_owned(),
+        None => with.to_owned(),
+    };
+    // The result is judged as strictly as what came in.
+    match NormalPath::parse(&result) {
+        Ok(normal) if normal.as_str() == result => Ok(result),
+        Ok(_) | Err(_) => Err(ambiguous()),
+    }
+}
+
+/// A request head for the upstream.
+#[derive(Debug)]
+pub struct Outbound {
+    /// The method of the client's request line; an override that the service honours travels as it came.
+    pub method: Method,
+    /// The target in origin form.
+    pub uri: Uri,
+    /// The fields.
+    pub headers: HeaderMap,
+}
+
+/// The upstream's own credential, ready to be sent.
+pub type Credential = (HeaderName, HeaderValue);
+
+impl Outbound {
+    /// Makes the head. `path` has been judged; `principal` is whoever the permit names.
+    pub fn prepare(
+        inbound: &mut Inbound,
+        path: &str,
+        principal: Option<&Principal>,
+        upstream: &Upstream,
+        target_host: &str,
+        credential: Option<&Credential>,
+    ) -> Result<Self, Refusal> {
+        let internal = |what: &str| Refusal::of(Reason::InternalFault).because(what.to_owned());
+        let uri = match &inbound.query {
+            Some(query) => Uri::try_from(format!("{path}?{query}")),
+            None => Uri::try_from(path),
+        };
+        let uri = uri.map_err(|_| Refusal::of(Reason::MalformedRequest))?;
+        let mut headers = std::mem::take(&mut inbound.headers);
+        let host = match upstream.host {
+            UpstreamHost::Preserve if !inbound.authority.is_empty() => &*inbound.authority,
+            UpstreamHost::Preserve | UpstreamHost::Target => target_host,
+        };
+        headers.insert(header::HOST, HeaderValue::from_str(host).map_err(|_| internal("the host is no header value"))?);
+        if inbound.te == Te::Trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+        via(&mut headers, inbound.version);
+        forwarding(&mut headers, inbound);
+        if upstream.method_override.contains(&MethodOverride::Header) {
+            for (name, value) in inbound.overrides.drain(..) {
+                headers.append(name, value);
+            }
+        }
+        if let (true, Authorization::One(value)) = (upstream.forward_authorization, &inbound.authorization) {
+            headers.insert(header::AUTHORIZATION, value.clone());
+        }
+        if let Some((name, value)) = credential {
+            headers.insert(name.clone(), value.clone());
+        }
+        if let (true, Some(principal)) = (upstream.identity_headers, principal) {
+            identity(&mut headers, principal);
+        }
+        Ok(Self { method: inbound.method.clone(), uri, headers })
+    }
+}
+
+/// RFC 9110 §7.6.3: a gateway names itself in each request that it forwards.
+fn via(headers: &mut HeaderMap, version: Version) {
+    let ours = match version {
+        Version::HTTP_2 => "2.0 stepgate",
+        Version::HTTP_10 => "1.0 stepgate",
+        _ => "1.1 stepgate",
+    };
+    headers.append(VIA, HeaderValue::from_static(ours));
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What we know ourselves of where the request came from.
+fn forwarding(headers: &mut HeaderMap, inbound: &Inbound) {
+    let origin = &inbound.origin;
+    if let Some(value) = origin.x_forwarded_for() {
+        headers.insert(X_FORWARDED_FOR, value);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(inbound.scheme));
+    if let Ok(value) = HeaderValue::from_str(&inbound.authority)
+        && !inbound.authority.is_empty()
+    {
+        headers.insert(X_FORWARDED_HOST, value);
+    }
+    if let Some(value) = origin.forwarded(inbound.scheme, &inbound.authority) {
+        headers.insert(header::FORWARDED, value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&inbound.request_id) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+    headers.insert(TRACEPARENT, inbound.traceparent.clone());
+}
+
+/// Who is calling and how that was proved. A fact that is not known has no field; nothing of the client's is left under
+/// these names.
+fn identity(headers: &mut HeaderMap, principal: &Principal) {
+    let mut add = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(&encoded(value)) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    let list = |values: &[std::sync::Arc<str>]| values.iter().map(|value| &**value).collect::<Vec<_>>().join(" ");
+    let assurance = &principal.assurance;
+    if !principal.subject.is_empty() {
+        add("x-auth-subject", &principal.subject);
+    }
+    add("x-auth-issuer", &principal.issuer_url);
+    if !principal.scopes.is_empty() {
+        add("x-auth-scopes", &list(&principal.scopes));
+    }
+    if let Some(acr) = &assurance.acr {
+        add("x-auth-acr", acr);
+    }
+    if !assurance.amr.is_empty() {
+        add("x-auth-amr", &list(&assurance.amr));
+    }
+    if let Some(auth_time) = assurance.auth_time.filter(|time| time.is_finite() && *time >= 0.0) {
+        add("x-auth-time", &format!("{}", auth_time.floor()));
+    }
+}
+
+/// Percent-encodes what a header value should not hold: control characters, everything but ASCII, and `%` itself, so
+/// that the encoding can be undone.
+fn encoded(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if (byte.is_ascii_graphic() || byte == b' ') && byte != b'%' {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Makes an upstream's answer fit for the client: no hop-by-hop fields, our request identifier.
+pub fn clean_response(headers: &mut HeaderMap, request_id: &str) {
+    hygiene::drop_hop_by_hop(headers);
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert(X_REQUEST_ID, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use super::*;
+
+    #[test]
+    fn rewrites_take_whole_segments_and_are_judged_again() {
+        let strip = Rewrite::StripPrefix("/reports".into());
+        for (path, expected) in [
+            ("/reports/2024", "/2024"),
+            ("/reports", "/"),
+            ("/reports/", "/"),
+            ("/%72eports/a%2Bb", "/a%2Bb"),
+        ] {
+            assert_eq!(rewritten(path, Some(&strip)).unwrap(), expected, "{path}");
+        }
+        let replace = Rewrite::ReplacePrefix("/v1/a".into(), "/legacy".into());
+        assert_eq!(rewritten("/v1/a/b", Some(&replace)).unwrap(), "/legacy/b");
+        assert_eq!(rewritten("/v1/a", Some(&replace)).unwrap(), "/legacy");
+        assert_eq!(rewritten("/x", None).unwrap(), "/x");
+        let root = Rewrite::ReplacePrefix("/v1".into(), "/".into());
+        assert_eq!(rewritten("/v1/b", Some(&root)).unwrap(), "/b");
+    }
+
+    #[test]
+    fn identity_values_are_encoded_so_that_no_line_can_be_added() {
+        assert_eq!(encoded("alice"), "alice");
+        assert_eq!(encoded("a\r\nX-Auth-Acr: gold"), "a%0D%0AX-Auth-Acr: gold");
+        assert_eq!(encoded("zoë 100%"), "zo%C3%AB 100%25");
+    }
+}

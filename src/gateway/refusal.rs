@@ -1,0 +1,401 @@
+//! From a refusal to an answer. The only place that knows statuses, and what a caller may know of why.
+//!
+//! The body is a problem document (RFC 9457); the challenge is that of RFC 6750, RFC 9470 and RFC 9728. What is said is
+//! chosen by [`Problem`], which is coarser than [`Reason`] wherever the difference would help somebody guess.
+
+use std::{fmt::Write, sync::Arc};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{self, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde_json::{Map, Value, json};
+
+use crate::policy::{Challenge, Denial, Reason, StepUp};
+
+/// A request that is not forwarded, or whose answer never came.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// Why, for the records.
+    pub reason: Reason,
+    /// What would help the caller.
+    pub challenge: Challenge,
+    /// For the operator's log alone.
+    pub detail: Option<String>,
+    /// The methods that the path has, for `Allow`.
+    pub allow: Vec<Method>,
+    /// The quota that is used up.
+    pub limit: Option<Arc<str>>,
+    /// Seconds to wait, for `Retry-After`.
+    pub retry_after: Option<u64>,
+    /// Whether the connection cannot be used again (RFC 9112 §6.3).
+    pub close: bool,
+}
+
+/// What the caller is told: the `type` of the problem document is `urn:stepgate:problem:` and the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Problem {
+    /// The stable name.
+    pub name: &'static str,
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// A short title.
+    pub title: &'static str,
+    /// What happened and what to do next.
+    pub detail: &'static str,
+}
+
+impl Refusal {
+    /// A refusal for which a reason says everything.
+    pub fn of(reason: Reason) -> Self {
+        Self {
+            reason,
+            challenge: Challenge::Nothing,
+            detail: None,
+            allow: Vec::new(),
+            limit: None,
+            retry_after: None,
+            close: false,
+        }
+    }
+
+    /// The same, with something for the operator.
+    #[must_use]
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same, for a connection that cannot be used again.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// A method that the path does not have, and those that it has.
+    pub fn method_not_allowed(allow: Vec<Method>) -> Self {
+        Self { allow, ..Self::of(Reason::MethodNotAllowed) }
+    }
+
+    /// A quota that is used up.
+    pub fn quota(limit: Arc<str>, retry_after: u64) -> Self {
+        Self { limit: Some(limit), retry_after: Some(retry_after), ..Self::of(Reason::QuotaExceeded) }
+    }
+}
+
+impl From<Denial> for Refusal {
+    fn from(denial: Denial) -> Self {
+        let retry_after = if let Challenge::Later(secs) = denial.challenge { Some(u64::from(secs)) } else { None };
+        Self { challenge: denial.challenge, detail: denial.detail, retry_after, ..Self::of(denial.reason) }
+    }
+}
+
+/// Where a refusal happened, as far as its answer says.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusalContext<'a> {
+    /// The request's identifier.
+    pub request_id: &'a str,
+    /// `https` or `http`.
+    pub scheme: &'a str,
+    /// The host that the client asked for, port included; empty where it is not known.
+    pub authority: &'a str,
+    /// The authorization servers of the configuration.
+    pub authorization_servers: &'a [Arc<str>],
+}
+
+/// The path of the protected resource's metadata (RFC 9728 §3).
+pub const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+
+impl Refusal {
+    /// What the caller is told.
+    pub fn problem(&self) -> Problem {
+        problem(self.reason)
+    }
+
+    /// The header fields of the answer.
+    pub fn headers(&self, context: &RefusalContext<'_>) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+        insert(&mut headers, WWW_AUTHENTICATE, self.www_authenticate(context));
+        insert(&mut headers, RETRY_AFTER, self.retry_after.map(|secs| secs.to_string()));
+        if !self.allow.is_empty() {
+            let names: Vec<&str> = self.allow.iter().map(Method::as_str).collect();
+            insert(&mut headers, header::ALLOW, Some(names.join(", ")));
+        }
+        if self.close {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        headers
+    }
+
+    /// The problem document.
+    pub fn body(&self, context: &RefusalContext<'_>) -> Vec<u8> {
+        let problem = self.problem();
+        let mut body = Map::new();
+        body.insert("type".into(), format!("urn:stepgate:problem:{}", problem.name).into());
+        body.insert("title".into(), problem.title.into());
+        body.insert("status".into(), problem.status.as_u16().into());
+        body.insert("detail".into(), self.next_step(problem.detail).into());
+        body.insert("request_id".into(), context.request_id.into());
+        match &self.challenge {
+            Challenge::StepUp(step_up) => step_up_members(&mut body, step_up, context.authorization_servers),
+            Challenge::Scope(scopes) => {
+                body.insert("scope".into(), scopes.join(" ").into());
+            }
+            Challenge::Token
+            | Challenge::InvalidRequest
+            | Challenge::InvalidToken
+            | Challenge::Later(_)
+            | Challenge::Nothing => {}
+        }
+        if let Some(limit) = &self.limit {
+            body.insert("limit".into(), (**limit).into());
+        }
+        if let Some(secs) = self.retry_after {
+            body.insert("retry_after".into(), secs.into());
+        }
+        let mut text = Value::Object(body).to_string();
+        text.push('\n');
+        text.into_bytes()
+    }
+
+    /// The challenge (RFC 6750 §3), each parameter once; `None` where authenticating would not help.
+    fn www_authenticate(&self, context: &RefusalContext<'_>) -> Option<String> {
+        let mut out = String::from("Bearer");
+        let mut separator = " ";
+        let mut add = |name: &str, value: &str| {
+            // Quoted strings hold neither of these two unescaped (RFC 9110 §5.6.4).
+            let clean: String = value.chars().filter(|c| !matches!(c, '"' | '\\') && !c.is_control()).collect();
+            // Writing to a string cannot fail.
+            let _ = write!(out, "{separator}{name}=\"{clean}\"");
+            separator = ", ";
+        };
+        match &self.challenge {
+            Challenge::Nothing | Challenge::Later(_) => return None,
+            Challenge::Token => {}
+            Challenge::InvalidRequest => {
+                add("error", "invalid_request");
+                add("error_description", "Send exactly one token, in the Authorization header");
+            }
+            Challenge::InvalidToken => {
+                add("error", "invalid_token");
+                let expired = self.reason == Reason::TokenExpired;
+                add("error_description", if expired { "The token expired" } else { "The token is not valid here" });
+            }
+            Challenge::Scope(scopes) => {
+                add("error", "insufficient_scope");
+                add("error_description", "The token lacks a scope that this needs");
+                add("scope", &scopes.join(" "));
+            }
+            Challenge::StepUp(step_up) => {
+                add("error", "insufficient_user_authentication");
+                add("error_description", step_up_description(step_up));
+                if !step_up.acr_values.is_empty() {
+                    add("acr_values", &step_up.acr_values.join(" "));
+                }
+                if let Some(max_age) = step_up.max_age {
+                    add("max_age", &max_age.as_secs().to_string());
+                }
+            }
+        }
+        if !context.authority.is_empty() {
+            add("resource_metadata", &format!("{}://{}{METADATA_PATH}", context.scheme, context.authority));
+        }
+        Some(out)
+    }
+
+    /// The detail, with what this refusal in particular asks for.
+    fn next_step(&self, detail: &str) -> String {
+        let Challenge::StepUp(step_up) = &self.challenge else { return detail.to_owned() };
+        let mut wanted = Vec::new();
+        if !step_up.acr_values.is_empty() {
+            wanted.push(format!("acr_values={}", step_up.acr_values.join(" ")));
+        }
+        if let Some(max_age) = step_up.max_age {
+            wanted.push(format!("max_age={}", max_age.as_secs()));
+        }
+        if !step_up.amr_values.is_empty() {
+            wanted.push(format!("a method (amr) of: {}", step_up.amr_values.join(" ")));
+        }
+        format!(
+            "{detail} Send the user to the authorization server again with {}, then repeat the request with the new token.",
+            wanted.join(", ")
+        )
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: Option<String>) {
+    if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+        headers.insert(name, value);
+    }
+}
+
+fn step_up_description(step_up: &StepUp) -> &'static str {
+    let level = !step_up.acr_values.is_empty() || !step_up.amr_values.is_empty();
+    match (level, step_up.max_age) {
+        (true, None) => "A stronger authentication is required",
+        (false, _) => "A more recent authentication is required",
+        (true, Some(_)) => "A stronger and more recent authentication is required",
+    }
+}
+
+/// Machine-readable: the parameters of the authorization request to make next (RFC 9470 §4).
+fn step_up_members(body: &mut Map<String, Value>, step_up: &StepUp, servers: &[Arc<str>]) {
+    let mut request = Map::new();
+    if !step_up.acr_values.is_empty() {
+        request.insert("acr_values".into(), step_up.acr_values.join(" ").into());
+    }
+    if let Some(max_age) = step_up.max_age {
+        request.insert("max_age".into(), max_age.as_secs().into());
+    }
+    if !step_up.amr_values.is_empty() {
+        let values: Vec<&str> = step_up.amr_values.iter().map(|value| &**value).collect();
+        body.insert("amr_values".into(), json!(values));
+    }
+    body.insert("authorization_request".into(), Value::Object(request));
+    let servers: Vec<&str> = servers.iter().map(|server| &**server).collect();
+    body.insert("authorization_servers".into(), json!(servers));
+}
+
+/// Every reason's status and public face.
+#[rustfmt::skip]
+fn problem(reason: Reason) -> Problem {
+    use Reason as R;
+    let of = |name, status, title, detail| Problem { name, status, title, detail };
+    match reason {
+        R::MalformedRequest => of("malformed-request", StatusCode::BAD_REQUEST, "Malformed request",
+            "The request breaks HTTP (RFC 9110, RFC 9112)."),
+        R::InvalidHost => of("invalid-host", StatusCode::BAD_REQUEST, "Invalid host",
+            "Send exactly one Host, and the same name in the request target if it has one."),
+        R::AmbiguousPath => of("ambiguous-path", StatusCode::BAD_REQUEST, "Ambiguous path",
+            "The path can be read in more than one way. Send it without empty or dot segments, encoded slashes, backslashes or control characters."),
+        R::ConflictingOverride => of("conflicting-method-override", StatusCode::BAD_REQUEST, "Conflicting method override",
+            "The request says more than one method, or a form that cannot be read without doubt."),
+        R::InvalidCredentials => of("invalid-request", StatusCode::BAD_REQUEST, "Invalid credentials",
+            "Send exactly one token, in one Authorization header and nowhere else."),
+        R::UriTooLong => of("uri-too-long", StatusCode::URI_TOO_LONG, "URI too long",
+            "The request target is longer than this gateway accepts."),
+        R::HeadersTooLarge => of("headers-too-large", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Header fields too large",
+            "The header section is larger than this gateway accepts."),
+        R::BodyTooLarge => of("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "Body too large",
+            "The body is larger than this gateway accepts here."),
+        R::RequestTimeout => of("request-timeout", StatusCode::REQUEST_TIMEOUT, "Request timeout",
+            "The request was sent too slowly."),
+        R::MethodUnknown => of("method-not-implemented", StatusCode::NOT_IMPLEMENTED, "Method not implemented",
+            "The method is not one that this gateway knows. Methods are case-sensitive."),
+        R::MethodNotAllowed => of("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed",
+            "The Allow header lists the methods of this path."),
+        R::RouteNotFound => of("not-found", StatusCode::NOT_FOUND, "Not found",
+            "Nothing is served at this host and path."),
+        R::TokenMissing => of("token-required", StatusCode::UNAUTHORIZED, "Token required",
+            "Send an access token in the Authorization header. The resource metadata names who issues them."),
+        R::TokenExpired => of("token-expired", StatusCode::UNAUTHORIZED, "Token expired",
+            "Get a new access token and repeat the request."),
+        R::TokenMalformed | R::TokenTooLarge | R::TokenType | R::TokenAlgorithm | R::TokenIssuerUnknown
+        | R::TokenIssuerNotAccepted | R::TokenKeyUnknown | R::TokenSignature | R::TokenClaims | R::TokenAudience
+        | R::TokenNotYetValid | R::TokenIssuedInFuture => of("invalid-token", StatusCode::UNAUTHORIZED, "Invalid token",
+            "The access token is not valid here. Get a new one from an issuer that the resource metadata names."),
+        R::ScopeMissing => of("insufficient-scope", StatusCode::FORBIDDEN, "Insufficient scope",
+            "The access token lacks a scope that this needs. Ask for a token with the scopes in `scope`."),
+        R::ConditionFalse | R::ConditionError => of("forbidden", StatusCode::FORBIDDEN, "Forbidden",
+            "The policy of this route does not allow the request."),
+        R::AcrInsufficient | R::AmrInsufficient | R::AuthTimeMissing | R::AuthTimeInFuture | R::AuthenticationTooOld =>
+            of("insufficient-user-authentication", StatusCode::UNAUTHORIZED, "Step-up authentication required",
+            "The token is valid, but this operation needs a stronger or more recent authentication of the user."),
+        R::QuotaExceeded => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
+            "Wait as long as Retry-After says, then repeat the request."),
+        R::KeysUnavailable | R::AuditUnavailable | R::Overloaded =>
+            of("temporarily-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable",
+            "The gateway cannot decide on this request now. Repeat it later."),
+        R::InternalFault => of("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Internal error",
+            "The gateway failed. The request id finds the cause in its log."),
+        R::UpstreamUnreachable | R::UpstreamTls | R::UpstreamReset | R::UpstreamInvalid =>
+            of("bad-gateway", StatusCode::BAD_GATEWAY, "Bad gateway",
+            "The service behind the gateway did not give a usable answer."),
+        R::UpstreamTimeout => of("gateway-timeout", StatusCode::GATEWAY_TIMEOUT, "Gateway timeout",
+            "The service behind the gateway did not answer in time."),
+        // Nobody is there to read the answer; the records say 499 as other proxies do.
+        R::ClientGone => of("client-gone", StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), "Client gone",
+            "The client closed the connection."),
+        // Never refused; a bug that made a refusal of it must not let anything through.
+        R::Allowed => of("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Internal error",
+            "The gateway failed. The request id finds the cause in its log."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use std::time::Duration;
+
+    use super::*;
+
+    fn context() -> RefusalContext<'static> {
+        RefusalContext { request_id: "r1", scheme: "https", authority: "api.example:8443", authorization_servers: &[] }
+    }
+
+    fn challenge(challenge: Challenge, reason: Reason) -> Option<String> {
+        let refusal = Refusal { challenge, ..Refusal::of(reason) };
+        refusal.headers(&context()).get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    const METADATA: &str = r#"resource_metadata="https://api.example:8443/.well-known/oauth-protected-resource""#;
+
+    #[test]
+    fn challenges_are_those_of_the_standards() {
+        assert_eq!(challenge(Challenge::Token, Reason::TokenMissing), Some(format!("Bearer {METADATA}")));
+        assert_eq!(
+            challenge(Challenge::InvalidToken, Reason::TokenSignature),
+            Some(format!(r#"Bearer error="invalid_token", error_description="The token is not valid here", {METADATA}"#))
+        );
+        let step_up = StepUp {
+            acr_values: Box::new(["gold".into(), "phr".into()]),
+            amr_values: Box::default(),
+            max_age: Some(Duration::from_secs(300)),
+        };
+        assert_eq!(
+            challenge(Challenge::StepUp(step_up), Reason::AcrInsufficient),
+            Some(format!(
+                "Bearer error=\"insufficient_user_authentication\", \
+                 error_description=\"A stronger and more recent authentication is required\", \
+                 acr_values=\"gold phr\", max_age=\"300\", {METADATA}"
+            ))
+        );
+        assert_eq!(challenge(Challenge::Nothing, Reason::ConditionFalse), None);
+    }
+
+    #[test]
+    fn every_reason_has_a_problem_whose_body_repeats_its_status() {
+        for reason in Reason::ALL {
+            let refusal = Refusal::of(reason);
+            let body: Value = serde_json::from_slice(&refusal.body(&context())).unwrap();
+            assert_eq!(body["status"], refusal.problem().status.as_u16());
+            assert!(body["type"].as_str().unwrap().starts_with("urn:stepgate:problem:"));
+            assert_eq!(body["request_id"], "r1");
+        }
+    }
+
+    #[test]
+    fn token_faults_look_alike_but_for_expiry() {
+        let body = |reason| Refusal { challenge: Challenge::InvalidToken, ..Refusal::of(reason) }.body(&context());
+        let first = body(Reason::TokenSignature);
+        for reason in [Reason::TokenKeyUnknown, Reason::TokenAudience, Reason::TokenIssuerUnknown, Reason::TokenType] {
+            assert_eq!(body(reason), first);
+        }
+        assert_ne!(body(Reason::TokenExpired), first);
+    }
+
+    #[test]
+    fn a_step_up_problem_says_what_to_ask_for() {
+        let step_up =
+            StepUp { acr_values: Box::new(["gold".into()]), amr_values: Box::default(), max_age: Some(Duration::from_secs(60)) };
+        let refusal = Refusal { challenge: Challenge::StepUp(step_up), ..Refusal::of(Reason::AcrInsufficient) };
+        let body: Value = serde_json::from_slice(&refusal.body(&context())).unwrap();
+        assert_eq!(body["authorization_request"], json!({"acr_values": "gold", "max_age": 60}));
+        assert!(body["detail"].as_str().unwrap().contains("acr_values=gold, max_age=60"));
+    }
+}
