@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod limit;
 pub mod policy;
 pub mod route;
 pub mod secret;
