@@ -4,6 +4,7 @@
 pub mod body;
 pub mod clock;
 pub mod config;
+pub mod limit;
 pub mod policy;
 pub mod route;
 pub mod secret;

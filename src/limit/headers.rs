@@ -1,0 +1,180 @@
+//! What a client is told of its quotas: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11
+//! §3, §4) and `Retry-After` (RFC 9110 §10.2.3). No partition key is sent: it would name a person or an address.
+
+use std::fmt::Write as _;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
+
+use super::{Combined, Outcome, Verdict};
+use crate::config::Rate;
+
+/// `RateLimit-Policy`
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// `RateLimit`
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// The fields for one answer, free of the quotas that they were made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateHeaders {
+    policy: HeaderValue,
+    limit: HeaderValue,
+    retry_after: Option<HeaderValue>,
+}
+
+impl RateHeaders {
+    /// Makes the fields, the most binding quota first; `None` without a quota.
+    ///
+    /// On a refusal `RateLimit` speaks only of the quotas that refuse: any other could name a later reset than
+    /// Retry-After does, which the draft forbids (§4.4).
+    pub fn new(combined: &Combined<'_>) -> Option<Self> {
+        let told = |verdict: &&Verdict<'_>| verdict.outcome == combined.outcome;
+        let policy = list(combined.verdicts.iter(), |text, verdict| text.push_str(verdict.quota.policy_item()))?;
+        let limit = list(combined.verdicts.iter().filter(told), |text, verdict| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{};r={};t={}", verdict.quota.quoted_name(), verdict.remaining, verdict.reset_secs);
+        })?;
+        let retry_after = match combined.outcome {
+            Outcome::Admit => None,
+            Outcome::Refuse => Some(combined.retry_after_secs().max(1).into()),
+        };
+        Some(Self { policy, limit, retry_after })
+    }
+
+    /// Puts the fields on an answer, in place of any that the upstream sent.
+    pub fn apply(self, headers: &mut HeaderMap) {
+        headers.insert(POLICY, self.policy);
+        headers.insert(LIMIT, self.limit);
+        if let Some(retry_after) = self.retry_after {
+            headers.insert(RETRY_AFTER, retry_after);
+        }
+    }
+}
+
+/// A List of Structured Fields (RFC 9651 §3.1).
+fn list<'a, 'b: 'a>(
+    verdicts: impl Iterator<Item = &'a Verdict<'b>>,
+    write: impl Fn(&mut String, &Verdict<'b>),
+) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(64);
+    for verdict in verdicts {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        write(&mut text, verdict);
+    }
+    (!text.is_empty()).then_some(())?;
+    HeaderValue::try_from(text).ok()
+}
+
+/// A name as a String of Structured Fields (RFC 9651 §3.3.3): printable ASCII, anything else becomes `?`.
+pub(super) fn quoted(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 2);
+    text.push('"');
+    for letter in name.chars() {
+        match letter {
+            '"' | '\\' => text.extend(['\\', letter]),
+            ' '..='~' => text.push(letter),
+            _ => text.push('?'),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// A quota's item in `RateLimit-Policy`: `q` requests in a window of `w` seconds, and a burst of another size as a
+/// parameter of our own (draft §3.1: prefixed by the vendor).
+pub(super) fn policy_item(quoted_name: &str, rate: Rate) -> String {
+    match rate {
+        Rate::PerSecond { count, burst } if burst == count => format!("{quoted_name};q={count};w=1"),
+        Rate::PerSecond { count, burst } => format!("{quoted_name};q={count};w=1;stepgate-burst={burst}"),
+        Rate::PerPeriod { count, period } => {
+            // A window with a fraction is told as the next whole second: no shorter than it is.
+            let secs = period.as_secs() + u64::from(period.subsec_nanos() > 0);
+            format!("{quoted_name};q={count};w={secs}")
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::{
+        num::NonZeroU32,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{
+        config::{Limit, LimitKey, Span},
+        limit::{Quota, QuotaKey, check_all},
+    };
+
+    fn quota(name: &str, rate: Rate) -> Quota {
+        Quota::new(&Limit { span: Span::default(), name: name.into(), key: LimitKey::Global, rate }, 10)
+    }
+
+    fn per_minute(name: &str, count: u32) -> Quota {
+        let rate = Rate::PerPeriod { count: NonZeroU32::new(count).unwrap(), period: Duration::from_secs(60) };
+        quota(name, rate)
+    }
+
+    fn per_second(name: &str, count: u32, burst: u32) -> Quota {
+        let rate = Rate::PerSecond { count: NonZeroU32::new(count).unwrap(), burst: NonZeroU32::new(burst).unwrap() };
+        quota(name, rate)
+    }
+
+    fn told(quotas: &[&Quota], now: Instant) -> Vec<(String, String)> {
+        let charges: Vec<_> = quotas.iter().map(|&quota| (quota, QuotaKey::shared())).collect();
+        let mut headers = HeaderMap::new();
+        RateHeaders::new(&check_all(&charges, now)).unwrap().apply(&mut headers);
+        headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn an_admitted_request_is_told_what_is_left() {
+        let quota = per_minute("per-user", 5);
+        let expected =
+            [pair("ratelimit-policy", r#""per-user";q=5;w=60"#), pair("ratelimit", r#""per-user";r=4;t=60"#)];
+        assert_eq!(told(&[&quota], Instant::now()), expected);
+    }
+
+    #[test]
+    fn the_most_binding_quota_comes_first_and_retry_after_is_never_before_a_reset() {
+        let (daily, second) = (per_minute("daily", 1), per_second("per-ip", 50, 100));
+        let now = Instant::now();
+        let first = told(&[&second, &daily], now);
+        let policy = r#""daily";q=1;w=60, "per-ip";q=50;w=1;stepgate-burst=100"#;
+        assert_eq!(
+            first,
+            [pair("ratelimit-policy", policy), pair("ratelimit", r#""daily";r=0;t=60, "per-ip";r=99;t=1"#)]
+        );
+        let refused = told(&[&second, &daily], now + Duration::from_millis(500));
+        let expected =
+            [pair("ratelimit-policy", policy), pair("ratelimit", r#""daily";r=0;t=60"#), pair("retry-after", "60")];
+        assert_eq!(refused, expected);
+    }
+
+    #[test]
+    fn a_client_that_waits_as_told_is_admitted() {
+        let (quota, now) = (per_second("s", 3, 1), Instant::now());
+        assert_eq!(quota.check(QuotaKey::shared(), now).outcome, Outcome::Admit);
+        let refused = quota.check(QuotaKey::shared(), now);
+        assert_eq!((refused.outcome, refused.retry_after_secs), (Outcome::Refuse, 1));
+        let later = now + Duration::from_secs(refused.retry_after_secs);
+        assert_eq!(quota.check(QuotaKey::shared(), later).outcome, Outcome::Admit);
+    }
+
+    #[test]
+    fn a_name_is_quoted_as_structured_fields_want_it() {
+        assert_eq!(quoted(r#"DELETE /a"b\c/ü"#), r#""DELETE /a\"b\\c/?""#);
+    }
+
+    #[test]
+    fn without_a_quota_nothing_is_told() {
+        assert!(RateHeaders::new(&check_all(&[], Instant::now())).is_none());
+    }
+}
