@@ -16,7 +16,6 @@ use crate::{
     body::ConnectionInfo,
     config::Server,
     policy::Reason,
-    route::{NormalPath, PathFault},
 };
 
 /// A request head that can be judged. Its header fields are those that will be forwarded.
@@ -32,8 +31,6 @@ pub struct Inbound {
     pub authority: Arc<str>,
     /// The host for routing: lower case, without port and final dot.
     pub host: String,
-    /// The path of the request target, not yet in normal form.
-    pub raw_path: String,
     /// The query without `?`, byte for byte.
     pub query: Option<String>,
     /// The fields that are left.
@@ -64,11 +61,11 @@ pub enum Authorization {
 }
 
 impl Inbound {
-    /// Reads a request head.
-    pub fn parse(parts: Parts, info: &ConnectionInfo, server: &Server, fresh_id: Arc<str>) -> Result<Self, Refusal> {
-        let Parts { method, uri, version, mut headers, .. } = parts;
-        check_limits(&uri, &headers, server)?;
-        let (authority, host) = routing_host(&uri, &mut headers, version)?;
+    /// Reads a request head; `uri` is its target.
+    pub fn parse(parts: Parts, uri: &http::Uri, info: &ConnectionInfo, server: &Server, fresh_id: Arc<str>) -> Result<Self, Refusal> {
+        let Parts { method, version, mut headers, .. } = parts;
+        check_limits(uri, &headers, server)?;
+        let (authority, host) = routing_host(uri, &mut headers, version)?;
         let origin =
             Origin::read(info.peer.ip(), &headers, &server.client_ip_header, &server.trusted_proxies);
         let request_id = trusted_request_id(&headers, &origin).unwrap_or(fresh_id);
@@ -81,10 +78,7 @@ impl Inbound {
         if version == Version::HTTP_2 {
             join_cookies(&mut headers);
         }
-        let (raw_path, query) = match uri.path_and_query() {
-            Some(target) => (target.path().to_owned(), target.query().map(str::to_owned)),
-            None => (uri.path().to_owned(), None),
-        };
+        let query = uri.query().map(str::to_owned);
         let scheme = if info.tls.is_some() { "https" } else { "http" };
         Ok(Self {
             method,
@@ -92,7 +86,6 @@ impl Inbound {
             scheme,
             authority,
             host,
-            raw_path,
             query,
             headers,
             overrides,
@@ -102,11 +95,6 @@ impl Inbound {
             request_id,
             traceparent,
         })
-    }
-
-    /// The path in normal form.
-    pub fn path(&self) -> Result<NormalPath<'_>, PathFault> {
-        NormalPath::parse(&self.raw_path)
     }
 }
 

@@ -6,4 +6,4 @@ mod table;
 
 pub use path::{NormalPath, PathFault};
 pub use pattern::{HostPattern, PathPattern, PatternFault, Segment};
-pub use table::{Entry, Found, RouteTable};
+pub use table::{Entry, Found, RouteTable, RoutesAt};

@@ -61,6 +61,7 @@ struct Tree {
     here: Vec<Leaf>,
 }
 
+/// A route at the end of a path.
 #[derive(Debug)]
 struct Leaf {
     route: usize,
@@ -112,35 +113,53 @@ impl RouteTable {
 
     /// Finds the route for a host (lower case, without port or final dot), path and method.
     pub fn find(&self, host: &str, path: &NormalPath<'_>, method: &Method) -> Found {
-        let segments = path.segments();
-        self.find_in(host, &segments, method, |trees| &trees.exact)
+        self.routes_at(host, path).choose(method)
     }
 
-    /// Finds the route that a server with lax ideas of paths would take the request for. `None` where there is nothing
-    /// to be lax about.
-    pub fn find_folded(&self, host: &str, path: &NormalPath<'_>, method: &Method) -> Option<Found> {
+    /// The routes of the most specific path that matches, whatever their methods.
+    pub fn routes_at(&self, host: &str, path: &NormalPath<'_>) -> RoutesAt<'_> {
+        self.find_in(host, &path.segments(), |trees| &trees.exact)
+    }
+
+    /// The routes that a server with lax ideas of paths would take the request for. `None` where there is nothing to be
+    /// lax about.
+    pub fn routes_at_folded(&self, host: &str, path: &NormalPath<'_>) -> Option<RoutesAt<'_>> {
         if !self.literals_fold && !path.folds() {
             return None;
         }
-        let segments = path.folded_segments();
-        Some(self.find_in(host, &segments, method, |trees| &trees.folded))
+        Some(self.find_in(host, &path.folded_segments(), |trees| &trees.folded))
     }
 
     fn find_in(
         &self,
         host: &str,
         segments: &Segments<'_>,
-        method: &Method,
         pick: impl for<'t> Fn(&'t Trees) -> &'t Tree,
-    ) -> Found {
+    ) -> RoutesAt<'_> {
         let exact = if self.exact_hosts.is_empty() { None } else { self.exact_hosts.get(host) };
         let wild = self.wildcard_hosts.iter().filter(|(suffix, _)| under(host, suffix)).map(|(_, trees)| trees);
         for trees in exact.into_iter().chain(wild).chain([&self.any_host]) {
             if let Some(leaves) = pick(trees).find(segments) {
-                return choose(leaves, method);
+                return RoutesAt(leaves);
             }
         }
-        Found::Nothing
+        RoutesAt(&[])
+    }
+}
+
+/// The routes of one path, which differ in their methods.
+#[derive(Debug, Clone, Copy)]
+pub struct RoutesAt<'t>(&'t [Leaf]);
+
+impl RoutesAt<'_> {
+    /// The numbers of the routes.
+    pub fn routes(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(|leaf| leaf.route)
+    }
+
+    /// The route for a method.
+    pub fn choose(&self, method: &Method) -> Found {
+        if self.0.is_empty() { Found::Nothing } else { choose(self.0, method) }
     }
 }
 
@@ -350,12 +369,15 @@ mod tests {
     #[test]
     fn the_folded_lookup_sees_what_a_lax_server_would() {
         let table = RouteTable::build(&[entry("* /**"), entry("* /admin/**"), entry("* /Items")]);
-        let folded = |path: &str| table.find_folded("", &NormalPath::parse(path).unwrap(), &Method::GET);
+        let folded = |path: &str| {
+            let path = NormalPath::parse(path).unwrap();
+            table.routes_at_folded("", &path).map(|routes| routes.choose(&Method::GET))
+        };
         assert_eq!(folded("/ADMIN/x"), Some(Found::Route(1)));
         assert_eq!(folded("/admin;x/y"), Some(Found::Route(1)));
         assert_eq!(folded("/items/"), Some(Found::Route(2)));
         let plain = RouteTable::build(&[entry("* /**")]);
-        assert_eq!(plain.find_folded("", &NormalPath::parse("/a").unwrap(), &Method::GET), None);
+        assert!(plain.routes_at_folded("", &NormalPath::parse("/a").unwrap()).is_none());
     }
 
     #[test]

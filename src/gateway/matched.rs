@@ -1,0 +1,132 @@
+//! Step 2: which routes a request is for. Usually one; more where the upstream could take the request for another than
+//! its bytes say (a method override, a path that lax servers fold). Then each of them is judged and the strictest wins.
+
+use http::Method;
+use smallvec::{SmallVec, smallvec};
+
+use super::{Refusal, outbound::rewritten};
+use crate::{
+    policy::Reason,
+    route::{Found, NormalPath},
+    runtime::{CompiledRoute, GuardedOperation, Snapshot},
+};
+
+/// What a request is for.
+#[derive(Debug)]
+pub struct Matched<'s> {
+    /// The route that the request takes.
+    pub route: &'s CompiledRoute,
+    /// Other routes of the same upstream that it may be taken for.
+    pub aliases: SmallVec<[&'s CompiledRoute; 2]>,
+    /// The method that the upstream will see.
+    pub method: Method,
+    /// The path that the upstream gets.
+    pub target_path: String,
+    /// The guarded operations that it is, or may be taken for.
+    pub operations: SmallVec<[&'s GuardedOperation; 2]>,
+}
+
+/// Refuses methods that the configuration does not list.
+pub fn known_method(method: &Method, known: &[Method]) -> Result<(), Refusal> {
+    const STANDARD: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    if known.contains(method) {
+        Ok(())
+    } else if STANDARD.contains(method) {
+        Err(Refusal::method_not_allowed(known.to_vec()))
+    } else {
+        Err(Refusal::of(Reason::MethodUnknown))
+    }
+}
+
+impl<'s> Matched<'s> {
+    /// Finds the routes for a request. `said` is the method of the request line, `seen` the one that an override makes
+    /// of it.
+    pub fn find(
+        snapshot: &'s Snapshot,
+        host: &str,
+        path: &NormalPath<'_>,
+        said: &Method,
+        seen: Option<&Method>,
+    ) -> Result<Self, Refusal> {
+        let method = seen.unwrap_or(said);
+        let at = snapshot.table.routes_at(host, path);
+        let route = snapshot.route(chosen(at.choose(method))?)?;
+        let mut aliases: SmallVec<[&CompiledRoute; 2]> = SmallVec::new();
+        if method != said {
+            match at.choose(said) {
+                Found::Route(number) => aliases.push(snapshot.route(number)?),
+                // Overrides are meant for POST; on another method a service may ignore them.
+                Found::MethodNotAllowed(allow) if *said != Method::POST => {
+                    return Err(Refusal::method_not_allowed(allow));
+                }
+                Found::MethodNotAllowed(_) | Found::Nothing => {}
+            }
+        }
+        if let Some(folded) = snapshot.table.routes_at_folded(host, path) {
+            let numbers: SmallVec<[usize; 4]> = folded.routes().collect();
+            let concerns = |number: &usize| {
+                snapshot.routes.get(*number).is_some_and(|other| other.upstream.name == route.upstream.name)
+            };
+            let is_ours = numbers.contains(&route.number);
+            if !is_ours && numbers.iter().any(concerns) {
+                aliases.push(snapshot.route(chosen(folded.choose(method))?)?);
+            }
+        }
+        aliases.retain(|alias| alias.number != route.number);
+        let target_path = rewritten(path.as_str(), route.rewrite.as_ref())?;
+        let operations = guarded_operations(snapshot, path, &target_path, [said, method])?;
+        Ok(Self { route, aliases, method: method.clone(), target_path, operations })
+    }
+
+    /// The route, then its aliases.
+    pub fn all(&self) -> impl Iterator<Item = &'s CompiledRoute> {
+        [self.route].into_iter().chain(self.aliases.iter().copied())
+    }
+
+    /// Whether the operation is under the deletion guard.
+    pub fn guarded(&self) -> bool {
+        !self.operations.is_empty()
+    }
+}
+
+fn chosen(found: Found) -> Result<usize, Refusal> {
+    match found {
+        Found::Route(number) => Ok(number),
+        Found::MethodNotAllowed(allow) => Err(Refusal::method_not_allowed(allow)),
+        Found::Nothing => Err(Refusal::of(Reason::RouteNotFound)),
+    }
+}
+
+/// The guarded operations that a request is by its own path or by the one that the upstream gets.
+fn guarded_operations<'s>(
+    snapshot: &'s Snapshot,
+    path: &NormalPath<'_>,
+    target_path: &str,
+    methods: [&Method; 2],
+) -> Result<SmallVec<[&'s GuardedOperation; 2]>, Refusal> {
+    let target = if target_path == path.as_str() {
+        None
+    } else {
+        Some(NormalPath::parse(target_path).map_err(|_| Refusal::of(Reason::AmbiguousPath))?)
+    };
+    let mut found = smallvec![];
+    for operation in &snapshot.guarded {
+        if operation.covers(methods)
+            && (operation.path.matches_folded(path)
+                || target.as_ref().is_some_and(|target| operation.path.matches_folded(target)))
+        {
+            found.push(operation);
+        }
+    }
+    Ok(found)
+}

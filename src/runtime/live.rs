@@ -1,0 +1,44 @@
+//! The snapshot in force. Workers read it without a lock; a reload swaps it for all of them at once.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::Snapshot;
+
+/// The snapshot in force.
+#[derive(Debug, Clone)]
+pub struct Live(Arc<ArcSwap<Snapshot>>);
+
+/// One worker's view of it, refreshed by a comparison.
+#[derive(Debug)]
+pub struct LiveView(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+
+impl Live {
+    /// Puts the first snapshot in force.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+    }
+
+    /// The snapshot in force.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Puts another one in force; requests under way keep theirs.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.0.store(Arc::new(snapshot));
+    }
+
+    /// A view for one worker.
+    pub fn view(&self) -> LiveView {
+        LiveView(Cache::new(self.0.clone()))
+    }
+}
+
+impl LiveView {
+    /// The snapshot in force.
+    pub fn load(&mut self) -> Arc<Snapshot> {
+        self.0.load().clone()
+    }
+}

@@ -1,0 +1,255 @@
+//! A configuration, compiled: everything that a request needs, resolved and ready. Immutable; a request keeps the one
+//! that it began with.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::Services;
+use crate::{
+    config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
+    identity::Authenticator,
+    limit::{Quota, RateLimiter},
+    policy::{AccessPolicy, Condition},
+    route::{Entry, PathPattern, RouteTable},
+    telemetry::{RouteMetrics, UpstreamMetrics},
+    upstream::{Service, Upstreams},
+};
+
+/// Everything that requests need.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts configurations, from 1.
+    pub generation: u64,
+    /// What it was compiled from.
+    pub config: Config,
+    /// Which route a request is for; the numbers are places in `routes`.
+    pub table: RouteTable,
+    /// The routes.
+    pub routes: Vec<CompiledRoute>,
+    /// The operations under the deletion guard; empty where it is off.
+    pub guarded: Vec<GuardedOperation>,
+    /// Who may vouch for a caller.
+    pub authenticator: Arc<Authenticator>,
+    /// All quotas.
+    pub limiter: Arc<RateLimiter>,
+    /// The services behind.
+    pub upstreams: Arc<Upstreams>,
+    /// The issuers' identifiers, for challenges and metadata.
+    pub authorization_servers: Vec<Arc<str>>,
+    /// All scopes that routes ask for, for the metadata.
+    pub scopes: Vec<Arc<str>>,
+    /// Whether any service honours a method override.
+    pub honours_overrides: bool,
+    /// Whether the protected resource's metadata is ours to serve: not if a route names its path.
+    pub serves_metadata: bool,
+}
+
+/// A route, compiled.
+#[derive(Debug)]
+pub struct CompiledRoute {
+    /// Its place in the list.
+    pub number: usize,
+    /// Its name in records.
+    pub name: Arc<str>,
+    /// Its path.
+    pub pattern: PathPattern,
+    /// What it asks of a request.
+    pub policy: AccessPolicy,
+    /// Where it goes.
+    pub upstream: Arc<config::Upstream>,
+    /// The connections there.
+    pub service: Arc<Service>,
+    /// What changes in the path.
+    pub rewrite: Option<Rewrite>,
+    /// Quotas by address, which come before any cryptography.
+    pub early_quotas: Vec<Arc<Quota>>,
+    /// The others, which count only what the policy allows.
+    pub late_quotas: Vec<Arc<Quota>>,
+    /// The quota of guarded operations here, in place of the operations' own.
+    pub deletion_quota: Option<Arc<Quota>>,
+    /// Its metrics.
+    pub metrics: Arc<RouteMetrics>,
+    /// Its upstream's metrics.
+    pub upstream_metrics: UpstreamMetrics,
+}
+
+/// An operation under the deletion guard, compiled.
+#[derive(Debug)]
+pub struct GuardedOperation {
+    /// As written.
+    pub text: Arc<str>,
+    /// The method; `None`: any.
+    pub method: Option<Method>,
+    /// The path, matched folded.
+    pub path: PathPattern,
+    /// Its quota.
+    pub quota: Option<Arc<Quota>>,
+}
+
+impl GuardedOperation {
+    /// Whether one of these methods is the operation's. GET includes HEAD.
+    pub fn covers(&self, methods: [&Method; 2]) -> bool {
+        let Some(own) = &self.method else { return true };
+        methods.iter().any(|method| *method == own || (*own == Method::GET && **method == Method::HEAD))
+    }
+}
+
+impl CompiledRoute {
+    /// Whether a request here needs a token.
+    pub fn asks_for_token(&self, guarded: bool) -> bool {
+        !self.policy.issuers.is_empty() || (guarded && self.policy.deletion.is_some())
+    }
+}
+
+impl Snapshot {
+    /// Compiles a configuration; what did not change since `previous` keeps its state.
+    pub fn compile(
+        config: Config,
+        materials: &dyn Materials,
+        services: &Services,
+        previous: Option<&Self>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let authenticator = Authenticator::compile(
+            &config.issuers,
+            materials,
+            &services.issuers,
+            previous.map(|previous| &*previous.authenticator),
+        )
+        .map_err(|found| problems.extend(found));
+        let upstreams =
+            Upstreams::compile(&config.upstreams, materials, previous.map(|previous| &*previous.upstreams))
+                .map_err(|found| problems.extend(found));
+        let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
+        let (Ok(authenticator), Ok(upstreams)) = (authenticator, upstreams) else { return Err(problems) };
+        let mut routes = Vec::with_capacity(config.routes.len());
+        for (number, route) in config.routes.iter().enumerate() {
+            match compile_route(number, route, &limiter, &upstreams, services) {
+                Ok(route) => routes.push(route),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let entries: Vec<Entry> = config
+            .routes
+            .iter()
+            .map(|route| Entry { path: route.path.clone(), hosts: route.hosts.clone(), methods: route.methods.clone() })
+            .collect();
+        Ok(Self {
+            generation: previous.map_or(1, |previous| previous.generation + 1),
+            table: RouteTable::build(&entries),
+            routes,
+            guarded: guarded(&config, &limiter),
+            authenticator: Arc::new(authenticator),
+            limiter: Arc::new(limiter),
+            upstreams: Arc::new(upstreams),
+            authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
+            scopes: scopes(&config),
+            honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
+            serves_metadata: !config.routes.iter().any(|route| route.path.as_str().starts_with("/.well-known/oauth-p")),
+            config,
+        })
+    }
+
+    /// Whether a form must be read before the decision on any of these routes, and how much of it at most.
+    pub fn form_bytes(&self, routes: impl Iterator<Item = usize>) -> Option<usize> {
+        routes
+            .filter_map(|number| self.routes.get(number))
+            .filter(|route| route.upstream.method_override.contains(&MethodOverride::Form))
+            .map(|route| route.upstream.form_bytes)
+            .max()
+    }
+}
+
+/// Every quota: the named ones and those of guarded operations.
+fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
+    let operations = config.deletion_guard.operations.iter().filter_map(|operation| operation.limit.clone());
+    let routes = config.routes.iter().filter_map(|route| match &route.deletion {
+        RouteDeletion::Guarded { limit, .. } => limit.clone(),
+        RouteDeletion::Unguarded => None,
+    });
+    let mut all: Vec<Arc<Limit>> = Vec::new();
+    for limit in config.limits.iter().cloned().chain(operations).chain(routes) {
+        if !all.iter().any(|known| known.name == limit.name) {
+            all.push(limit);
+        }
+    }
+    all
+}
+
+fn compile_route(
+    number: usize,
+    route: &config::Route,
+    limiter: &RateLimiter,
+    upstreams: &Upstreams,
+    services: &Services,
+) -> Result<CompiledRoute, Problem> {
+    let internal = |what: &str| Problem::error(&route.span, format!("{what} is not in the configuration"));
+    let service = upstreams.get(&route.upstream.name).ok_or_else(|| internal("the upstream"))?;
+    let quota = |limit: &Arc<Limit>| limiter.quota(&limit.name).ok_or_else(|| internal("the limit"));
+    let (mut early, mut late) = (Vec::new(), Vec::new());
+    for limit in &route.limits {
+        let list = if limit.key == LimitKey::Ip { &mut early } else { &mut late };
+        list.push(quota(limit)?);
+    }
+    let when = match &route.when {
+        Some(when) => {
+            let fault = |error| Problem::error(&when.span, format!("{error}"));
+            Some(Condition::compile(&when.source, &when.zone).map_err(fault)?)
+        }
+        None => None,
+    };
+    let (deletion, deletion_quota) = match &route.deletion {
+        RouteDeletion::Guarded { requirement, limit } => {
+            (Some(requirement.clone()), limit.as_ref().map(quota).transpose()?)
+        }
+        RouteDeletion::Unguarded => (None, None),
+    };
+    let issuers = match &route.auth {
+        Auth::None => Box::default(),
+        Auth::Issuers(names) => names.clone().into_boxed_slice(),
+    };
+    Ok(CompiledRoute {
+        number,
+        name: route.name.clone(),
+        pattern: route.path.clone(),
+        policy: AccessPolicy {
+            issuers,
+            scopes: route.scopes.clone().into_boxed_slice(),
+            when,
+            assurance: route.assurance.clone(),
+            deletion,
+        },
+        upstream: route.upstream.clone(),
+        service,
+        rewrite: route.rewrite.clone(),
+        early_quotas: early,
+        late_quotas: late,
+        deletion_quota,
+        metrics: services.metrics.route(&route.name),
+        upstream_metrics: services.metrics.upstream(&route.upstream.name),
+    })
+}
+
+fn guarded(config: &Config, limiter: &RateLimiter) -> Vec<GuardedOperation> {
+    if !config.deletion_guard.enabled {
+        return Vec::new();
+    }
+    let compile = |operation: &config::GuardedOperation| GuardedOperation {
+        text: operation.text.clone(),
+        method: operation.method.clone(),
+        path: operation.path.clone(),
+        quota: operation.limit.as_ref().and_then(|limit| limiter.quota(&limit.name)),
+    };
+    config.deletion_guard.operations.iter().map(compile).collect()
+}
+
+fn scopes(config: &Config) -> Vec<Arc<str>> {
+    let mut all: Vec<Arc<str>> = config.routes.iter().flat_map(|route| route.scopes.iter().cloned()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
