@@ -8,3 +8,4 @@ pub mod limit;
 pub mod policy;
 pub mod route;
 pub mod secret;
+pub mod telemetry;

@@ -1,0 +1,127 @@
+//! Every metric: its name, its labels and what it means. The registry and docs/metrics.md are both made from this list.
+
+use std::fmt::Write as _;
+
+/// What kind of metric a family is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts durations by buckets.
+    Histogram,
+}
+
+/// One metric with its labels.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    pub(super) help: &'static str,
+}
+
+/// Declares the families once, each under a name of its own and all in one list.
+macro_rules! families {
+    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(pub(super) const $id: Family =
+            Family { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// All of them, in the order of the reference.
+        const ALL: &[Family] = &[$($id),*];
+    };
+}
+
+families! {
+    REQUESTS = Counter "stepgate_requests_total" ["route", "method", "status"]
+        "Requests answered, by route, method (the standard ones, else OTHER) and class of status.";
+    REQUEST_DURATION = Histogram "stepgate_request_duration_seconds" ["route"]
+        "From the request's head to the end of the answer.";
+    DECISIONS = Counter "stepgate_decisions_total" ["reason"]
+        "Requests by the reason they ended with.";
+    UPSTREAM_DURATION = Histogram "stepgate_upstream_duration_seconds" ["upstream"]
+        "From sending a request upstream to the head of the answer.";
+    UPSTREAM_ERRORS = Counter "stepgate_upstream_errors_total" ["upstream", "kind"]
+        "Requests that an upstream did not answer properly, by what went wrong.";
+    UPSTREAM_OPENED = Counter "stepgate_upstream_connections_opened_total" ["upstream"]
+        "Connections opened to an upstream.";
+    UPSTREAM_REUSED = Counter "stepgate_upstream_connections_reused_total" ["upstream"]
+        "Requests sent on a connection that was open already.";
+    TOKEN_VERIFICATIONS = Counter "stepgate_token_verifications_total" ["issuer", "result"]
+        "Tokens judged, by issuer and result: allowed, or the reason against it. The issuer is empty if none matches.";
+    TOKEN_CACHE = Counter "stepgate_token_cache_total" ["result"]
+        "Look-ups of tokens verified before: hit or miss.";
+    JWKS_AGE = Gauge "stepgate_jwks_age_seconds" ["issuer"]
+        "Seconds since an issuer's keys were last fetched.";
+    JWKS_REFRESHES = Counter "stepgate_jwks_refreshes_total" ["issuer", "result"]
+        "Fetches of an issuer's keys: ok or failed.";
+    QUOTA_REJECTIONS = Counter "stepgate_quota_rejections_total" ["limit"]
+        "Requests that a quota refused.";
+    QUOTA_LIVE_KEYS = Gauge "stepgate_quota_live_keys" ["limit"]
+        "Keys that a quota holds a state for.";
+    TLS_HANDSHAKES = Counter "stepgate_tls_handshakes_total" ["listener", "result"]
+        "TLS handshakes with clients: ok, failed or timeout.";
+    TLS_NOT_AFTER = Gauge "stepgate_tls_certificate_not_after_timestamp_seconds" ["listener", "certificate"]
+        "When a certificate expires. The certificate is its file's path in the configuration.";
+    CONNECTIONS = Gauge "stepgate_connections" ["listener"]
+        "Connections with clients that are open.";
+    CONNECTIONS_ACCEPTED = Counter "stepgate_connections_total" ["listener"]
+        "Connections accepted from clients.";
+    CONNECTIONS_REFUSED = Counter "stepgate_connections_refused_total" ["listener", "reason"]
+        "Connections closed unserved, by the bound that they would have broken.";
+    CONFIG_RELOADS = Counter "stepgate_config_reloads_total" ["result"]
+        "Reloads of the configuration: ok or refused.";
+    CONFIG_LAST_SUCCESS = Gauge "stepgate_config_last_reload_success_timestamp_seconds" []
+        "When the configuration in force was loaded.";
+    CONFIG_GENERATION = Gauge "stepgate_config_generation" []
+        "The number of the configuration in force: 1 after the start, and one more with each reload.";
+    AUDIT_RECORDS = Counter "stepgate_audit_records_total" ["kind"]
+        "Audit records written, by kind.";
+    AUDIT_FAILURES = Counter "stepgate_audit_failures_total" []
+        "Audit records that could not be written: refused operations, and records lost.";
+    AUDIT_UNAUTHENTICATED = Counter "stepgate_audit_unauthenticated_attempts_total" ["reason"]
+        "Attempts at guarded operations without a valid principal, by reason.";
+    AUDIT_WRITABLE = Gauge "stepgate_audit_writable" []
+        "1 while the audit file can be written; 0 means that guarded operations are refused.";
+    ACCESS_LOG_DROPPED = Counter "stepgate_access_log_dropped_total" []
+        "Access records dropped because the log could not be written fast enough.";
+    DANGER = Gauge "stepgate_danger" ["key"]
+        "1 for each danger_ key that the configuration sets.";
+    BUILD_INFO = Gauge "stepgate_build_info" ["version"]
+        "1, labelled with the version.";
+    PROCESS_CPU = Counter "process_cpu_seconds_total" []
+        "Processor time spent, user and system.";
+    PROCESS_RSS = Gauge "process_resident_memory_bytes" []
+        "Memory in use.";
+    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" []
+        "Address space in use.";
+    PROCESS_OPEN_FDS = Gauge "process_open_fds" []
+        "Open file descriptors.";
+    PROCESS_MAX_FDS = Gauge "process_max_fds" []
+        "How many file descriptors may be open.";
+    PROCESS_START = Gauge "process_start_time_seconds" []
+        "When the process started, in seconds since the Unix epoch.";
+}
+
+/// The reference in docs/metrics.md.
+pub(super) fn reference() -> String {
+    let mut text = String::from(
+        "# Metrics\n\n\
+         `GET /metrics` on the admin listener, in Prometheus' text format. This page is made from the registry and a test\n\
+         keeps it so. Labels hold names from the configuration and closed lists only, never what a client sent. Requests\n\
+         that no route matched have the route `(none)`. What a reload takes out of the configuration leaves the metrics.\n\
+         The `process_` metrics are there on Linux.\n\n\
+         | metric | type | labels | meaning |\n|---|---|---|---|\n",
+    );
+    for family in ALL {
+        let kind = match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| `{}` | {kind} | {} | {} |", family.name, labels.join(", "), family.help);
+    }
+    text
+}

@@ -1,0 +1,603 @@
+//! Metrics in Prometheus' format. Every label value is a name from the configuration or a member of a closed list:
+//! never a subject, never a path, nothing that a client sent.
+
+mod catalogue;
+mod process;
+mod route;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use http::Method;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+    core::{Collector, MetricVec, MetricVecBuilder},
+};
+use thiserror::Error;
+
+use self::catalogue::Family;
+pub use self::route::RouteMetrics;
+use crate::{clock::Now, policy::Reason};
+
+/// The `route` label of requests that no route matched.
+pub const NO_ROUTE: &str = "(none)";
+
+/// From half a millisecond, which is what a gateway itself takes, to the longest that a client waits.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Why the metrics cannot be set up or written out.
+#[derive(Debug, Error)]
+#[error("metrics: {0}")]
+pub struct MetricsFault(#[from] prometheus::Error);
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    decisions: Vec<(Reason, IntCounter)>,
+    upstream_duration: HistogramVec,
+    upstream_errors: IntCounterVec,
+    upstream_opened: IntCounterVec,
+    upstream_reused: IntCounterVec,
+    token_verifications: IntCounterVec,
+    token_cache_hits: IntCounter,
+    token_cache_misses: IntCounter,
+    jwks_age: IntGaugeVec,
+    jwks_refreshes: IntCounterVec,
+    quota_rejections: IntCounterVec,
+    quota_live_keys: IntGaugeVec,
+    tls_handshakes: IntCounterVec,
+    tls_not_after: IntGaugeVec,
+    connections: IntGaugeVec,
+    connections_accepted: IntCounterVec,
+    connections_refused: IntCounterVec,
+    config_reloads: IntCounterVec,
+    config_last_success: IntGauge,
+    config_generation: IntGauge,
+    audit: AuditMetrics,
+    access_log_dropped: IntCounter,
+    danger: IntGaugeVec,
+    routes: Mutex<HashMap<Box<str>, Arc<RouteMetrics>>>,
+    keys_fetched_ms: Mutex<HashMap<Box<str>, u64>>,
+}
+
+/// What the audit log counts.
+#[derive(Debug, Clone)]
+pub struct AuditMetrics {
+    records: IntCounterVec,
+    failures: IntCounter,
+    unauthenticated: IntCounterVec,
+    writable: IntGauge,
+}
+
+/// The metrics of one upstream, resolved when it is compiled.
+#[derive(Debug, Clone)]
+pub struct UpstreamMetrics {
+    name: Arc<str>,
+    duration: Histogram,
+    opened: IntCounter,
+    reused: IntCounter,
+    errors: IntCounterVec,
+}
+
+/// The metrics of one listener, resolved when it is opened.
+#[derive(Debug, Clone)]
+pub struct ListenerMetrics {
+    name: Arc<str>,
+    open: IntGauge,
+    accepted: IntCounter,
+    refused: IntCounterVec,
+    handshakes: IntCounterVec,
+    not_after: IntGaugeVec,
+}
+
+/// The metrics of one issuer, resolved when it is compiled.
+#[derive(Debug)]
+pub struct IssuerMetrics {
+    name: Box<str>,
+    verifications: IntCounterVec,
+    results: [OnceLock<IntCounter>; Reason::ALL.len()],
+    refreshes: IntCounterVec,
+}
+
+/// The names that a configuration gives labels; what it no longer names leaves the metrics.
+#[derive(Debug, Default)]
+pub struct Names<'a> {
+    /// Routes.
+    pub routes: HashSet<&'a str>,
+    /// Upstreams.
+    pub upstreams: HashSet<&'a str>,
+    /// Issuers.
+    pub issuers: HashSet<&'a str>,
+    /// Quotas.
+    pub limits: HashSet<&'a str>,
+    /// Listeners, by address.
+    pub listeners: HashSet<&'a str>,
+    /// The `danger_` keys that are set.
+    pub dangers: HashSet<&'a str>,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    pub fn new() -> Result<Self, MetricsFault> {
+        let registry = Registry::new();
+        let r = &registry;
+        let decisions = counters(r, &catalogue::DECISIONS)?;
+        let token_cache = counters(r, &catalogue::TOKEN_CACHE)?;
+        let writable = gauge(r, &catalogue::AUDIT_WRITABLE)?;
+        writable.set(1);
+        gauges(r, &catalogue::BUILD_INFO)?.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        r.register(Box::new(process::Process::new()?))?;
+        Ok(Self {
+            requests: counters(r, &catalogue::REQUESTS)?,
+            request_duration: histograms(r, &catalogue::REQUEST_DURATION)?,
+            decisions: Reason::ALL.map(|reason| (reason, decisions.with_label_values(&[reason.name()]))).into(),
+            upstream_duration: histograms(r, &catalogue::UPSTREAM_DURATION)?,
+            upstream_errors: counters(r, &catalogue::UPSTREAM_ERRORS)?,
+            upstream_opened: counters(r, &catalogue::UPSTREAM_OPENED)?,
+            upstream_reused: counters(r, &catalogue::UPSTREAM_REUSED)?,
+            token_verifications: counters(r, &catalogue::TOKEN_VERIFICATIONS)?,
+            token_cache_hits: token_cache.with_label_values(&["hit"]),
+            token_cache_misses: token_cache.with_label_values(&["miss"]),
+            jwks_age: gauges(r, &catalogue::JWKS_AGE)?,
+            jwks_refreshes: counters(r, &catalogue::JWKS_REFRESHES)?,
+            quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
+            quota_live_keys: gauges(r, &catalogue::QUOTA_LIVE_KEYS)?,
+            tls_handshakes: counters(r, &catalogue::TLS_HANDSHAKES)?,
+            tls_not_after: gauges(r, &catalogue::TLS_NOT_AFTER)?,
+            connections: gauges(r, &catalogue::CONNECTIONS)?,
+            connections_accepted: counters(r, &catalogue::CONNECTIONS_ACCEPTED)?,
+            connections_refused: counters(r, &catalogue::CONNECTIONS_REFUSED)?,
+            config_reloads: counters(r, &catalogue::CONFIG_RELOADS)?,
+            config_last_success: gauge(r, &catalogue::CONFIG_LAST_SUCCESS)?,
+            config_generation: gauge(r, &catalogue::CONFIG_GENERATION)?,
+            audit: AuditMetrics {
+                records: counters(r, &catalogue::AUDIT_RECORDS)?,
+                failures: counter(r, &catalogue::AUDIT_FAILURES)?,
+                unauthenticated: counters(r, &catalogue::AUDIT_UNAUTHENTICATED)?,
+                writable,
+            },
+            access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
+            danger: gauges(r, &catalogue::DANGER)?,
+            routes: Mutex::default(),
+            keys_fetched_ms: Mutex::default(),
+            registry,
+        })
+    }
+
+    /// The metrics of a route; the same ones for as long as the name stays in the configuration.
+    pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
+        let mut routes = locked(&self.routes);
+        let fresh = || Arc::new(RouteMetrics::new(name, self.requests.clone(), self.request_duration.clone()));
+        routes.entry(name.into()).or_insert_with(fresh).clone()
+    }
+
+    /// Counts how a request ended.
+    pub fn decided(&self, reason: Reason) {
+        // `ALL` is in the order of declaration; the look-up below does not depend on it, only its speed does.
+        let at = self.decisions.get(reason as usize).filter(|(known, _)| *known == reason);
+        if let Some((_, counter)) = at.or_else(|| self.decisions.iter().find(|(known, _)| *known == reason)) {
+            counter.inc();
+        }
+    }
+
+    /// The metrics of an upstream.
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        UpstreamMetrics {
+            name: name.into(),
+            duration: self.upstream_duration.with_label_values(&[name]),
+            opened: self.upstream_opened.with_label_values(&[name]),
+            reused: self.upstream_reused.with_label_values(&[name]),
+            errors: self.upstream_errors.clone(),
+        }
+    }
+
+    /// The metrics of a listener, by its address.
+    pub fn listener(&self, address: &str) -> ListenerMetrics {
+        ListenerMetrics {
+            name: address.into(),
+            open: self.connections.with_label_values(&[address]),
+            accepted: self.connections_accepted.with_label_values(&[address]),
+            refused: self.connections_refused.clone(),
+            handshakes: self.tls_handshakes.clone(),
+            not_after: self.tls_not_after.clone(),
+        }
+    }
+
+    /// The metrics of an issuer; with an empty name, of tokens that no issuer of the configuration claims.
+    pub fn issuer(&self, name: &str) -> IssuerMetrics {
+        IssuerMetrics {
+            name: name.into(),
+            verifications: self.token_verifications.clone(),
+            results: std::array::from_fn(|_| OnceLock::new()),
+            refreshes: self.jwks_refreshes.clone(),
+        }
+    }
+
+    /// The counter of what a quota refuses.
+    pub fn quota_rejections(&self, limit: &str) -> IntCounter {
+        self.quota_rejections.with_label_values(&[limit])
+    }
+
+    /// Says how many keys a quota holds; to be called when the metrics are asked for.
+    pub fn quota_live_keys(&self, limit: &str, keys: usize) {
+        self.quota_live_keys.with_label_values(&[limit]).set(clamped(keys));
+    }
+
+    /// Counts a look-up in the cache of verified tokens.
+    pub fn token_cache_hit(&self) {
+        self.token_cache_hits.inc();
+    }
+
+    /// Counts a look-up that found nothing.
+    pub fn token_cache_miss(&self) {
+        self.token_cache_misses.inc();
+    }
+
+    /// Notes that an issuer's keys were fetched: their age counts from here.
+    pub fn keys_fetched(&self, issuer: &str, now: Now) {
+        locked(&self.keys_fetched_ms).insert(issuer.into(), now.unix_ms);
+    }
+
+    /// Counts a reload that took effect.
+    pub fn reloaded(&self, generation: u64, now: Now) {
+        self.config_reloads.with_label_values(&["ok"]).inc();
+        self.loaded(generation, now);
+    }
+
+    /// Says which configuration is in force, since when.
+    pub fn loaded(&self, generation: u64, now: Now) {
+        self.config_last_success.set(clamped(now.unix_secs()));
+        self.config_generation.set(clamped(generation));
+    }
+
+    /// Counts a reload that was refused.
+    pub fn reload_refused(&self) {
+        self.config_reloads.with_label_values(&["refused"]).inc();
+    }
+
+    /// What the audit log counts.
+    pub fn audit(&self) -> AuditMetrics {
+        self.audit.clone()
+    }
+
+    /// The counter of access records that were dropped.
+    pub fn access_log_dropped(&self) -> IntCounter {
+        self.access_log_dropped.clone()
+    }
+
+    /// Takes what a new configuration no longer names out of the metrics, and puts its dangers in.
+    pub fn retain(&self, names: &Names<'_>) {
+        locked(&self.routes).retain(|route, metrics| {
+            let kept = names.routes.contains(&**route) || &**route == NO_ROUTE;
+            if !kept {
+                metrics.retire();
+            }
+            kept
+        });
+        let keep = |label: &'static str, names: &HashSet<&str>| {
+            let names: HashSet<String> = names.iter().map(|&name| name.to_owned()).collect();
+            move |key: &str, value: &str| key != label || value == NO_ROUTE || value.is_empty() || names.contains(value)
+        };
+        let route = keep("route", &names.routes);
+        forget(&self.requests, &route);
+        forget(&self.request_duration, &route);
+        let upstream = keep("upstream", &names.upstreams);
+        forget(&self.upstream_duration, &upstream);
+        forget(&self.upstream_errors, &upstream);
+        forget(&self.upstream_opened, &upstream);
+        forget(&self.upstream_reused, &upstream);
+        let issuer = keep("issuer", &names.issuers);
+        locked(&self.keys_fetched_ms).retain(|name, _| names.issuers.contains(&**name));
+        forget(&self.token_verifications, &issuer);
+        forget(&self.jwks_age, &issuer);
+        forget(&self.jwks_refreshes, &issuer);
+        let limit = keep("limit", &names.limits);
+        forget(&self.quota_rejections, &limit);
+        forget(&self.quota_live_keys, &limit);
+        let listener = keep("listener", &names.listeners);
+        forget(&self.tls_handshakes, &listener);
+        forget(&self.tls_not_after, &listener);
+        forget(&self.connections, &listener);
+        forget(&self.connections_accepted, &listener);
+        forget(&self.connections_refused, &listener);
+        forget(&self.danger, &keep("key", &names.dangers));
+        for danger in &names.dangers {
+            self.danger.with_label_values(&[danger]).set(1);
+        }
+    }
+
+    /// All metrics in Prometheus' text format.
+    pub fn render(&self, now: Now) -> Result<String, MetricsFault> {
+        for (issuer, fetched_ms) in locked(&self.keys_fetched_ms).iter() {
+            let age_secs = now.unix_ms.saturating_sub(*fetched_ms) / 1000;
+            self.jwks_age.with_label_values(&[&**issuer]).set(clamped(age_secs));
+        }
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+
+    /// The reference of all metrics, as docs/metrics.md has it.
+    pub fn reference() -> String {
+        catalogue::reference()
+    }
+}
+
+impl AuditMetrics {
+    /// Counts records that were written.
+    pub(super) fn written(&self, kind: &'static str) {
+        self.records.with_label_values(&[kind]).inc();
+    }
+
+    /// Counts records that were not.
+    pub(super) fn failed(&self, records: usize) {
+        self.failures.inc_by(u64::try_from(records).unwrap_or(u64::MAX));
+    }
+
+    /// Counts an attempt without a valid principal.
+    pub(super) fn unauthenticated(&self, reason: Reason) {
+        self.unauthenticated.with_label_values(&[reason.name()]).inc();
+    }
+
+    /// Says whether the file can be written.
+    pub(super) fn set_writable(&self, writable: bool) {
+        self.writable.set(i64::from(writable));
+    }
+}
+
+impl UpstreamMetrics {
+    /// Counts an answer's head.
+    pub fn answered(&self, took: Duration) {
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a connection that was opened.
+    pub fn opened(&self) {
+        self.opened.inc();
+    }
+
+    /// Counts a request on a connection that was open already.
+    pub fn reused(&self) {
+        self.reused.inc();
+    }
+
+    /// Counts a request without a proper answer; `kind` names a member of a closed list.
+    pub fn failed(&self, kind: &'static str) {
+        self.errors.with_label_values(&[&*self.name, kind]).inc();
+    }
+}
+
+impl ListenerMetrics {
+    /// Counts a connection that was accepted.
+    pub fn accepted(&self) {
+        self.accepted.inc();
+        self.open.inc();
+    }
+
+    /// Counts a connection that was accepted and has closed.
+    pub fn closed(&self) {
+        self.open.dec();
+    }
+
+    /// Counts a connection that was not served; `reason` names a member of a closed list.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[&*self.name, reason]).inc();
+    }
+
+    /// Counts a TLS handshake: `ok`, `failed` or `timeout`.
+    pub fn handshake(&self, result: &'static str) {
+        self.handshakes.with_label_values(&[&*self.name, result]).inc();
+    }
+
+    /// Says when a certificate expires; it is named by its file.
+    pub fn certificate_not_after(&self, file: &str, unix_secs: i64) {
+        self.not_after.with_label_values(&[&*self.name, file]).set(unix_secs);
+    }
+}
+
+impl IssuerMetrics {
+    /// Counts a token that was judged.
+    pub fn verified(&self, result: Reason) {
+        let counter = || self.verifications.with_label_values(&[&*self.name, result.name()]);
+        match self.results.get(result as usize) {
+            Some(known) => known.get_or_init(counter).inc(),
+            None => counter().inc(),
+        }
+    }
+
+    /// Counts a fetch of keys that succeeded.
+    pub fn refreshed(&self) {
+        self.refreshes.with_label_values(&[&*self.name, "ok"]).inc();
+    }
+
+    /// Counts a fetch of keys that failed.
+    pub fn refresh_failed(&self) {
+        self.refreshes.with_label_values(&[&*self.name, "failed"]).inc();
+    }
+}
+
+fn opts(family: &Family) -> Opts {
+    Opts::new(family.name, family.help)
+}
+
+fn counters(registry: &Registry, family: &Family) -> prometheus::Result<IntCounterVec> {
+    let counters = IntCounterVec::new(opts(family), family.labels)?;
+    registry.register(Box::new(counters.clone()))?;
+    Ok(counters)
+}
+
+fn counter(registry: &Registry, family: &Family) -> prometheus::Result<IntCounter> {
+    let counter = IntCounter::with_opts(opts(family))?;
+    registry.register(Box::new(counter.clone()))?;
+    Ok(counter)
+}
+
+fn gauges(registry: &Registry, family: &Family) -> prometheus::Result<IntGaugeVec> {
+    let gauges = IntGaugeVec::new(opts(family), family.labels)?;
+    registry.register(Box::new(gauges.clone()))?;
+    Ok(gauges)
+}
+
+fn gauge(registry: &Registry, family: &Family) -> prometheus::Result<IntGauge> {
+    let gauge = IntGauge::with_opts(opts(family))?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn histograms(registry: &Registry, family: &Family) -> prometheus::Result<HistogramVec> {
+    let opts = HistogramOpts::new(family.name, family.help).buckets(BUCKETS.into());
+    let histograms = HistogramVec::new(opts, family.labels)?;
+    registry.register(Box::new(histograms.clone()))?;
+    Ok(histograms)
+}
+
+/// Removes the series that have a label which is not kept.
+fn forget<B: MetricVecBuilder>(family: &MetricVec<B>, keep: impl Fn(&str, &str) -> bool) {
+    for collected in family.collect() {
+        for metric in collected.get_metric() {
+            let labels: HashMap<&str, &str> =
+                metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+            if !labels.iter().all(|(key, value)| keep(key, value)) {
+                // It fails only if the series is gone already.
+                let _ = family.remove(&labels);
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn clamped(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+mod tests {
+    use std::{fs, path::Path, time::Instant};
+
+    use super::*;
+
+    fn now(unix_ms: u64) -> Now {
+        Now { unix_ms, instant: Instant::now() }
+    }
+
+    fn busy() -> Metrics {
+        let metrics = Metrics::new().unwrap();
+        metrics.route("/api/**").answered(&Method::GET, 200, Duration::from_millis(3));
+        metrics.route("/api/**").answered(&Method::from_bytes(b"BREW").unwrap(), 999, Duration::ZERO);
+        metrics.route(NO_ROUTE).answered(&Method::GET, 404, Duration::ZERO);
+        metrics.decided(Reason::ClientGone);
+        let upstream = metrics.upstream("api");
+        upstream.answered(Duration::from_millis(2));
+        upstream.opened();
+        upstream.reused();
+        upstream.failed("reset");
+        let issuer = metrics.issuer("main");
+        issuer.verified(Reason::TokenExpired);
+        issuer.refreshed();
+        issuer.refresh_failed();
+        metrics.keys_fetched("main", now(1_000));
+        metrics.token_cache_hit();
+        metrics.quota_rejections("per-user").inc();
+        metrics.quota_live_keys("per-user", 7);
+        let listener = metrics.listener("127.0.0.1:8443");
+        listener.accepted();
+        listener.refused("connections");
+        listener.handshake("ok");
+        listener.certificate_not_after("tls/server.pem", 2_000_000_000);
+        metrics.reloaded(2, now(5_000));
+        metrics.reload_refused();
+        metrics.audit().written("intent");
+        metrics.audit().unauthenticated(Reason::TokenMissing);
+        let names = Names {
+            routes: ["/api/**"].into(),
+            upstreams: ["api"].into(),
+            issuers: ["main"].into(),
+            limits: ["per-user"].into(),
+            listeners: ["127.0.0.1:8443"].into(),
+            dangers: ["danger_disabled"].into(),
+        };
+        metrics.retain(&names);
+        metrics
+    }
+
+    #[test]
+    fn what_happened_is_rendered_under_its_labels() {
+        let text = busy().render(now(61_000)).unwrap();
+        for line in [
+            r#"stepgate_requests_total{method="GET",route="/api/**",status="2xx"} 1"#,
+            r#"stepgate_requests_total{method="OTHER",route="/api/**",status="5xx"} 1"#,
+            r#"stepgate_requests_total{method="GET",route="(none)",status="4xx"} 1"#,
+            r#"stepgate_request_duration_seconds_count{route="/api/**"} 2"#,
+            r#"stepgate_decisions_total{reason="client_gone"} 1"#,
+            r#"stepgate_decisions_total{reason="allowed"} 0"#,
+            r#"stepgate_jwks_age_seconds{issuer="main"} 60"#,
+            r#"stepgate_token_verifications_total{issuer="main",result="token_expired"} 1"#,
+            r#"stepgate_danger{key="danger_disabled"} 1"#,
+            "stepgate_config_generation 2",
+            "stepgate_audit_writable 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_of_the_catalogue_appears_and_no_other() {
+        let text = busy().render(now(61_000)).unwrap();
+        let reference = Metrics::reference();
+        let mut told: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let mut known: Vec<&str> =
+            reference.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        if !cfg!(target_os = "linux") {
+            known.retain(|name| !name.starts_with("process_"));
+        }
+        told.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(told, known);
+    }
+
+    #[test]
+    fn what_a_reload_takes_away_leaves_the_metrics_and_does_not_come_back() {
+        let metrics = busy();
+        let route = metrics.route("/api/**");
+        metrics.retain(&Names::default());
+        route.answered(&Method::POST, 200, Duration::ZERO);
+        let text = metrics.render(now(0)).unwrap();
+        for gone in ["/api/**", "\"api\"", "\"main\"", "per-user", "127.0.0.1:8443", "danger_disabled"] {
+            assert!(!text.contains(gone), "{gone} is still in\n{text}");
+        }
+        assert!(text.contains(NO_ROUTE));
+    }
+
+    #[test]
+    fn the_reference_in_docs_is_the_registry() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+        if std::env::var_os("STEPGATE_BLESS").is_some() {
+            fs::write(&path, Metrics::reference()).unwrap();
+        }
+        let written = fs::read_to_string(&path).unwrap_or_default();
+        if written != Metrics::reference() {
+            panic!("docs/metrics.md is not what the registry says: run the tests once with STEPGATE_BLESS=1");
+        }
+    }
+
+    #[test]
+    fn names_keep_to_the_conventions_of_prometheus() {
+        let text = busy().render(now(0)).unwrap();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{name}");
+            assert!(!name.ends_with("_count") && !name.ends_with("_sum") && !name.ends_with("_bucket"), "{name}");
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
+        }
+    }
+}
