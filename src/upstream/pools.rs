@@ -245,11 +245,10 @@ where
         deadline: impl FnOnce() -> Instant,
     ) -> Result<Chosen<B>, UpstreamFault> {
         // A probe has to find out whether the target takes connections, so it makes one.
-        if from == From::PoolOrNetwork && admission != Admission::Probe {
-            if let Some(connection) = pool.take(now) {
-                self.observer.reused();
-                return Ok(Chosen { connection, pool: Rc::clone(pool) });
-            }
+        let may_reuse = from == From::PoolOrNetwork && admission != Admission::Probe;
+        if let Some(connection) = may_reuse.then(|| pool.take(now)).flatten() {
+            self.observer.reused();
+            return Ok(Chosen { connection, pool: Rc::clone(pool) });
         }
         let target = &pool.target;
         match connect(target, &pool.addresses, deadline()).await {

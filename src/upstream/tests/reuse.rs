@@ -9,7 +9,8 @@ async fn closing_on_the_second() -> (SocketAddr, Rc<RefCell<Vec<String>>>) {
     let address = upstream(move |mut wire, _| {
         let heads = Rc::clone(&heads);
         async move {
-            heads.borrow_mut().push(wire.head().await.unwrap());
+            let first = wire.head().await.unwrap();
+            heads.borrow_mut().push(first);
             wire.say(OK).await;
             if let Some(head) = wire.head().await {
                 heads.borrow_mut().push(head);
@@ -175,5 +176,36 @@ fn a_reload_that_changes_nothing_keeps_the_connections() {
             client.pools.sweep(SystemClock.now());
         }
         assert_eq!(client.told.opened.get(), 1);
+    });
+}
+
+#[test]
+fn no_more_connections_are_kept_than_a_worker_can_use() {
+    worker(async {
+        let open = Rc::new(Cell::new(0_usize));
+        let counter = Rc::clone(&open);
+        let address = upstream(move |wire, _| {
+            let open = Rc::clone(&counter);
+            async move {
+                open.set(open.get() + 1);
+                wire.answer_all(OK).await;
+                open.set(open.get() - 1);
+            }
+        })
+        .await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        let mut answers = Vec::new();
+        for _ in 0..260 {
+            answers.push(client.send(&service, request(Method::GET, "/")).await.unwrap());
+        }
+        assert_eq!(open.get(), 260);
+        for answer in answers {
+            read(answer).await.unwrap();
+        }
+        while open.get() > 256 {
+            tokio::task::yield_now().await;
+        }
+        client.text(&service).await.unwrap();
+        assert_eq!((open.get(), client.told.opened.get()), (256, 260));
     });
 }
