@@ -9,3 +9,4 @@ pub mod policy;
 pub mod route;
 pub mod secret;
 pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,101 @@
+//! Which answers may be passed on. hyper has parsed the head; what is left are heads that two readers could frame
+//! differently, and protocols that nobody asked for.
+
+use http::{
+    HeaderMap, Response, StatusCode,
+    header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+};
+
+use super::fault::InvalidAnswer;
+
+/// What may be done with the connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    /// It can take another request.
+    Reuse,
+    /// It must not (RFC 9112 §6.3: the sender's framing is not to be trusted).
+    Close,
+}
+
+/// Checks an answer's head, and takes away a `Content-Length` that `Transfer-Encoding` overrides.
+pub(super) fn check<B>(answer: &mut Response<B>) -> Result<Afterwards, InvalidAnswer> {
+    // RFC 9110 §15.2.2: we never send Upgrade, so nothing may be switched.
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(InvalidAnswer::Upgrade);
+    }
+    let headers = answer.headers_mut();
+    if headers.contains_key(TRANSFER_ENCODING) {
+        check_coding(headers)?;
+        // RFC 9112 §6.1: a length beside chunked is an attempt at response splitting, or a broken server.
+        return Ok(if headers.remove(CONTENT_LENGTH).is_some() { Afterwards::Close } else { Afterwards::Reuse });
+    }
+    check_length(headers)?;
+    Ok(Afterwards::Reuse)
+}
+
+fn check_coding(headers: &HeaderMap) -> Result<(), InvalidAnswer> {
+    let mut fields = headers.get_all(TRANSFER_ENCODING).iter();
+    let only_chunked = fields.next().is_some_and(|field| field.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if only_chunked && fields.next().is_none() { Ok(()) } else { Err(InvalidAnswer::TransferCoding) }
+}
+
+fn check_length(headers: &HeaderMap) -> Result<(), InvalidAnswer> {
+    let mut fields = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(field) = fields.next() else { return Ok(()) };
+    let digits = !field.is_empty() && field.as_bytes().iter().all(u8::is_ascii_digit);
+    if digits && fields.next().is_none() { Ok(()) } else { Err(InvalidAnswer::ContentLength) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails should panic")]
+
+    use super::*;
+
+    fn checked(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+    ) -> (Result<Afterwards, InvalidAnswer>, HeaderMap) {
+        let mut answer = Response::new(());
+        *answer.status_mut() = StatusCode::from_u16(status).unwrap();
+        for (name, value) in headers {
+            answer.headers_mut().append(*name, value.parse().unwrap());
+        }
+        (check(&mut answer), answer.headers().clone())
+    }
+
+    #[test]
+    fn ordinary_framing_passes() {
+        for headers in [&[][..], &[("content-length", "12")], &[("transfer-encoding", "Chunked")]] {
+            assert_eq!(checked(200, headers).0.unwrap(), Afterwards::Reuse);
+        }
+    }
+
+    #[test]
+    fn a_length_beside_chunked_goes_and_the_connection_is_not_used_again() {
+        let (result, headers) = checked(200, &[("content-length", "12"), ("transfer-encoding", "chunked")]);
+        assert_eq!(result.unwrap(), Afterwards::Close);
+        assert!(!headers.contains_key(CONTENT_LENGTH));
+    }
+
+    #[test]
+    fn lengths_that_two_readers_could_take_differently_are_refused() {
+        for value in ["", "-1", "+1", "1,1", "1 1", "0x10"] {
+            assert!(matches!(checked(200, &[("content-length", value)]).0, Err(InvalidAnswer::ContentLength)));
+        }
+        let twice = [("content-length", "1"), ("content-length", "1")];
+        assert!(matches!(checked(304, &twice).0, Err(InvalidAnswer::ContentLength)));
+    }
+
+    #[test]
+    fn other_codings_are_refused() {
+        for value in ["gzip", "gzip, chunked", "chunked, chunked", "identity", "chunked;q=1"] {
+            assert!(matches!(checked(200, &[("transfer-encoding", value)]).0, Err(InvalidAnswer::TransferCoding)));
+        }
+    }
+
+    #[test]
+    fn an_upgrade_that_nobody_asked_for_is_refused() {
+        assert!(matches!(checked(101, &[]).0, Err(InvalidAnswer::Upgrade)));
+    }
+}

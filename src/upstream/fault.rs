@@ -1,0 +1,131 @@
+//! Why an upstream gave no answer, told apart as far as an operator can act on the difference.
+
+use std::{error::Error, io};
+
+/// An error of somebody else's body.
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why an upstream gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamFault {
+    /// No connection could be made, so nothing was sent.
+    #[error("connecting to {target}")]
+    Unreachable {
+        /// The last target that was tried.
+        target: String,
+        /// Why.
+        source: ConnectFault,
+    },
+    /// The TCP connection stood, and TLS failed on it, so nothing was sent.
+    #[error("TLS with {target}")]
+    Tls {
+        /// The last target that was tried.
+        target: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The connection was closed or broken before the answer was whole.
+    #[error("connection lost before the answer was whole")]
+    Reset(#[source] Option<hyper::Error>),
+    /// What came is not an answer that may be passed on.
+    #[error("invalid answer: {0}")]
+    Invalid(InvalidAnswer),
+    /// No head of an answer came within the upstream's `timeouts.response`.
+    #[error("no answer in time")]
+    Timeout,
+    /// The request's body failed on the client's side while it was sent; the upstream is not to blame.
+    #[error("reading the request's body")]
+    RequestBody(#[source] BoxError),
+}
+
+/// Why no connection could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectFault {
+    /// The name has no address.
+    #[error("resolving the name: {0}")]
+    Resolve(#[source] io::Error),
+    /// Every address refused, or can't be routed to.
+    #[error(transparent)]
+    Io(io::Error),
+    /// TCP and TLS together took longer than `timeouts.connect`.
+    #[error("no connection in time")]
+    Timeout,
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidAnswer {
+    /// It breaks RFC 9112, or its head is too large.
+    #[error("{0}")]
+    Http(#[source] hyper::Error),
+    /// 101, though no upgrade was asked for.
+    #[error("switching protocols without being asked")]
+    Upgrade,
+    /// A transfer coding other than `chunked` (RFC 9112 §6.1): its end can't be told without undoing it.
+    #[error("unknown transfer coding")]
+    TransferCoding,
+    /// Several or malformed `Content-Length` fields (RFC 9112 §6.3).
+    #[error("ambiguous Content-Length")]
+    ContentLength,
+}
+
+/// The kinds of [`UpstreamFault`], for labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the variant of UpstreamFault of the same name")]
+pub enum FaultKind {
+    Unreachable,
+    Tls,
+    Reset,
+    Invalid,
+    Timeout,
+    RequestBody,
+}
+
+impl FaultKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Unreachable, Self::Tls, Self::Reset, Self::Invalid, Self::Timeout, Self::RequestBody];
+
+    /// The name in metrics and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Tls => "tls",
+            Self::Reset => "reset",
+            Self::Invalid => "invalid",
+            Self::Timeout => "timeout",
+            Self::RequestBody => "request_body",
+        }
+    }
+}
+
+impl UpstreamFault {
+    /// The kind of fault this is.
+    pub const fn kind(&self) -> FaultKind {
+        match self {
+            Self::Unreachable { .. } => FaultKind::Unreachable,
+            Self::Tls { .. } => FaultKind::Tls,
+            Self::Reset(_) => FaultKind::Reset,
+            Self::Invalid(_) => FaultKind::Invalid,
+            Self::Timeout => FaultKind::Timeout,
+            Self::RequestBody(_) => FaultKind::RequestBody,
+        }
+    }
+
+    /// Tells a broken connection from a broken answer.
+    pub(super) fn from_hyper(error: hyper::Error) -> Self {
+        if error.is_parse() || is_bad_coding(&error) {
+            Self::Invalid(InvalidAnswer::Http(error))
+        } else {
+            Self::Reset(Some(error))
+        }
+    }
+}
+
+/// Whether a body failed because its coding is broken, and not because the connection went away.
+fn is_bad_coding(error: &hyper::Error) -> bool {
+    error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
+}

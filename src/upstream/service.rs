@@ -1,0 +1,172 @@
+//! The services behind, compiled: what all workers share, and what stays warm when the configuration is read again.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue};
+
+use super::{credential, target::Target, tls::Trust};
+use crate::config::{self, Materials, Problem, UpstreamHost};
+
+/// What is longer than a year is for ever, and can be added to any instant.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Every service of a configuration.
+#[derive(Debug, Default)]
+pub struct Upstreams {
+    services: HashMap<Arc<str>, Arc<Service>>,
+}
+
+/// A service behind the gateway.
+#[derive(Debug)]
+pub struct Service {
+    /// Tells services apart in the workers' pools; never used twice in a process.
+    pub(super) id: u64,
+    config: Arc<config::Upstream>,
+    targets: Box<[Arc<Target>]>,
+    credential: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Upstreams {
+    /// Makes the services ready. Targets that did not change are taken over from `previous`, with their health and all
+    /// that the workers keep for them.
+    ///
+    /// # Errors
+    /// Every problem that was found: unreadable files, unusable certificates, credentials that fit into no header.
+    pub fn compile(
+        upstreams: &[Arc<config::Upstream>],
+        materials: &dyn Materials,
+        previous: Option<&Self>,
+    ) -> Result<Self, Vec<Problem>> {
+        let known: Vec<Arc<Target>> = previous.into_iter().flat_map(Self::targets).cloned().collect();
+        let mut trusts: Vec<Arc<Trust>> =
+            known.iter().filter_map(|target| target.tls.as_ref()).map(|tls| Arc::clone(&tls.trust)).collect();
+        let mut services = HashMap::with_capacity(upstreams.len());
+        let mut problems = Vec::new();
+        for upstream in upstreams {
+            match Service::compile(upstream, materials, &known, &mut trusts) {
+                Ok(service) => {
+                    services.insert(Arc::clone(&upstream.name), Arc::new(service));
+                }
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.is_empty() { Ok(Self { services }) } else { Err(problems) }
+    }
+
+    /// The service of this name. Looked up when routes are compiled, not when requests come.
+    pub fn get(&self, name: &str) -> Option<Arc<Service>> {
+        self.services.get(name).cloned()
+    }
+
+    /// Every service, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.services.values().flat_map(|service| service.targets.iter())
+    }
+}
+
+impl Service {
+    fn compile(
+        upstream: &Arc<config::Upstream>,
+        materials: &dyn Materials,
+        known: &[Arc<Target>],
+        trusts: &mut Vec<Arc<Trust>>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let credential = credential::compile(upstream, materials).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let trust = trust(upstream, materials, trusts).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let mut targets = Vec::with_capacity(upstream.targets.len());
+        for config in &upstream.targets {
+            let trust = trust.as_ref().filter(|_| config.tls);
+            if config.tls && trust.is_none() {
+                continue; // said already; and without trust there is no TLS, and without TLS no such target
+            }
+            match known.iter().find(|target| target.is_same(config, trust)) {
+                Some(target) => targets.push(Arc::clone(target)),
+                None => match Target::compile(config, trust, &upstream.span) {
+                    Ok(target) => targets.push(Arc::new(target)),
+                    Err(problem) => problems.push(problem),
+                },
+            }
+        }
+        if targets.is_empty() && problems.is_empty() {
+            problems.push(Problem::error(&upstream.span, "the upstream has no targets"));
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self { id: next_id(), config: Arc::clone(upstream), targets: targets.into(), credential })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// What the configuration says of it.
+    pub fn config(&self) -> &config::Upstream {
+        &self.config
+    }
+
+    /// The header that carries the gateway's own credential, to be put in the place of the caller's.
+    pub fn credential(&self) -> Option<&(HeaderName, HeaderValue)> {
+        self.credential.as_ref()
+    }
+
+    /// Its addresses, never none.
+    pub fn targets(&self) -> &[Arc<Target>] {
+        &self.targets
+    }
+
+    /// How long the head of an answer may take.
+    pub(super) fn response_timeout(&self) -> Duration {
+        self.config.response_timeout.min(LONGEST_TIMEOUT)
+    }
+
+    /// How long a connection may take.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.config.connect_timeout.min(LONGEST_TIMEOUT)
+    }
+
+    /// Whether targets are told their own name as `Host`.
+    pub(super) fn names_target_as_host(&self) -> bool {
+        self.config.host == UpstreamHost::Target
+    }
+}
+
+/// The certificates that vouch for a service's https targets, if it has any.
+fn trust(
+    upstream: &config::Upstream,
+    materials: &dyn Materials,
+    trusts: &mut Vec<Arc<Trust>>,
+) -> Result<Option<Arc<Trust>>, Problem> {
+    let trust = match &upstream.ca {
+        // Read even where no target needs it: a file that is named must be right.
+        Some(file) => Trust::in_file(file, materials, trusts)?,
+        None if upstream.targets.iter().any(|target| target.tls) => Trust::of_machine(&upstream.span, trusts)?,
+        None => return Ok(None),
+    };
+    trusts.push(Arc::clone(&trust));
+    Ok(Some(trust))
+}
+
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
