@@ -40,6 +40,21 @@ impl RateHeaders {
         Some(Self { policy, limit, retry_after })
     }
 
+    /// The fields of one answer for quotas that were charged in two steps. A later refusal alone names the wait.
+    #[must_use]
+    pub fn and(self, later: Self) -> Self {
+        let joined = |first: &HeaderValue, second: &HeaderValue| {
+            let text = [first.as_bytes(), b", ", second.as_bytes()].concat();
+            HeaderValue::from_bytes(&text).unwrap_or_else(|_| second.clone())
+        };
+        let refuses = later.retry_after.is_some();
+        Self {
+            policy: joined(&later.policy, &self.policy),
+            limit: if refuses { later.limit } else { joined(&later.limit, &self.limit) },
+            retry_after: later.retry_after,
+        }
+    }
+
     /// Puts the fields on an answer, in place of any that the upstream sent.
     pub fn apply(self, headers: &mut HeaderMap) {
         headers.insert(POLICY, self.policy);

@@ -1,0 +1,196 @@
+//! Step 6: from a permit to a clearance. Charges the quotas, then makes the intent of a guarded operation durable. Only
+//! what holds a [`Clearance`] is forwarded, and a clearance is made nowhere else.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Refusal, inbound::Inbound, matched::Matched};
+use crate::{
+    clock::Now,
+    limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, check_all},
+    policy::{Permit, Principal, Reason},
+    route::NormalPath,
+    telemetry::{
+        Metrics,
+        audit::{Attempt, AuditLog, Intent, Outcome},
+    },
+};
+
+/// The right to be forwarded, once everything that it obliges us to has been done.
+#[derive(Debug)]
+#[must_use = "a clearance that is dropped is an operation of unknown outcome"]
+pub struct Clearance {
+    principal: Option<Arc<Principal>>,
+    ticket: Option<AuditTicket>,
+}
+
+/// A guarded operation that was allowed and whose outcome is still to be told. Dropped, it tells that nobody knows.
+#[derive(Debug)]
+pub struct AuditTicket {
+    audit: Arc<AuditLog>,
+    intent: Option<Intent>,
+}
+
+impl Clearance {
+    /// Whoever was verified.
+    pub fn principal(&self) -> Option<&Arc<Principal>> {
+        self.principal.as_ref()
+    }
+
+    /// Gives up the clearance for what is left to do after forwarding.
+    pub fn into_ticket(self) -> Option<AuditTicket> {
+        self.ticket
+    }
+}
+
+impl AuditTicket {
+    /// The upstream answered.
+    pub fn answered(mut self, status: u16) {
+        self.tell(Outcome::Answered { status });
+    }
+
+    /// It did not.
+    pub fn failed(mut self, reason: Reason) {
+        self.tell(Outcome::Failed { reason });
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
+        if let Some(intent) = self.intent.take() {
+            self.audit.outcome(intent, outcome);
+        }
+    }
+}
+
+impl Drop for AuditTicket {
+    fn drop(&mut self) {
+        self.tell(Outcome::Unknown);
+    }
+}
+
+/// What enforcement needs to know of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Enforcement<'a> {
+    /// The head.
+    pub inbound: &'a Inbound,
+    /// Its path.
+    pub path: &'a NormalPath<'a>,
+    /// The routes.
+    pub matched: &'a Matched<'a>,
+    /// The request's one moment.
+    pub now: Now,
+}
+
+/// Charges quotas by address: before any cryptography, and whatever becomes of the request.
+pub fn charge_early(enforcement: &Enforcement<'_>, metrics: &Metrics) -> (Option<RateHeaders>, Result<(), Refusal>) {
+    let quotas = enforcement.matched.all().flat_map(|route| route.early_quotas.iter());
+    charge(quotas, enforcement, None, metrics)
+}
+
+/// Charges the other quotas, all or none, then writes the intent of a guarded operation.
+pub async fn enforce(
+    permit: Permit,
+    enforcement: &Enforcement<'_>,
+    audit: &Arc<AuditLog>,
+    metrics: &Metrics,
+) -> (Option<RateHeaders>, Result<Clearance, Refusal>) {
+    let Enforcement { matched, .. } = *enforcement;
+    let operations = matched.operations.iter().filter_map(|operation| operation.quota.as_ref());
+    let own = matched.all().filter_map(|route| route.deletion_quota.as_ref());
+    let deletion: SmallVec<[&Arc<Quota>; 4]> = match (permit.guarded(), matched.route.deletion_quota.is_some()) {
+        (false, _) => SmallVec::new(),
+        (true, true) => own.collect(),
+        (true, false) => operations.chain(own).collect(),
+    };
+    let quotas = matched.all().flat_map(|route| route.late_quotas.iter()).chain(deletion);
+    let principal = permit.principal().cloned();
+    let (rate, charged) = charge(quotas, enforcement, principal.as_deref(), metrics);
+    if let Err(refusal) = charged {
+        return (rate, Err(refusal));
+    }
+    let ticket = if permit.guarded() {
+        match intent(enforcement, principal.as_ref(), audit).await {
+            Ok(ticket) => Some(ticket),
+            Err(refusal) => return (rate, Err(refusal)),
+        }
+    } else {
+        None
+    };
+    (rate, Ok(Clearance { principal, ticket }))
+}
+
+fn charge<'a>(
+    quotas: impl Iterator<Item = &'a Arc<Quota>>,
+    enforcement: &Enforcement<'_>,
+    principal: Option<&Principal>,
+    metrics: &Metrics,
+) -> (Option<RateHeaders>, Result<(), Refusal>) {
+    let facts = KeyFacts {
+        principal,
+        client: enforcement.inbound.origin.client,
+        headers: &enforcement.inbound.headers,
+        route: &enforcement.matched.route.name,
+    };
+    let charges: SmallVec<[(&Quota, QuotaKey); 4]> = quotas.map(|quota| (&**quota, quota.key_of(&facts))).collect();
+    if charges.is_empty() {
+        return (None, Ok(()));
+    }
+    let combined = check_all(&charges, enforcement.now.instant);
+    let refusal = refusal(&combined, metrics);
+    (RateHeaders::new(&combined), refusal.map_or(Ok(()), Err))
+}
+
+fn refusal(combined: &Combined<'_>, metrics: &Metrics) -> Option<Refusal> {
+    if combined.outcome == QuotaOutcome::Admit {
+        return None;
+    }
+    let mut first: Option<Arc<str>> = None;
+    for verdict in combined.refusing() {
+        metrics.quota_rejections(verdict.quota.name()).inc();
+        first.get_or_insert_with(|| verdict.quota.name().into());
+    }
+    Some(Refusal::quota(first.unwrap_or_else(|| "".into()), combined.retry_after_secs()))
+}
+
+/// The record of an attempt at a guarded operation by a verified caller.
+pub fn attempt(enforcement: &Enforcement<'_>, principal: &Arc<Principal>, reason: Reason) -> Attempt {
+    let Enforcement { inbound, path, matched, now } = *enforcement;
+    let params = matched.route.pattern.parameters(path);
+    Attempt {
+        unix_ms: now.unix_ms,
+        principal: principal.clone(),
+        address: inbound.origin.client,
+        method: matched.method.as_str().into(),
+        route: matched.route.name.clone(),
+        operation: matched.operations.first().map_or_else(|| "".into(), |operation| operation.text.clone()),
+        path: path.as_str().into(),
+        path_params: params.into_iter().map(|(name, value)| (name, value.into())).collect(),
+        request_id: inbound.request_id.clone(),
+        reason,
+    }
+}
+
+async fn intent(
+    enforcement: &Enforcement<'_>,
+    principal: Option<&Arc<Principal>>,
+    audit: &Arc<AuditLog>,
+) -> Result<AuditTicket, Refusal> {
+    // A guarded permit always has a principal; without one nothing may be forwarded.
+    let principal = principal.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a permit without a principal"))?;
+    match audit.intent(attempt(enforcement, principal, Reason::Allowed)).await {
+        Ok(intent) => Ok(AuditTicket { audit: audit.clone(), intent: Some(intent) }),
+        Err(fault) => {
+            let mut refusal = Refusal::of(Reason::AuditUnavailable).because(fault.to_string());
+            refusal.retry_after = Some(5);
+            Err(refusal)
+        }
+    }
+}
+
+/// The rate-limit fields of both charges.
+pub fn join_rates(early: Option<RateHeaders>, late: Option<RateHeaders>) -> Option<RateHeaders> {
+    match (early, late) {
+        (Some(early), Some(late)) => Some(early.and(late)),
+        (early, late) => early.or(late),
+    }
+}

@@ -1,0 +1,497 @@
+//! One request, from wire to answer. Read this first.
+//!
+//! ```text
+//! Gateway::serve   outer: cannot fail; one snapshot, one now; one access record, one set of metrics
+//!   └ Gateway::pass  inner: eight steps, each with `?`
+//!      1 Inbound::parse       wire → a head that can be judged           400 413 414 431
+//!      2 Matched::find        head → route, and what it could pass for   404 405 501
+//!      3 charge_early         quotas by address, before any crypto       429
+//!      4 evidence::gather     credentials → facts; refuses nothing
+//!      5 decide               policy + facts → permit                    401 403 503
+//!      6 enforce              permit → clearance: quotas, audit          429 503
+//!      7 Outbound::prepare    the head that the upstream gets
+//!      8 forward              takes the clearance by value               502 504
+//! ```
+
+mod enforce;
+mod evidence;
+mod forwarded;
+mod hygiene;
+mod ids;
+mod inbound;
+mod matched;
+mod metadata;
+mod method_override;
+mod outbound;
+mod record;
+mod refusal;
+
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+pub use self::{
+    enforce::{Clearance, Enforcement},
+    evidence::gather,
+    forwarded::{Origin, address_list, forwarded},
+    hygiene::is_spoofable,
+    inbound::{Authorization, Inbound},
+    matched::{Matched, known_method},
+    record::Record,
+    refusal::{METADATA_PATH, Problem, Refusal, RefusalContext},
+};
+use self::{ids::RequestIds, method_override::Form, outbound::Outbound};
+use crate::{
+    body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, check_framing},
+    clock::Now,
+    limit::RateHeaders,
+    policy::{ConditionInput, Credential, Decision, Facts, Permit, Reason, decide},
+    route::NormalPath,
+    runtime::{Live, LiveView, Services, Snapshot},
+    upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
+};
+
+/// How much of forms, read before their decision, one worker holds at once.
+const FORM_BYTES_HELD: usize = 64 << 20;
+
+/// One worker's gateway.
+pub struct Gateway {
+    services: Arc<Services>,
+    view: RefCell<LiveView>,
+    pools: Pools<RequestBody>,
+    ids: RequestIds,
+    form_bytes_held: std::cell::Cell<usize>,
+}
+
+/// What there is to answer.
+enum Answer {
+    /// The upstream's.
+    Upstream(Response<UpstreamBody<RequestBody>>),
+    /// The gateway's own.
+    Own(Response<Bytes>),
+}
+
+/// What is known of a request while it passes, for its answer and its record.
+struct Exchange {
+    record: Record,
+    rates: Option<RateHeaders>,
+    scheme: &'static str,
+    authority: Arc<str>,
+}
+
+impl Serve for Gateway {
+    type Tail = Record;
+
+    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<Record>> {
+        let now = self.services.clock.now();
+        let snapshot = self.view.borrow_mut().load();
+        let head = (request.method(), request.version(), request.uri().path());
+        let mut exchange = Exchange {
+            record: Record::begin(self.services.clone(), snapshot.clone(), info.clone(), head, self.ids.next(), now),
+            rates: None,
+            scheme: if info.tls.is_some() { "https" } else { "http" },
+            authority: Arc::from(""),
+        };
+        match self.pass(&snapshot, &mut exchange, &info, request, now).await {
+            Ok(Answer::Upstream(answer)) => exchange.forwarded(answer),
+            Ok(Answer::Own(answer)) => exchange.own(answer),
+            Err(refusal) => exchange.refused(&refusal, &snapshot),
+        }
+    }
+}
+
+impl Gateway {
+    /// A gateway for one worker.
+    pub fn new(services: Arc<Services>, live: &Live, observer: impl UpstreamObserver + 'static) -> Self {
+        Self {
+            services,
+            view: RefCell::new(live.view()),
+            pools: Pools::new(observer),
+            ids: RequestIds::new(),
+            form_bytes_held: std::cell::Cell::new(0),
+        }
+    }
+
+    /// Lets go of what is idle; called by the worker every few seconds.
+    pub fn sweep(&self) {
+        // A worker without traffic would keep an old snapshot alive.
+        drop(self.view.borrow_mut().load());
+        self.pools.sweep(self.services.clock.now());
+    }
+
+    async fn pass(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        exchange: &mut Exchange,
+        info: &Rc<ConnectionInfo>,
+        request: Request<Incoming>,
+        now: Now,
+    ) -> Result<Answer, Refusal> {
+        let server = &snapshot.config.server;
+        let (parts, incoming) = request.into_parts();
+        let mut body = RequestBody::new(incoming, &info.watch, server.limits.body_bytes);
+        exchange.record.bytes_in = Some(body.counter());
+        check_framing(parts.version, &parts.headers, server.limits.headers).map_err(framing_refusal)?;
+        let uri = parts.uri.clone();
+        let mut inbound = Inbound::parse(parts, &uri, info, server, exchange.record.request_id.clone())?;
+        exchange.learn(&inbound);
+        known_method(&inbound.method, &server.methods)?;
+        let path = NormalPath::parse(uri.path())
+            .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
+        if snapshot.serves_metadata
+            && let Some(resource) = metadata::resource_path(path.as_str())
+        {
+            return serve_metadata(snapshot, &inbound, resource, now);
+        }
+
+        let mut matched = Matched::find(snapshot, &inbound.host, &path, &inbound.method, None);
+        if snapshot.honours_overrides {
+            matched = self.match_overridden(snapshot, &inbound, &path, &mut body, matched).await;
+        }
+        let matched = matched?;
+        exchange.record.route = Some(matched.route.number);
+        // Known before anything is spent on it.
+        if body.is_declared_too_large() {
+            return Err(Refusal::of(Reason::BodyTooLarge));
+        }
+
+        let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
+        let (early, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
+        exchange.rates = early;
+        charged?;
+
+        let query = inbound.query.as_deref();
+        let credential =
+            evidence::gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
+        if let Credential::Valid(principal) = &credential {
+            exchange.record.principal = Some(principal.clone());
+        }
+
+        let permit = self.judge(&enforcement, &credential)?;
+
+        let (late, cleared) =
+            enforce::enforce(permit, &enforcement, &self.services.audit, &self.services.metrics).await;
+        exchange.rates = enforce::join_rates(exchange.rates.take(), late);
+        let cleared = match cleared {
+            Ok(clearance) => clearance,
+            Err(refusal) => {
+                self.audit_refusal(&enforcement, &credential, refusal.reason);
+                return Err(refusal);
+            }
+        };
+
+        let service = &matched.route.service;
+        let outbound = Outbound::prepare(
+            &mut inbound,
+            &matched.target_path,
+            cleared.principal().map(|principal| &**principal),
+            &matched.route.upstream,
+            "",
+            service.credential(),
+        );
+        self.forward(cleared, outbound, body, exchange, &matched, now).await
+    }
+
+    /// Judges a request by every route that it may be for; the strictest wins.
+    fn judge(&self, enforcement: &Enforcement<'_>, credential: &Credential) -> Result<Permit, Refusal> {
+        let Enforcement { inbound, path, matched, now } = *enforcement;
+        let mut permit: Option<Permit> = None;
+        for route in matched.all() {
+            let params = if route.policy.when.is_some() { route.pattern.parameters(path) } else { Vec::new() };
+            let facts = Facts {
+                credential,
+                guarded: matched.guarded(),
+                input: ConditionInput {
+                    method: matched.method.as_str(),
+                    path: path.as_str(),
+                    path_params: &params,
+                    query: inbound.query.as_deref(),
+                    headers: &inbound.headers,
+                    client_ip: inbound.origin.client,
+                    principal: None,
+                    now,
+                },
+            };
+            match decide(&route.policy, &facts) {
+                Decision::Allow(next) => {
+                    permit = Some(match permit {
+                        Some(before) => before.and(next),
+                        None => next,
+                    });
+                }
+                Decision::Deny(denial) => {
+                    if matched.guarded() && route.policy.deletion.is_some() {
+                        self.audit_refusal(enforcement, credential, denial.reason);
+                    }
+                    return Err(denial.into());
+                }
+            }
+        }
+        permit.ok_or_else(|| Refusal::of(Reason::RouteNotFound))
+    }
+
+    /// Records a refused attempt at a guarded operation: one by one for verified callers, counted for others.
+    fn audit_refusal(&self, enforcement: &Enforcement<'_>, credential: &Credential, reason: Reason) {
+        let matched = enforcement.matched;
+        if !matched.guarded() || matched.all().all(|route| route.policy.deletion.is_none()) {
+            return;
+        }
+        match credential {
+            Credential::Valid(principal) => {
+                self.services.audit.refusal(enforce::attempt(enforcement, principal, reason));
+            }
+            Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => {
+                self.services.audit.anonymous(reason, &matched.route.name);
+            }
+        }
+    }
+
+    /// Steps 1 and 2 again for services that honour method overrides: with the method that they will see. A form is read
+    /// whole first, since the method may stand in it.
+    async fn match_overridden<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        inbound: &Inbound,
+        path: &NormalPath<'_>,
+        body: &mut RequestBody,
+        plain: Result<Matched<'s>, Refusal>,
+    ) -> Result<Matched<'s>, Refusal> {
+        let at = snapshot.table.routes_at(&inbound.host, path);
+        let mut honoured: Vec<_> = at
+            .routes()
+            .filter_map(|number| snapshot.routes.get(number))
+            .flat_map(|route| route.upstream.method_override.iter().copied())
+            .collect();
+        honoured.dedup();
+        if honoured.is_empty() {
+            return plain;
+        }
+        let conflicting = |_| Refusal::of(Reason::ConflictingOverride);
+        let form_bytes = snapshot.form_bytes(at.routes()).filter(|_| method_override::is_form(&inbound.headers));
+        let bytes;
+        let form = match form_bytes {
+            Some(max) => {
+                let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
+                bytes = self.read_form(taken, max).await?;
+                *body = RequestBody::buffered(bytes.clone());
+                Form::read(&inbound.headers, &bytes).map_err(conflicting)?
+            }
+            None => None,
+        };
+        let query = inbound.query.as_deref();
+        let seen = method_override::resolve(&honoured, &inbound.overrides, query, form.as_ref()).map_err(conflicting)?;
+        let Some(seen) = seen else { return plain };
+        known_method(&seen, &snapshot.config.server.methods)?;
+        Matched::find(snapshot, &inbound.host, path, &inbound.method, Some(&seen))
+    }
+
+    /// Reads a form, within its own bound and the worker's.
+    async fn read_form(&self, body: RequestBody, max: usize) -> Result<Bytes, Refusal> {
+        struct Held<'a>(&'a std::cell::Cell<usize>, usize);
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get().saturating_sub(self.1));
+            }
+        }
+        let held = self.form_bytes_held.get().saturating_add(max);
+        if held > FORM_BYTES_HELD {
+            let mut refusal = Refusal::of(Reason::Overloaded);
+            refusal.retry_after = Some(1);
+            return Err(refusal);
+        }
+        self.form_bytes_held.set(held);
+        let _held = Held(&self.form_bytes_held, max);
+        let outcome = body.outcome();
+        body.read_whole(max as u64).await.map_err(|fault| {
+            outcome.set(Some(fault));
+            body_refusal(fault)
+        })
+    }
+
+    /// Step 8. Takes the clearance by value: nothing is sent without one.
+    async fn forward(
+        &self,
+        clearance: Clearance,
+        outbound: Result<Outbound, Refusal>,
+        body: RequestBody,
+        exchange: &mut Exchange,
+        matched: &Matched<'_>,
+        now: Now,
+    ) -> Result<Answer, Refusal> {
+        let ticket = clearance.into_ticket();
+        let result = match outbound {
+            Err(refusal) => Err(refusal),
+            Ok(outbound) => self.send(outbound, body, exchange, matched, now).await,
+        };
+        if let Some(ticket) = ticket {
+            match &result {
+                Ok(answer) => ticket.answered(answer.status().as_u16()),
+                Err(refusal) => ticket.failed(refusal.reason),
+            }
+        }
+        result.map(Answer::Upstream)
+    }
+
+    async fn send(
+        &self,
+        outbound: Outbound,
+        body: RequestBody,
+        exchange: &mut Exchange,
+        matched: &Matched<'_>,
+        now: Now,
+    ) -> Result<Response<UpstreamBody<RequestBody>>, Refusal> {
+        let outcome = body.outcome();
+        let mut request = Request::new(body);
+        *request.method_mut() = outbound.method;
+        *request.uri_mut() = outbound.uri;
+        *request.headers_mut() = outbound.headers;
+        match self.pools.send(&matched.route.service, request, now).await {
+            Ok(answer) => {
+                exchange.record.upstream_answered(now.instant);
+                Ok(answer)
+            }
+            Err(fault) => Err(match outcome.get() {
+                Some(fault) => body_refusal(fault),
+                None => upstream_refusal(&fault),
+            }),
+        }
+    }
+}
+
+impl Exchange {
+    /// Takes over what the head told.
+    fn learn(&mut self, inbound: &Inbound) {
+        self.record.request_id = inbound.request_id.clone();
+        self.record.client = inbound.origin.client;
+        self.authority = inbound.authority.clone();
+    }
+
+    fn forwarded(mut self, answer: Response<UpstreamBody<RequestBody>>) -> Response<ResponseBody<Record>> {
+        self.record.status = answer.status().as_u16();
+        self.record.reason = Reason::Allowed;
+        let (mut parts, body) = answer.into_parts();
+        outbound::clean_response(&mut parts.headers, &self.record.request_id);
+        if let Some(rates) = self.rates {
+            rates.apply(&mut parts.headers);
+        }
+        parts.version = http::Version::HTTP_11;
+        parts.extensions.clear();
+        Response::from_parts(parts, ResponseBody::stream(body, self.record))
+    }
+
+    fn own(mut self, answer: Response<Bytes>) -> Response<ResponseBody<Record>> {
+        self.record.status = answer.status().as_u16();
+        self.record.reason = Reason::Allowed;
+        let (mut parts, body) = answer.into_parts();
+        outbound::clean_response(&mut parts.headers, &self.record.request_id);
+        Response::from_parts(parts, ResponseBody::full(body, self.record))
+    }
+
+    fn refused(mut self, refusal: &Refusal, snapshot: &Snapshot) -> Response<ResponseBody<Record>> {
+        let status = refusal.problem().status;
+        self.record.status = status.as_u16();
+        self.record.reason = refusal.reason;
+        log_refusal(refusal, &self.record);
+        let context = RefusalContext {
+            request_id: &self.record.request_id,
+            scheme: self.scheme,
+            authority: &self.authority,
+            authorization_servers: &snapshot.authorization_servers,
+        };
+        let mut headers = refusal.headers(&context);
+        let body = refusal.body(&context);
+        if let Ok(value) = HeaderValue::from_str(&self.record.request_id) {
+            headers.insert("x-request-id", value);
+        }
+        if let Some(rates) = self.rates {
+            rates.apply(&mut headers);
+        }
+        if self.record.version == http::Version::HTTP_2 {
+            headers.remove(header::CONNECTION);
+        }
+        let mut response = Response::new(ResponseBody::full(body, self.record));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+/// What the operator should know and the caller may not.
+fn log_refusal(refusal: &Refusal, record: &Record) {
+    let detail = refusal.detail.as_deref().unwrap_or_default();
+    if refusal.problem().status.is_server_error() {
+        tracing::warn!(request.id = &*record.request_id, reason = refusal.reason.name(), detail, "request failed");
+    } else {
+        tracing::debug!(request.id = &*record.request_id, reason = refusal.reason.name(), detail, "request refused");
+    }
+}
+
+fn framing_refusal(fault: FramingFault) -> Refusal {
+    match fault {
+        FramingFault::TransferCoding => Refusal::of(Reason::MalformedRequest).because(fault.to_string()).closing(),
+        FramingFault::TooManyFields => Refusal::of(Reason::HeadersTooLarge),
+    }
+}
+
+fn body_refusal(fault: BodyFault) -> Refusal {
+    match fault {
+        BodyFault::TooLarge => Refusal::of(Reason::BodyTooLarge),
+        BodyFault::TimedOut => Refusal::of(Reason::RequestTimeout).closing(),
+        BodyFault::ClientGone => Refusal::of(Reason::ClientGone).closing(),
+        BodyFault::Malformed => Refusal::of(Reason::MalformedRequest).closing(),
+    }
+}
+
+fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
+    let reason = match fault {
+        UpstreamFault::Unreachable { .. } => Reason::UpstreamUnreachable,
+        UpstreamFault::Tls { .. } => Reason::UpstreamTls,
+        UpstreamFault::Reset(_) => Reason::UpstreamReset,
+        UpstreamFault::Invalid(_) => Reason::UpstreamInvalid,
+        UpstreamFault::Timeout => Reason::UpstreamTimeout,
+        UpstreamFault::RequestBody(_) => Reason::ClientGone,
+    };
+    let mut detail = fault.to_string();
+    let mut cause = std::error::Error::source(fault);
+    while let Some(error) = cause {
+        detail.push_str(": ");
+        detail.push_str(&error.to_string());
+        cause = error.source();
+    }
+    Refusal::of(reason).because(detail)
+}
+
+/// The metadata is a route like any other: a public one, judged before it is served.
+fn serve_metadata(snapshot: &Snapshot, inbound: &Inbound, resource: &str, now: Now) -> Result<Answer, Refusal> {
+    if ![Method::GET, Method::HEAD].contains(&inbound.method) {
+        return Err(Refusal::method_not_allowed(vec![Method::GET, Method::HEAD]));
+    }
+    let facts = Facts {
+        credential: &Credential::Absent,
+        guarded: false,
+        input: ConditionInput {
+            method: inbound.method.as_str(),
+            path: METADATA_PATH,
+            path_params: &[],
+            query: None,
+            headers: &inbound.headers,
+            client_ip: inbound.origin.client,
+            principal: None,
+            now,
+        },
+    };
+    match decide(&Default::default(), &facts) {
+        Decision::Deny(denial) => Err(denial.into()),
+        Decision::Allow(_permit) => {
+            let document = metadata::document(snapshot, inbound.scheme, &inbound.authority, resource);
+            let mut response = Response::new(Bytes::from(document));
+            *response.status_mut() = StatusCode::OK;
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+            Ok(Answer::Own(response))
+        }
+    }
+}

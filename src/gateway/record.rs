@@ -1,0 +1,162 @@
+//! What is told of a request once it is over: one access record and one set of metrics, whatever became of it.
+
+use std::{
+    cell::Cell,
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Method, Version};
+
+use crate::{
+    body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
+    clock::{Clock, Now},
+    policy::{Principal, Reason},
+    runtime::{Services, Snapshot},
+    telemetry::AccessRecord,
+};
+
+/// A request's record, filled in on its way and told when it is dropped.
+pub struct Record {
+    services: Arc<Services>,
+    snapshot: Arc<Snapshot>,
+    info: Rc<ConnectionInfo>,
+    /// When the request came.
+    pub began: Now,
+    /// The method of the request line.
+    pub method: Method,
+    /// The protocol that the client speaks.
+    pub version: Version,
+    /// The path as the client sent it, without its query.
+    pub path: Box<str>,
+    /// The identifier of the request.
+    pub request_id: Arc<str>,
+    /// The client's address.
+    pub client: IpAddr,
+    /// Which route it took.
+    pub route: Option<usize>,
+    /// Whoever was verified.
+    pub principal: Option<Arc<Principal>>,
+    /// The status that was answered.
+    pub status: u16,
+    /// Why it ended as it did.
+    pub reason: Reason,
+    /// How long the upstream took to answer.
+    pub upstream_took: Option<Duration>,
+    /// How many bytes of body the client sent.
+    pub bytes_in: Option<Rc<Cell<u64>>>,
+    /// How many bytes of body it got.
+    pub bytes_out: u64,
+}
+
+impl Record {
+    /// Starts a record; until it is answered it is one of a client that went away.
+    pub fn begin(
+        services: Arc<Services>,
+        snapshot: Arc<Snapshot>,
+        info: Rc<ConnectionInfo>,
+        head: (&Method, Version, &str),
+        request_id: Arc<str>,
+        began: Now,
+    ) -> Self {
+        let (method, version, path) = head;
+        Self {
+            services,
+            snapshot,
+            client: info.peer.ip(),
+            info,
+            began,
+            method: method.clone(),
+            version,
+            path: path.into(),
+            request_id,
+            route: None,
+            principal: None,
+            status: 499,
+            reason: Reason::ClientGone,
+            upstream_took: None,
+            bytes_in: None,
+            bytes_out: 0,
+        }
+    }
+
+    fn tell(&self) {
+        let took = self.services.clock.now().instant.saturating_duration_since(self.began.instant);
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        match route {
+            Some(route) => route.metrics.answered(&self.method, self.status, took),
+            None => self.services.no_route.answered(&self.method, self.status, took),
+        }
+        self.services.metrics.decided(self.reason);
+        if !self.services.access_log.is_on() {
+            return;
+        }
+        let principal = self.principal.as_deref();
+        self.services.access_log.write(&AccessRecord {
+            unix_ms: self.began.unix_ms,
+            request_id: &self.request_id,
+            trace_id: None,
+            client: self.client,
+            listener: &self.info.listener,
+            protocol: protocol(self.version),
+            tls: self.info.tls.as_ref().map(|tls| tls.version),
+            method: self.method.as_str(),
+            route: route.map(|route| &*route.name),
+            path: &self.path,
+            status: self.status,
+            reason: self.reason,
+            bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
+            bytes_out: self.bytes_out,
+            took,
+            upstream: route.filter(|_| self.upstream_took.is_some()).map(|route| &*route.upstream.name),
+            upstream_took: self.upstream_took,
+            issuer: principal.map(|principal| &*principal.issuer),
+            subject: principal.map(|principal| &*principal.subject),
+        });
+    }
+
+    /// Notes how long the upstream took.
+    pub fn upstream_answered(&mut self, sent: Instant) {
+        let took = self.services.clock.now().instant.saturating_duration_since(sent);
+        self.upstream_took = Some(took);
+        if let Some(route) = self.route.and_then(|number| self.snapshot.routes.get(number)) {
+            route.upstream_metrics.answered(took);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+impl Tail for Record {
+    fn end(mut self, end: StreamEnd) {
+        self.bytes_out = end.bytes;
+        match end.how {
+            HowEnded::Complete => {}
+            HowEnded::ClientGone | HowEnded::TimedOut => {
+                if self.reason == Reason::Allowed {
+                    self.reason = Reason::ClientGone;
+                }
+            }
+            HowEnded::UpstreamFault(why) => {
+                tracing::warn!(request.id = &*self.request_id, error = %why, "the answer's body broke off");
+                if self.reason == Reason::Allowed {
+                    self.reason = Reason::UpstreamReset;
+                }
+            }
+        }
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
