@@ -7,3 +7,4 @@ pub mod config;
 pub mod policy;
 pub mod route;
 pub mod secret;
+pub mod server;
