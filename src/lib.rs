@@ -8,5 +8,6 @@ pub mod limit;
 pub mod policy;
 pub mod route;
 pub mod secret;
+pub mod server;
 pub mod telemetry;
 pub mod upstream;

@@ -1,0 +1,174 @@
+//! The operator's listener: health and metrics for everybody who can reach it, the rest for who has the token.
+//! On a thread of its own, under the same bounds as any other listener.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use super::{EdgeObserver, ListenerPlan, PlanMode, Server, ServerError, ServerPlan};
+use crate::{
+    body::{BodyFault, ConnectionInfo, RequestBody, ResponseBody, Serve},
+    config::ServerLimits,
+    secret::Secret,
+};
+
+/// The longest body that the admin API takes.
+const BODY_BYTES: u64 = 1 << 20;
+
+/// What the admin listener asks of the rest of the gateway. Called on the admin thread, which may block.
+pub trait AdminApi: Send + Sync + 'static {
+    /// Whether requests can be served, and what stands in the way.
+    fn ready(&self) -> (bool, serde_json::Value);
+    /// All metrics, in Prometheus's text format.
+    fn metrics(&self) -> String;
+    /// Carries out a call whose token has been checked; `None` when there is no such call.
+    fn call(&self, method: &Method, path: &str, body: Bytes) -> Option<AdminAnswer>;
+}
+
+/// What a call of the admin API gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// The body.
+    pub body: serde_json::Value,
+}
+
+/// The admin listener, running.
+#[derive(Debug)]
+pub struct AdminServer {
+    server: Server,
+    token: Arc<ArcSwapOption<Secret>>,
+}
+
+impl AdminServer {
+    /// Listens on `address`. Without a token there is no admin API.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn start(
+        address: SocketAddr,
+        limits: &ServerLimits,
+        token: Option<Secret>,
+        api: Arc<dyn AdminApi>,
+        observer: Arc<dyn EdgeObserver>,
+    ) -> Result<Self, ServerError> {
+        let token = Arc::new(ArcSwapOption::from_pointee(token));
+        let gate_token = Arc::clone(&token);
+        let listener = ListenerPlan { name: address.to_string().into(), address, mode: PlanMode::Http1 };
+        let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: limits.clone() };
+        let factory = move |_| Rc::new(AdminGate { api: Arc::clone(&api), token: Arc::clone(&gate_token) });
+        Ok(Self { server: Server::start_named("admin", &plan, factory, observer)?, token })
+    }
+
+    /// The address that it really listens on.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.server.local_addresses().first().copied()
+    }
+
+    /// Asks for another token from now on, or turns the admin API off.
+    pub fn set_token(&self, token: Option<Secret>) {
+        self.token.store(token.map(Arc::new));
+    }
+
+    /// Stops listening, and cuts what is not done by `deadline`.
+    pub fn drain(self, deadline: Instant) {
+        self.server.drain(deadline).wait();
+    }
+}
+
+/// Who may ask for what.
+struct AdminGate {
+    api: Arc<dyn AdminApi>,
+    token: Arc<ArcSwapOption<Secret>>,
+}
+
+impl Serve for AdminGate {
+    type Tail = ();
+
+    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<()>> {
+        let (head, body) = request.into_parts();
+        let body = RequestBody::new(body, &info.watch, BODY_BYTES);
+        let is_read = matches!(head.method, Method::GET | Method::HEAD);
+        match head.uri.path() {
+            "/livez" if is_read => json(StatusCode::OK, &serde_json::json!({"status": "alive"})),
+            "/readyz" if is_read => {
+                let (ready, detail) = self.api.ready();
+                json(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &detail)
+            }
+            "/metrics" if is_read => {
+                answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.api.metrics())
+            }
+            "/livez" | "/readyz" | "/metrics" => {
+                let mut response = problem(StatusCode::METHOD_NOT_ALLOWED);
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+                response
+            }
+            path => match self.admit(&head.headers) {
+                Ok(()) => match body.read_whole(BODY_BYTES).await {
+                    Ok(body) => match self.api.call(&head.method, path, body) {
+                        Some(answer) => json(answer.status, &answer.body),
+                        None => problem(StatusCode::NOT_FOUND),
+                    },
+                    Err(fault) => problem(match fault {
+                        BodyFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                        BodyFault::TimedOut => StatusCode::REQUEST_TIMEOUT,
+                        BodyFault::ClientGone | BodyFault::Malformed => StatusCode::BAD_REQUEST,
+                    }),
+                },
+                Err(refusal) => refusal,
+            },
+        }
+    }
+}
+
+impl AdminGate {
+    /// Lets a request through to the admin API when it has the token.
+    fn admit(&self, headers: &HeaderMap) -> Result<(), Response<ResponseBody<()>>> {
+        let Some(token) = self.token.load_full() else { return Err(problem(StatusCode::NOT_FOUND)) };
+        if bearer(headers).is_some_and(|given| is_token(given, &token)) {
+            return Ok(());
+        }
+        let mut response = problem(StatusCode::UNAUTHORIZED);
+        let challenge = HeaderValue::from_static(r#"Bearer realm="stepgate admin""#);
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        Err(response)
+    }
+}
+
+/// The one bearer token of a request (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    (values.next().is_none() && scheme.eq_ignore_ascii_case(b"bearer ")).then(|| token.trim_ascii())
+}
+
+/// Compares in a time that says nothing of where they differ; an empty token is nobody's.
+fn is_token(given: &[u8], token: &Secret) -> bool {
+    !token.expose().is_empty() && aws_lc_rs::constant_time::verify_slices_are_equal(given, token.expose()).is_ok()
+}
+
+fn json(status: StatusCode, body: &serde_json::Value) -> Response<ResponseBody<()>> {
+    answer(status, "application/json", format!("{body}\n"))
+}
+
+/// RFC 9457, with nothing but the status: who asks here knows the gateway.
+fn problem(status: StatusCode) -> Response<ResponseBody<()>> {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = serde_json::json!({"type": "about:blank", "title": title, "status": status.as_u16()});
+    answer(status, "application/problem+json", format!("{body}\n"))
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: String) -> Response<ResponseBody<()>> {
+    let mut response = Response::new(ResponseBody::full(body, ()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

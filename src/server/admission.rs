@@ -1,0 +1,130 @@
+//! How many connections there may be, in all and from one address, over all workers.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use dashmap::{DashMap, Entry};
+
+use super::Refused;
+
+/// Admits connections within two bounds. Both can change while connections are open.
+#[derive(Debug)]
+pub(super) struct Admission {
+    open: AtomicUsize,
+    most: AtomicUsize,
+    most_per_address: AtomicUsize,
+    by_address: DashMap<IpAddr, usize>,
+}
+
+impl Admission {
+    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+        Arc::new(Self {
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(most),
+            most_per_address: AtomicUsize::new(most_per_address),
+            by_address: DashMap::new(),
+        })
+    }
+
+    /// Changes the bounds for connections to come.
+    pub(super) fn set_bounds(&self, most: usize, most_per_address: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.most_per_address.store(most_per_address, Ordering::Relaxed);
+    }
+
+    /// Admits a connection from `address` for as long as the permit is held.
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
+        let key = network(address);
+        if self.open.fetch_add(1, Ordering::Relaxed) >= self.most.load(Ordering::Relaxed) {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refused::TooMany);
+        }
+        let mut count = self.by_address.entry(key).or_insert(0);
+        if *count >= self.most_per_address.load(Ordering::Relaxed) {
+            drop(count);
+            self.leave(key, 0);
+            return Err(Refused::TooManyFromAddress);
+        }
+        *count += 1;
+        drop(count);
+        Ok(Permit { admission: Arc::clone(self), key })
+    }
+
+    fn leave(&self, key: IpAddr, held: usize) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut entry) = self.by_address.entry(key) {
+            let left = entry.get().saturating_sub(held);
+            if left == 0 {
+                entry.remove();
+            } else {
+                entry.insert(left);
+            }
+        }
+    }
+}
+
+/// One admitted connection.
+#[derive(Debug)]
+pub(super) struct Permit {
+    admission: Arc<Admission>,
+    key: IpAddr,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.leave(self.key, 1);
+    }
+}
+
+/// What counts as one address: a subscriber gets an IPv6 /64 (RFC 6177 §2), and has 2^64 addresses in it.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_more_than_the_bound_are_open_at_once() {
+        let admission = Admission::new(2, 10);
+        let first = admission.admit(address("192.0.2.1")).unwrap();
+        let _second = admission.admit(address("192.0.2.2")).unwrap();
+        assert_eq!(admission.admit(address("192.0.2.3")).unwrap_err(), Refused::TooMany);
+        drop(first);
+        assert!(admission.admit(address("192.0.2.3")).is_ok());
+    }
+
+    #[test]
+    fn a_slash_64_is_one_address_and_a_mapped_address_is_the_mapped_one() {
+        let admission = Admission::new(10, 1);
+        let _six = admission.admit(address("2001:db8::1")).unwrap();
+        assert_eq!(admission.admit(address("2001:db8::ffff:0:1")).unwrap_err(), Refused::TooManyFromAddress);
+        assert!(admission.admit(address("2001:db8:0:1::1")).is_ok());
+        let _four = admission.admit(address("192.0.2.1")).unwrap();
+        assert_eq!(admission.admit(address("::ffff:192.0.2.1")).unwrap_err(), Refused::TooManyFromAddress);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_an_address_without_connections() {
+        let admission = Admission::new(10, 1);
+        let held = admission.admit(address("192.0.2.1")).unwrap();
+        assert!(admission.admit(address("192.0.2.1")).is_err());
+        drop(held);
+        assert!(admission.by_address.is_empty());
+        assert_eq!(admission.open.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,330 @@
+//! Sockets in, sockets out: listeners, TLS, workers, limits, drain and reload. What a request means is not known here;
+//! that is the [`Serve`](crate::body::Serve) that each worker drives.
+//!
+//! ```text
+//!   Server::start ── binds, loads TLS, starts a thread for each worker
+//!        │              worker: accept ─ TLS ─ HTTP ─ Serve        (one thread, its own sockets, its own connections)
+//!        ├─ prepare ─ binds and loads for a new plan; a fault changes nothing
+//!        ├─ apply ─── every worker takes the new listeners and limits; connections stay
+//!        └─ drain ─── stops accepting, finishes, cuts at the deadline
+//! ```
+
+mod admin;
+mod admission;
+mod bind;
+mod certificates;
+mod connection;
+mod frames;
+mod lock;
+mod observer;
+mod plan;
+mod redirect;
+mod settings;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod wire;
+mod worker;
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use admin::{AdminAnswer, AdminApi, AdminServer};
+pub use lock::{LockError, StateLock};
+pub use observer::{EdgeObserver, Handshake, Refused};
+pub use plan::{ListenerPlan, PlanMode, ServerPlan};
+pub use tls::TlsError;
+
+use self::{
+    admission::Admission,
+    tls::ListenerTlsState,
+    worker::{ListenerKey, ListenerOrder, Order},
+};
+use crate::body::Serve;
+
+/// How often certificate files are looked at.
+const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
+
+/// Why a server cannot be started, or cannot take a new plan.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// A listener's address cannot be bound.
+    #[error("{key}: listening on {address}")]
+    Bind {
+        /// The key in the configuration.
+        key: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A listener's TLS cannot be set up.
+    #[error("{key}: TLS on {address}")]
+    Tls {
+        /// The key in the configuration.
+        key: String,
+        /// The address.
+        address: SocketAddr,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// A worker's thread cannot be started.
+    #[error("starting a worker")]
+    Worker(#[source] io::Error),
+}
+
+/// A listener that is in force, or is about to be.
+struct Active {
+    key: ListenerKey,
+    plan: ListenerPlan,
+    local: SocketAddr,
+    tls: Option<Arc<ListenerTlsState>>,
+}
+
+/// A plan whose sockets are bound and whose certificates are loaded; nothing has changed yet.
+pub struct Prepared {
+    plan: ServerPlan,
+    active: Vec<Active>,
+    /// For each new listener, a socket for each worker.
+    sockets: HashMap<ListenerKey, Vec<TcpListener>>,
+}
+
+struct Thread {
+    orders: mpsc::UnboundedSender<Order>,
+    ended: oneshot::Receiver<()>,
+    handle: JoinHandle<()>,
+}
+
+/// Listens and serves until it is drained.
+pub struct Server {
+    name: &'static str,
+    threads: Vec<Thread>,
+    admission: Arc<Admission>,
+    observer: Arc<dyn EdgeObserver>,
+    active: Arc<Mutex<Vec<Active>>>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("name", &self.name).field("workers", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Binds the plan's listeners, loads their certificates, and starts a thread for each worker. Each makes its own
+    /// service by `factory`, which is given the worker's number and runs in the worker's runtime.
+    ///
+    /// # Errors
+    /// When a listener cannot be bound, or its TLS not be set up; then nothing listens.
+    pub fn start<S, F>(plan: &ServerPlan, factory: F, observer: Arc<dyn EdgeObserver>) -> Result<Self, ServerError>
+    where
+        S: Serve,
+        F: Fn(usize) -> Rc<S> + Send + Sync + 'static,
+    {
+        Self::start_named("worker", plan, factory, observer)
+    }
+
+    fn start_named<S, F>(
+        name: &'static str,
+        plan: &ServerPlan,
+        factory: F,
+        observer: Arc<dyn EdgeObserver>,
+    ) -> Result<Self, ServerError>
+    where
+        S: Serve,
+        F: Fn(usize) -> Rc<S> + Send + Sync + 'static,
+    {
+        let prepared = prepare(name, plan, plan.workers, &[], &*observer)?;
+        let admission = Admission::new(plan.limits.connections, plan.limits.connections_per_ip);
+        let factory = Arc::new(factory);
+        let threads = (0..plan.workers).map(|index| {
+            let (factory, observer, admission) = (Arc::clone(&factory), Arc::clone(&observer), Arc::clone(&admission));
+            start_thread(&format!("{name}-{index}"), observer, admission, move || factory(index))
+        });
+        let threads = threads.collect::<io::Result<Vec<_>>>().map_err(ServerError::Worker)?;
+        let server = Self { name, threads, admission, observer, active: Arc::default() };
+        server.apply(prepared);
+        Ok(server)
+    }
+
+    /// The addresses that are really listened on, in the order of the plan.
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|active| active.local).collect()
+    }
+
+    /// Binds and loads what is new in `plan`. The number of workers stays what it was at the start.
+    ///
+    /// # Errors
+    /// As [`Server::start`]; then nothing has changed.
+    pub fn prepare(&self, plan: &ServerPlan) -> Result<Prepared, ServerError> {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        prepare(self.name, plan, self.threads.len(), &active, &*self.observer)
+    }
+
+    /// Puts a prepared plan into force. Listeners that are in both plans keep their sockets, and all their connections;
+    /// changed limits and modes are for connections to come; those of removed listeners drain.
+    pub fn apply(&self, prepared: Prepared) {
+        let Prepared { plan, active, mut sockets } = prepared;
+        self.admission.set_bounds(plan.limits.connections, plan.limits.connections_per_ip);
+        for thread in &self.threads {
+            let orders = active.iter().enumerate().map(|(index, active)| ListenerOrder {
+                key: active.key,
+                name: Arc::clone(&active.plan.name),
+                index,
+                mode: active.plan.mode.clone(),
+                tls: active.tls.clone(),
+                socket: sockets.get_mut(&active.key).and_then(Vec::pop),
+            });
+            // A worker that is gone has been drained.
+            let _ = thread.orders.send(Order::Listen(orders.collect(), plan.limits.clone()));
+        }
+        *self.active.lock().unwrap_or_else(PoisonError::into_inner) = active;
+    }
+
+    /// Looks at the certificate files now, and takes those that have changed and are whole.
+    pub fn refresh_certificates(&self) {
+        refresh(&self.active, &*self.observer);
+    }
+
+    /// Looks at the certificate files every two seconds; to be run beside the workers, on a runtime that may block a
+    /// little. Ends when the server is gone.
+    pub fn watch_certificates(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (active, observer) = (Arc::downgrade(&self.active), Arc::clone(&self.observer));
+        async move {
+            loop {
+                tokio::time::sleep(CERTIFICATE_PERIOD).await;
+                let Some(active) = active.upgrade() else { return };
+                refresh(&active, &*observer);
+            }
+        }
+    }
+
+    /// Stops accepting, once the queues are empty, and lets the connections finish; what is left at `deadline` is cut.
+    pub fn drain(self, deadline: Instant) -> Drain {
+        for thread in &self.threads {
+            let _ = thread.orders.send(Order::Drain(deadline));
+        }
+        Drain { threads: self.threads }
+    }
+}
+
+/// A drain under way.
+pub struct Drain {
+    threads: Vec<Thread>,
+}
+
+impl Drain {
+    /// Ends when all workers have.
+    pub async fn done(self) {
+        for thread in self.threads {
+            // Dropped without a word by a worker that panicked: it has ended, too.
+            let _ = thread.ended.await;
+            let _ = thread.handle.join();
+        }
+    }
+
+    /// Blocks until all workers have ended.
+    pub fn wait(self) {
+        for thread in self.threads {
+            let _ = thread.handle.join();
+        }
+    }
+}
+
+impl fmt::Debug for Drain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").field("workers", &self.threads.len()).finish()
+    }
+}
+
+fn refresh(active: &Mutex<Vec<Active>>, observer: &dyn EdgeObserver) {
+    let states: Vec<_> = {
+        let active = active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.iter().filter_map(|active| active.tls.clone()).collect()
+    };
+    for state in states {
+        state.refresh(observer);
+    }
+}
+
+fn start_thread<S: Serve>(
+    name: &str,
+    observer: Arc<dyn EdgeObserver>,
+    admission: Arc<Admission>,
+    factory: impl FnOnce() -> Rc<S> + Send + 'static,
+) -> io::Result<Thread> {
+    let (orders, receiver) = mpsc::unbounded_channel();
+    let (end, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        runtime.block_on(worker::run(factory, observer, admission, receiver));
+        drop(runtime);
+        let _ = end.send(());
+    })?;
+    Ok(Thread { orders, ended, handle })
+}
+
+fn prepare(
+    name: &str,
+    plan: &ServerPlan,
+    workers: usize,
+    before: &[Active],
+    observer: &dyn EdgeObserver,
+) -> Result<Prepared, ServerError> {
+    let mut prepared = Prepared { plan: plan.clone(), active: Vec::new(), sockets: HashMap::new() };
+    let mut times = HashMap::<SocketAddr, usize>::new();
+    for (index, listener) in plan.listeners.iter().enumerate() {
+        let address = listener.address;
+        let nth = times.entry(address).or_insert(0);
+        let key = (address, *nth);
+        *nth += 1;
+        let in_configuration = if name == "admin" { "admin".to_owned() } else { format!("listeners[{index}]") };
+        let same = before.iter().find(|active| active.key == key);
+        let tls = match &listener.mode {
+            PlanMode::Tls(tls) => match same.and_then(|active| active.tls.as_ref()).filter(|state| state.plan() == tls)
+            {
+                Some(state) => Some(Arc::clone(state)),
+                None => Some(Arc::new(
+                    ListenerTlsState::load(&listener.name, tls, observer).map_err(|source| ServerError::Tls {
+                        key: in_configuration.clone(),
+                        address,
+                        source,
+                    })?,
+                )),
+            },
+            PlanMode::Redirect(_) | PlanMode::Cleartext | PlanMode::Http1 => None,
+        };
+        let local = match same {
+            Some(active) => active.local,
+            None => {
+                // Where IPv4 has a listener of its own on the port, IPv6 must leave it alone.
+                let v6_only = plan.listeners.iter().any(|other| {
+                    other.address.is_ipv4() && address.is_ipv6() && other.address.port() == address.port()
+                });
+                let bind = |source| ServerError::Bind { key: in_configuration.clone(), address, source };
+                let sockets = bind::listeners(address, workers, v6_only).map_err(bind)?;
+                let local = sockets.first().map_or(Ok(address), TcpListener::local_addr).map_err(bind)?;
+                prepared.sockets.insert(key, sockets);
+                local
+            }
+        };
+        prepared.active.push(Active { key, plan: listener.clone(), local, tls });
+    }
+    Ok(prepared)
+}

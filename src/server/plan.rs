@@ -1,0 +1,79 @@
+//! What the sockets need of a configuration, and nothing else of it.
+
+use std::{net::SocketAddr, sync::Arc, thread};
+
+use crate::{
+    body::Bounds,
+    config::{Config, ListenerMode, ListenerTls, ServerLimits},
+};
+
+/// What a server is to listen on, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerPlan {
+    /// How many worker threads, at least one.
+    pub workers: usize,
+    /// The listeners, in the order of the configuration.
+    pub listeners: Vec<ListenerPlan>,
+    /// The bounds on what a client may do.
+    pub limits: ServerLimits,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerPlan {
+    /// The address as configured: its name in metrics and faults.
+    pub name: Arc<str>,
+    /// The address to listen on.
+    pub address: SocketAddr,
+    /// What it does with a connection.
+    pub mode: PlanMode,
+}
+
+/// What a listener does with a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanMode {
+    /// Terminates TLS; HTTP/2 and HTTP/1.1 as ALPN chooses.
+    Tls(ListenerTls),
+    /// Redirects to `https` on this port.
+    Redirect(u16),
+    /// HTTP/1.1, and HTTP/2 by prior knowledge (RFC 9113 §3.3).
+    Cleartext,
+    /// HTTP/1.1 alone.
+    Http1,
+}
+
+impl ServerPlan {
+    /// What `config` asks for.
+    pub fn new(config: &Config) -> Self {
+        let cores = || thread::available_parallelism().map_or(1, usize::from);
+        let listeners = config.listeners.iter().map(|listener| ListenerPlan {
+            name: listener.address.to_string().into(),
+            address: listener.address,
+            mode: match &listener.mode {
+                ListenerMode::Tls(tls) => PlanMode::Tls(tls.clone()),
+                ListenerMode::RedirectToHttps(port) => PlanMode::Redirect(*port),
+                ListenerMode::Cleartext => PlanMode::Cleartext,
+            },
+        });
+        Self {
+            workers: config.server.workers.unwrap_or_else(cores).max(1),
+            listeners: listeners.collect(),
+            limits: config.server.limits.clone(),
+        }
+    }
+}
+
+/// The bounds on one connection.
+pub(super) fn bounds(limits: &ServerLimits) -> Bounds {
+    Bounds {
+        tls_handshake_timeout: limits.tls_handshake_timeout,
+        header_timeout: limits.header_timeout,
+        keepalive_idle: limits.keepalive_idle,
+        body_idle_timeout: limits.body_idle_timeout,
+        body_min_rate: limits.body_min_rate,
+        write_stall_timeout: limits.write_stall_timeout,
+        refused_body_timeout: limits.refused_body_timeout,
+        // What would have been read of an accepted request is read of a refused one.
+        refused_body_bytes: limits.body_bytes,
+    }
+}

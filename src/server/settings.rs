@@ -1,0 +1,69 @@
+//! How hyper is set up for a listener: its limits, and what of HTTP/2 a client may ask for.
+
+use std::rc::Rc;
+
+use hyper::server::conn::{http1, http2};
+
+use super::connection::StreamExecutor;
+use crate::{body::Bounds, config::ServerLimits};
+
+/// The most of a body that is read ahead or written behind in HTTP/1.1.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// Streams at once on one connection, as RFC 9113 §6.5.2 advises at least 100.
+const STREAMS: u32 = 128;
+
+/// Of one request's body that a client may send ahead: enough for 20 Mbit/s at 100 ms.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Of all requests' bodies on one connection: the bound on what one client can make us hold.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Of one answer that is held for a client whose window is open but whose socket is not.
+const SEND_BUFFER: usize = 128 * 1024;
+
+/// Streams that a client may reset before they were looked at, and that its faults may make us reset, before the
+/// connection ends (CVE-2023-44487, CVE-2023-26964).
+const PENDING_RESETS: usize = 32;
+const ERROR_RESETS: usize = 128;
+
+/// What the connections of a listener are served with.
+#[derive(Debug)]
+pub(super) struct HttpSettings {
+    pub(super) http1: http1::Builder,
+    pub(super) bounds: Rc<Bounds>,
+    header_list_bytes: u32,
+}
+
+impl HttpSettings {
+    pub(super) fn new(limits: &ServerLimits) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .keep_alive(true)
+            // The watch times heads, for every protocol alike.
+            .header_read_timeout(None)
+            // Looks for the client's end while the upstream works; the watch gives a half-closed one its moment.
+            .half_close(false)
+            .max_headers(limits.headers)
+            .max_header_size(limits.header_bytes)
+            .max_buf_size(BUFFER_BYTES.max(limits.header_bytes));
+        Self {
+            http1,
+            bounds: Rc::new(super::plan::bounds(limits)),
+            header_list_bytes: u32::try_from(limits.header_bytes).unwrap_or(u32::MAX),
+        }
+    }
+
+    pub(super) fn http2(&self, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {
+        let mut http2 = http2::Builder::new(executor);
+        http2
+            .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(self.header_list_bytes)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(ERROR_RESETS);
+        http2
+    }
+}

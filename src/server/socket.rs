@@ -1,0 +1,86 @@
+//! A client's socket, as seen by its watch: what it gives, what it takes, and when it takes no more.
+//! Below TLS, so that what counts is what the client really sent and acknowledged.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::body::ConnectionWatch;
+
+/// A client's TCP connection that reports to its watch.
+#[derive(Debug)]
+pub(super) struct Socket {
+    tcp: TcpStream,
+    watch: Rc<ConnectionWatch>,
+}
+
+impl Socket {
+    pub(super) fn new(tcp: TcpStream, watch: Rc<ConnectionWatch>) -> Self {
+        Self { tcp, watch }
+    }
+
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    pub(super) fn watch(&self) -> &Rc<ConnectionWatch> {
+        &self.watch
+    }
+
+    fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &wrote {
+            Poll::Pending => self.watch.on_write_blocked(),
+            Poll::Ready(Ok(count)) => self.watch.on_written(*count),
+            Poll::Ready(Err(_)) => {}
+        }
+        wrote
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        let count = buffer.filled().len().saturating_sub(before);
+        if count > 0 {
+            self.watch.on_read(count);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.note_write(wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        self.note_write(wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,265 @@
+//! TLS on a listener: rustls on aws-lc-rs, certificates read again when their files change.
+//!
+//! Certificates are replaced under the same `ServerConfig`, so that sessions go on being resumed. Authorities of client
+//! certificates are part of it: when they change, sessions that were verified by the old ones must not be resumed, so
+//! the whole `ServerConfig` is replaced. No 0-RTT, ever: its requests can be replayed (RFC 8446 §8).
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs as provider},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+
+use super::{
+    EdgeObserver,
+    certificates::{Certificate, CertificateSet, Resolver},
+};
+use crate::config::{Alpn, CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
+
+/// Sessions kept for clients of TLS 1.2 that take no tickets.
+const SESSIONS: usize = 4096;
+
+/// Why a listener's TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read.
+    #[error("reading {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file holds no certificate, or a broken one.
+    #[error("{path} holds no usable certificate")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file holds no private key, or a broken one.
+    #[error("{path} holds no usable private key")]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key is not the one of its certificate, or of a kind that cannot sign.
+    #[error("the key in {key} does not go with the certificate in {cert}")]
+    Mismatch {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What rustls says.
+        source: rustls::Error,
+    },
+    /// The authorities of client certificates cannot be used.
+    #[error("{path} holds no usable authority for client certificates")]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// What rustls says.
+        source: Option<VerifierBuilderError>,
+    },
+    /// Client certificates are asked for, but no authority is named for them.
+    #[error("client certificates are asked for without client_ca")]
+    NoClientCa,
+    /// rustls does not take what was asked for.
+    #[error("setting up TLS")]
+    Setup(#[from] rustls::Error),
+}
+
+/// The files of a listener, as read at one time.
+struct Files {
+    pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    client_ca: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Digests {
+    pairs: Vec<u8>,
+    client_ca: Vec<u8>,
+}
+
+impl Files {
+    fn read(plan: &ListenerTls) -> Result<Self, TlsError> {
+        let pairs = plan.certificates.iter().map(|files| Ok((read(&files.cert.path)?, read(&files.key.path)?)));
+        Ok(Self {
+            pairs: pairs.collect::<Result<_, TlsError>>()?,
+            client_ca: plan.client_ca.as_ref().map(|file| read(&file.path)).transpose()?,
+        })
+    }
+
+    /// Tells changes without keeping keys around.
+    fn digests(&self) -> Digests {
+        let of = |parts: &mut dyn Iterator<Item = &[u8]>| {
+            let mut digest = Context::new(&SHA256);
+            for part in parts {
+                digest.update(&part.len().to_be_bytes());
+                digest.update(part);
+            }
+            digest.finish().as_ref().to_vec()
+        };
+        Digests {
+            pairs: of(&mut self.pairs.iter().flat_map(|(cert, key)| [cert.as_slice(), key.as_slice()])),
+            client_ca: of(&mut self.client_ca.iter().map(Vec::as_slice)),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+/// TLS on one listener. Handshakes take what is in force when they begin.
+#[derive(Debug)]
+pub(super) struct ListenerTlsState {
+    name: Arc<str>,
+    plan: ListenerTls,
+    resolver: Arc<Resolver>,
+    config: ArcSwap<ServerConfig>,
+    /// What is in force, and what was last tried.
+    digests: Mutex<(Digests, Digests)>,
+}
+
+impl ListenerTlsState {
+    /// Reads the files of `plan`.
+    pub(super) fn load(name: &Arc<str>, plan: &ListenerTls, observer: &dyn EdgeObserver) -> Result<Self, TlsError> {
+        let files = Files::read(plan)?;
+        let digests = files.digests();
+        let resolver = Arc::new(Resolver::new(certificate_set(plan, &files)?));
+        let config = server_config(plan, &files, &resolver)?;
+        let state = Self {
+            name: Arc::clone(name),
+            plan: plan.clone(),
+            resolver,
+            config: ArcSwap::from_pointee(config),
+            digests: Mutex::new((digests.clone(), digests)),
+        };
+        state.report(observer);
+        Ok(state)
+    }
+
+    pub(super) fn plan(&self) -> &ListenerTls {
+        &self.plan
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.load_full()
+    }
+
+    /// Reads the files again, and takes what is in them if it has changed and is whole.
+    pub(super) fn refresh(&self, observer: &dyn EdgeObserver) {
+        let result = Files::read(&self.plan).and_then(|files| self.take(&files));
+        match result {
+            Ok(false) => {}
+            Ok(true) => {
+                observer.certificates_reloaded(&self.name, Ok(()));
+                self.report(observer);
+            }
+            Err(error) => observer.certificates_reloaded(&self.name, Err(&error)),
+        }
+    }
+
+    /// Gives whether anything changed.
+    fn take(&self, files: &Files) -> Result<bool, TlsError> {
+        let digests = files.digests();
+        let mut known = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let (in_force, tried) = &mut *known;
+        if digests == *in_force || digests == *tried {
+            tried.clone_from(&digests);
+            return Ok(false);
+        }
+        tried.clone_from(&digests);
+        let set = certificate_set(&self.plan, files)?;
+        if digests.client_ca == in_force.client_ca {
+            self.resolver.replace(set);
+        } else {
+            let config = server_config(&self.plan, files, &self.resolver)?;
+            self.resolver.replace(set);
+            self.config.store(Arc::new(config));
+        }
+        *in_force = digests;
+        Ok(true)
+    }
+
+    fn report(&self, observer: &dyn EdgeObserver) {
+        for (index, certificate) in self.resolver.set().certificates().iter().enumerate() {
+            observer.certificate(&self.name, index, certificate.not_after());
+        }
+    }
+}
+
+fn certificate_set(plan: &ListenerTls, files: &Files) -> Result<CertificateSet, TlsError> {
+    let pairs = plan.certificates.iter().zip(&files.pairs);
+    let certificates = pairs.map(|(paths, (cert, key))| certificate(paths, cert, key));
+    Ok(CertificateSet::new(certificates.collect::<Result<_, TlsError>>()?))
+}
+
+fn certificate(paths: &CertificateFiles, cert: &[u8], key: &[u8]) -> Result<Certificate, TlsError> {
+    let broken = || TlsError::Certificate { path: paths.cert.path.clone() };
+    let chain = CertificateDer::pem_slice_iter(cert).collect::<Result<Vec<_>, _>>().map_err(|_| broken())?;
+    if chain.is_empty() {
+        return Err(broken());
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key { path: paths.key.path.clone() })?;
+    let certified = CertifiedKey::from_der(chain, key, &provider::default_provider())
+        .map_err(|source| TlsError::Mismatch { cert: paths.cert.path.clone(), key: paths.key.path.clone(), source })?;
+    Certificate::new(certified).ok_or_else(broken)
+}
+
+fn server_config(plan: &ListenerTls, files: &Files, resolver: &Arc<Resolver>) -> Result<ServerConfig, TlsError> {
+    let crypto = Arc::new(provider::default_provider());
+    let versions = match plan.min_version {
+        TlsVersion::V1_2 => &[&TLS13, &TLS12][..],
+        TlsVersion::V1_3 => &[&TLS13],
+    };
+    let verifier = client_verifier(plan, files, &crypto)?;
+    let mut config = ServerConfig::builder_with_provider(crypto)
+        .with_protocol_versions(versions)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::clone(resolver) as _);
+    config.alpn_protocols = plan
+        .alpn
+        .iter()
+        .map(|protocol| match protocol {
+            Alpn::H2 => b"h2".to_vec(),
+            Alpn::Http1 => b"http/1.1".to_vec(),
+        })
+        .collect();
+    // Never shared between listeners: a session of one without client certificates would be resumed on one with them.
+    config.ticketer = provider::Ticketer::new()?;
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    Ok(config)
+}
+
+fn client_verifier(
+    plan: &ListenerTls,
+    files: &Files,
+    crypto: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let optional = match plan.client_auth {
+        ClientAuth::Off => return Ok(WebPkiClientVerifier::no_client_auth()),
+        ClientAuth::Optional => true,
+        ClientAuth::Required => false,
+    };
+    let (Some(file), Some(pem)) = (&plan.client_ca, &files.client_ca) else { return Err(TlsError::NoClientCa) };
+    let broken = |source| TlsError::ClientCa { path: file.path.clone(), source };
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_slice_iter(pem) {
+        roots.add(authority.map_err(|_| broken(None))?).map_err(|_| broken(None))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(crypto));
+    let builder = if optional { builder.allow_unauthenticated() } else { builder };
+    builder.build().map_err(|source| broken(Some(source)))
+}

@@ -1,0 +1,462 @@
+//! A worker: one thread, one single-threaded runtime, its own listening sockets, its own connections. A request crosses
+//! no thread. Two things run beside the connections: the accept loops, and the sweep over all watches.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io,
+    net::{self, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, mpsc},
+    task::{LocalSet, spawn_local},
+    time::{sleep, sleep_until},
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    EdgeObserver, Handshake,
+    admission::{Admission, Permit},
+    bind,
+    connection::{self, Draining, Serving, until_verdict},
+    plan::PlanMode,
+    redirect::Redirect,
+    settings::HttpSettings,
+    socket::Socket,
+    tls::ListenerTlsState,
+    wire::Transport,
+};
+use crate::{
+    body::{AlpnChoice, ConnectionInfo, ConnectionWatch, Protocol, Serve, TlsInfo, Verdict},
+    config::{Alpn, ServerLimits},
+};
+
+/// The start of every HTTP/2 connection (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a drain waits for the first request of a connection that has just been accepted.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+
+/// After a failed accept, most likely for want of file descriptors, some connection has to end first.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Tells listeners with the same address apart (port 0 may be given twice).
+pub(super) type ListenerKey = (SocketAddr, usize);
+
+/// What a listener is to be, as sent to a worker.
+pub(super) struct ListenerOrder {
+    pub(super) key: ListenerKey,
+    pub(super) name: Arc<str>,
+    pub(super) index: usize,
+    pub(super) mode: PlanMode,
+    pub(super) tls: Option<Arc<ListenerTlsState>>,
+    /// There when the listener is new.
+    pub(super) socket: Option<net::TcpListener>,
+}
+
+/// What a worker is told.
+pub(super) enum Order {
+    /// To listen on these, and on nothing else.
+    Listen(Vec<ListenerOrder>, ServerLimits),
+    /// To stop accepting, finish what is under way, cut what is left at the deadline, and end.
+    Drain(Instant),
+}
+
+/// What all connections of a worker share.
+struct Shared<S> {
+    service: Rc<S>,
+    redirects: RefCell<HashMap<u16, Rc<Redirect>>>,
+    observer: Arc<dyn EdgeObserver>,
+    admission: Arc<Admission>,
+    connections: RefCell<Vec<Option<Entry>>>,
+    free: RefCell<Vec<usize>>,
+    open: Cell<usize>,
+    all_closed: Notify,
+}
+
+struct Entry {
+    watch: Rc<ConnectionWatch>,
+    draining: Rc<Draining>,
+}
+
+/// A listener of this worker. Its settings can change under it; connections keep those they began with.
+struct Listening {
+    settings: RefCell<Rc<Settings>>,
+    draining: Rc<Draining>,
+    stop: Notify,
+}
+
+struct Settings {
+    name: Arc<str>,
+    index: usize,
+    mode: PlanMode,
+    tls: Option<Arc<ListenerTlsState>>,
+    http: Rc<HttpSettings>,
+}
+
+/// Runs a worker until it has drained. The service is made here, on the thread that it stays on.
+pub(super) async fn run<S: Serve>(
+    factory: impl FnOnce() -> Rc<S>,
+    observer: Arc<dyn EdgeObserver>,
+    admission: Arc<Admission>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+) {
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            let shared = Rc::new(Shared {
+                service: factory(),
+                redirects: RefCell::default(),
+                observer,
+                admission,
+                connections: RefCell::default(),
+                free: RefCell::default(),
+                open: Cell::new(0),
+                all_closed: Notify::new(),
+            });
+            let period = Rc::new(Cell::new(Duration::from_millis(250)));
+            spawn_local(sweep(Rc::clone(&shared), Rc::clone(&period)));
+            let mut listening = HashMap::new();
+            let mut deadline = Instant::now();
+            while let Some(order) = orders.recv().await {
+                match order {
+                    Order::Listen(listeners, limits) => {
+                        let http = Rc::new(HttpSettings::new(&limits));
+                        period.set(http.bounds.sweep_period());
+                        listening = listen(&shared, listening, listeners, &http);
+                    }
+                    Order::Drain(until) => {
+                        deadline = until;
+                        break;
+                    }
+                }
+            }
+            drain(&shared, listening, deadline).await;
+        })
+        .await;
+}
+
+/// Makes the listeners what `orders` say; those without an order stop accepting and drain.
+fn listen<S: Serve>(
+    shared: &Rc<Shared<S>>,
+    mut before: HashMap<ListenerKey, Rc<Listening>>,
+    orders: Vec<ListenerOrder>,
+    http: &Rc<HttpSettings>,
+) -> HashMap<ListenerKey, Rc<Listening>> {
+    let mut after = HashMap::new();
+    for ListenerOrder { key, name, index, mode, tls, socket } in orders {
+        let settings = Rc::new(Settings { name, index, mode, tls, http: Rc::clone(http) });
+        let listening = match (before.remove(&key), socket) {
+            (Some(listening), _) => {
+                *listening.settings.borrow_mut() = settings;
+                listening
+            }
+            (None, Some(socket)) => {
+                let listening = Rc::new(Listening {
+                    settings: RefCell::new(settings),
+                    draining: Rc::default(),
+                    stop: Notify::new(),
+                });
+                spawn_local(accept_all(Rc::clone(shared), Rc::clone(&listening), socket));
+                listening
+            }
+            (None, None) => continue,
+        };
+        after.insert(key, listening);
+    }
+    for removed in before.into_values() {
+        removed.stop.notify_one();
+        spawn_local(retire(Rc::clone(shared), Rc::clone(&removed.draining)));
+    }
+    after
+}
+
+/// Lets the connections of a listener that is no more end in good order.
+async fn retire<S>(shared: Rc<Shared<S>>, draining: Rc<Draining>) {
+    draining.begin();
+    shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
+    sleep(FIRST_REQUEST_GRACE).await;
+    draining.be_strict();
+    shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
+}
+
+async fn drain<S: 'static>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKey, Rc<Listening>>, deadline: Instant) {
+    for listener in listening.into_values() {
+        listener.stop.notify_one();
+        spawn_local(retire(Rc::clone(shared), Rc::clone(&listener.draining)));
+    }
+    // Lets the accept loops empty their queues first.
+    tokio::task::yield_now().await;
+    let all_closed = async {
+        while shared.open.get() > 0 {
+            shared.all_closed.notified().await;
+        }
+    };
+    tokio::select! {
+        () = all_closed => {}
+        () = sleep_until(deadline.into()) => {
+            for entry in shared.connections.borrow().iter().flatten() {
+                entry.watch.condemn(Verdict::Drain);
+            }
+            // The verdicts are carried out as soon as the connections' tasks get their turn.
+            let _ = tokio::time::timeout(ACCEPT_PAUSE, async {
+                while shared.open.get() > 0 {
+                    shared.all_closed.notified().await;
+                }
+            })
+            .await;
+        }
+    }
+}
+
+/// Looks at every connection a few times a second.
+async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>) {
+    loop {
+        sleep(period.get()).await;
+        let now = Instant::now();
+        for entry in shared.connections.borrow().iter().flatten() {
+            entry.watch.sweep(now);
+        }
+    }
+}
+
+/// Accepts until told to stop, and then what is in the queue, so that closing the socket resets nobody.
+async fn accept_all<S: Serve>(shared: Rc<Shared<S>>, listening: Rc<Listening>, socket: net::TcpListener) {
+    let Ok(listener) = TcpListener::from_std(socket) else { return };
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, peer)) => begin(&shared, &listening, tcp, peer),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            () = listening.stop.notified() => break,
+        }
+    }
+    let Ok(queue) = listener.into_std() else { return };
+    while let Ok((tcp, peer)) = queue.accept() {
+        if tcp.set_nonblocking(true).is_ok()
+            && let Ok(tcp) = TcpStream::from_std(tcp)
+        {
+            begin(&shared, &listening, tcp, peer);
+        }
+    }
+}
+
+/// Admits a connection and gives it a task of its own.
+fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, tcp: TcpStream, peer: SocketAddr) {
+    let settings = Rc::clone(&listening.settings.borrow());
+    let permit = match shared.admission.admit(peer.ip()) {
+        Ok(permit) => permit,
+        Err(why) => return shared.observer.connection_refused(&settings.name, why),
+    };
+    bind::tune(&tcp, settings.http.bounds.write_stall_timeout);
+    let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
+    let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&listening.draining), permit);
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let (shared, draining) = (Rc::clone(shared), Rc::clone(&listening.draining));
+    spawn_local(async move {
+        let verdict = converse(&shared, &settings, draining, tcp, peer, watch).await;
+        held.verdict.set(verdict);
+    });
+}
+
+/// Finds out what is spoken on a connection, and speaks it.
+async fn converse<S: Serve>(
+    shared: &Rc<Shared<S>>,
+    settings: &Settings,
+    draining: Rc<Draining>,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    watch: Rc<ConnectionWatch>,
+) -> Option<Verdict> {
+    let local = tcp.local_addr().ok()?;
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    let info = |tls| {
+        Rc::new(ConnectionInfo {
+            peer,
+            local,
+            listener: Arc::clone(&settings.name),
+            listener_index: settings.index,
+            tls,
+            watch: Rc::clone(&watch),
+        })
+    };
+    let http = || Rc::clone(&settings.http);
+    let socket = Socket::new(tcp, Rc::clone(&watch));
+    match (&settings.mode, &settings.tls) {
+        (PlanMode::Tls(_), Some(tls)) => {
+            // Boxed, so that the room of the handshake is given back when it is done.
+            let (transport, agreed) = match Box::pin(handshake(shared, settings, tls, socket, &watch)).await {
+                Ok(agreed) => agreed?,
+                Err(verdict) => return Some(verdict),
+            };
+            let protocol = spoken(tls, agreed.alpn)?;
+            watch.serve(protocol);
+            let serving =
+                Serving { service: Rc::clone(&shared.service), info: info(Some(agreed)), settings: http(), draining };
+            connection::serve(serving, protocol, transport, Vec::new()).await
+        }
+        // A listener without its certificates serves nobody.
+        (PlanMode::Tls(_), None) => None,
+        (PlanMode::Redirect(port), _) => {
+            watch.serve(Protocol::Http1);
+            let service = Rc::clone(
+                shared.redirects.borrow_mut().entry(*port).or_insert_with(|| Rc::new(Redirect::to_port(*port))),
+            );
+            let serving = Serving { service, info: info(None), settings: http(), draining };
+            connection::serve(serving, Protocol::Http1, Transport::Plain(socket), Vec::new()).await
+        }
+        (mode @ (PlanMode::Cleartext | PlanMode::Http1), _) => {
+            watch.serve(Protocol::Http1);
+            let (protocol, first) = match mode {
+                PlanMode::Cleartext => match until_verdict(&watch, sniff(&socket)).await {
+                    Ok(sniffed) => sniffed.ok()?,
+                    Err(verdict) => return Some(verdict),
+                },
+                PlanMode::Http1 | PlanMode::Redirect(_) | PlanMode::Tls(_) => (Protocol::Http1, Vec::new()),
+            };
+            if protocol == Protocol::Http2 {
+                watch.serve(protocol);
+            }
+            let serving = Serving { service: Rc::clone(&shared.service), info: info(None), settings: http(), draining };
+            connection::serve(serving, protocol, Transport::Plain(socket), first).await
+        }
+    }
+}
+
+/// What ALPN chose is what is spoken. A client that offers nothing speaks HTTP/1.1, where that is offered.
+fn spoken(tls: &ListenerTlsState, alpn: Option<AlpnChoice>) -> Option<Protocol> {
+    match alpn {
+        Some(AlpnChoice::H2) => Some(Protocol::Http2),
+        Some(AlpnChoice::Http1) => Some(Protocol::Http1),
+        None => tls.plan().alpn.contains(&Alpn::Http1).then_some(Protocol::Http1),
+    }
+}
+
+async fn handshake<S>(
+    shared: &Shared<S>,
+    settings: &Settings,
+    tls: &ListenerTlsState,
+    socket: Socket,
+    watch: &ConnectionWatch,
+) -> Result<Option<(Transport, TlsInfo)>, Verdict> {
+    let accept = TlsAcceptor::from(tls.config()).accept(socket);
+    let (outcome, result) = match until_verdict(watch, accept).await {
+        Err(verdict) => (Handshake::TimedOut, Err(verdict)),
+        Ok(Err(_)) => (Handshake::Failed, Ok(None)),
+        Ok(Ok(stream)) => {
+            let session = stream.get_ref().1;
+            let info = TlsInfo {
+                version: match session.protocol_version() {
+                    Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                    _ => "TLSv1.3",
+                },
+                sni: session.server_name().map(|name| name.to_ascii_lowercase().into()),
+                alpn: session.alpn_protocol().map(|chosen| match chosen {
+                    b"h2" => AlpnChoice::H2,
+                    _ => AlpnChoice::Http1,
+                }),
+                client_certificate: session
+                    .peer_certificates()
+                    .and_then(|chain| chain.first())
+                    .map(|leaf| leaf.as_ref().to_vec()),
+            };
+            (Handshake::Done, Ok(Some((Transport::Tls(stream), info))))
+        }
+    };
+    shared.observer.handshake(&settings.name, outcome);
+    result
+}
+
+/// Reads as much as it takes to tell HTTP/2 by prior knowledge from HTTP/1.1: one byte, mostly.
+async fn sniff(socket: &Socket) -> io::Result<(Protocol, Vec<u8>)> {
+    let mut first = Vec::new();
+    while first.len() < PREFACE.len() {
+        socket.tcp().readable().await?;
+        let mut chunk = [0; PREFACE.len()];
+        let Some(room) = chunk.get_mut(first.len()..) else { break };
+        match socket.tcp().try_read(room) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                socket.watch().on_read(count);
+                first.extend_from_slice(room.get(..count).unwrap_or_default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        if !PREFACE.starts_with(&first) {
+            return Ok((Protocol::Http1, first));
+        }
+    }
+    Ok((Protocol::Http2, first))
+}
+
+impl<S> Shared<S> {
+    fn wake(&self, which: impl Fn(&Entry) -> bool) {
+        for entry in self.connections.borrow().iter().flatten().filter(|entry| which(entry)) {
+            entry.watch.wake();
+        }
+    }
+}
+
+/// What an open connection holds: its permit, and its place among those that are swept.
+struct Held<S> {
+    shared: Rc<Shared<S>>,
+    listener: Arc<str>,
+    place: usize,
+    verdict: Cell<Option<Verdict>>,
+    _permit: Permit,
+}
+
+impl<S> Held<S> {
+    fn new(
+        shared: &Rc<Shared<S>>,
+        listener: &Arc<str>,
+        watch: Rc<ConnectionWatch>,
+        draining: Rc<Draining>,
+        permit: Permit,
+    ) -> Self {
+        let mut connections = shared.connections.borrow_mut();
+        let entry = Some(Entry { watch, draining });
+        let place = shared.free.borrow_mut().pop();
+        let place = match place.and_then(|place| connections.get_mut(place).map(|slot| (place, slot))) {
+            Some((place, slot)) => {
+                *slot = entry;
+                place
+            }
+            None => {
+                connections.push(entry);
+                connections.len() - 1
+            }
+        };
+        drop(connections);
+        shared.open.set(shared.open.get() + 1);
+        shared.observer.connection_opened(listener);
+        Self {
+            shared: Rc::clone(shared),
+            listener: Arc::clone(listener),
+            place,
+            verdict: Cell::new(None),
+            _permit: permit,
+        }
+    }
+}
+
+impl<S> Drop for Held<S> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.shared.connections.borrow_mut().get_mut(self.place) {
+            *slot = None;
+            self.shared.free.borrow_mut().push(self.place);
+        }
+        self.shared.open.set(self.shared.open.get().saturating_sub(1));
+        self.shared.observer.connection_closed(&self.listener, self.verdict.get());
+        if self.shared.open.get() == 0 {
+            self.shared.all_closed.notify_one();
+        }
+    }
+}
