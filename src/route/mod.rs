@@ -1,5 +1,6 @@
 //! Which route a request is for: patterns, the path normaliser and the table. Pure, and no async.
 
+pub mod overlap;
 mod path;
 mod pattern;
 mod table;

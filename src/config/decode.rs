@@ -1,0 +1,503 @@
+//! Nodes → typed values. A section is declared once, with [`section!`]: its keys, their kinds, defaults and
+//! documentation; decoding, unknown keys, the JSON Schema and the reference all come from that declaration.
+//!
+//! Decoding goes on after a problem, so that all of them are found: a key that cannot be read counts as left out,
+//! and its section as [`broken`](section), so that what follows does not blame the user twice.
+
+use std::{ops::Range, sync::Arc};
+
+use super::{
+    Problem, Severity, Span, nearest,
+    shape::Shape,
+    yaml::{self, Entry, Node, Place, Scalar, Value},
+};
+
+/// After so many problems one more helps nobody.
+const MAX_PROBLEMS: usize = 100;
+
+/// What goes along while a document is read: where we are, and what was found.
+#[derive(Debug, Default)]
+pub(super) struct Cx {
+    path: String,
+    problems: Vec<Problem>,
+    errors: usize,
+    dropped: usize,
+    masks: Vec<Range<usize>>,
+}
+
+impl Cx {
+    /// The place of a node at the current path.
+    pub(super) fn span(&self, place: Place) -> Span {
+        Span { line: place.line, column: place.column, key: self.path.as_str().into() }
+    }
+
+    /// Notes a problem.
+    pub(super) fn report(&mut self, problem: Problem) {
+        match problem.severity {
+            Severity::Error => self.errors += 1,
+            Severity::Warning => {}
+        }
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(problem);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Notes bytes that must not be shown.
+    pub(super) fn mask(&mut self, bytes: Range<usize>) {
+        self.masks.push(bytes);
+    }
+
+    /// Whether anything was wrong.
+    pub(super) fn failed(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Goes down into a key.
+    pub(super) fn within<T>(&mut self, key: &str, inner: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.path.len();
+        if !self.path.is_empty() {
+            self.path.push('.');
+        }
+        self.path.push_str(&nearest::short(key));
+        let result = inner(self);
+        self.path.truncate(length);
+        result
+    }
+
+    /// Goes down into an item of a list.
+    pub(super) fn within_index<T>(&mut self, index: usize, inner: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.path.len();
+        self.path.push_str(&format!("[{index}]"));
+        let result = inner(self);
+        self.path.truncate(length);
+        result
+    }
+
+    /// What was found, in the order of the file, and the bytes that must not be shown.
+    pub(super) fn finish(mut self) -> (Vec<Problem>, Vec<Range<usize>>) {
+        self.problems.sort_by_key(|p| (p.span.line, p.span.column));
+        if self.dropped > 0 {
+            let more = format!("{} more problems are not shown", self.dropped);
+            self.problems.push(Problem::error(&Span::default(), more));
+        }
+        (self.problems, self.masks)
+    }
+
+    fn wrong_type(&mut self, node: &Node, wanted: &str) {
+        let found = match &node.value {
+            Value::Null => "nothing",
+            Value::Scalar(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a section",
+            Value::Faulty => return,
+        };
+        let span = self.span(node.place);
+        self.report(Problem::error(&span, format!("{wanted} is expected here, not {found}")));
+    }
+}
+
+/// What can be read from a node.
+pub(super) trait Decode: Sized {
+    /// Reads it, or reports why not.
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self>;
+
+    /// What stands for it when its key is left out and there is no default; `None`: the key is needed.
+    fn absent() -> Option<Self> {
+        None
+    }
+
+    /// What stands for it once a problem with it was reported, so that reading goes on; `None`: nothing can.
+    fn substitute() -> Option<Self> {
+        Self::absent()
+    }
+
+    /// What may be written.
+    fn shape() -> Shape;
+}
+
+/// Why a text is not of the form that it should be.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Why, a phrase; it may quote the text, and is dropped when that came from the environment.
+    pub(super) why: Option<String>,
+    /// What to do; dropped likewise.
+    pub(super) help: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn because(why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), help: None }
+    }
+
+    pub(super) fn advice(help: impl Into<String>) -> Self {
+        Self { why: None, help: Some(help.into()) }
+    }
+
+    #[must_use]
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// What can be read from a scalar's text.
+pub(super) trait FromText: Sized {
+    /// What it is, with its article: `a duration`.
+    const WHAT: &'static str;
+
+    /// Reads it.
+    fn from_text(text: &str) -> Result<Self, Refusal>;
+
+    /// What may be written.
+    fn shape() -> Shape;
+}
+
+impl<T: FromText> Decode for T {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let Value::Scalar(scalar) = &node.value else {
+            cx.wrong_type(node, T::WHAT);
+            return None;
+        };
+        let refusal = match T::from_text(&scalar.text) {
+            Ok(value) => return Some(value),
+            Err(refusal) => refusal,
+        };
+        let mut message = format!("`{}` is not {}", shown(scalar), T::WHAT);
+        let mut help = None;
+        if scalar.before.is_none() {
+            if let Some(why) = refusal.why {
+                message.push_str(": ");
+                message.push_str(&why);
+            }
+            help = refusal.help;
+        }
+        let span = cx.span(node.place);
+        cx.report(Problem { severity: Severity::Error, span, message, help });
+        None
+    }
+
+    fn shape() -> Shape {
+        <T as FromText>::shape()
+    }
+}
+
+/// A scalar as it may be shown: before the environment was filled in, and not too much of it.
+fn shown(scalar: &Scalar) -> String {
+    nearest::short(scalar.before.as_deref().unwrap_or(&scalar.text))
+}
+
+impl<T: Decode> Decode for Option<T> {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        T::decode(node, cx).map(Some)
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+
+    fn shape() -> Shape {
+        T::shape()
+    }
+}
+
+/// A value, where it stands, and how it may be quoted.
+#[derive(Debug, Clone)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) span: Span,
+    /// The text as written, if it is a scalar.
+    pub(super) shown: Arc<str>,
+}
+
+impl<T: Decode> Decode for At<T> {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let shown = match &node.value {
+            Value::Scalar(scalar) => shown(scalar).into(),
+            Value::Null | Value::List(_) | Value::Map(_) | Value::Faulty => "".into(),
+        };
+        Some(Self { value: T::decode(node, cx)?, span: cx.span(node.place), shown })
+    }
+
+    fn shape() -> Shape {
+        T::shape()
+    }
+}
+
+/// A list; items that cannot be read are left out.
+impl<T: Decode> Decode for Vec<T> {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let Value::List(items) = &node.value else {
+            let span = cx.span(node.place);
+            match &node.value {
+                Value::Scalar(_) | Value::Map(_) => {
+                    cx.report(Problem::error(&span, "a list is expected here").with_help("put it into brackets: [ … ]"))
+                }
+                Value::Null | Value::List(_) | Value::Faulty => cx.wrong_type(node, "a list"),
+            }
+            return None;
+        };
+        let mut read = Self::with_capacity(items.len());
+        for (at, item) in items.iter().enumerate() {
+            read.extend(cx.within_index(at, |cx| T::decode(item, cx)));
+        }
+        Some(read)
+    }
+
+    fn shape() -> Shape {
+        Shape::List { item: Box::new(T::shape()), min: 0 }
+    }
+}
+
+/// A list of at least one. It can still be empty here when none of its items could be read.
+#[derive(Debug, Clone)]
+pub(super) struct NonEmpty<T>(pub(super) Vec<T>);
+
+impl<T: Decode> Decode for NonEmpty<T> {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        if matches!(&node.value, Value::List(items) if items.is_empty()) {
+            let span = cx.span(node.place);
+            cx.report(Problem::error(&span, "this list is empty: it needs at least one item"));
+            return None;
+        }
+        Vec::decode(node, cx).map(Self)
+    }
+
+    fn substitute() -> Option<Self> {
+        Some(Self(Vec::new()))
+    }
+
+    fn shape() -> Shape {
+        Shape::List { item: Box::new(T::shape()), min: 1 }
+    }
+}
+
+/// A section whose keys are names of the user's own, in the order of the file.
+#[derive(Debug, Clone)]
+pub(super) struct Named<T>(pub(super) Vec<NamedEntry<T>>);
+
+/// A name and what it stands for.
+#[derive(Debug, Clone)]
+pub(super) struct NamedEntry<T> {
+    pub(super) name: Arc<str>,
+    pub(super) span: Span,
+    /// `None` when it could not be read: the name exists all the same.
+    pub(super) value: Option<T>,
+}
+
+impl<T: Decode> Decode for Named<T> {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let Value::Map(entries) = &node.value else {
+            cx.wrong_type(node, "a section of names");
+            return None;
+        };
+        let mut named = Vec::with_capacity(entries.len());
+        for Entry { key, place, node } in entries {
+            let entry = cx.within(key, |cx| {
+                let span = cx.span(*place);
+                if !is_name(key) {
+                    let message = format!("`{}` is not usable as a name", nearest::short(key));
+                    let help =
+                        "use up to 64 letters, digits, `_`, `-` and `.`, a letter or digit first; `none` is taken";
+                    cx.report(Problem::error(&span, message).with_help(help));
+                }
+                NamedEntry { name: key.as_str().into(), span, value: T::decode(node, cx) }
+            });
+            named.push(entry);
+        }
+        Some(Self(named))
+    }
+
+    fn substitute() -> Option<Self> {
+        Some(Self(Vec::new()))
+    }
+
+    fn shape() -> Shape {
+        Shape::Named(Box::new(T::shape()))
+    }
+}
+
+/// Whether a text can name something in the configuration: names become metric labels and header parameters.
+pub(super) fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text != "none"
+        && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+/// The keys of a section while it is read.
+pub(super) struct Fields<'n> {
+    entries: &'n [Entry],
+    place: Place,
+    title: &'static str,
+    /// Whether a key could not be read.
+    pub(super) broken: bool,
+}
+
+impl<'n> Fields<'n> {
+    /// Opens a section; reports every key that it does not know.
+    pub(super) fn open(node: &'n Node, title: &'static str, known: &[&'static str], cx: &mut Cx) -> Option<Self> {
+        let Value::Map(entries) = &node.value else {
+            cx.wrong_type(node, &format!("a section ({title})"));
+            return None;
+        };
+        let mut fields = Self { entries, place: node.place, title, broken: false };
+        for Entry { key, place, node } in entries {
+            if known.contains(&key.as_str()) {
+                continue;
+            }
+            // A misspelt `password` would otherwise be printed with its value.
+            cx.mask(node.bytes.clone());
+            fields.broken = true;
+            let span = cx.within(key, |cx| cx.span(*place));
+            let mut problem = Problem::error(&span, format!("unknown key `{}` in {title}", nearest::short(key)));
+            problem.help = match key.as_str() {
+                "<<" => Some("merge keys are not part of YAML 1.2; repeat the keys".into()),
+                _ => nearest::advice(key, known.iter().copied()),
+            };
+            cx.report(problem);
+        }
+        Some(fields)
+    }
+
+    /// Reads a key, its default, or what stands for its absence.
+    pub(super) fn take<T: Decode>(&mut self, cx: &mut Cx, key: &'static str, default: Option<&str>) -> Option<T> {
+        let written = self.entries.iter().find(|entry| entry.key == key);
+        if let Some(entry) = written {
+            if let Some(value) = cx.within(key, |cx| T::decode(&entry.node, cx)) {
+                return Some(value);
+            }
+            self.broken = true;
+        }
+        if let Some(default) = default {
+            let node = default_node(default)?;
+            return cx.within(key, |cx| T::decode(&node, cx));
+        }
+        if written.is_some() {
+            return T::substitute();
+        }
+        if let Some(absent) = T::absent() {
+            return Some(absent);
+        }
+        let span = cx.span(self.place);
+        cx.report(Problem::error(&span, format!("`{key}` is missing in {}", self.title)));
+        self.broken = true;
+        T::substitute()
+    }
+}
+
+/// A default, written as YAML, as a tree that stands in no file.
+fn default_node(text: &str) -> Option<Node> {
+    let mut root = yaml::parse(text).root?;
+    forget_places(&mut root);
+    Some(root)
+}
+
+fn forget_places(node: &mut Node) {
+    node.place = Place::default();
+    node.bytes = 0..0;
+    match &mut node.value {
+        Value::Null | Value::Scalar(_) | Value::Faulty => {}
+        Value::List(items) => items.iter_mut().for_each(forget_places),
+        Value::Map(entries) => {
+            for entry in entries {
+                entry.place = Place::default();
+                forget_places(&mut entry.node);
+            }
+        }
+    }
+}
+
+/// A key as YAML has it: `match` is written `r#match` in Rust.
+pub(super) const fn key_name(ident: &'static str) -> &'static str {
+    match ident.as_bytes() {
+        [b'r', b'#', ..] => ident.split_at(2).1,
+        _ => ident,
+    }
+}
+
+/// Joins the lines of a doc comment.
+pub(super) fn joined(lines: &[&str]) -> String {
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+/// Declares a section: a struct with a field for each key. `key: Type = "yaml"` has a default, `key: Option<Type>` may
+/// be left out, any other key is needed. The struct also gets `span`, where it stands, and `broken`, whether a key of it
+/// could not be read.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        $title:literal $name:ident {
+            $( $(#[doc = $doc:literal])+ $key:ident : $type:ty $(= $default:literal)? , )*
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone)]
+        #[allow(dead_code, reason = "every section has its span and its state, and not every one is asked for them")]
+        pub(in crate::config) struct $name {
+            pub(in crate::config) span: $crate::config::Span,
+            pub(in crate::config) broken: bool,
+            $( $(#[doc = $doc])+ pub(in crate::config) $key: $type, )*
+        }
+
+        impl $crate::config::decode::Decode for $name {
+            fn decode(
+                node: &$crate::config::yaml::Node,
+                cx: &mut $crate::config::decode::Cx,
+            ) -> Option<Self> {
+                const KEYS: &[&str] = &[$( $crate::config::decode::key_name(stringify!($key)) ),*];
+                let mut fields = $crate::config::decode::Fields::open(node, $title, KEYS, cx)?;
+                $(
+                    let default: Option<&str> = None $(.or(Some($default)))?;
+                    let $key = fields.take::<$type>(cx, $crate::config::decode::key_name(stringify!($key)), default);
+                )*
+                Some(Self { span: cx.span(node.place), broken: fields.broken, $( $key: $key?, )* })
+            }
+
+            fn shape() -> $crate::config::shape::Shape {
+                $crate::config::shape::Shape::Section($crate::config::shape::SectionShape {
+                    title: $title,
+                    about: $crate::config::decode::joined(&[$($about),+]),
+                    fields: vec![$( {
+                        let default: Option<&'static str> = None $(.or(Some($default)))?;
+                        $crate::config::shape::FieldShape {
+                            key: $crate::config::decode::key_name(stringify!($key)),
+                            about: $crate::config::decode::joined(&[$($doc),+]),
+                            default,
+                            required: default.is_none() && <$type as $crate::config::decode::Decode>::absent().is_none(),
+                            shape: <$type as $crate::config::decode::Decode>::shape(),
+                        }
+                    } ),*],
+                })
+            }
+        }
+    };
+}
+pub(super) use section;
+
+/// Declares the words that stand for the values of an enum, each with its meaning.
+macro_rules! words {
+    ($type:ty, $what:literal: $( $word:literal => $value:expr, $doc:literal; )+) => {
+        impl $crate::config::decode::FromText for $type {
+            const WHAT: &'static str = $what;
+
+            fn from_text(text: &str) -> Result<Self, $crate::config::decode::Refusal> {
+                match text {
+                    $( $word => Ok($value), )+
+                    _ => Err($crate::config::decode::unknown_word(text, &[$($word),+])),
+                }
+            }
+
+            fn shape() -> $crate::config::shape::Shape {
+                $crate::config::shape::Shape::Words(vec![$( ($word, $doc) ),+])
+            }
+        }
+    };
+}
+pub(super) use words;
+
+/// Refuses a word, with the nearest known one.
+pub(super) fn unknown_word(text: &str, known: &[&'static str]) -> Refusal {
+    Refusal { why: None, help: nearest::advice(text, known.iter().copied()) }
+}

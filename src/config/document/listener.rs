@@ -1,0 +1,66 @@
+//! `listeners`: the sockets that clients connect to.
+
+use std::net::SocketAddr;
+
+use crate::config::{
+    Alpn, ClientAuth, TlsVersion,
+    decode::{At, NonEmpty, section, words},
+    quantity::Count,
+    text::FilePath,
+};
+
+section! {
+    /// A socket that clients connect to. It has `tls`, or only redirects, or says `cleartext: true`.
+    "a listener" Listener {
+        /// The address and port that it listens on.
+        address: At<SocketAddr>,
+        /// Terminates TLS and serves the gateway.
+        tls: Option<Tls>,
+        /// Answers every request with a redirect to `https` on this port, and forwards nothing.
+        redirect_to_https: Option<At<Count<1, 65535>>>,
+        /// Serves the gateway without TLS: tokens can be read on the way.
+        cleartext: Option<At<bool>>,
+    }
+}
+
+section! {
+    /// How a listener terminates TLS.
+    "tls" Tls {
+        /// Certificates, chosen by SNI; the first is for clients that send no name, or an unknown one. The files are
+        /// watched and reloaded.
+        certificates: NonEmpty<Certificate>,
+        /// The lowest version that is accepted.
+        min_version: TlsVersion = "\"1.2\"",
+        /// The protocols offered by ALPN, in order of preference.
+        alpn: NonEmpty<At<Alpn>> = "[h2, http/1.1]",
+        /// The authorities of client certificates, PEM. Needs `client_auth`.
+        client_ca: Option<At<FilePath>>,
+        /// Whether clients are asked for a certificate; without this key they are not. Needs `client_ca`.
+        client_auth: Option<At<ClientAuth>>,
+    }
+}
+
+section! {
+    /// A certificate chain and its key, both PEM.
+    "a certificate" Certificate {
+        /// The chain, leaf first.
+        cert: At<FilePath>,
+        /// The private key.
+        key: At<FilePath>,
+    }
+}
+
+words! { TlsVersion, "a version of TLS":
+    "1.2" => Self::V1_2, "RFC 5246, with AEAD suites alone";
+    "1.3" => Self::V1_3, "RFC 8446";
+}
+
+words! { Alpn, "a protocol":
+    "h2" => Self::H2, "HTTP/2";
+    "http/1.1" => Self::Http1, "HTTP/1.1";
+}
+
+words! { ClientAuth, "a choice for client certificates":
+    "optional" => Self::Optional, "asked for; one that is sent must verify";
+    "required" => Self::Required, "the handshake fails without one";
+}

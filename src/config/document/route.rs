@@ -1,0 +1,206 @@
+//! `routes`: which requests go where, and what they need.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::AssuranceText;
+use crate::{
+    config::{
+        Problem, condition,
+        decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section},
+        shape::{Shape, TextShape},
+        text::{LimitText, Name, RouteName, Scope, Zone},
+        yaml::{Node, Value},
+    },
+    route::{HostPattern, PathPattern, Segment},
+};
+
+section! {
+    /// Which requests go where, and what they need. Host: exact before wildcard before any. Path: segment by segment, literal
+    /// before `{x}` before `*` before `**`. The path is chosen before the method: a method that its routes do not list is a 405,
+    /// never a less specific path.
+    "a route" Route {
+        /// Its name in metrics, logs and `explain`; by default its path, with methods or host where that is not unique.
+        name: Option<At<RouteName>>,
+        /// The path. `/payments/**` also matches `/payments`.
+        path: At<PathPattern>,
+        /// The hosts; without this key, or with an empty list, any.
+        hosts: Vec<At<HostPattern>> = "[]",
+        /// The methods, GET with HEAD; without this key any of `server.methods`.
+        methods: Option<At<NonEmpty<At<Method>>>>,
+        /// The upstream's name.
+        upstream: At<Name>,
+        /// Whose tokens it takes: names of issuers, or `none`; without this key every issuer.
+        auth: Option<At<AuthText>>,
+        /// Scopes that a token must have, all of them.
+        scopes: At<Vec<Scope>> = "[]",
+        /// A condition in CEL over `claims`, `request`, `time` and `assurance`; false or an error = 403.
+        when: Option<WhenText>,
+        /// The proof that it needs.
+        assurance: Option<At<AssuranceText>>,
+        /// Names of quotas, all of which apply, in this order.
+        limits: Vec<At<Name>> = "[]",
+        /// What changes in the path on its way to the upstream.
+        rewrite: Option<Rewrite>,
+        /// What the deletion guard asks for here, instead of its own.
+        deletion: Option<RouteDeletion>,
+        /// Takes this route out of the deletion guard.
+        danger_unguarded_deletion: At<bool> = "false",
+    }
+}
+
+section! {
+    /// What the deletion guard asks for on this route.
+    "deletion" RouteDeletion {
+        /// The proof, instead of `deletion_guard.assurance`; the route's own `assurance` holds besides.
+        assurance: Option<AssuranceText>,
+        /// The quota by issuer and subject, instead of the operation's.
+        limit: Option<At<LimitText>>,
+    }
+}
+
+section! {
+    /// What changes in the path: exactly one of these. The result is judged, too.
+    "rewrite" Rewrite {
+        /// Takes these leading segments away; they must be literal segments of the route's path.
+        strip_prefix: Option<At<Prefix>>,
+        /// Takes leading segments away and puts others in their place.
+        replace_prefix: Option<ReplacePrefix>,
+    }
+}
+
+section! {
+    /// Takes leading segments away and puts others in their place.
+    "replace_prefix" ReplacePrefix {
+        /// What is taken away; literal segments of the route's path.
+        from: At<Prefix>,
+        /// What is put there.
+        to: At<Prefix>,
+    }
+}
+
+section! {
+    /// A condition and the time zone of its `time.hour` and `time.weekday`.
+    "when" WhenSection {
+        /// The condition in CEL.
+        expr: At<Expression>,
+        /// The time zone.
+        zone: Zone = "UTC",
+    }
+}
+
+/// A condition.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct WhenText {
+    pub(in crate::config) expr: At<Expression>,
+    pub(in crate::config) zone: Zone,
+}
+
+/// A condition's text, which compiles.
+#[derive(Debug, Clone)]
+pub(in crate::config) struct Expression(pub(in crate::config) String);
+
+impl Decode for Expression {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let Value::Scalar(scalar) = &node.value else {
+            // Says what was found instead.
+            String::decode(node, cx)?;
+            return None;
+        };
+        match condition::check(&scalar.text) {
+            Ok(()) => Some(Self(scalar.text.clone())),
+            Err(fault) => {
+                cx.report(fault.into_problem(cx.span(node.place), scalar.before.is_some()));
+                None
+            }
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::Text(TextShape { name: "condition", about: "an expression in CEL that is true or false", pattern: None })
+    }
+}
+
+impl Decode for WhenText {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        match &node.value {
+            Value::Map(_) => {
+                let WhenSection { expr, zone, .. } = WhenSection::decode(node, cx)?;
+                Some(Self { expr, zone })
+            }
+            Value::Null | Value::Scalar(_) | Value::List(_) | Value::Faulty => {
+                Some(Self { expr: At::decode(node, cx)?, zone: Zone("UTC".into()) })
+            }
+        }
+    }
+
+    fn shape() -> Shape {
+        Shape::Either(vec![Expression::shape(), WhenSection::shape()])
+    }
+}
+
+/// Whose tokens a route takes.
+#[derive(Debug, Clone)]
+pub(in crate::config) enum AuthText {
+    None,
+    Issuers(Vec<At<Name>>),
+}
+
+impl Decode for AuthText {
+    fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
+        let help = match &node.value {
+            Value::List(items) if !items.is_empty() => return Vec::decode(node, cx).map(Self::Issuers),
+            Value::Faulty => return None,
+            Value::Scalar(scalar) if scalar.text == "none" => return Some(Self::None),
+            Value::Scalar(_) => "put the issuer's name into brackets: [main]",
+            Value::List(_) | Value::Null | Value::Map(_) => "write `none` for a route that asks for no token",
+        };
+        let span = cx.span(node.place);
+        cx.report(Problem::error(&span, "a list of issuers, or `none`, is expected here").with_help(help));
+        None
+    }
+
+    fn shape() -> Shape {
+        Shape::Either(vec![
+            Shape::Words(vec![("none", "no token is asked for")]),
+            Shape::List { item: Box::new(<Name as Decode>::shape()), min: 1 },
+        ])
+    }
+}
+
+/// Leading segments of a path, all literal, in normal form without a final slash; the root is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct Prefix(pub(in crate::config) Vec<Arc<str>>);
+
+impl Prefix {
+    /// As a path: `/reports`, or nothing for the root.
+    pub(in crate::config) fn text(&self) -> String {
+        self.0.iter().flat_map(|segment| ["/", segment]).collect()
+    }
+}
+
+impl FromText for Prefix {
+    const WHAT: &'static str = "a path prefix";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        let pattern = PathPattern::from_text(text)?;
+        let mut literals = Vec::new();
+        for segment in pattern.segments() {
+            match segment {
+                Segment::Literal(literal) => literals.push(literal.clone()),
+                Segment::Parameter(_) | Segment::Any | Segment::Rest => {
+                    return Err(Refusal::because("only literal segments can be rewritten"));
+                }
+            }
+        }
+        if literals.last().is_some_and(|last| last.is_empty()) {
+            literals.pop();
+        }
+        Ok(Self(literals))
+    }
+
+    fn shape() -> Shape {
+        Shape::Text(TextShape { name: "path prefix", about: "literal segments: `/reports`", pattern: Some("/[^*{}]*") })
+    }
+}

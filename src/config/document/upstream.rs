@@ -1,0 +1,89 @@
+//! `upstreams`: the services behind.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::SecretText;
+use crate::config::{
+    MethodOverride, Target, UpstreamHost,
+    decode::{At, NonEmpty, section, words},
+    quantity::Size,
+    text::FilePath,
+};
+
+section! {
+    /// A service behind the gateway.
+    "an upstream" Upstream {
+        /// Where it answers; several are tried in turn.
+        targets: NonEmpty<At<Target>>,
+        /// How long it may take.
+        timeouts: Timeouts = "{}",
+        /// Whether it is told who calls: `X-Auth-Subject`, `-Issuer`, `-Scopes`, `-Acr`, `-Amr` (by space), `-Time` (whole
+        /// seconds).
+        identity_headers: bool = "true",
+        /// Whether the caller's `Authorization` goes through; the bearer token stops here unless this says otherwise.
+        forward_authorization: At<bool> = "false",
+        /// A credential of the gateway's own, put in the caller's place.
+        credential: Option<Credential>,
+        /// Which method overrides the service honours: the method that it will see is then the one that is judged.
+        method_override: Vec<At<MethodOverride>> = "[]",
+        /// The longest form that is read before the decision, where `method_override` has `form`.
+        form_bytes: Size<1, 1_073_741_824> = "1MiB",
+        /// What it is told as `Host`.
+        host: UpstreamHost = "preserve",
+        /// Certificates (PEM) that vouch for https targets, instead of the machine's.
+        ca: Option<At<FilePath>>,
+    }
+}
+
+section! {
+    /// How long an upstream may take.
+    "timeouts" Timeouts {
+        /// Until a connection stands, TLS included.
+        connect: Duration = "2s",
+        /// Until the head of the answer is there, once the request was sent.
+        response: Duration = "30s",
+    }
+}
+
+section! {
+    /// A credential of the gateway's own for an upstream: exactly one of these.
+    "credential" Credential {
+        /// A user name and password (RFC 7617).
+        basic: Option<Basic>,
+        /// A header with a secret value.
+        header: Option<HeaderCredential>,
+    }
+}
+
+section! {
+    /// A user name and password.
+    "basic" Basic {
+        /// The user name, without a colon.
+        username: At<String>,
+        /// The password.
+        password: SecretText,
+    }
+}
+
+section! {
+    /// A header with a secret value.
+    "header" HeaderCredential {
+        /// Its name.
+        name: At<HeaderName>,
+        /// Its value.
+        value: SecretText,
+    }
+}
+
+words! { MethodOverride, "a way to override a method":
+    "header" => Self::Header, "`X-HTTP-Method-Override`, `X-HTTP-Method` or `X-Method-Override`";
+    "query" => Self::Query, "`_method` in the query";
+    "form" => Self::Form, "`_method` in a form body";
+}
+
+words! { UpstreamHost, "a choice for `Host`":
+    "preserve" => Self::Preserve, "what the client said";
+    "target" => Self::Target, "the target's own host and port";
+}

@@ -1,0 +1,104 @@
+//! The deletion guard, and what it asks for where a route has an assurance of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Context, limit, table::Table};
+use crate::{
+    config::{DeletionGuard, GuardedOperation, Limit, Span, document::Document},
+    policy::Requirement,
+};
+
+/// `None` when its assurance could not be resolved, which was reported.
+pub(super) fn guard(
+    document: &Document,
+    levels: &Table<Requirement>,
+    limits: &Table<Limit>,
+    to: &mut Context<'_>,
+) -> Option<DeletionGuard> {
+    let written = &document.deletion_guard;
+    let enabled = !written.danger_disabled.value;
+    if !enabled {
+        let message = "the deletion guard is off: deletions need no proof of a second factor on any route";
+        to.warn(&written.danger_disabled.span, message, "take single routes out by `danger_unguarded_deletion: true`");
+    }
+    let mut operations: Vec<GuardedOperation> = Vec::with_capacity(written.operations.value.len());
+    for operation in &written.operations.value {
+        let matched = &operation.matched;
+        if operations.iter().any(|other| other.text.as_ref() == matched.value.text) {
+            to.error(&matched.span, format!("`{}` is listed twice", matched.shown));
+            continue;
+        }
+        let limit = match &operation.limit {
+            None => None,
+            Some(text) => Some(limit::guarded(text, &matched.value.text, limits, to)?),
+        };
+        operations.push(GuardedOperation {
+            span: matched.span.clone(),
+            text: matched.value.text.as_str().into(),
+            method: matched.value.method.clone(),
+            path: matched.value.path.clone(),
+            limit,
+        });
+    }
+    let deletes = |operation: &GuardedOperation| operation.method.as_ref().is_none_or(|m| *m == http::Method::DELETE);
+    if enabled && !written.broken && !operations.iter().any(deletes) {
+        let message = "these operations replace the default, and none of them is a DELETE: deletions are not guarded";
+        to.warn(&written.operations.span, message, "add `DELETE /**`");
+    }
+    let assurance = limit::assurance(&written.assurance, levels, to)?;
+    if enabled {
+        report_ageless(&assurance, &assurance_span(written), to);
+    }
+    Some(DeletionGuard { enabled, operations, assurance: Requirement::clone(&assurance) })
+}
+
+fn assurance_span(written: &crate::config::document::DeletionGuard) -> Span {
+    match &written.assurance {
+        crate::config::document::AssuranceText::Name(name) => name.span.clone(),
+        crate::config::document::AssuranceText::Inline(level) => level.span.clone(),
+    }
+}
+
+/// Warns of a proof that is only recent.
+pub(super) fn report_ageless(requirement: &Requirement, span: &Span, to: &mut Context<'_>) {
+    if requirement.acr.is_none() && requirement.amr.is_none() {
+        let message = "this asks for a recent login and not for a second factor: a stolen password is enough to delete";
+        to.warn(span, message, "add `amr: [mfa]`, or the `acr` of your provider's second factor");
+    }
+}
+
+/// Two requirements at once: lists intersect, the smaller age wins. A list that comes out empty can never be satisfied.
+///
+/// For `amr` this is stricter than need be (a token with a value of each list would satisfy both); it stays a single
+/// list that a challenge can name, and errs on the safe side.
+pub(super) fn both(one: &Requirement, other: &Requirement) -> Requirement {
+    Requirement {
+        acr: intersection(one.acr.as_deref(), other.acr.as_deref()),
+        amr: intersection(one.amr.as_deref(), other.amr.as_deref()),
+        max_age: smaller(one.max_age, other.max_age),
+    }
+}
+
+fn intersection(one: Option<&[Arc<str>]>, other: Option<&[Arc<str>]>) -> Option<Box<[Arc<str>]>> {
+    match (one, other) {
+        (None, None) => None,
+        (Some(list), None) | (None, Some(list)) => Some(list.into()),
+        (Some(one), Some(other)) => Some(one.iter().filter(|value| other.contains(value)).cloned().collect()),
+    }
+}
+
+fn smaller(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// Which list of a requirement can never be satisfied.
+pub(super) fn empty_list(requirement: &Requirement) -> Option<&'static str> {
+    let empty = |list: &Option<Box<[Arc<str>]>>| list.as_ref().is_some_and(|list| list.is_empty());
+    if empty(&requirement.acr) {
+        return Some("acr");
+    }
+    empty(&requirement.amr).then_some("amr")
+}

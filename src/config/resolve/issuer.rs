@@ -1,0 +1,208 @@
+//! Issuers: keys that fit the algorithms, an `iss` of their own, and a word about weak settings.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use super::{Context, table::Table};
+use crate::config::{
+    AuthTimeFormat, ClaimLayout, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Source, Span,
+    document::{self, Document, Keys, SecretText, SharedSecret, TypeText},
+};
+
+/// More leeway than this is a longer life for stolen tokens, not a slow clock.
+const MUCH_LEEWAY: Duration = Duration::from_secs(300);
+
+pub(super) fn issuers(document: &Document, to: &mut Context<'_>) -> Table<Issuer> {
+    let mut lines: HashMap<String, u32> = HashMap::new();
+    let complete = !document.broken;
+    Table::new("issuer", "issuers", &document.issuers, complete, |entry, written| {
+        let url = &written.issuer;
+        if let Some(line) = lines.get(&url.value.0) {
+            let message = format!("the issuer on line {line} has this identifier already: a token's `iss` chooses one");
+            to.error(&url.span, message);
+        } else {
+            lines.insert(url.value.0.clone(), url.span.line);
+        }
+        issuer(entry.name.clone(), &entry.span, written, to)
+    })
+}
+
+fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Context<'_>) -> Option<Issuer> {
+    let keys = key_source(&written.keys, to);
+    let mut algorithms = Vec::with_capacity(written.algorithms.0.len());
+    for algorithm in &written.algorithms.0 {
+        if let Some(keys) = &keys {
+            report_unfit(algorithm.value.0, keys, &algorithm.span, to);
+        }
+        if !algorithms.contains(&algorithm.value.0) {
+            algorithms.push(algorithm.value.0);
+        }
+    }
+    report_weak(span, written, to);
+    let (types, type_absent) = types(written, to);
+    let auth_time_format: AuthTimeFormat = written.auth_time_format;
+    let claims = &written.claims;
+    Some(Issuer {
+        span: span.clone(),
+        name,
+        url: written.issuer.value.0.as_str().into(),
+        audience: written.audience.value.iter().map(|audience| audience.as_str().into()).collect(),
+        keys: keys?,
+        algorithms,
+        leeway: written.leeway.value.0,
+        types,
+        type_absent,
+        required: written.required.value.iter().map(|claim| claim.0.as_str().into()).collect(),
+        token_bytes: written.token_bytes.bytes(),
+        jwks_cooldown: written.jwks_cooldown,
+        jwks_max_stale: written.jwks_max_stale,
+        ca: written.ca.as_ref().map(|ca| to.file(ca)),
+        claims: ClaimLayout {
+            subject: claims.subject.clone(),
+            scopes: claims.scopes.clone(),
+            acr: claims.acr.clone(),
+            amr: claims.amr.clone(),
+            auth_time: claims.auth_time.clone(),
+            client: claims.client.clone(),
+        },
+        auth_time_format,
+    })
+}
+
+fn types(written: &document::Issuer, to: &mut Context<'_>) -> (Vec<Arc<str>>, bool) {
+    let (mut types, mut absent) = (Vec::new(), false);
+    for item in &written.types.0 {
+        let twice = match &item.value {
+            TypeText::Absent => std::mem::replace(&mut absent, true),
+            TypeText::Type(name) if types.contains(name) => true,
+            TypeText::Type(name) => {
+                types.push(name.clone());
+                false
+            }
+        };
+        if twice {
+            to.error(&item.span, format!("`{}` is listed twice", item.shown));
+        }
+    }
+    (types, absent)
+}
+
+fn key_source(keys: &Keys, to: &mut Context<'_>) -> Option<KeySource> {
+    let given = [
+        ("discovery", keys.discovery.as_ref().map(|at| &at.span)),
+        ("jwks_url", keys.jwks_url.as_ref().map(|at| &at.span)),
+        ("jwks_file", keys.jwks_file.as_ref().map(|at| &at.span)),
+        ("public_key", keys.public_key.as_ref().map(|at| &at.span)),
+        ("secret", keys.secret.as_ref().map(|at| &at.span)),
+    ];
+    let count = given.iter().filter(|(_, span)| span.is_some()).count();
+    if count > 1 {
+        let names: Vec<&str> = given.iter().filter(|(_, span)| span.is_some()).map(|(name, _)| *name).collect();
+        to.error_with_help(
+            &keys.span,
+            format!("an issuer's keys come from one place, not from {}", names.join(" and ")),
+            "a second issuer with another `iss` can have another place",
+        );
+        return None;
+    }
+    if count == 0 {
+        if !keys.broken {
+            let message = "it is not said where this issuer's keys come from";
+            let help = "write {discovery: true}, {jwks_url: …}, {jwks_file: …}, {public_key: …} or {secret: …}";
+            to.error_with_help(&keys.span, message, help);
+        }
+        return None;
+    }
+    if let (Some(encoding), None) = (&keys.encoding, &keys.secret) {
+        to.error(&encoding.span, "`encoding` is for `secret` alone");
+    }
+    if let Some(discovery) = &keys.discovery {
+        if !discovery.value {
+            to.error(&discovery.span, "`discovery: false` leaves this issuer without keys");
+        }
+        return Some(KeySource::Discovery);
+    }
+    if let Some(url) = &keys.jwks_url {
+        return Some(KeySource::JwksUrl(url.value.0.clone()));
+    }
+    if let Some(file) = &keys.jwks_file {
+        return Some(KeySource::JwksFile(to.file(file)));
+    }
+    if let Some(key) = &keys.public_key {
+        return public_key(&key.value, to).map(KeySource::PublicKey);
+    }
+    let (source, encoding) = shared_secret(keys, &keys.secret.as_ref()?.value, to)?;
+    Some(KeySource::Secret { source, encoding })
+}
+
+/// A public key may be written out: it is no secret.
+fn public_key(key: &SecretText, to: &mut Context<'_>) -> Option<Source> {
+    to.source(key)
+}
+
+fn shared_secret(keys: &Keys, secret: &SharedSecret, to: &mut Context<'_>) -> Option<(Source, SecretEncoding)> {
+    let beside = keys.encoding.as_ref();
+    match secret {
+        SharedSecret::Inline { span, value, from_env } => {
+            if !from_env {
+                to.warn_written_out(span);
+            }
+            let source = Source::Inline { span: span.clone(), value: value.clone() };
+            Some((source, beside.map_or(SecretEncoding::Raw, |at| at.value)))
+        }
+        SharedSecret::Place(place) => {
+            if let (Some(beside), Some(_)) = (beside, &place.encoding) {
+                to.error(&beside.span, "`encoding` is given twice: here and with the secret");
+            }
+            let encoding = place.encoding.as_ref().or(beside).map_or(SecretEncoding::Raw, |at| at.value);
+            let source = to.place(&place.span, place.broken, place.file.as_ref(), place.env.as_ref())?;
+            Some((source, encoding))
+        }
+    }
+}
+
+/// A public key must never verify an HMAC, nor a secret anything else (RFC 8725 §2.1, §3.1).
+fn report_unfit(algorithm: JwsAlgorithm, keys: &KeySource, span: &Span, to: &mut Context<'_>) {
+    let hmac = match algorithm {
+        JwsAlgorithm::HS256 | JwsAlgorithm::HS384 | JwsAlgorithm::HS512 => true,
+        JwsAlgorithm::RS256
+        | JwsAlgorithm::RS384
+        | JwsAlgorithm::RS512
+        | JwsAlgorithm::PS256
+        | JwsAlgorithm::PS384
+        | JwsAlgorithm::PS512
+        | JwsAlgorithm::ES256
+        | JwsAlgorithm::ES384
+        | JwsAlgorithm::EdDSA => false,
+    };
+    let secret = matches!(keys, KeySource::Secret { .. });
+    if hmac && !secret {
+        let message = format!(
+            "{algorithm:?} needs a shared secret, and this issuer's keys are public: whoever knows them could sign"
+        );
+        to.error_with_help(span, message, "use `keys: {secret: …}`, or an algorithm with a key pair");
+    }
+    if !hmac && secret {
+        let message = format!("{algorithm:?} needs a key pair, and this issuer has a shared secret");
+        to.error_with_help(span, message, "use HS256, HS384 or HS512, or another source of keys");
+    }
+}
+
+fn report_weak(span: &Span, written: &document::Issuer, to: &mut Context<'_>) {
+    let requires = |claim: &str| written.required.value.iter().any(|name| name.0 == claim);
+    if written.audience.value.is_empty() {
+        if !written.broken {
+            let message = "this issuer has no `audience`: tokens that it made out for any other API are accepted";
+            to.warn(span, message, "add `audience: […]`");
+        }
+    } else if !requires("aud") {
+        let message = "`aud` is not required: a token without an audience is accepted";
+        to.warn(&written.required.span, message, "add `aud`");
+    }
+    if !requires("exp") {
+        to.warn(&written.required.span, "`exp` is not required: a token without it never expires", "add `exp`");
+    }
+    if written.leeway.value.0 > MUCH_LEEWAY {
+        let message = "a leeway of more than 5m keeps expired tokens, and old logins, alive";
+        to.warn(&written.leeway.span, message, "30s covers clocks that are set by the network");
+    }
+}

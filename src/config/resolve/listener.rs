@@ -1,0 +1,127 @@
+//! Listeners: each does exactly one thing, on an address of its own.
+
+use super::Context;
+use crate::config::{
+    ClientAuth, Listener, ListenerMode, ListenerTls,
+    document::{self, Document},
+    text::{is_loopback_address, same_socket},
+};
+
+pub(super) fn listeners(document: &Document, to: &mut Context<'_>) -> Vec<Listener> {
+    let written = &document.listeners;
+    let mut listeners: Vec<Listener> = Vec::with_capacity(written.value.0.len());
+    for listener in &written.value.0 {
+        report_clash(listener, &listeners, to);
+        let Some(mode) = mode(listener, to) else { continue };
+        listeners.push(Listener { span: listener.span.clone(), address: listener.address.value, mode });
+    }
+    if written.span.line == 0 {
+        let message =
+            "no listener is configured: the gateway serves plain HTTP on 127.0.0.1:8080, for this machine alone";
+        to.warn(&written.span, message, "add `listeners` with `tls` to be reached from elsewhere");
+    } else {
+        report_weak(&listeners, to);
+    }
+    listeners
+}
+
+fn mode(listener: &document::Listener, to: &mut Context<'_>) -> Option<ListenerMode> {
+    let cleartext = listener.cleartext.as_ref().is_some_and(|cleartext| cleartext.value);
+    match (&listener.tls, &listener.redirect_to_https, cleartext) {
+        (Some(section), None, false) => Some(ListenerMode::Tls(tls(section, to))),
+        (None, Some(port), false) => u16::try_from(port.value.0).ok().map(ListenerMode::RedirectToHttps),
+        (None, None, true) => Some(ListenerMode::Cleartext),
+        (None, None, false) => {
+            if !listener.broken {
+                let message =
+                    "this listener has neither `tls` nor `redirect_to_https`, and does not say `cleartext: true`";
+                to.error_with_help(&listener.span, message, "choose one of the three");
+            }
+            None
+        }
+        _ => {
+            let message = "this listener has more than one of `tls`, `redirect_to_https` and `cleartext: true`";
+            to.error_with_help(
+                &listener.span,
+                message,
+                "choose one of the three; a second address needs a second listener",
+            );
+            None
+        }
+    }
+}
+
+fn tls(tls: &document::Tls, to: &mut Context<'_>) -> ListenerTls {
+    let client_auth = match (&tls.client_ca, &tls.client_auth) {
+        (Some(_), Some(auth)) => auth.value,
+        (None, None) => ClientAuth::Off,
+        (Some(ca), None) => {
+            if !tls.broken {
+                let message = "`client_ca` is given, and `client_auth` does not say whether clients need a certificate";
+                to.error_with_help(&ca.span, message, "add `client_auth: optional` or `client_auth: required`");
+            }
+            ClientAuth::Required
+        }
+        (None, Some(auth)) => {
+            if !tls.broken {
+                let message = "`client_auth` is given, and no `client_ca` that could vouch for a client's certificate";
+                to.error_with_help(&auth.span, message, "add `client_ca: path` with the authorities, PEM");
+            }
+            ClientAuth::Required
+        }
+    };
+    let mut alpn = Vec::new();
+    for protocol in &tls.alpn.0 {
+        if alpn.contains(&protocol.value) {
+            to.error(&protocol.span, format!("`{}` is listed twice", protocol.shown));
+        } else {
+            alpn.push(protocol.value);
+        }
+    }
+    ListenerTls {
+        certificates: tls
+            .certificates
+            .0
+            .iter()
+            .map(|pair| crate::config::CertificateFiles { cert: to.file(&pair.cert), key: to.file(&pair.key) })
+            .collect(),
+        min_version: tls.min_version,
+        alpn,
+        client_ca: tls.client_ca.as_ref().map(|ca| to.file(ca)),
+        client_auth,
+    }
+}
+
+fn report_clash(listener: &document::Listener, before: &[Listener], to: &mut Context<'_>) {
+    let address = &listener.address;
+    let Some(other) = before.iter().find(|other| same_socket(&other.address, &address.value)) else { return };
+    to.error(&address.span, format!("the listener on line {} has this address already", other.span.line));
+}
+
+fn report_weak(listeners: &[Listener], to: &mut Context<'_>) {
+    let mut served = false;
+    for listener in listeners {
+        match &listener.mode {
+            ListenerMode::Tls(_) => served = true,
+            ListenerMode::Cleartext => {
+                served = true;
+                if !is_loopback_address(&listener.address) {
+                    let message = "this listener serves plain HTTP beyond this machine: tokens can be read on the way";
+                    to.warn(&listener.span, message, "use `tls`, or let it be reached by a TLS proxy alone");
+                }
+            }
+            ListenerMode::RedirectToHttps(port) => {
+                let there =
+                    |other: &Listener| matches!(other.mode, ListenerMode::Tls(_)) && other.address.port() == *port;
+                if !listeners.iter().any(there) {
+                    let message =
+                        format!("this listener redirects to port {port}, where no listener of this file has `tls`");
+                    to.warn(&listener.span, message, "right only if something in front maps that port to one that has");
+                }
+            }
+        }
+    }
+    if let (false, Some(first)) = (served, listeners.first()) {
+        to.warn(&first.span, "every listener only redirects: nothing is ever served", "add a listener with `tls`");
+    }
+}

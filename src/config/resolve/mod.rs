@@ -1,0 +1,132 @@
+//! `Document` → `Config`: what was written fits together, or every reason why not is reported. Pure: files are named
+//! here and read later.
+
+mod guard;
+mod issuer;
+mod limit;
+mod listener;
+mod name;
+mod route;
+mod server;
+mod table;
+mod tie;
+mod upstream;
+
+use std::path::Path;
+
+use super::{
+    AccessLog, Config, File, Problem, Source, Span,
+    decode::{At, Cx},
+    document::{AccessLogText, Document, SecretText},
+    text::FilePath,
+};
+
+/// What the subjects of a document need of each other while they are resolved.
+struct Context<'a> {
+    base: &'a Path,
+    cx: &'a mut Cx,
+}
+
+/// Resolves a document. The result counts only if nothing was reported as an error.
+pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx) -> Option<Config> {
+    let mut context = Context { base, cx };
+    let to = &mut context;
+    let listeners = listener::listeners(document, to);
+    let admin = server::admin(&document.admin, &listeners, to);
+    let server = server::server(&document.server, to);
+    let levels = limit::levels(document, to);
+    let limits = limit::limits(document, to);
+    let issuers = issuer::issuers(document, to);
+    let upstreams = upstream::upstreams(document, to);
+    let guard = guard::guard(document, &levels, &limits, to);
+    let audit = server::audit(&document.audit, &server, to);
+    let access_log = match &document.access_log {
+        AccessLogText::Word(word) => server::access_log(*word),
+        AccessLogText::File(section) => AccessLog::File(to.file(&section.file)),
+    };
+    let shared = route::Shared { document, server: &server, guard: &guard, levels, limits, issuers, upstreams };
+    let routes = route::routes(&shared, to);
+    shared.report_unused(to.cx);
+    Some(Config {
+        file: file.to_owned(),
+        listeners,
+        admin,
+        issuers: shared.issuers.values(),
+        limits: shared.limits.values(),
+        upstreams: shared.upstreams.values(),
+        server,
+        deletion_guard: guard?,
+        audit,
+        access_log,
+        routes,
+    })
+}
+
+impl Context<'_> {
+    fn error(&mut self, span: &Span, message: impl Into<String>) {
+        self.cx.report(Problem::error(span, message));
+    }
+
+    fn error_with_help(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
+        self.cx.report(Problem::error(span, message).with_help(help));
+    }
+
+    fn warn(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
+        self.cx.report(Problem::warning(span, message).with_help(help));
+    }
+
+    /// A file, against the configuration's folder.
+    fn file(&self, path: &At<FilePath>) -> File {
+        File { span: path.span.clone(), path: self.base.join(&path.value.0) }
+    }
+
+    /// Where a secret is; one that is written out is a warning.
+    fn secret(&mut self, secret: &SecretText) -> Option<Source> {
+        let source = self.source(secret)?;
+        if let (Source::Inline { span, .. }, SecretText::Inline { from_env: false, .. }) = (&source, secret) {
+            self.warn_written_out(&span.clone());
+        }
+        Some(source)
+    }
+
+    fn warn_written_out(&mut self, span: &Span) {
+        let message = "this secret is written in the configuration itself";
+        self.warn(span, message, "write {file: path}, {env: NAME} or ${NAME}, and let this file be public");
+    }
+
+    /// Where a value is that may be secret or not.
+    fn source(&mut self, text: &SecretText) -> Option<Source> {
+        match text {
+            SecretText::Inline { span, value, .. } => Some(Source::Inline { span: span.clone(), value: value.clone() }),
+            SecretText::Place(place) => self.place(&place.span, place.broken, place.file.as_ref(), place.env.as_ref()),
+        }
+    }
+
+    /// Exactly one of a file and a variable.
+    fn place(
+        &mut self,
+        span: &Span,
+        broken: bool,
+        file: Option<&At<FilePath>>,
+        env: Option<&At<super::text::EnvName>>,
+    ) -> Option<Source> {
+        match (file, env) {
+            (Some(file), None) => Some(Source::File(self.file(file))),
+            (None, Some(env)) => Some(Source::Env { span: env.span.clone(), name: env.value.0.as_str().into() }),
+            (Some(_), Some(_)) => {
+                self.error(span, "a secret is either in a file or in the environment, not both");
+                None
+            }
+            (None, None) => {
+                if !broken {
+                    self.error_with_help(
+                        span,
+                        "it is not said where this secret is",
+                        "write {file: path} or {env: NAME}",
+                    );
+                }
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Upstreams: targets, and what they are told about the caller.
+
+use http::HeaderName;
+
+use super::{Context, table::Table};
+use crate::config::{
+    Span, Target, Upstream, UpstreamCredential,
+    document::{self, Document},
+    nearest,
+};
+
+pub(super) fn upstreams(document: &Document, to: &mut Context<'_>) -> Table<Upstream> {
+    let complete = !document.broken;
+    Table::new("upstream", "upstreams", &document.upstreams, complete, |entry, written| {
+        let credential = match &written.credential {
+            None => None,
+            Some(section) => Some(credential(section, to)?),
+        };
+        if let (Some(section), true) = (&written.credential, written.forward_authorization.value) {
+            let message =
+                "`forward_authorization: true` and `credential` exclude each other: one of them would be lost";
+            to.error_with_help(
+                &section.span,
+                message,
+                "forward the caller's token, or put the gateway's credential in its place",
+            );
+        }
+        Some(Upstream {
+            span: entry.span.clone(),
+            name: entry.name.clone(),
+            targets: targets(written, to),
+            connect_timeout: written.timeouts.connect,
+            response_timeout: written.timeouts.response,
+            identity_headers: written.identity_headers,
+            forward_authorization: written.forward_authorization.value,
+            credential,
+            method_override: method_overrides(written, to),
+            form_bytes: written.form_bytes.bytes(),
+            host: written.host,
+            ca: written.ca.as_ref().map(|ca| to.file(ca)),
+        })
+    })
+}
+
+fn targets(written: &document::Upstream, to: &mut Context<'_>) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::with_capacity(written.targets.0.len());
+    for target in &written.targets.0 {
+        if targets.contains(&target.value) {
+            to.error(&target.span, format!("`{}` is listed twice", target.shown));
+        } else {
+            targets.push(target.value.clone());
+        }
+    }
+    if let Some(ca) = &written.ca
+        && !targets.is_empty()
+        && targets.iter().all(|target| !target.tls)
+    {
+        to.warn(&ca.span, "`ca` has no effect: no target is https", "leave it out, or use https");
+    }
+    targets
+}
+
+fn method_overrides(written: &document::Upstream, to: &mut Context<'_>) -> Vec<crate::config::MethodOverride> {
+    let mut ways = Vec::new();
+    for way in &written.method_override {
+        if ways.contains(&way.value) {
+            to.error(&way.span, format!("`{}` is listed twice", way.shown));
+        } else {
+            ways.push(way.value);
+        }
+    }
+    ways
+}
+
+fn credential(section: &document::Credential, to: &mut Context<'_>) -> Option<UpstreamCredential> {
+    match (&section.basic, &section.header) {
+        (Some(basic), None) => {
+            // RFC 7617 §2: the first colon ends the user name.
+            if basic.username.value.contains(':') {
+                to.error(&basic.username.span, "a user name cannot hold a colon (RFC 7617 §2)");
+            }
+            let password = to.secret(&basic.password)?;
+            Some(UpstreamCredential::Basic { username: basic.username.value.as_str().into(), password })
+        }
+        (None, Some(header)) => {
+            report_reserved(&header.name.value, &header.name.span, to);
+            let value = to.secret(&header.value)?;
+            Some(UpstreamCredential::Header { name: header.name.value.clone(), value })
+        }
+        (Some(_), Some(_)) => {
+            to.error(&section.span, "a credential is either `basic` or a `header`, not both");
+            None
+        }
+        (None, None) => {
+            if !section.broken {
+                let help = "write {basic: {username: …, password: …}} or {header: {name: …, value: …}}";
+                to.error_with_help(&section.span, "it is not said what this credential is", help);
+            }
+            None
+        }
+    }
+}
+
+/// Headers that the connection or the gateway itself writes: a credential there would be dropped or overwrite a fact.
+fn report_reserved(name: &HeaderName, span: &Span, to: &mut Context<'_>) {
+    const CONNECTION: [&str; 11] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "content-length",
+        "proxy-authenticate",
+        "expect",
+    ];
+    const FACTS: [&str; 11] = [
+        "remote-user",
+        "x-remote-user",
+        "x-forwarded-user",
+        "x-authenticated-user",
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-request-id",
+        "traceparent",
+        "tracestate",
+        "x-original-url",
+    ];
+    let folded = name.as_str().replace('_', "-");
+    let why = if CONNECTION.contains(&folded.as_str()) {
+        "it belongs to the connection (RFC 9110 §7.6.1)"
+    } else if folded.starts_with("x-auth-") || folded.starts_with("x-forwarded-") || FACTS.contains(&folded.as_str()) {
+        "the gateway itself says who calls there"
+    } else {
+        return;
+    };
+    to.error(span, format!("the header `{}` cannot carry a credential: {why}", nearest::short(name.as_str())));
+}

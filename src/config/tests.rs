@@ -1,0 +1,216 @@
+//! The room as a whole: the contract loads and means what its comments say, and what users read of a bad file is as it
+//! should be.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use super::*;
+use crate::policy::Requirement;
+
+const CONTRACT: &str = include_str!("../../tests/cases/contract.yaml");
+const MINIMAL: &str =
+    "upstreams: {api: {targets: [http://127.0.0.1:9100]}}\nroutes: [{path: /**, upstream: api, auth: none}]\n";
+
+fn read(text: &str) -> Result<Loaded, Problems> {
+    let env = |name: &str| (name == "FROM_ENV").then(|| "hunter2-from-env".to_owned());
+    load(&Input { file: Path::new("gateway.yaml"), text, base: Path::new("/etc/stepgate"), env: &env })
+}
+
+fn loaded(text: &str) -> Loaded {
+    match read(text) {
+        Ok(loaded) => loaded,
+        Err(problems) => panic!("{}", problems.render(Color::Never)),
+    }
+}
+
+/// Everything that is said of a file: problems, or warnings and what is not guarded.
+fn said(text: &str) -> String {
+    match read(text) {
+        Ok(loaded) => loaded.report(unguarded(&loaded.config)).render(Color::Never),
+        Err(problems) => problems.render(Color::Never),
+    }
+}
+
+macro_rules! said_of {
+    ($($(#[doc = $doc:literal])* $name:ident: $case:literal;)+) => {$(
+        #[test]
+        fn $name() {
+            let said = said(include_str!(concat!("cases/", $case, ".yaml")));
+            assert!(!said.contains("hunter2"), "a secret is shown:\n{said}");
+            insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+                insta::assert_snapshot!($case, said);
+            });
+        }
+    )+};
+}
+
+said_of! {
+    misspelt_names_are_found_everywhere_with_the_right_one: "misspelt";
+    values_of_the_wrong_type_or_form_are_found: "wrong_types";
+    listeners_do_one_thing_on_an_address_of_their_own: "listeners";
+    issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";
+    limits_have_a_key_and_a_rate: "limits";
+    routes_never_tie_and_never_contradict_themselves: "routes";
+    conditions_compile: "conditions";
+    the_deletion_guard_can_be_satisfied: "guard";
+    no_secret_is_ever_shown: "secrets";
+    broken_yaml_is_one_problem_and_shows_no_secret: "syntax";
+    duplicate_keys_and_merge_keys_are_found: "structure";
+    an_empty_file_says_what_is_needed: "empty";
+    a_route_without_auth_needs_an_issuer: "no_issuer";
+    weak_settings_are_warnings: "warnings";
+    a_disabled_guard_lists_what_it_leaves_open: "disabled";
+}
+
+#[test]
+fn the_contract_loads_as_written_without_a_warning() {
+    let loaded = loaded(CONTRACT);
+    let report = loaded.report(unguarded(&loaded.config)).render(Color::Never);
+    insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
+        insta::assert_snapshot!("contract", report);
+    });
+}
+
+#[test]
+fn the_contract_means_what_its_comments_say() {
+    let config = loaded(CONTRACT).config;
+    let ListenerMode::Tls(tls) = &config.listeners[0].mode else { panic!("no tls") };
+    assert_eq!(tls.certificates[0].cert.path, Path::new("/etc/stepgate/tls/server.pem"));
+    assert_eq!((tls.min_version, tls.client_auth), (TlsVersion::V1_2, ClientAuth::Optional));
+    assert_eq!(tls.alpn, [Alpn::H2, Alpn::Http1]);
+    assert_eq!(config.listeners[1].mode, ListenerMode::RedirectToHttps(8443));
+    assert!(matches!(&config.admin.token, Some(Source::File(file)) if file.path.ends_with("admin.token")));
+
+    let main = &config.issuers[0];
+    assert_eq!((main.leeway, main.token_bytes), (Duration::from_secs(30), 8192));
+    assert_eq!((main.types.as_slice(), main.type_absent), (&["at+jwt".into(), "jwt".into()][..], true));
+    let KeySource::Secret { encoding, .. } = &config.issuers[1].keys else { panic!("no secret") };
+    assert_eq!(*encoding, SecretEncoding::Base64Url);
+
+    let rate = |name: &str| config.limits.iter().find(|limit| limit.name.as_ref() == name).unwrap().rate;
+    assert!(matches!(rate("per-key"), Rate::PerSecond { count, burst } if count.get() == 100 && burst.get() == 200));
+    assert!(
+        matches!(rate("per-user"), Rate::PerPeriod { count, period } if count.get() == 5 && period.as_secs() == 60)
+    );
+
+    let guard = &config.deletion_guard;
+    assert_eq!(guard.operations[1].text.as_ref(), "* /account/delete/**");
+    assert_eq!(guard.operations[1].limit.as_ref().unwrap().key, LimitKey::Subject);
+    let max_age = Some(Duration::from_secs(300));
+    let admin = config.routes.iter().find(|route| route.path.as_str() == "/admin/**").unwrap();
+    let RouteDeletion::Guarded { requirement, .. } = &admin.deletion else { panic!("not guarded") };
+    let phr: Box<[Arc<str>]> = ["urn:example:acr:phr".into()].into();
+    assert_eq!(*requirement, Requirement { acr: Some(phr), amr: None, max_age });
+
+    let reports = config.routes.last().unwrap();
+    assert!(matches!(&reports.rewrite, Some(Rewrite::StripPrefix(prefix)) if prefix.as_ref() == "/reports"));
+    assert_eq!(reports.when.as_ref().unwrap().zone.as_ref(), "UTC");
+    let names: Vec<&str> = config.routes.iter().map(|route| route.name.as_ref()).collect();
+    assert_eq!(names[2..4], ["GET /payments/**", "POST /payments/**"]);
+}
+
+/// The contract shows some keys with their defaults: leaving them out changes nothing.
+#[test]
+fn what_the_contract_shows_as_defaults_are_the_defaults() {
+    let full = loaded(CONTRACT).config;
+    let minimal = loaded(MINIMAL).config;
+    assert_eq!(minimal.server, full.server);
+    assert_eq!(minimal.admin.address, full.admin.address);
+    assert_eq!(minimal.listeners[0].mode, ListenerMode::Cleartext);
+    assert_eq!(minimal.audit.file.path, full.audit.file.path);
+    assert_eq!(minimal.access_log, AccessLog::Stdout);
+    assert_eq!(minimal.server.drain_timeout, Duration::from_secs(30));
+    assert_eq!(minimal.audit.head_interval, Duration::from_secs(60));
+    let guard = &minimal.deletion_guard;
+    assert_eq!((guard.enabled, guard.operations[0].text.as_ref()), (true, "DELETE /**"));
+    let amr: Box<[Arc<str>]> = ["mfa".into()].into();
+    assert_eq!(guard.assurance, Requirement { acr: None, amr: Some(amr), max_age: Some(Duration::from_secs(300)) });
+
+    let without = |upstream: &Upstream| Upstream { span: Span::default(), ..upstream.clone() };
+    assert_eq!(without(&minimal.upstreams[0]), without(&full.upstreams[0]));
+
+    let short = "issuers: {main: {issuer: https://idp.example/, audience: [https://api.example], \
+                 keys: {jwks_url: https://idp.example/jwks.json}, algorithms: [RS256, ES256, EdDSA]}}\n";
+    let short = loaded(&format!("{short}{}", MINIMAL.replace("none", "[main]"))).config;
+    let without = |issuer: &Issuer| Issuer { span: Span::default(), ..issuer.clone() };
+    assert_eq!(without(&short.issuers[0]), without(&full.issuers[0]));
+}
+
+#[test]
+fn every_further_key_is_read() {
+    let config = loaded(include_str!("cases/further.yaml")).config;
+    let issuer = &config.issuers[0];
+    assert_eq!(issuer.keys, KeySource::Discovery);
+    assert_eq!(issuer.auth_time_format, AuthTimeFormat::NumberOrString);
+    assert_eq!(issuer.claims.client, Some(ClaimPath::Name("cid".into())));
+    assert!(matches!(&config.issuers[1].keys, KeySource::PublicKey(Source::Inline { .. })));
+    assert!(matches!(
+        &config.issuers[2].keys,
+        KeySource::Secret { encoding: SecretEncoding::Hex, source: Source::Inline { .. } }
+    ));
+    let api = &config.upstreams[0];
+    assert!(
+        matches!(&api.credential, Some(UpstreamCredential::Basic { username, .. }) if username.as_ref() == "gateway")
+    );
+    assert_eq!(api.method_override, [MethodOverride::Header, MethodOverride::Query, MethodOverride::Form]);
+    assert_eq!((api.form_bytes, api.host), (65_536, UpstreamHost::Target));
+    assert!(
+        matches!(&config.upstreams[1].credential, Some(UpstreamCredential::Header { name, .. }) if name == "x-api-key")
+    );
+    assert_eq!(config.upstreams[1].targets[1], Target { tls: true, host: "[::1]".into(), port: 443 });
+    assert!(matches!(&config.access_log, AccessLog::File(file) if file.path.ends_with("access.jsonl")));
+    let route = &config.routes[0];
+    assert_eq!((route.name.as_ref(), route.when.as_ref().unwrap().zone.as_ref()), ("orders", "Europe/Paris"));
+    assert!(matches!(&route.rewrite, Some(Rewrite::ReplacePrefix(from, to)) if from.as_ref() == "/a" && to.is_empty()));
+    let RouteDeletion::Guarded { limit, requirement } = &route.deletion else { panic!("not guarded") };
+    assert_eq!(limit.as_ref().unwrap().key, LimitKey::Subject);
+    assert_eq!(requirement.max_age, Some(Duration::from_secs(60)));
+    assert!(matches!(config.routes[1].deletion, RouteDeletion::Unguarded));
+    assert_eq!(config.routes[1].auth, Auth::Issuers(vec!["main".into(), "key".into(), "hmac".into()]));
+}
+
+#[test]
+fn secrets_from_the_environment_are_no_warning() {
+    let text = format!("{MINIMAL}admin: {{token: \"${{FROM_ENV}}\"}}\n");
+    let loaded = loaded(&text);
+    assert!(loaded.warnings.iter().all(|warning| !warning.message.contains("secret")));
+    let Some(Source::Inline { value, .. }) = &loaded.config.admin.token else { panic!("not inline") };
+    assert_eq!(value.expose(), b"hunter2-from-env");
+}
+
+#[test]
+fn no_text_makes_the_loader_panic() {
+    let mut pieces: Vec<String> = Vec::new();
+    for text in [CONTRACT, MINIMAL, include_str!("cases/secrets.yaml"), include_str!("cases/further.yaml")] {
+        // Cut everywhere, and each line left out in turn.
+        pieces.extend(text.char_indices().step_by(7).map(|(at, _)| text[..at].to_owned()));
+        let lines: Vec<&str> = text.lines().collect();
+        pieces.extend((0..lines.len()).map(|gone| {
+            let kept = lines.iter().enumerate().filter(|(at, _)| *at != gone);
+            kept.map(|(_, line)| format!("{line}\n")).collect()
+        }));
+    }
+    let deep = |open: &str, n: usize| open.repeat(n);
+    pieces.extend([deep("[", 5_000), deep("{a: ", 5_000), deep("- ", 5_000), deep("a:\n ", 5_000), deep("? ", 5_000)]);
+    pieces.extend(
+        ["\u{feff}a", "\0", "%YAML 1.2\n---\n", "*a", "&a", "!", "|", ">", "- - -", "a: b: c", "\t"].map(str::to_owned),
+    );
+    pieces.push(format!("routes: [{}]", "[],".repeat(20_000)));
+    pieces.push(format!("upstreams: {{{}}}", (0..20_000).map(|n| format!("k{n}: x,")).collect::<String>()));
+    for piece in pieces {
+        if let Err(problems) = read(&piece) {
+            assert!(problems.list.iter().any(|problem| problem.severity == Severity::Error));
+            let shown = problems.render(Color::Always);
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_routes_are_checked_in_linear_time() {
+    let mut text = String::from("upstreams: {api: {targets: [http://127.0.0.1:9100]}}\nroutes:\n");
+    for n in 0..10_000 {
+        text.push_str(&format!("  - {{path: /r{n}/**, upstream: api, auth: none, methods: [GET]}}\n"));
+    }
+    assert_eq!(loaded(&text).config.routes.len(), 10_000);
+}

@@ -1,0 +1,105 @@
+//! How two path patterns lie to each other, folded as the deletion guard matches: any case, without `;params`, a
+//! trailing `/`, `.` or space. For checking a configuration, never for a request.
+
+use super::{PathPattern, Segment};
+
+/// Whether some path matches both.
+pub fn overlaps(one: &PathPattern, other: &PathPattern) -> bool {
+    walk(folded(one), folded(other), |one, other| match (one, other) {
+        (Segment::Literal(one), Segment::Literal(other)) => fold(one) == fold(other),
+        _ => true,
+    })
+}
+
+/// Whether every path that matches `inner` matches `outer`.
+pub fn covers(outer: &PathPattern, inner: &PathPattern) -> bool {
+    let inner = folded(inner);
+    if matches!(inner.last(), Some(Segment::Rest)) && !matches!(folded(outer).last(), Some(Segment::Rest)) {
+        return false;
+    }
+    // Where both end in `**`, the outer one must come to it first.
+    if matches!(inner.last(), Some(Segment::Rest)) && folded(outer).len() > inner.len() {
+        return false;
+    }
+    walk(folded(outer), inner, |outer, inner| match (outer, inner) {
+        (Segment::Literal(outer), Segment::Literal(inner)) => fold(outer) == fold(inner),
+        (Segment::Literal(_), _) => false,
+        _ => true,
+    })
+}
+
+/// Goes through both, segment by segment, until one ends or swallows the rest.
+fn walk(one: &[Segment], other: &[Segment], fits: impl Fn(&Segment, &Segment) -> bool) -> bool {
+    let mut one = one.iter();
+    let mut other = other.iter();
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) | (Some(Segment::Rest), _) | (_, Some(Segment::Rest)) => return true,
+            (Some(one), Some(other)) if fits(one, other) => {}
+            (Some(_), Some(_)) | (Some(_), None) | (None, Some(_)) => return false,
+        }
+    }
+}
+
+/// The segments without a trailing slash.
+fn folded(pattern: &PathPattern) -> &[Segment] {
+    match pattern.segments().split_last() {
+        Some((Segment::Literal(last), rest)) if last.is_empty() => rest,
+        Some(_) | None => pattern.segments(),
+    }
+}
+
+/// A literal as it is compared.
+fn fold(literal: &str) -> String {
+    let lower = literal.to_ascii_lowercase();
+    let mut name = lower.split(';').next().unwrap_or_default();
+    while let Some(shorter) = [".", " ", "%20", "%2e"].iter().find_map(|end| name.strip_suffix(end)) {
+        name = shorter;
+    }
+    name.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pattern(text: &str) -> PathPattern {
+        PathPattern::parse(text).unwrap()
+    }
+
+    #[test]
+    fn patterns_overlap_when_some_path_matches_both() {
+        for (one, other, expected) in [
+            ("/**", "/a/b", true),
+            ("/a/**", "/a", true),
+            ("/a/*", "/a/b", true),
+            ("/a/{x}/c", "/a/b/*", true),
+            ("/Account/Delete", "/account/delete/", true),
+            ("/a", "/b", false),
+            ("/a", "/a/b", false),
+            ("/a/b/**", "/a/c/**", false),
+        ] {
+            assert_eq!(overlaps(&pattern(one), &pattern(other)), expected, "{one} {other}");
+            assert_eq!(overlaps(&pattern(other), &pattern(one)), expected, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_covers_another_when_it_matches_all_of_its_paths() {
+        for (outer, inner, expected) in [
+            ("/**", "/a/**", true),
+            ("/a/**", "/a/b/**", true),
+            ("/a/*", "/a/{x}", true),
+            ("/a/b", "/A/B/", true),
+            ("/a/b/**", "/a/**", false),
+            ("/a/b", "/a/{x}", false),
+            ("/a/*", "/a/**", false),
+            ("/a/*/**", "/a/**", false),
+            ("/a/*/**", "/a/*/**", true),
+            ("/a", "/a/b", false),
+        ] {
+            assert_eq!(covers(&pattern(outer), &pattern(inner)), expected, "{outer} {inner}");
+        }
+    }
+}
