@@ -4,9 +4,13 @@
 pub mod body;
 pub mod clock;
 pub mod config;
+pub mod gateway;
+pub mod identity;
+pub mod jose;
 pub mod limit;
 pub mod policy;
 pub mod route;
+pub mod runtime;
 pub mod secret;
 pub mod server;
 pub mod telemetry;

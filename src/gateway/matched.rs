@@ -60,11 +60,11 @@ impl<'s> Matched<'s> {
     ) -> Result<Self, Refusal> {
         let method = seen.unwrap_or(said);
         let at = snapshot.table.routes_at(host, path);
-        let route = snapshot.route(chosen(at.choose(method))?)?;
+        let route = route(snapshot, chosen(at.choose(method))?)?;
         let mut aliases: SmallVec<[&CompiledRoute; 2]> = SmallVec::new();
         if method != said {
             match at.choose(said) {
-                Found::Route(number) => aliases.push(snapshot.route(number)?),
+                Found::Route(number) => aliases.push(route(snapshot, number)?),
                 // Overrides are meant for POST; on another method a service may ignore them.
                 Found::MethodNotAllowed(allow) if *said != Method::POST => {
                     return Err(Refusal::method_not_allowed(allow));
@@ -79,7 +79,7 @@ impl<'s> Matched<'s> {
             };
             let is_ours = numbers.contains(&route.number);
             if !is_ours && numbers.iter().any(concerns) {
-                aliases.push(snapshot.route(chosen(folded.choose(method))?)?);
+                aliases.push(route(snapshot, chosen(folded.choose(method))?)?);
             }
         }
         aliases.retain(|alias| alias.number != route.number);
@@ -97,6 +97,10 @@ impl<'s> Matched<'s> {
     pub fn guarded(&self) -> bool {
         !self.operations.is_empty()
     }
+}
+
+fn route(snapshot: &Snapshot, number: usize) -> Result<&CompiledRoute, Refusal> {
+    snapshot.route(number).ok_or_else(|| Refusal::of(Reason::RouteNotFound))
 }
 
 fn chosen(found: Found) -> Result<usize, Refusal> {

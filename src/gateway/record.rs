@@ -90,11 +90,8 @@ impl Record {
             None => self.services.no_route.answered(&self.method, self.status, took),
         }
         self.services.metrics.decided(self.reason);
-        if !self.services.access_log.is_on() {
-            return;
-        }
         let principal = self.principal.as_deref();
-        self.services.access_log.write(&AccessRecord {
+        self.snapshot.access_log.record(&AccessRecord {
             unix_ms: self.began.unix_ms,
             request_id: &self.request_id,
             trace_id: None,

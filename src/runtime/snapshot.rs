@@ -12,7 +12,11 @@ use crate::{
     limit::{Quota, RateLimiter},
     policy::{AccessPolicy, Condition},
     route::{Entry, PathPattern, RouteTable},
-    telemetry::{RouteMetrics, UpstreamMetrics},
+    telemetry::{
+        AccessLog, RouteMetrics,
+        access::AccessSink,
+        metrics::UpstreamMetrics,
+    },
     upstream::{Service, Upstreams},
 };
 
@@ -41,6 +45,8 @@ pub struct Snapshot {
     pub scopes: Vec<Arc<str>>,
     /// Whether any service honours a method override.
     pub honours_overrides: bool,
+    /// Where requests are recorded.
+    pub access_log: Arc<AccessLog>,
     /// Whether the protected resource's metadata is ours to serve: not if a route names its path.
     pub serves_metadata: bool,
 }
@@ -122,7 +128,10 @@ impl Snapshot {
             Upstreams::compile(&config.upstreams, materials, previous.map(|previous| &*previous.upstreams))
                 .map_err(|found| problems.extend(found));
         let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
-        let (Ok(authenticator), Ok(upstreams)) = (authenticator, upstreams) else { return Err(problems) };
+        let access_log = access_log(&config, services, previous).map_err(|problem| problems.push(problem));
+        let (Ok(authenticator), Ok(upstreams), Ok(access_log)) = (authenticator, upstreams, access_log) else {
+            return Err(problems);
+        };
         let mut routes = Vec::with_capacity(config.routes.len());
         for (number, route) in config.routes.iter().enumerate() {
             match compile_route(number, route, &limiter, &upstreams, services) {
@@ -148,10 +157,16 @@ impl Snapshot {
             upstreams: Arc::new(upstreams),
             authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
             scopes: scopes(&config),
+            access_log,
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
             serves_metadata: !config.routes.iter().any(|route| route.path.as_str().starts_with("/.well-known/oauth-p")),
             config,
         })
+    }
+
+    /// A route by its number.
+    pub fn route(&self, number: usize) -> Option<&CompiledRoute> {
+        self.routes.get(number)
     }
 
     /// Whether a form must be read before the decision on any of these routes, and how much of it at most.
@@ -162,6 +177,21 @@ impl Snapshot {
             .map(|route| route.upstream.form_bytes)
             .max()
     }
+}
+
+/// The access log, opened again only where the configuration says another.
+fn access_log(config: &Config, services: &Services, previous: Option<&Snapshot>) -> Result<Arc<AccessLog>, Problem> {
+    if let Some(previous) = previous.filter(|previous| previous.config.access_log == config.access_log) {
+        return Ok(previous.access_log.clone());
+    }
+    let (sink, span) = match &config.access_log {
+        config::AccessLog::Stdout => (AccessSink::Stdout, config::Span::default()),
+        config::AccessLog::Off => (AccessSink::Off, config::Span::default()),
+        config::AccessLog::File(file) => (AccessSink::File(file.path.clone()), file.span.clone()),
+    };
+    AccessLog::start(&sink, services.metrics.access_log_dropped())
+        .map(Arc::new)
+        .map_err(|fault| Problem::error(&span, fault.to_string()))
 }
 
 /// Every quota: the named ones and those of guarded operations.

@@ -1,0 +1,13 @@
+//! From a valid configuration to one in force: compile it, swap it in, and keep warm what did not change.
+
+mod live;
+mod materials;
+mod observers;
+mod services;
+mod snapshot;
+
+pub use live::{Live, LiveView};
+pub use materials::DiskMaterials;
+pub use observers::{IssuerObserver, WorkerObserver};
+pub use services::Services;
+pub use snapshot::{CompiledRoute, GuardedOperation, Snapshot};

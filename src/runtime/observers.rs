@@ -1,0 +1,102 @@
+//! What the adapters report, turned into metrics and events.
+
+use std::{
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::{
+    clock::Clock,
+    identity::{CacheLookup, KeyObserver, RefreshOutcome},
+    policy::Reason,
+    telemetry::{Metrics, metrics::IssuerMetrics, metrics::UpstreamMetrics},
+    upstream::{FaultKind, ServiceObserver, UpstreamObserver},
+};
+
+/// Counts what happens to issuers' keys and tokens.
+pub struct IssuerObserver {
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+    issuers: RwLock<HashMap<Box<str>, Arc<IssuerMetrics>>>,
+}
+
+impl IssuerObserver {
+    /// An observer that counts in `metrics`.
+    pub fn new(metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Self {
+        Self { metrics, clock, issuers: RwLock::default() }
+    }
+
+    fn issuer(&self, name: &str) -> Arc<IssuerMetrics> {
+        if let Some(known) = self.issuers.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return known.clone();
+        }
+        let mut issuers = self.issuers.write().unwrap_or_else(PoisonError::into_inner);
+        issuers.entry(name.into()).or_insert_with(|| Arc::new(self.metrics.issuer(name))).clone()
+    }
+}
+
+impl KeyObserver for IssuerObserver {
+    fn refresh(&self, issuer: &str, outcome: RefreshOutcome) {
+        match outcome {
+            RefreshOutcome::Refreshed { keys, left_aside } => {
+                tracing::info!(issuer, keys, left_aside, "issuer keys refreshed");
+                self.issuer(issuer).refreshed();
+                self.metrics.keys_fetched(issuer, self.clock.now());
+            }
+            RefreshOutcome::Failed => self.issuer(issuer).refresh_failed(),
+        }
+    }
+
+    fn verification(&self, issuer: Option<&str>, result: Result<(), Reason>) {
+        self.issuer(issuer.unwrap_or_default()).verified(result.err().unwrap_or(Reason::Allowed));
+    }
+
+    fn cache(&self, lookup: CacheLookup) {
+        match lookup {
+            CacheLookup::Hit => self.metrics.token_cache_hit(),
+            CacheLookup::Miss => self.metrics.token_cache_miss(),
+        }
+    }
+}
+
+/// Counts what happens to one worker's connections to upstreams.
+#[derive(Debug, Clone)]
+pub struct WorkerObserver(pub Arc<Metrics>);
+
+struct OneService {
+    name: Box<str>,
+    metrics: UpstreamMetrics,
+}
+
+impl UpstreamObserver for WorkerObserver {
+    fn service(&self, name: &str) -> Rc<dyn ServiceObserver> {
+        Rc::new(OneService { name: name.into(), metrics: self.0.upstream(name) })
+    }
+}
+
+impl ServiceObserver for OneService {
+    fn opened(&self) {
+        self.metrics.opened();
+    }
+
+    fn reused(&self) {
+        self.metrics.reused();
+    }
+
+    fn retried(&self) {
+        tracing::debug!(upstream = &*self.name, "request sent again: its connection was closed before it was read");
+    }
+
+    fn fault(&self, kind: FaultKind) {
+        self.metrics.failed(kind.name());
+    }
+
+    fn ejected(&self, target: &str) {
+        tracing::warn!(upstream = &*self.name, target, "target ejected: it takes no connections");
+    }
+
+    fn readmitted(&self, target: &str) {
+        tracing::info!(upstream = &*self.name, target, "target readmitted");
+    }
+}

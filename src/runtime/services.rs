@@ -1,0 +1,54 @@
+//! What outlives every configuration: the clock, the metrics, the audit trail, the runtime of background work.
+
+use std::sync::Arc;
+
+use super::IssuerObserver;
+use crate::{
+    clock::Clock,
+    identity::IssuerServices,
+    telemetry::{Metrics, RouteMetrics, audit::AuditLog, metrics::NO_ROUTE},
+};
+
+/// What outlives every configuration.
+pub struct Services {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// The metrics of requests that no route matched.
+    pub no_route: Arc<RouteMetrics>,
+    /// The audit trail.
+    pub audit: Arc<AuditLog>,
+    /// What issuers need for fetching keys.
+    pub issuers: IssuerServices,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
+
+impl Services {
+    /// Puts the services together; `handle` is the runtime of background work.
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        audit: Arc<AuditLog>,
+        handle: tokio::runtime::Handle,
+    ) -> Arc<Self> {
+        let observer = Arc::new(IssuerObserver::new(metrics.clone(), clock.clone()));
+        Arc::new(Self {
+            no_route: metrics.route(NO_ROUTE),
+            issuers: IssuerServices {
+                handle,
+                roots: crate::identity::native_roots(),
+                clock: clock.clone(),
+                observer,
+            },
+            clock,
+            metrics,
+            audit,
+        })
+    }
+}
