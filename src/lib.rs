@@ -4,6 +4,8 @@
 pub mod body;
 pub mod clock;
 pub mod config;
+pub mod identity;
+pub mod jose;
 pub mod policy;
 pub mod route;
 pub mod secret;
