@@ -12,5 +12,5 @@ pub use framing::{FramingFault, check_framing};
 pub use request::{BodyFault, RequestBody};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail};
 pub use serve::{AlpnChoice, ConnectionInfo, Serve, TlsInfo};
-pub(crate) use watch::{Exchange, StreamCut};
 pub use watch::{Bounds, ConnectionWatch, Protocol, Verdict};
+pub(crate) use watch::{Exchange, StreamCut};

@@ -61,7 +61,12 @@ impl RequestBody {
         }
         let wait = watch.enrol_request_body();
         let counter = Rc::clone(wait.bytes());
-        Self { source: Source::Wire { incoming, wait, watch: Rc::clone(watch) }, limit, counter, outcome: Rc::default() }
+        Self {
+            source: Source::Wire { incoming, wait, watch: Rc::clone(watch) },
+            limit,
+            counter,
+            outcome: Rc::default(),
+        }
     }
 
     /// A body that has been read already.
@@ -134,10 +139,7 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyFault;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.get_mut();
         if this.is_declared_too_large() {
             return this.fail(BodyFault::TooLarge);

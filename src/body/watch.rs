@@ -606,7 +606,9 @@ impl Exchange {
     pub(super) fn timed_out(&self) -> bool {
         self.wait.as_ref().is_some_and(|wait| wait.is_expired())
             || self.watch.verdict().is_some_and(|verdict| match verdict {
-                Verdict::SlowReader | Verdict::HeaderTimeout | Verdict::HandshakeTimeout | Verdict::CloseTimeout => true,
+                Verdict::SlowReader | Verdict::HeaderTimeout | Verdict::HandshakeTimeout | Verdict::CloseTimeout => {
+                    true
+                }
                 Verdict::Idle | Verdict::Flood | Verdict::Drain => false,
             })
     }
@@ -633,4 +635,3 @@ impl StreamCut {
         self.0.is_expired()
     }
 }
-

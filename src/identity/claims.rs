@@ -240,7 +240,8 @@ mod tests {
     #[test]
     fn the_audience_must_name_us_exactly() {
         assert!(read_one(json!({"aud": ["other", "https://api.example"]})).is_ok());
-        for aud in [json!("https://api.example/"), json!("HTTPS://API.EXAMPLE"), json!([]), json!(["other"]), json!("")] {
+        for aud in [json!("https://api.example/"), json!("HTTPS://API.EXAMPLE"), json!([]), json!(["other"]), json!("")]
+        {
             assert_eq!(read_one(json!({"aud": aud.clone()})).unwrap_err(), Reason::TokenAudience, "{aud}");
         }
         let mut lenient = issuer("main", KeySource::Discovery);
@@ -273,7 +274,8 @@ mod tests {
     #[test]
     fn optional_facts_that_are_malformed_count_as_not_there() {
         let principal =
-            read_one(json!({"scope": 7, "acr": ["x"], "amr": ["pwd", 7], "auth_time": "1700000000", "azp": 1})).unwrap();
+            read_one(json!({"scope": 7, "acr": ["x"], "amr": ["pwd", 7], "auth_time": "1700000000", "azp": 1}))
+                .unwrap();
         assert_eq!(principal.assurance, Assurance::default());
         assert!(principal.scopes.is_empty() && principal.client.is_none());
         assert_eq!(list(&read_one(json!({"amr": "mfa"})).unwrap().assurance.amr), ["mfa"]);

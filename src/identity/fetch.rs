@@ -11,7 +11,8 @@ use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
+    time::timeout,
 };
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
@@ -20,6 +21,8 @@ use url::{Host, Url};
 const ANSWER_BYTES: usize = 1 << 20;
 /// The largest head that is read.
 const HEAD_BYTES: usize = 64 << 10;
+/// How long one address of several may take to answer.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a document could not be had. The texts are for the operator and name no address; the log line names the issuer.
 #[derive(Debug, thiserror::Error)]
@@ -67,15 +70,14 @@ impl Fetcher {
     pub(super) async fn get(&self, url: &Url) -> Result<Answer, FetchFault> {
         let tls = url.scheme() == "https";
         let port = url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 });
-        let (connected, name) = match url.host().ok_or(FetchFault::Name)? {
-            Host::Domain(name) => (
-                TcpStream::connect((name, port)).await,
-                ServerName::try_from(name.to_owned()).map_err(|_| FetchFault::Name)?,
-            ),
+        let (stream, name) = match url.host().ok_or(FetchFault::Name)? {
+            Host::Domain(name) => {
+                (connect(name, port).await, ServerName::try_from(name.to_owned()).map_err(|_| FetchFault::Name)?)
+            }
             Host::Ipv4(ip) => (TcpStream::connect((ip, port)).await, ServerName::IpAddress(ip.into())),
             Host::Ipv6(ip) => (TcpStream::connect((ip, port)).await, ServerName::IpAddress(ip.into())),
         };
-        let stream = connected.map_err(FetchFault::Connect)?;
+        let stream = stream.map_err(FetchFault::Connect)?;
         if tls {
             let stream = self.tls.connect(name, stream).await.map_err(FetchFault::Tls)?;
             exchange(stream, url).await
@@ -83,6 +85,19 @@ impl Fetcher {
             exchange(stream, url).await
         }
     }
+}
+
+/// Tries a name's addresses one by one, each for a moment, so that one that is silent does not use up the attempt.
+async fn connect(name: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((name, port)).await? {
+        match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
 }
 
 /// The machine's certificate authorities. What cannot be read is left out and said in the log.

@@ -25,6 +25,8 @@ mod refresh;
 mod source;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod verifier;
 
 pub use authenticator::{Authenticator, IssuerReadiness, IssuerServices};

@@ -9,8 +9,7 @@ use std::{
 };
 
 use base64::{
-    Engine,
-    alphabet,
+    Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use rustls::{
@@ -105,9 +104,8 @@ impl KeyPlace {
         match &issuer.keys {
             KeySource::Secret { source, encoding } => {
                 let span = span_of(source);
-                let secret = decode_secret(&materials.secret(source)?, *encoding).ok_or_else(|| {
-                    Problem::error(span, format!("the secret is not {}", encoding_name(*encoding)))
-                })?;
+                let secret = decode_secret(&materials.secret(source)?, *encoding)
+                    .ok_or_else(|| Problem::error(span, format!("the secret is not {}", encoding_name(*encoding))))?;
                 VerifyingKey::from_secret(secret.expose(), allowed)
                     .map(Self::fixed)
                     .map_err(|fault| Problem::error(span, format!("the secret {fault}")))
@@ -165,7 +163,8 @@ impl KeyPlace {
             Self::Jwks { url, .. } => read_url(fetcher, url).await,
             Self::Discovery { url, issuer, .. } => {
                 let metadata = fetcher.get(url).await.map_err(ReadFault::Metadata)?;
-                let metadata: Metadata = serde_json::from_slice(&metadata.body).map_err(|_| ReadFault::MetadataFormat)?;
+                let metadata: Metadata =
+                    serde_json::from_slice(&metadata.body).map_err(|_| ReadFault::MetadataFormat)?;
                 // OpenID Connect Discovery 1.0 §4.3: exactly, not merely equivalent.
                 if metadata.issuer != **issuer {
                     return Err(ReadFault::OtherIssuer);
@@ -219,10 +218,7 @@ fn read_set(materials: &dyn Materials, file: &File) -> Result<JwkSet, Problem> {
     JwkSet::parse(&bytes).map_err(|fault| Problem::error(&file.span, format!("{}: {fault}", file.path.display())))
 }
 
-fn authorities(
-    issuer: &Issuer,
-    materials: &dyn Materials,
-) -> Result<Option<Vec<CertificateDer<'static>>>, Problem> {
+fn authorities(issuer: &Issuer, materials: &dyn Materials) -> Result<Option<Vec<CertificateDer<'static>>>, Problem> {
     let Some(file) = &issuer.ca else { return Ok(None) };
     let bytes = materials
         .read_file(&file.path)
@@ -259,12 +255,12 @@ fn decode_secret(secret: &Secret, encoding: SecretEncoding) -> Option<Secret> {
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
     let bytes = match encoding {
         SecretEncoding::Raw => return Some(secret.clone()),
-        SecretEncoding::Base64 => GeneralPurpose::new(&alphabet::STANDARD, EITHER_PADDING)
-            .decode(secret.expose().trim_ascii())
-            .ok()?,
-        SecretEncoding::Base64Url => GeneralPurpose::new(&alphabet::URL_SAFE, EITHER_PADDING)
-            .decode(secret.expose().trim_ascii())
-            .ok()?,
+        SecretEncoding::Base64 => {
+            GeneralPurpose::new(&alphabet::STANDARD, EITHER_PADDING).decode(secret.expose().trim_ascii()).ok()?
+        }
+        SecretEncoding::Base64Url => {
+            GeneralPurpose::new(&alphabet::URL_SAFE, EITHER_PADDING).decode(secret.expose().trim_ascii()).ok()?
+        }
         SecretEncoding::Hex => decode_hex(secret.expose().trim_ascii())?,
     };
     Some(Secret::new(bytes))
