@@ -7,13 +7,11 @@
 //! Every section of the file is declared once, in `document/`; the JSON Schema and docs/configuration.md are printed from
 //! the same declarations.
 
-mod materials;
-
 mod condition;
 mod decode;
 mod document;
 mod env;
-
+mod materials;
 mod model;
 mod nearest;
 mod problem;

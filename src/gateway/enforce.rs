@@ -13,7 +13,7 @@ use crate::{
     route::NormalPath,
     telemetry::{
         Metrics,
-        audit::{Attempt, AuditLog, Intent, Outcome},
+        audit::{Attempt, AuditLog, IntentId, Outcome},
     },
 };
 
@@ -29,7 +29,7 @@ pub struct Clearance {
 #[derive(Debug)]
 pub struct AuditTicket {
     audit: Arc<AuditLog>,
-    intent: Option<Intent>,
+    intent: Option<IntentId>,
 }
 
 impl Clearance {

@@ -1,0 +1,262 @@
+//! Tokens that were verified, so that a token costs its cryptography once: facts, never decisions, and never a failure,
+//! so that nobody can push a good token out with bad ones.
+//!
+//! Two halves: what is new goes into the young one; when that is full, or old, it becomes the old one and what was old
+//! goes. A token that is used moves over, so what is in use stays, and no entry costs any bookkeeping while it is read.
+
+use std::{
+    hash::{BuildHasherDefault, Hasher},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use dashmap::DashMap;
+
+use super::keys::LiveKey;
+use crate::{clock::Now, jose::TimeClaims, policy::Principal};
+
+/// How many tokens are kept at most: the callers of a busy gateway in one token's life, in about 200 MB at worst.
+pub(super) const TOKENS: usize = 65_536;
+/// How many bytes of tokens they may have been written in; what is kept of a token is a few times as large.
+const TOKEN_BYTES: usize = 64 << 20;
+/// How long a token is kept before it is verified again.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+
+/// What identifies a token: a digest of all of it, under a key of this process, so that nobody can aim at a bucket.
+pub(super) type TokenId = [u8; 32];
+
+/// What is known of a token.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    pub(super) principal: Arc<Principal>,
+    pub(super) times: TimeClaims,
+    /// The key that verified it; the entry falls with it.
+    pub(super) key: Arc<LiveKey>,
+    /// The definition of the issuer that it was judged by; the entry falls with it.
+    pub(super) verifier: u64,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    known: Arc<Known>,
+    until: Instant,
+    bytes: usize,
+}
+
+type Map = DashMap<TokenId, Entry, BuildHasherDefault<IdHasher>>;
+
+#[derive(Debug)]
+struct Half {
+    entries: Map,
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+    since: Instant,
+}
+
+impl Half {
+    fn new(since: Instant) -> Arc<Self> {
+        Arc::new(Self { entries: Map::default(), count: AtomicUsize::new(0), bytes: AtomicUsize::new(0), since })
+    }
+}
+
+#[derive(Debug)]
+struct Halves {
+    young: Arc<Half>,
+    old: Arc<Half>,
+}
+
+/// The cache.
+#[derive(Debug)]
+pub(super) struct TokenCache {
+    key: [u8; 32],
+    halves: ArcSwap<Halves>,
+    turning: Mutex<()>,
+    tokens: usize,
+}
+
+impl TokenCache {
+    /// A cache of at most so many tokens.
+    pub(super) fn new(tokens: usize, now: Now) -> Self {
+        let mut key = [0; 32];
+        // Without randomness the key is zero: buckets can be aimed at then, but no token can be taken for another.
+        if aws_lc_rs::rand::fill(&mut key).is_err() {
+            tracing::warn!("the system gave no randomness for the token cache");
+        }
+        let halves = Halves { young: Half::new(now.instant), old: Half::new(now.instant) };
+        Self { key, halves: ArcSwap::from_pointee(halves), turning: Mutex::new(()), tokens }
+    }
+
+    /// Identifies a token.
+    pub(super) fn identify(&self, token: &str) -> TokenId {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&self.key);
+        context.update(token.as_bytes());
+        let mut id = [0; 32];
+        id.copy_from_slice(context.finish().as_ref());
+        id
+    }
+
+    /// What is known of a token. Whether it still holds is the caller's question.
+    pub(super) fn look(&self, id: &TokenId, now: Now) -> Option<Arc<Known>> {
+        let halves = self.halves.load();
+        let current = |entry: &Entry| now.instant < entry.until;
+        if let Some(entry) = halves.young.entries.get(id) {
+            return current(&entry).then(|| Arc::clone(&entry.known));
+        }
+        let entry = halves.old.entries.get(id).map(|entry| entry.clone()).filter(current)?;
+        drop(halves);
+        let known = Arc::clone(&entry.known);
+        self.put(*id, entry, now);
+        Some(known)
+    }
+
+    /// Keeps what is known of a token of so many bytes.
+    pub(super) fn keep(&self, id: TokenId, known: Arc<Known>, bytes: usize, now: Now) {
+        if let Some(until) = now.instant.checked_add(LONGEST) {
+            self.put(id, Entry { known, until, bytes }, now);
+        }
+    }
+
+    /// Forgets a token.
+    pub(super) fn forget(&self, id: &TokenId) {
+        let halves = self.halves.load();
+        // What is taken out leaves its place counted, which only makes a half turn earlier.
+        halves.young.entries.remove(id);
+        halves.old.entries.remove(id);
+    }
+
+    fn put(&self, id: TokenId, entry: Entry, now: Now) {
+        let halves = self.halves.load();
+        let half = &halves.young;
+        let bytes = entry.bytes;
+        if half.entries.insert(id, entry).is_some() {
+            return;
+        }
+        let count = half.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes = half.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let is_old = now.instant.saturating_duration_since(half.since) > LONGEST;
+        if count >= self.tokens / 2 || bytes >= TOKEN_BYTES / 2 || is_old {
+            self.turn(half, now);
+        }
+    }
+
+    /// Makes the young half the old one, unless somebody else just did.
+    fn turn(&self, full: &Arc<Half>, now: Now) {
+        let _turning = self.turning.lock().unwrap_or_else(PoisonError::into_inner);
+        let halves = self.halves.load();
+        if Arc::ptr_eq(&halves.young, full) {
+            self.halves.store(Arc::new(Halves { young: Half::new(now.instant), old: Arc::clone(full) }));
+        }
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        let halves = self.halves.load();
+        halves.young.entries.len() + halves.old.entries.len()
+    }
+}
+
+/// Takes eight bytes of a digest as its hash: it is one already.
+#[derive(Debug, Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    // An array announces its length before its bytes.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::{Clock, SystemClock},
+        identity::testing::known,
+    };
+
+    fn cache(tokens: usize) -> (TokenCache, Now) {
+        let now = SystemClock.now();
+        (TokenCache::new(tokens, now), now)
+    }
+
+    #[test]
+    fn a_token_is_known_until_it_is_forgotten() {
+        let (cache, now) = cache(8);
+        let id = cache.identify("a.b.c");
+        assert!(cache.look(&id, now).is_none());
+        cache.keep(id, known("alice"), 5, now);
+        assert_eq!(&*cache.look(&id, now).unwrap().principal.subject, "alice");
+        assert!(cache.look(&cache.identify("a.b.d"), now).is_none());
+        cache.forget(&id);
+        assert!(cache.look(&id, now).is_none());
+    }
+
+    #[test]
+    fn no_token_is_kept_longer_than_five_minutes_however_often_it_is_used() {
+        let (cache, now) = cache(1000);
+        let id = cache.identify("a.b.c");
+        cache.keep(id, known("alice"), 5, now);
+        for seconds in 0..300 {
+            let later = now.after(Duration::from_secs(seconds));
+            assert!(cache.look(&id, later).is_some(), "{seconds}");
+            cache.keep(cache.identify(&seconds.to_string()), known("other"), 5, later);
+        }
+        assert!(cache.look(&id, now.after(LONGEST)).is_none());
+    }
+
+    #[test]
+    fn a_flood_of_tokens_stays_within_the_bound_and_what_is_in_use_stays_known() {
+        let (cache, now) = cache(100);
+        let used = cache.identify("used");
+        cache.keep(used, known("alice"), 4, now);
+        for number in 0..10_000 {
+            cache.keep(cache.identify(&number.to_string()), known("other"), 4, now);
+            if number % 10 == 0 {
+                assert!(cache.look(&used, now).is_some(), "{number}");
+            }
+            assert!(cache.len() <= 101, "{}", cache.len());
+        }
+    }
+
+    #[test]
+    fn long_tokens_count_by_their_bytes() {
+        let (cache, now) = cache(TOKENS);
+        for number in 0..1000 {
+            cache.keep(cache.identify(&number.to_string()), known("other"), 1 << 20, now);
+        }
+        assert!(cache.len() <= 65, "{}", cache.len());
+    }
+
+    #[test]
+    fn halves_turn_under_many_hands_without_losing_the_bound() {
+        let (cache, now) = cache(1000);
+        std::thread::scope(|scope| {
+            for hand in 0..8 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for number in 0..5000 {
+                        let id = cache.identify(&format!("{hand} {number}"));
+                        cache.keep(id, known("other"), 4, now);
+                        cache.look(&id, now);
+                    }
+                });
+            }
+        });
+        assert!(cache.len() <= 1000 + 16, "{}", cache.len());
+    }
+}

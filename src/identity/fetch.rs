@@ -1,0 +1,236 @@
+//! A client for documents of identity providers: one GET, 200 or nothing, at most 1 MiB, no redirects, no proxy, no
+//! cookies, no compression, a connection of its own. Whoever calls bounds the time.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::{body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use url::{Host, Url};
+
+/// The largest document that is read: a set of a hundred RSA keys with their certificates is a fifth of it.
+const ANSWER_BYTES: usize = 1 << 20;
+/// The largest head that is read.
+const HEAD_BYTES: usize = 64 << 10;
+/// How long one address of several may take to answer.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a document could not be had. The texts are for the operator and name no address; the log line names the issuer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchFault {
+    #[error("connecting: {0}")]
+    Connect(io::Error),
+    #[error("the name in the URL is not one that TLS can check")]
+    Name,
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+    #[error("speaking HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("the request could not be made: {0}")]
+    Request(#[from] http::Error),
+    #[error("the answer's status is {0}, not 200")]
+    Status(StatusCode),
+    #[error("the answer is larger than 1 MiB")]
+    TooLarge,
+}
+
+/// A document, and how long it says that it is good for.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) body: Vec<u8>,
+    /// RFC 9111 §4.2: `max-age` less `Age`; zero for `no-store` and `no-cache`; `None` if the answer does not say.
+    pub(super) lifetime: Option<Duration>,
+}
+
+/// The client, with the roots that it believes.
+pub(super) struct Fetcher {
+    tls: TlsConnector,
+}
+
+impl Fetcher {
+    pub(super) fn new(roots: Arc<RootCertStore>) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+    }
+
+    pub(super) async fn get(&self, url: &Url) -> Result<Answer, FetchFault> {
+        let tls = url.scheme() == "https";
+        let port = url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 });
+        let (stream, name) = match url.host().ok_or(FetchFault::Name)? {
+            Host::Domain(name) => {
+                (connect(name, port).await, ServerName::try_from(name.to_owned()).map_err(|_| FetchFault::Name)?)
+            }
+            Host::Ipv4(ip) => (TcpStream::connect((ip, port)).await, ServerName::IpAddress(ip.into())),
+            Host::Ipv6(ip) => (TcpStream::connect((ip, port)).await, ServerName::IpAddress(ip.into())),
+        };
+        let stream = stream.map_err(FetchFault::Connect)?;
+        if tls {
+            let stream = self.tls.connect(name, stream).await.map_err(FetchFault::Tls)?;
+            exchange(stream, url).await
+        } else {
+            exchange(stream, url).await
+        }
+    }
+}
+
+/// Tries a name's addresses one by one, each for a moment, so that one that is silent does not use up the attempt.
+async fn connect(name: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host((name, port)).await? {
+        match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(last)
+}
+
+/// The machine's certificate authorities. What cannot be read is left out and said in the log.
+pub fn native_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in found.errors {
+        tracing::warn!(%error, "reading the machine's certificate authorities");
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+/// Whether keys may be fetched from there: https, or http that never leaves the machine.
+pub(super) fn is_trustworthy(url: &Url) -> bool {
+    url.has_host() && (url.scheme() == "https" || is_loopback_http(url))
+}
+
+/// Whether this is http to the machine itself.
+pub(super) fn is_loopback_http(url: &Url) -> bool {
+    url.scheme() == "http"
+        && match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        }
+}
+
+async fn exchange<S>(stream: S, url: &Url) -> Result<Answer, FetchFault>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let request = Request::get(&url[url::Position::BeforePath..url::Position::AfterQuery])
+        .header(header::HOST, &url[url::Position::BeforeHost..url::Position::AfterPort])
+        .header(header::ACCEPT, "application/json, application/jwk-set+json")
+        .header(header::USER_AGENT, concat!("stepgate/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())?;
+    let (mut sender, connection) =
+        http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
+    let answer = async move { read(sender.send_request(request).await?).await };
+    tokio::pin!(connection, answer);
+    // The connection is driven here and not in a task of its own, so that dropping this future drops the socket.
+    let mut open = true;
+    loop {
+        tokio::select! {
+            answer = &mut answer => return answer,
+            // What ended it is said by the answer.
+            _ = &mut connection, if open => open = false,
+        }
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Answer, FetchFault> {
+    let (head, mut body) = response.into_parts();
+    if head.status != StatusCode::OK {
+        return Err(FetchFault::Status(head.status));
+    }
+    let mut document = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            if document.len() + data.len() > ANSWER_BYTES {
+                return Err(FetchFault::TooLarge);
+            }
+            document.extend_from_slice(&data);
+        }
+    }
+    Ok(Answer { body: document, lifetime: lifetime(&head.headers) })
+}
+
+fn lifetime(headers: &HeaderMap) -> Option<Duration> {
+    let mut max_age: Option<u64> = None;
+    for value in headers.get_all(header::CACHE_CONTROL) {
+        for directive in value.to_str().unwrap_or_default().split(',') {
+            let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
+            match name.trim().to_ascii_lowercase().as_str() {
+                "no-store" | "no-cache" => return Some(Duration::ZERO),
+                // RFC 9111 §4.2.1: of several the smallest is the careful one; nonsense counts as stale.
+                "max-age" => {
+                    let seconds = argument.trim().trim_matches('"').parse().unwrap_or(0);
+                    max_age = Some(max_age.map_or(seconds, |other| other.min(seconds)));
+                }
+                _ => {}
+            }
+        }
+    }
+    let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()?.trim().parse().ok()).unwrap_or(0);
+    max_age.map(|seconds| Duration::from_secs(seconds.saturating_sub(age)))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn lifetime_of(fields: &[(&'static str, &str)]) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        lifetime(&headers).map(|lifetime| lifetime.as_secs())
+    }
+
+    #[test]
+    fn cache_control_says_how_long_an_answer_is_good_for() {
+        assert_eq!(lifetime_of(&[]), None);
+        assert_eq!(lifetime_of(&[("cache-control", "public")]), None);
+        assert_eq!(lifetime_of(&[("cache-control", "public, Max-Age=600, must-revalidate")]), Some(600));
+        assert_eq!(lifetime_of(&[("cache-control", "max-age=\"60\"")]), Some(60));
+        assert_eq!(lifetime_of(&[("cache-control", "max-age=600"), ("cache-control", "max-age=60")]), Some(60));
+        assert_eq!(lifetime_of(&[("cache-control", "max-age=600"), ("age", "590")]), Some(10));
+        assert_eq!(lifetime_of(&[("cache-control", "max-age=600"), ("age", "9999")]), Some(0));
+        for careful in ["no-store", "no-cache", "max-age=600, no-cache", "max-age=-1", "max-age=lots", "max-age"] {
+            assert_eq!(lifetime_of(&[("cache-control", careful)]), Some(0), "{careful}");
+        }
+    }
+
+    #[test]
+    fn keys_come_over_https_or_from_the_machine_itself() {
+        for good in ["https://idp.example/", "http://127.0.0.1:9/x", "http://[::1]/", "http://localhost:8080/"] {
+            assert!(is_trustworthy(&good.parse().unwrap()), "{good}");
+        }
+        for bad in [
+            "http://idp.example/",
+            "http://127.0.0.1.example/",
+            "http://localhost.example/",
+            "http://10.0.0.1/",
+            "file:///etc/keys",
+            "ftp://127.0.0.1/",
+            "data:,x",
+        ] {
+            assert!(!is_trustworthy(&bad.parse().unwrap()), "{bad}");
+        }
+    }
+}

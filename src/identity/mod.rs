@@ -1,0 +1,34 @@
+//! Credentials → [`Principal`](crate::policy::Principal): which issuer vouches for a bearer token, with which key, and
+//! what the token says about the caller. It verifies and decides nothing: a credential comes out absent, invalid for a
+//! reason, valid, or not verifiable now, and the policy does the rest.
+//!
+//! ```text
+//!   token ── cache ──hit──────────────────────────────────────────────┐
+//!              │ miss                                                  ▼
+//!           inspect ─ iss ─ route takes it? ─ typ ─ alg ─ key ─ signature ─ claims ─ aud ─ times ─> Credential
+//!                                                         │ unknown kid
+//!                                                    KeyStore ── one refetch a cooldown, all wait for it
+//!                                                         ▲
+//!                                        refresh task, on the service runtime
+//! ```
+//!
+//! Keys are kept by one task for each issuer. A request never fetches anything itself: it finds keys, or asks the task
+//! for one attempt and waits for it, bounded in time and in number.
+
+mod authenticator;
+mod cache;
+mod claims;
+mod fetch;
+mod keys;
+mod observer;
+mod refresh;
+mod source;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod verifier;
+
+pub use authenticator::{Authenticator, IssuerReadiness, IssuerServices};
+pub use fetch::native_roots;
+pub use observer::{CacheLookup, KeyObserver, RefreshOutcome, Unobserved};

@@ -1,0 +1,329 @@
+//! Where an issuer's keys come from: prepared once when a configuration is compiled, with every problem said at the
+//! place in the file that it stems from, and then read as often as need be.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+use url::Url;
+
+use super::fetch::{FetchFault, Fetcher, is_loopback_http, is_trustworthy};
+use crate::{
+    config::{File, Issuer, JwsAlgorithm, KeySource, Materials, Problem, SecretEncoding, Source, Span},
+    jose::{Algorithm, Algorithms, JwkSet, SetFault, VerifyingKey},
+    secret::Secret,
+};
+
+/// How often a key file is looked at.
+pub(super) const FILE_POLL: Duration = Duration::from_secs(2);
+/// The largest key file that is read.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Where keys come from, valid and complete. Equal sources give the same keys, so a reload keeps what it has.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum KeyPlace {
+    /// Keys that stand in the configuration: they never change and never grow old.
+    Fixed(VerifyingKey),
+    /// A JWK Set in a file.
+    File(PathBuf),
+    /// A JWK Set behind a URL.
+    Jwks { url: Url, ca: Option<Vec<CertificateDer<'static>>> },
+    /// A JWK Set behind a URL that the issuer's metadata names.
+    Discovery { url: Url, issuer: Arc<str>, ca: Option<Vec<CertificateDer<'static>>> },
+}
+
+/// Why there were no keys this time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadFault {
+    #[error("fetching the keys took longer than {}s", super::refresh::ATTEMPT_TIMEOUT.as_secs())]
+    Timeout,
+    #[error("fetching the issuer's metadata: {0}")]
+    Metadata(FetchFault),
+    #[error("the issuer's metadata is not JSON with `issuer` and `jwks_uri`")]
+    MetadataFormat,
+    #[error("the metadata is that of another issuer")]
+    OtherIssuer,
+    #[error("the metadata's `jwks_uri` is neither https nor on the machine that the metadata came from")]
+    JwksUri,
+    #[error("fetching the keys: {0}")]
+    Keys(FetchFault),
+    #[error("reading the key file: {0}")]
+    File(io::Error),
+    #[error("the key file is larger than 1 MiB")]
+    FileTooLarge,
+    #[error("{0}")]
+    Set(#[from] SetFault),
+}
+
+/// Keys, as their source gave them.
+pub(super) struct Reading {
+    pub(super) set: JwkSet,
+    /// How long they are good for, if the source says so.
+    pub(super) lifetime: Option<Duration>,
+}
+
+/// The algorithms of an issuer as the gate knows them.
+pub(super) fn algorithms(issuer: &Issuer) -> Algorithms {
+    issuer.algorithms.iter().map(|algorithm| algorithm_of(*algorithm)).collect()
+}
+
+fn algorithm_of(algorithm: JwsAlgorithm) -> Algorithm {
+    match algorithm {
+        JwsAlgorithm::RS256 => Algorithm::RS256,
+        JwsAlgorithm::RS384 => Algorithm::RS384,
+        JwsAlgorithm::RS512 => Algorithm::RS512,
+        JwsAlgorithm::PS256 => Algorithm::PS256,
+        JwsAlgorithm::PS384 => Algorithm::PS384,
+        JwsAlgorithm::PS512 => Algorithm::PS512,
+        JwsAlgorithm::ES256 => Algorithm::ES256,
+        JwsAlgorithm::ES384 => Algorithm::ES384,
+        JwsAlgorithm::EdDSA => Algorithm::EdDSA,
+        JwsAlgorithm::HS256 => Algorithm::HS256,
+        JwsAlgorithm::HS384 => Algorithm::HS384,
+        JwsAlgorithm::HS512 => Algorithm::HS512,
+    }
+}
+
+impl KeyPlace {
+    /// Prepares an issuer's source of keys, with the keys that stand on this machine.
+    pub(super) fn prepare(issuer: &Issuer, materials: &dyn Materials) -> Result<(Self, Vec<VerifyingKey>), Problem> {
+        let allowed = algorithms(issuer);
+        match &issuer.keys {
+            KeySource::Secret { source, encoding } => {
+                let span = span_of(source);
+                let secret = decode_secret(&materials.secret(source)?, *encoding)
+                    .ok_or_else(|| Problem::error(span, format!("the secret is not {}", encoding_name(*encoding))))?;
+                VerifyingKey::from_secret(secret.expose(), allowed)
+                    .map(Self::fixed)
+                    .map_err(|fault| Problem::error(span, format!("the secret {fault}")))
+            }
+            KeySource::PublicKey(source) => {
+                let text = materials.secret(source)?;
+                VerifyingKey::from_public(text.expose())
+                    .and_then(|key| key.limited_to(allowed))
+                    .map(Self::fixed)
+                    .map_err(|fault| Problem::error(span_of(source), format!("the key {fault}")))
+            }
+            KeySource::JwksFile(file) => {
+                let set = read_set(materials, file)?;
+                Ok((Self::File(file.path.clone()), set.keys))
+            }
+            KeySource::JwksUrl(url) => {
+                trustworthy(url, &issuer.span)?;
+                Ok((Self::Jwks { url: url.clone(), ca: authorities(issuer, materials)? }, Vec::new()))
+            }
+            KeySource::Discovery => {
+                let url = metadata_url(&issuer.url)
+                    .ok_or_else(|| Problem::error(&issuer.span, "the issuer is not a URL, which discovery needs"))?;
+                trustworthy(&url, &issuer.span)?;
+                let ca = authorities(issuer, materials)?;
+                Ok((Self::Discovery { url, issuer: issuer.url.clone(), ca }, Vec::new()))
+            }
+        }
+    }
+
+    fn fixed(key: VerifyingKey) -> (Self, Vec<VerifyingKey>) {
+        (Self::Fixed(key.clone()), vec![key])
+    }
+
+    /// The roots that this source believes, where it does not believe the machine's.
+    pub(super) fn roots(&self) -> Option<Arc<RootCertStore>> {
+        match self {
+            Self::Fixed(_) | Self::File(_) => None,
+            Self::Jwks { ca, .. } | Self::Discovery { ca, .. } => ca.as_ref().map(|certificates| {
+                let mut roots = RootCertStore::empty();
+                roots.add_parsable_certificates(certificates.iter().cloned());
+                Arc::new(roots)
+            }),
+        }
+    }
+
+    /// Reads the keys, now.
+    pub(super) async fn read(&self, fetcher: &Fetcher) -> Result<Reading, ReadFault> {
+        match self {
+            Self::Fixed(key) => {
+                Ok(Reading { set: JwkSet { keys: vec![key.clone()], left_aside: Vec::new() }, lifetime: None })
+            }
+            Self::File(path) => {
+                Ok(Reading { set: JwkSet::parse(&read_bounded(path).await?)?, lifetime: Some(FILE_POLL) })
+            }
+            Self::Jwks { url, .. } => read_url(fetcher, url).await,
+            Self::Discovery { url, issuer, .. } => {
+                let metadata = fetcher.get(url).await.map_err(ReadFault::Metadata)?;
+                let metadata: Metadata =
+                    serde_json::from_slice(&metadata.body).map_err(|_| ReadFault::MetadataFormat)?;
+                // OpenID Connect Discovery 1.0 §4.3: exactly, not merely equivalent.
+                if metadata.issuer != **issuer {
+                    return Err(ReadFault::OtherIssuer);
+                }
+                // A remote provider must not point the gateway at what listens on the gateway's own machine.
+                let usable = |uri: &Url| is_trustworthy(uri) && (!is_loopback_http(uri) || is_loopback_http(url));
+                let uri = Url::parse(&metadata.jwks_uri).ok().filter(usable).ok_or(ReadFault::JwksUri)?;
+                read_url(fetcher, &uri).await
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    issuer: String,
+    jwks_uri: String,
+}
+
+async fn read_url(fetcher: &Fetcher, url: &Url) -> Result<Reading, ReadFault> {
+    let answer = fetcher.get(url).await.map_err(ReadFault::Keys)?;
+    Ok(Reading { set: JwkSet::parse(&answer.body)?, lifetime: answer.lifetime })
+}
+
+async fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadFault> {
+    let file = tokio::fs::File::open(path).await.map_err(ReadFault::File)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).await.map_err(ReadFault::File)?;
+    if bytes.len() as u64 > FILE_BYTES { Err(ReadFault::FileTooLarge) } else { Ok(bytes) }
+}
+
+/// OpenID Connect Discovery 1.0 §4: a final `/` of the issuer goes, then the well-known path is appended.
+fn metadata_url(issuer: &str) -> Option<Url> {
+    let issuer = Url::parse(issuer).ok().filter(|url| url.query().is_none() && url.fragment().is_none())?;
+    let base = issuer.as_str().strip_suffix('/').unwrap_or(issuer.as_str());
+    Url::parse(&format!("{base}/.well-known/openid-configuration")).ok()
+}
+
+fn trustworthy(url: &Url, span: &Span) -> Result<(), Problem> {
+    if is_trustworthy(url) {
+        return Ok(());
+    }
+    Err(Problem::error(span, format!("keys are fetched over https, or over http from this machine alone: {url}"))
+        .with_help("whoever can change the answer on its way can sign any token"))
+}
+
+fn read_set(materials: &dyn Materials, file: &File) -> Result<JwkSet, Problem> {
+    let bytes = materials
+        .read_file(&file.path)
+        .map_err(|error| Problem::error(&file.span, format!("cannot read {}: {error}", file.path.display())))?;
+    JwkSet::parse(&bytes).map_err(|fault| Problem::error(&file.span, format!("{}: {fault}", file.path.display())))
+}
+
+fn authorities(issuer: &Issuer, materials: &dyn Materials) -> Result<Option<Vec<CertificateDer<'static>>>, Problem> {
+    let Some(file) = &issuer.ca else { return Ok(None) };
+    let bytes = materials
+        .read_file(&file.path)
+        .map_err(|error| Problem::error(&file.span, format!("cannot read {}: {error}", file.path.display())))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|_| Problem::error(&file.span, format!("{} is not PEM", file.path.display())))?;
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(certificates.iter().cloned());
+    if usable == 0 {
+        return Err(Problem::error(&file.span, format!("{} has no certificate", file.path.display())));
+    }
+    Ok(Some(certificates))
+}
+
+fn span_of(source: &Source) -> &Span {
+    match source {
+        Source::File(file) => &file.span,
+        Source::Env { span, .. } | Source::Inline { span, .. } => span,
+    }
+}
+
+fn encoding_name(encoding: SecretEncoding) -> &'static str {
+    match encoding {
+        SecretEncoding::Raw => "raw",
+        SecretEncoding::Base64 => "base64",
+        SecretEncoding::Base64Url => "base64url",
+        SecretEncoding::Hex => "hexadecimal",
+    }
+}
+
+/// Decodes a shared secret. Spaces around the text are dropped where they cannot be part of it.
+fn decode_secret(secret: &Secret, encoding: SecretEncoding) -> Option<Secret> {
+    const EITHER_PADDING: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let bytes = match encoding {
+        SecretEncoding::Raw => return Some(secret.clone()),
+        SecretEncoding::Base64 => {
+            GeneralPurpose::new(&alphabet::STANDARD, EITHER_PADDING).decode(secret.expose().trim_ascii()).ok()?
+        }
+        SecretEncoding::Base64Url => {
+            GeneralPurpose::new(&alphabet::URL_SAFE, EITHER_PADDING).decode(secret.expose().trim_ascii()).ok()?
+        }
+        SecretEncoding::Hex => decode_hex(secret.expose().trim_ascii())?,
+    };
+    Some(Secret::new(bytes))
+}
+
+fn decode_hex(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = text.as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn decoded(text: &str, encoding: SecretEncoding) -> Option<Vec<u8>> {
+        decode_secret(&Secret::new(text), encoding).map(|secret| secret.expose().to_vec())
+    }
+
+    #[test]
+    fn a_secret_is_read_in_each_of_its_encodings() {
+        let bytes = Some(vec![0xfb, 0xff, 0x01, 0x02]);
+        for text in ["+/8BAg==", "+/8BAg", " +/8BAg==\n"] {
+            assert_eq!(decoded(text, SecretEncoding::Base64), bytes, "{text}");
+        }
+        for text in ["-_8BAg==", "-_8BAg", "-_8BAg\r\n"] {
+            assert_eq!(decoded(text, SecretEncoding::Base64Url), bytes, "{text}");
+        }
+        for text in ["fbff0102", "FBff0102", "FBFF0102\n"] {
+            assert_eq!(decoded(text, SecretEncoding::Hex), bytes, "{text}");
+        }
+        assert_eq!(decoded(" as it is ", SecretEncoding::Raw), Some(b" as it is ".to_vec()));
+    }
+
+    #[test]
+    fn a_secret_in_another_encoding_is_refused() {
+        for (text, encoding) in [
+            ("-_8BAg==", SecretEncoding::Base64),
+            ("+/8BAg==", SecretEncoding::Base64Url),
+            ("fbff010", SecretEncoding::Hex),
+            ("fbff01xx", SecretEncoding::Hex),
+            ("fb ff", SecretEncoding::Hex),
+        ] {
+            assert_eq!(decoded(text, encoding), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_metadata_stands_below_the_issuer() {
+        for (issuer, url) in [
+            ("https://idp.example", "https://idp.example/.well-known/openid-configuration"),
+            ("https://idp.example/", "https://idp.example/.well-known/openid-configuration"),
+            ("https://idp.example/realms/a", "https://idp.example/realms/a/.well-known/openid-configuration"),
+            ("https://idp.example/tenant/v2.0/", "https://idp.example/tenant/v2.0/.well-known/openid-configuration"),
+        ] {
+            assert_eq!(metadata_url(issuer).unwrap().as_str(), url);
+        }
+        for issuer in ["idp", "https://idp.example/?tenant=1", "https://idp.example/#a"] {
+            assert_eq!(metadata_url(issuer), None, "{issuer}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! One issuer: everything that a token of it must be, in the order in which it is cheapest to refuse.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{
+    cache::Known,
+    claims,
+    keys::{Bounds, KeyStore, NoKey},
+    source,
+};
+use crate::{
+    clock::Now,
+    config::{File, Issuer, KeySource, Source, Span},
+    jose::{self, Algorithms, UnverifiedJws},
+    policy::{Credential, Reason},
+};
+
+/// An issuer as tokens are judged by it. Its number is never used again, so what was verified by another definition of
+/// the same issuer is not mistaken for this one's.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    pub(super) number: u64,
+    pub(super) issuer: Arc<Issuer>,
+    pub(super) keys: Arc<KeyStore>,
+    algorithms: Algorithms,
+}
+
+impl Verifier {
+    pub(super) fn new(issuer: Arc<Issuer>, keys: Arc<KeyStore>) -> Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        let algorithms = source::algorithms(&issuer);
+        Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), issuer, keys, algorithms }
+    }
+
+    /// Whether this judges tokens as that definition with those keys would.
+    pub(super) fn is(&self, issuer: &Issuer, keys: &Arc<KeyStore>) -> bool {
+        Arc::ptr_eq(&self.keys, keys) && without_places(&self.issuer) == without_places(issuer)
+    }
+
+    /// Verifies a token that names this issuer.
+    pub(super) async fn verify(&self, jws: UnverifiedJws<'_>, bytes: usize, now: Now) -> Result<Known, Credential> {
+        let invalid = |reason| Err(Credential::Invalid(reason));
+        if bytes > self.issuer.token_bytes {
+            return invalid(Reason::TokenTooLarge);
+        }
+        if !self.takes_type(jws.typ()) {
+            return invalid(Reason::TokenType);
+        }
+        let Some(algorithm) = jws.algorithm().filter(|algorithm| self.algorithms.contains(*algorithm)) else {
+            return invalid(Reason::TokenAlgorithm);
+        };
+        let bounds = Bounds { cooldown: self.issuer.jwks_cooldown, max_stale: self.issuer.jwks_max_stale };
+        let keys = match self.keys.find(jws.kid(), algorithm, bounds, now).await {
+            Ok(keys) => keys,
+            Err(NoKey::Unknown) => return invalid(Reason::TokenKeyUnknown),
+            Err(NoKey::Unavailable { retry_after_secs }) => {
+                return Err(Credential::Unavailable { reason: Reason::KeysUnavailable, retry_after_secs });
+            }
+        };
+        let (verified, index) = jose::verify_any(jws, keys.iter().map(|live| live.key()), self.algorithms)
+            .map_err(|fault| Credential::Invalid(claims::reason(fault)))?;
+        let Some(key) = keys.get(index) else { return invalid(Reason::TokenSignature) };
+        let (principal, times) =
+            claims::read(&self.issuer, verified.into_claims(), now.numeric_date()).map_err(Credential::Invalid)?;
+        Ok(Known { principal: Arc::new(principal), times, key: Arc::clone(key), verifier: self.number })
+    }
+
+    /// RFC 8725 §3.11 and RFC 7515 §4.1.9: a media type in any case, whose `application/` may be left out.
+    fn takes_type(&self, typ: Option<&str>) -> bool {
+        let Some(typ) = typ else { return self.issuer.type_absent };
+        let typ = match typ.split_at_checked(12) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") && !rest.contains('/') => rest,
+            Some(_) | None => typ,
+        };
+        self.issuer.types.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ))
+    }
+}
+
+/// The definition without the places in the file where it stands: moving a line changes nothing.
+fn without_places(issuer: &Issuer) -> Issuer {
+    let mut issuer = issuer.clone();
+    issuer.span = Span::default();
+    let clear_file = |file: &mut File| file.span = Span::default();
+    let clear = |source: &mut Source| match source {
+        Source::File(file) => file.span = Span::default(),
+        Source::Env { span, .. } | Source::Inline { span, .. } => *span = Span::default(),
+    };
+    if let Some(file) = &mut issuer.ca {
+        clear_file(file);
+    }
+    match &mut issuer.keys {
+        KeySource::Discovery | KeySource::JwksUrl(_) => {}
+        KeySource::JwksFile(file) => clear_file(file),
+        KeySource::PublicKey(source) | KeySource::Secret { source, .. } => clear(source),
+    }
+    issuer
+}
