@@ -30,10 +30,8 @@ pub enum EventsFault {
 
 /// Starts writing events of `info` and above, or what `STEPGATE_LOG` asks for.
 pub fn init_tracing(format: EventFormat) -> Result<(), EventsFault> {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
-        .with_env_var(FILTER)
-        .from_env()?;
+    let filter =
+        EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var(FILTER).from_env()?;
     let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         EventFormat::Text => events.with_ansi(io::stderr().is_terminal()).try_init(),
