@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -307,7 +306,7 @@ impl Metrics {
         forget(&self.connections, &listener);
         forget(&self.connections_accepted, &listener);
         forget(&self.connections_refused, &listener);
-        forget(&self.danger, &keep("key", &names.dangers));
+        forget(&self.danger, keep("key", &names.dangers));
         for danger in &names.dangers {
             self.danger.with_label_values(&[danger]).set(1);
         }
@@ -482,6 +481,8 @@ fn clamped(number: impl TryInto<i64>) -> i64 {
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use std::{fs, path::Path, time::Instant};
+
+    use http::Method;
 
     use super::*;
 
