@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts, uri::Authority};
-use smallvec::SmallVec;
 
 use super::{
     Refusal,
@@ -129,8 +128,8 @@ fn routing_host(
     if more.is_some() {
         return Err(invalid());
     }
-    let field = field.map(|value| value.to_str().map_err(|_| invalid())).transpose()?;
-    let authority = match (uri.authority().map(Authority::as_str), field) {
+    let field = field.map(|value| value.to_str().map(str::to_owned).map_err(|_| invalid())).transpose()?;
+    let authority = match (uri.authority().map(Authority::as_str), field.as_deref()) {
         (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => return Err(invalid()),
         (Some(target), _) => target,
         (None, Some(field)) => field,
@@ -177,10 +176,12 @@ fn take_authorization(headers: &mut HeaderMap) -> Authorization {
 
 /// HTTP/2 may split `Cookie`; HTTP/1.1 may not (RFC 9113 §8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let cookies: SmallVec<[&[u8]; 8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if cookies.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
-    {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = cookies.join(&b"; "[..]);
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
         headers.insert(header::COOKIE, joined);
     }
 }

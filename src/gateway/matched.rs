@@ -2,7 +2,7 @@
 //! its bytes say (a method override, a path that lax servers fold). Then each of them is judged and the strictest wins.
 
 use http::Method;
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::{Refusal, outbound::rewritten};
 use crate::{
@@ -17,13 +17,13 @@ pub struct Matched<'s> {
     /// The route that the request takes.
     pub route: &'s CompiledRoute,
     /// Other routes of the same upstream that it may be taken for.
-    pub aliases: SmallVec<[&'s CompiledRoute; 2]>,
+    pub aliases: Vec<&'s CompiledRoute>,
     /// The method that the upstream will see.
     pub method: Method,
     /// The path that the upstream gets.
     pub target_path: String,
     /// The guarded operations that it is, or may be taken for.
-    pub operations: SmallVec<[&'s GuardedOperation; 2]>,
+    pub operations: Vec<&'s GuardedOperation>,
 }
 
 /// Refuses methods that the configuration does not list.
@@ -60,11 +60,11 @@ impl<'s> Matched<'s> {
     ) -> Result<Self, Refusal> {
         let method = seen.unwrap_or(said);
         let at = snapshot.table.routes_at(host, path);
-        let route = route(snapshot, chosen(at.choose(method))?)?;
-        let mut aliases: SmallVec<[&CompiledRoute; 2]> = SmallVec::new();
+        let route = route_of(snapshot, chosen(at.choose(method))?)?;
+        let mut aliases: Vec<&CompiledRoute> = Vec::new();
         if method != said {
             match at.choose(said) {
-                Found::Route(number) => aliases.push(route(snapshot, number)?),
+                Found::Route(number) => aliases.push(route_of(snapshot, number)?),
                 // Overrides are meant for POST; on another method a service may ignore them.
                 Found::MethodNotAllowed(allow) if *said != Method::POST => {
                     return Err(Refusal::method_not_allowed(allow));
@@ -79,7 +79,7 @@ impl<'s> Matched<'s> {
             };
             let is_ours = numbers.contains(&route.number);
             if !is_ours && numbers.iter().any(concerns) {
-                aliases.push(route(snapshot, chosen(folded.choose(method))?)?);
+                aliases.push(route_of(snapshot, chosen(folded.choose(method))?)?);
             }
         }
         aliases.retain(|alias| alias.number != route.number);
@@ -99,7 +99,7 @@ impl<'s> Matched<'s> {
     }
 }
 
-fn route(snapshot: &Snapshot, number: usize) -> Result<&CompiledRoute, Refusal> {
+fn route_of(snapshot: &Snapshot, number: usize) -> Result<&CompiledRoute, Refusal> {
     snapshot.route(number).ok_or_else(|| Refusal::of(Reason::RouteNotFound))
 }
 
@@ -117,13 +117,13 @@ fn guarded_operations<'s>(
     path: &NormalPath<'_>,
     target_path: &str,
     methods: [&Method; 2],
-) -> Result<SmallVec<[&'s GuardedOperation; 2]>, Refusal> {
+) -> Result<Vec<&'s GuardedOperation>, Refusal> {
     let target = if target_path == path.as_str() {
         None
     } else {
         Some(NormalPath::parse(target_path).map_err(|_| Refusal::of(Reason::AmbiguousPath))?)
     };
-    let mut found = smallvec![];
+    let mut found = Vec::new();
     for operation in &snapshot.guarded {
         if operation.covers(methods)
             && (operation.path.matches_folded(path)

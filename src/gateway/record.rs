@@ -12,7 +12,7 @@ use http::{Method, Version};
 
 use crate::{
     body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
-    clock::{Clock, Now},
+    clock::Now,
     policy::{Principal, Reason},
     runtime::{Services, Snapshot},
     telemetry::AccessRecord,

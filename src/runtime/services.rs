@@ -42,7 +42,7 @@ impl Services {
             no_route: metrics.route(NO_ROUTE),
             issuers: IssuerServices {
                 handle,
-                roots: crate::identity::native_roots(),
+                roots: Arc::new(crate::identity::native_roots()),
                 clock: clock.clone(),
                 observer,
             },
