@@ -2,6 +2,7 @@
 //! of unmodified APIs. The request's path starts in [`gateway`]; docs/architecture.md has the plan of the house.
 
 pub mod body;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod gateway;

@@ -82,13 +82,16 @@ pub struct Enforcement<'a> {
 }
 
 /// Charges quotas by address: before any cryptography, and whatever becomes of the request.
-pub fn charge_early(enforcement: &Enforcement<'_>, metrics: &Metrics) -> (Option<RateHeaders>, Result<(), Refusal>) {
+pub(super) fn charge_early(
+    enforcement: &Enforcement<'_>,
+    metrics: &Metrics,
+) -> (Option<RateHeaders>, Result<(), Refusal>) {
     let quotas = enforcement.matched.all().flat_map(|route| route.early_quotas.iter());
     charge(quotas, enforcement, None, metrics)
 }
 
 /// Charges the other quotas, all or none, then writes the intent of a guarded operation.
-pub async fn enforce(
+pub(super) async fn enforce(
     permit: Permit,
     enforcement: &Enforcement<'_>,
     audit: &Arc<AuditLog>,
@@ -153,7 +156,7 @@ fn refusal(combined: &Combined<'_>, metrics: &Metrics) -> Option<Refusal> {
 }
 
 /// The record of an attempt at a guarded operation by a verified caller.
-pub fn attempt(enforcement: &Enforcement<'_>, principal: &Arc<Principal>, reason: Reason) -> Attempt {
+pub(super) fn attempt(enforcement: &Enforcement<'_>, principal: &Arc<Principal>, reason: Reason) -> Attempt {
     let Enforcement { inbound, path, matched, now } = *enforcement;
     let params = matched.route.pattern.parameters(path);
     Attempt {
@@ -176,7 +179,8 @@ async fn intent(
     audit: &Arc<AuditLog>,
 ) -> Result<AuditTicket, Refusal> {
     // A guarded permit always has a principal; without one nothing may be forwarded.
-    let principal = principal.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a permit without a principal"))?;
+    let principal =
+        principal.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a permit without a principal"))?;
     match audit.intent(attempt(enforcement, principal, Reason::Allowed)).await {
         Ok(intent) => Ok(AuditTicket { audit: audit.clone(), intent: Some(intent) }),
         Err(fault) => {
@@ -188,7 +192,7 @@ async fn intent(
 }
 
 /// The rate-limit fields of both charges.
-pub fn join_rates(early: Option<RateHeaders>, late: Option<RateHeaders>) -> Option<RateHeaders> {
+pub(super) fn join_rates(early: Option<RateHeaders>, late: Option<RateHeaders>) -> Option<RateHeaders> {
     match (early, late) {
         (Some(early), Some(late)) => Some(early.and(late)),
         (early, late) => early.or(late),

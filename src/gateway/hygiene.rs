@@ -52,7 +52,7 @@ const SPOOFABLE_PREFIXES: [&str; 3] = ["x-auth-", "x-forwarded-", "x-stepgate-"]
 const PROTECTED: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE];
 
 /// A header name as lax servers compare it (CGI and its heirs know one separator).
-pub fn fold(name: &str) -> SmallVec<[u8; 48]> {
+pub(super) fn fold(name: &str) -> SmallVec<[u8; 48]> {
     name.bytes().map(|b| if b.is_ascii_alphanumeric() { b.to_ascii_lowercase() } else { b'-' }).collect()
 }
 
@@ -72,7 +72,7 @@ pub fn is_spoofable(name: &str, extra: &[std::sync::Arc<str>]) -> bool {
 
 /// Drops hop-by-hop fields of a message: what `Connection` lists in every occurrence, then the known ones. `te` says
 /// whether the peer takes trailers, which is all of `TE` that is understood.
-pub fn drop_hop_by_hop(headers: &mut HeaderMap) -> Te {
+pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) -> Te {
     let te = if headers.get_all(header::TE).iter().any(lists_trailers) { Te::Trailers } else { Te::None };
     if headers.contains_key(header::CONNECTION) {
         let listed: SmallVec<[HeaderName; 4]> = headers
@@ -105,7 +105,7 @@ fn lists_trailers(line: &HeaderValue) -> bool {
 }
 
 /// Drops request fields that are the gateway's to say.
-pub fn drop_spoofable(headers: &mut HeaderMap, extra: &[std::sync::Arc<str>]) {
+pub(super) fn drop_spoofable(headers: &mut HeaderMap, extra: &[std::sync::Arc<str>]) {
     let found: SmallVec<[HeaderName; 4]> =
         headers.keys().filter(|name| is_spoofable(name.as_str(), extra)).cloned().collect();
     for name in found {
@@ -115,7 +115,7 @@ pub fn drop_spoofable(headers: &mut HeaderMap, extra: &[std::sync::Arc<str>]) {
 
 /// Drops from a trailer section what would have meant something as a header: framing, routing, credentials and the
 /// gateway's own fields (RFC 9110 §6.5.1).
-pub fn clean_trailers(trailers: &mut HeaderMap) {
+pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     let doubtful: SmallVec<[HeaderName; 4]> =
         trailers.keys().filter(|name| is_unfit_for_trailers(name)).cloned().collect();
     for name in doubtful {
@@ -124,7 +124,7 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
 }
 
 /// Whether a field may not stand in a trailer section.
-pub fn is_unfit_for_trailers(name: &HeaderName) -> bool {
+pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
     const UNFIT: [HeaderName; 22] = [
         header::AUTHORIZATION,
         header::CACHE_CONTROL,
@@ -175,9 +175,23 @@ mod tests {
     #[test]
     fn spoofable_names_are_known_in_every_spelling() {
         for name in [
-            "X-Auth-Subject", "x_auth_subject", "x.auth.subject", "X-AUTH_scopes", "remote_user", "Remote-User",
-            "X-Forwarded-For", "x_forwarded_proto", "Forwarded", "X-HTTP-Method-Override", "x_http_method",
-            "X-Original-URL", "x-rewrite_url", "X-Envoy-Original-Path", "X-Real-IP", "Proxy", "x~auth~subject",
+            "X-Auth-Subject",
+            "x_auth_subject",
+            "x.auth.subject",
+            "X-AUTH_scopes",
+            "remote_user",
+            "Remote-User",
+            "X-Forwarded-For",
+            "x_forwarded_proto",
+            "Forwarded",
+            "X-HTTP-Method-Override",
+            "x_http_method",
+            "X-Original-URL",
+            "x-rewrite_url",
+            "X-Envoy-Original-Path",
+            "X-Real-IP",
+            "Proxy",
+            "x~auth~subject",
             "Stepgate-OTP",
         ] {
             assert!(is_spoofable(&name.to_ascii_lowercase(), &[]), "{name}");
@@ -211,7 +225,8 @@ mod tests {
 
     #[test]
     fn trailers_lose_what_would_have_meant_something_as_a_header() {
-        let mut map = headers(&[("x-checksum", "1"), ("authorization", "x"), ("x_auth_subject", "root"), ("host", "b")]);
+        let mut map =
+            headers(&[("x-checksum", "1"), ("authorization", "x"), ("x_auth_subject", "root"), ("host", "b")]);
         clean_trailers(&mut map);
         assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-checksum"]);
     }

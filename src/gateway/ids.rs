@@ -4,19 +4,19 @@ use std::{cell::Cell, sync::Arc};
 
 /// One worker's source of names: a random half of its own, and a count.
 #[derive(Debug)]
-pub struct RequestIds {
+pub(super) struct RequestIds {
     prefix: u64,
     count: Cell<u64>,
 }
 
 impl RequestIds {
     /// A source with a fresh random half.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { prefix: random(), count: Cell::new(random()) }
     }
 
     /// The next name: 32 hexadecimal digits, never all zero, so that it can name a trace as well.
-    pub fn next(&self) -> Arc<str> {
+    pub(super) fn next(&self) -> Arc<str> {
         let count = self.count.get().wrapping_add(1);
         self.count.set(count);
         const DIGITS: &[u8; 16] = b"0123456789abcdef";

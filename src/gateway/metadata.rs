@@ -6,13 +6,13 @@ use super::refusal::METADATA_PATH;
 use crate::runtime::Snapshot;
 
 /// Whether a path is that of the metadata, of the whole origin or of a path below it (RFC 9728 §3.1).
-pub fn resource_path(path: &str) -> Option<&str> {
+pub(super) fn resource_path(path: &str) -> Option<&str> {
     let rest = path.strip_prefix(METADATA_PATH)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
 }
 
 /// The metadata of the resource at an origin and path.
-pub fn document(snapshot: &Snapshot, scheme: &str, authority: &str, path: &str) -> Vec<u8> {
+pub(super) fn document(snapshot: &Snapshot, scheme: &str, authority: &str, path: &str) -> Vec<u8> {
     let servers: Vec<&str> = snapshot.authorization_servers.iter().map(|server| &**server).collect();
     let scopes: Vec<&str> = snapshot.scopes.iter().map(|scope| &**scope).collect();
     let mut document = json!({

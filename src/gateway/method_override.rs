@@ -16,14 +16,14 @@ const HEADERS: [HeaderName; 3] = [
 const PARAMETER: &str = "_method";
 
 /// An override header that goes on to a service that honours it.
-pub type OverrideHeader = (HeaderName, HeaderValue);
+pub(super) type OverrideHeader = (HeaderName, HeaderValue);
 
 /// Overrides that contradict each other, or that are no method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConflictingOverride;
+pub(super) struct ConflictingOverride;
 
 /// Takes the override header out of a request's head. It is put back for a service that honours it.
-pub fn take_headers(headers: &mut HeaderMap) -> Vec<OverrideHeader> {
+pub(super) fn take_headers(headers: &mut HeaderMap) -> Vec<OverrideHeader> {
     let mut taken = Vec::new();
     for name in &HEADERS {
         if headers.contains_key(name) {
@@ -35,7 +35,7 @@ pub fn take_headers(headers: &mut HeaderMap) -> Vec<OverrideHeader> {
 }
 
 /// The overrides in header, query and form that a service honours, as one method; `None` where there is none.
-pub fn resolve(
+pub(super) fn resolve(
     honoured: &[MethodOverride],
     taken: &[OverrideHeader],
     query: Option<&str>,
@@ -67,7 +67,7 @@ pub fn resolve(
 }
 
 /// Whether a request's body is a form, and must be read before the decision where a service honours overrides in forms.
-pub fn is_form(headers: &HeaderMap) -> bool {
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
     // Several content types, or one that cannot be read, may look like a form to the service.
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(first) = types.next() else { return false };
@@ -76,7 +76,7 @@ pub fn is_form(headers: &HeaderMap) -> bool {
 
 /// A form body, read whole.
 #[derive(Debug)]
-pub enum Form<'a> {
+pub(super) enum Form<'a> {
     /// `application/x-www-form-urlencoded`
     UrlEncoded(&'a [u8]),
     /// `multipart/form-data` (RFC 7578)
@@ -90,7 +90,7 @@ pub enum Form<'a> {
 
 impl<'a> Form<'a> {
     /// The form in a body, by its content type. An error where the type is a form's and cannot be read without doubt.
-    pub fn read(headers: &HeaderMap, body: &'a [u8]) -> Result<Option<Self>, ConflictingOverride> {
+    pub(super) fn read(headers: &HeaderMap, body: &'a [u8]) -> Result<Option<Self>, ConflictingOverride> {
         let mut types = headers.get_all(header::CONTENT_TYPE).iter();
         let Some(value) = types.next() else { return Ok(None) };
         if types.next().is_some() {
@@ -165,8 +165,7 @@ fn parameters(
 fn is_parameter(name: &str) -> bool {
     let name = name.trim().trim_matches('\0');
     let bare = name.split('[').next().unwrap_or(name);
-    bare.eq_ignore_ascii_case(PARAMETER)
-        || bare.replace(['.', ' '], "_").eq_ignore_ascii_case(PARAMETER)
+    bare.eq_ignore_ascii_case(PARAMETER) || bare.replace(['.', ' '], "_").eq_ignore_ascii_case(PARAMETER)
 }
 
 /// Finds `_method` among the parts of a multipart body. Whatever looks like one counts: a parser that is stricter than
@@ -245,7 +244,9 @@ mod tests {
         assert!(headers.is_empty());
         assert_eq!(resolve(&[Header], &taken, None, None), Ok(Some(Method::DELETE)));
         assert_eq!(resolve(&[Query], &taken, None, None), Ok(None));
-        for query in ["a=1&_method=delete", "_METHOD=Delete", "%5Fmethod=DELETE", "a=1;_method=delete", "_method[]=DELETE"] {
+        for query in
+            ["a=1&_method=delete", "_METHOD=Delete", "%5Fmethod=DELETE", "a=1;_method=delete", "_method[]=DELETE"]
+        {
             assert_eq!(resolve(&[Query], &[], Some(query), None), Ok(Some(Method::DELETE)), "{query}");
         }
         assert_eq!(resolve(&[Query], &[], Some("method=DELETE"), None), Ok(None));

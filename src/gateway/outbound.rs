@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The path that the upstream gets, after the declared rewrite.
-pub fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<String, Refusal> {
+pub(super) fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<String, Refusal> {
     let (prefix, with) = match rewrite {
         None => return Ok(path.to_owned()),
         Some(Rewrite::StripPrefix(prefix)) => (prefix, ""),
@@ -45,7 +45,7 @@ pub fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<String, Refusa
 
 /// A request head for the upstream.
 #[derive(Debug)]
-pub struct Outbound {
+pub(super) struct Outbound {
     /// The method of the client's request line; an override that the service honours travels as it came.
     pub method: Method,
     /// The target in origin form.
@@ -55,11 +55,11 @@ pub struct Outbound {
 }
 
 /// The upstream's own credential, ready to be sent.
-pub type Credential = (HeaderName, HeaderValue);
+pub(super) type Credential = (HeaderName, HeaderValue);
 
 impl Outbound {
     /// Makes the head. `path` has been judged; `principal` is whoever the permit names.
-    pub fn prepare(
+    pub(super) fn prepare(
         inbound: &mut Inbound,
         path: &str,
         principal: Option<&Principal>,
@@ -184,7 +184,7 @@ fn encoded(value: &str) -> String {
 }
 
 /// Makes an upstream's answer fit for the client: no hop-by-hop fields, our request identifier.
-pub fn clean_response(headers: &mut HeaderMap, request_id: &str) {
+pub(super) fn clean_response(headers: &mut HeaderMap, request_id: &str) {
     hygiene::drop_hop_by_hop(headers);
     if let Ok(value) = HeaderValue::from_str(request_id) {
         headers.insert(X_REQUEST_ID, value);
@@ -200,12 +200,9 @@ mod tests {
     #[test]
     fn rewrites_take_whole_segments_and_are_judged_again() {
         let strip = Rewrite::StripPrefix("/reports".into());
-        for (path, expected) in [
-            ("/reports/2024", "/2024"),
-            ("/reports", "/"),
-            ("/reports/", "/"),
-            ("/%72eports/a%2Bb", "/a%2Bb"),
-        ] {
+        for (path, expected) in
+            [("/reports/2024", "/2024"), ("/reports", "/"), ("/reports/", "/"), ("/%72eports/a%2Bb", "/a%2Bb")]
+        {
             assert_eq!(rewritten(path, Some(&strip)).unwrap(), expected, "{path}");
         }
         let replace = Rewrite::ReplacePrefix("/v1/a".into(), "/legacy".into());

@@ -13,6 +13,7 @@ mod admin;
 mod admission;
 mod bind;
 mod certificates;
+mod check;
 mod connection;
 mod frames;
 mod lock;
@@ -40,6 +41,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
+pub use check::check_tls;
 pub use lock::{LockError, StateLock};
 pub use observer::{EdgeObserver, Handshake, Refused};
 pub use plan::{ListenerPlan, PlanMode, ServerPlan};

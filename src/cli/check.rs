@@ -1,0 +1,75 @@
+//! `stepgate check`: everything that is wrong, at once; then what the deletion guard does not cover.
+
+use std::path::Path;
+
+use super::{Exit, load, print_line};
+use crate::{
+    config::{self, Loaded, Materials, Problem, Severity, Source, UpstreamCredential},
+    identity::Authenticator,
+    runtime::DiskMaterials,
+    server::check_tls,
+    upstream::Upstreams,
+};
+
+/// Checks a configuration.
+pub(crate) fn check(file: &Path) -> Exit {
+    let loaded = match load::load(file, &DiskMaterials) {
+        Ok(loaded) => loaded,
+        Err(fault) => {
+            load::print_fault(&fault);
+            return Exit::Config;
+        }
+    };
+    let mut found = material_problems(&loaded, &DiskMaterials);
+    found.extend(config::unguarded(&loaded.config));
+    let failed = found.iter().any(|problem| problem.severity == Severity::Error);
+    let report = loaded.report(found);
+    if !report.list.is_empty() {
+        load::print_problems(&report);
+    }
+    if failed {
+        return Exit::Config;
+    }
+    let config = &loaded.config;
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    print_line(&format!(
+        "{}: ok: {}, {}, {}, {}; {}",
+        file.display(),
+        count(config.listeners.len(), "listener"),
+        count(config.issuers.len(), "issuer"),
+        count(config.upstreams.len(), "upstream"),
+        count(config.routes.len(), "route"),
+        count(report.list.len(), "warning"),
+    ));
+    Exit::Success
+}
+
+/// What is wrong with the files and variables that a configuration names; starts nothing.
+pub(crate) fn material_problems(loaded: &Loaded, materials: &dyn Materials) -> Vec<Problem> {
+    let config = &loaded.config;
+    let mut found = check_tls(config);
+    found.extend(Authenticator::check(&config.issuers, materials));
+    found.extend(Upstreams::compile(&config.upstreams, materials, None).err().unwrap_or_default());
+    found.extend(config.admin.token.as_ref().and_then(|token| materials.secret(token).err()));
+    found
+}
+
+/// The secrets' files, for watching them.
+pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
+    let credentials = config.upstreams.iter().filter_map(|upstream| match &upstream.credential {
+        Some(UpstreamCredential::Basic { password, .. }) => Some(password),
+        Some(UpstreamCredential::Header { value, .. }) => Some(value),
+        None => None,
+    });
+    let keys = config.issuers.iter().filter_map(|issuer| match &issuer.keys {
+        config::KeySource::PublicKey(source) | config::KeySource::Secret { source, .. } => Some(source),
+        config::KeySource::Discovery | config::KeySource::JwksUrl(_) | config::KeySource::JwksFile(_) => None,
+    });
+    let files = credentials.chain(keys).chain(config.admin.token.as_ref()).filter_map(|source| match source {
+        Source::File(file) => Some(file.path.clone()),
+        Source::Env { .. } | Source::Inline { .. } => None,
+    });
+    let authorities = config.issuers.iter().filter_map(|issuer| issuer.ca.as_ref());
+    let authorities = authorities.chain(config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()));
+    files.chain(authorities.map(|file| file.path.clone())).collect()
+}

@@ -1,0 +1,126 @@
+//! The command line: which command, with what, and the exit code that it ends with.
+
+mod audit;
+mod check;
+mod demo;
+mod explain;
+mod load;
+mod observers;
+mod reload;
+mod run;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+/// How the program ends; the numbers are those of sysexits(3) where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Success = 0,
+    /// The answer is no: a record that does not verify, a request that would be refused.
+    Failure = 1,
+    /// The command line cannot be understood.
+    Usage = 2,
+    /// An address is taken, or another process holds the state directory.
+    Unavailable = 69,
+    /// A file cannot be read or written.
+    Io = 74,
+    /// The configuration is refused.
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0   all is well
+  1   the answer is no: records do not verify, the request would be refused
+  2   the command line cannot be understood
+  69  an address is taken, or another process holds the state directory
+  74  a file cannot be read or written
+  78  the configuration is refused";
+
+/// A gateway that puts bearer tokens, step-up authentication and guarded deletions in front of unmodified APIs.
+#[derive(Debug, Parser)]
+#[command(name = "stepgate", version, after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: ConfigFile,
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration
+    #[arg(value_name = "FILE", default_value = "gateway.yaml")]
+    file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway (the default command)
+    Run(ConfigFile),
+    /// Says everything that is wrong with a configuration, and what it leaves unguarded
+    Check(ConfigFile),
+    /// Says what would become of a request, and which requirement is missing
+    Explain(explain::ExplainArgs),
+    /// Prints the JSON Schema of the configuration, for editors
+    Schema,
+    /// Runs a gateway with everything around it, and prints what to try
+    Demo(demo::DemoArgs),
+    /// Works with the audit trail
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; if standard output is gone there is nobody to tell.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let exit = match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(ConfigFile { file }) => run::run(&file),
+        Command::Check(ConfigFile { file }) => check::check(&file),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Schema => schema(),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Audit { command } => audit::audit(&command),
+    };
+    exit.into()
+}
+
+fn schema() -> Exit {
+    print_line(&format!("{:#}", crate::config::schema()));
+    Exit::Success
+}
+
+/// Prints to standard output; a reader that has gone away is not an error.
+fn print_line(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Says on standard error why the program ends.
+fn complain(error: &dyn std::error::Error) {
+    use std::io::Write;
+    let mut text = format!("stepgate: {error}");
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

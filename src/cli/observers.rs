@@ -1,0 +1,79 @@
+//! What the sockets report, turned into metrics and events.
+
+use std::{
+    collections::HashMap,
+    error::Error,
+    sync::{Arc, PoisonError, RwLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    body::Verdict,
+    server::{EdgeObserver, Handshake, Refused, TlsError},
+    telemetry::{Metrics, metrics::ListenerMetrics},
+};
+
+/// Counts what happens to connections.
+pub(crate) struct EdgeMetrics {
+    metrics: Arc<Metrics>,
+    listeners: RwLock<HashMap<Box<str>, Arc<ListenerMetrics>>>,
+}
+
+impl EdgeMetrics {
+    /// An observer that counts in `metrics`.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, listeners: RwLock::default() }
+    }
+
+    fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
+        if let Some(known) = self.listeners.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return known.clone();
+        }
+        let mut listeners = self.listeners.write().unwrap_or_else(PoisonError::into_inner);
+        listeners.entry(name.into()).or_insert_with(|| Arc::new(self.metrics.listener(name))).clone()
+    }
+}
+
+impl EdgeObserver for EdgeMetrics {
+    fn handshake(&self, listener: &str, outcome: Handshake) {
+        self.listener(listener).handshake(match outcome {
+            Handshake::Done => "ok",
+            Handshake::Failed => "failed",
+            Handshake::TimedOut => "timeout",
+        });
+    }
+
+    fn connection_opened(&self, listener: &str) {
+        self.listener(listener).accepted();
+    }
+
+    fn connection_closed(&self, listener: &str, verdict: Option<Verdict>) {
+        self.listener(listener).closed();
+        if let Some(verdict) = verdict {
+            tracing::debug!(listener, verdict = ?verdict, "connection ended by the gateway");
+        }
+    }
+
+    fn connection_refused(&self, listener: &str, why: Refused) {
+        self.listener(listener).refused(match why {
+            Refused::TooMany => "connections",
+            Refused::TooManyFromAddress => "connections_per_ip",
+        });
+    }
+
+    fn certificate(&self, listener: &str, index: usize, not_after: SystemTime) {
+        let secs = not_after.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let secs = i64::try_from(secs).unwrap_or(i64::MAX);
+        self.listener(listener).certificate_not_after(&index.to_string(), secs);
+    }
+
+    fn certificates_reloaded(&self, listener: &str, result: Result<(), &TlsError>) {
+        match result {
+            Ok(()) => tracing::info!(listener, "certificates reloaded"),
+            Err(error) => {
+                let cause = error.source().map(ToString::to_string).unwrap_or_default();
+                tracing::error!(listener, %error, cause, "certificates not reloaded: the old ones stay in use");
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Reloading, all or nothing, and what the admin listener says and does.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::{check, load};
+use crate::{
+    config::{Config, Materials, Problem},
+    runtime::{Live, Services, Snapshot},
+    server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls},
+    telemetry::metrics::Names,
+};
+
+/// How often the configuration and the files it names are looked at.
+pub(crate) const POLL_PERIOD: Duration = Duration::from_secs(2);
+
+/// What the admin listener and the reloader share.
+pub(crate) struct Control {
+    services: Arc<Services>,
+    live: Live,
+    asked: Notify,
+    draining: AtomicBool,
+}
+
+impl Control {
+    /// Control over a gateway.
+    pub(crate) fn new(services: Arc<Services>, live: Live) -> Arc<Self> {
+        Arc::new(Self { services, live, asked: Notify::new(), draining: AtomicBool::new(false) })
+    }
+
+    /// Resolves when somebody asks for a reload.
+    pub(crate) async fn reload_asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// Says that no more traffic should come.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes out what is left of the access log.
+    pub(crate) fn close_access_log(&self) {
+        self.live.load().access_log.close();
+    }
+
+    /// The state for `GET /status` and `/readyz`: no secrets, no addresses of clients.
+    fn state(&self) -> (bool, Value) {
+        let snapshot = self.live.load();
+        let now = self.services.clock.now();
+        let issuers = snapshot.authenticator.readiness(now);
+        let audit = self.services.audit.is_writable();
+        let draining = self.draining.load(Ordering::Relaxed);
+        let ready = !draining && audit && issuers.iter().all(|issuer| issuer.ready);
+        let issuers: Vec<Value> = issuers
+            .iter()
+            .map(|issuer| {
+                json!({"name": &*issuer.name, "ready": issuer.ready, "detail": issuer.detail, "keys": issuer.keys,
+                    "age_secs": issuer.age.map(|age| age.as_secs()), "failures": issuer.failures})
+            })
+            .collect();
+        let state = json!({
+            "ready": ready,
+            "draining": draining,
+            "audit_writable": audit,
+            "generation": snapshot.generation,
+            "issuers": issuers,
+        });
+        (ready, state)
+    }
+}
+
+impl AdminApi for Control {
+    fn ready(&self) -> (bool, Value) {
+        self.state()
+    }
+
+    fn metrics(&self) -> String {
+        let snapshot = self.live.load();
+        for (name, count) in snapshot.limiter.live_keys() {
+            self.services.metrics.quota_live_keys(name, count);
+        }
+        self.services.metrics.render(self.services.clock.now()).unwrap_or_else(|error| {
+            tracing::error!(%error, "metrics cannot be written out");
+            String::new()
+        })
+    }
+
+    fn call(&self, method: &Method, path: &str, _body: Bytes) -> Option<AdminAnswer> {
+        match (method.as_str(), path) {
+            ("GET", "/status") => Some(AdminAnswer { status: StatusCode::OK, body: self.state().1 }),
+            ("GET", "/routes") => Some(AdminAnswer { status: StatusCode::OK, body: routes(&self.live.load()) }),
+            ("POST", "/reload") => {
+                self.asked.notify_one();
+                let body = json!({"status": "asked", "generation": self.live.load().generation});
+                Some(AdminAnswer { status: StatusCode::ACCEPTED, body })
+            }
+            _ => None,
+        }
+    }
+}
+
+fn routes(snapshot: &Snapshot) -> Value {
+    let one = |route: &crate::runtime::CompiledRoute| {
+        json!({"name": &*route.name, "path": route.pattern.as_str(), "upstream": &*route.upstream.name,
+            "auth": route.policy.issuers.iter().map(|issuer| &**issuer).collect::<Vec<_>>(),
+            "guarded": route.policy.deletion.is_some()})
+    };
+    json!({"generation": snapshot.generation, "routes": snapshot.routes.iter().map(one).collect::<Vec<_>>()})
+}
+
+/// Takes new configurations, whole or not at all.
+pub(crate) struct Reloader {
+    file: PathBuf,
+    materials: Arc<dyn Materials + Send + Sync>,
+    services: Arc<Services>,
+    live: Live,
+    server: Arc<Server>,
+    control: Arc<Control>,
+    seen: Vec<Seen>,
+}
+
+/// What a file looked like when it was last read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen(PathBuf, Option<(SystemTime, u64)>);
+
+impl Seen {
+    fn look(path: PathBuf) -> Self {
+        let found = std::fs::metadata(&path).ok();
+        let found = found.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+        Self(path, found)
+    }
+}
+
+impl Reloader {
+    /// A reloader of the configuration in force.
+    pub(crate) fn new(
+        file: PathBuf,
+        materials: Arc<dyn Materials + Send + Sync>,
+        services: Arc<Services>,
+        live: Live,
+        server: Arc<Server>,
+        control: Arc<Control>,
+    ) -> Self {
+        let mut reloader = Self { file, materials, services, live, server, control, seen: Vec::new() };
+        reloader.seen = reloader.look();
+        reloader.tell_loaded();
+        let snapshot = reloader.live.load();
+        reloader.services.metrics.loaded(snapshot.generation, reloader.services.clock.now());
+        reloader
+    }
+
+    /// The listeners and the addresses that they really have.
+    pub(crate) fn listeners(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let names = self
+            .live
+            .load()
+            .config
+            .listeners
+            .iter()
+            .map(|listener| listener.address.to_string().into())
+            .collect::<Vec<Arc<str>>>();
+        names.into_iter().zip(self.server.local_addresses()).collect()
+    }
+
+    /// What the admin listener shares.
+    pub(crate) fn control(&self) -> Arc<Control> {
+        self.control.clone()
+    }
+
+    /// How long a drain may take by the configuration in force.
+    pub(crate) fn drain_timeout(&self) -> Option<Duration> {
+        Some(self.live.load().config.server.drain_timeout)
+    }
+
+    /// Gives up the server, for draining it.
+    pub(crate) fn into_server(self) -> Option<Server> {
+        Arc::into_inner(self.server)
+    }
+
+    /// Reloads if the configuration, or a secret that it names, has changed.
+    pub(crate) fn reload_if_changed(&mut self, admin: &AdminServer) {
+        if self.look() != self.seen {
+            self.reload(admin);
+        }
+    }
+
+    /// Reloads now.
+    pub(crate) fn reload(&mut self, admin: &AdminServer) {
+        self.server.refresh_certificates();
+        self.live.load().access_log.reopen();
+        // Looked at before it is read: what changes meanwhile is read again next time.
+        self.seen = self.look();
+        match self.take(admin) {
+            Ok(generation) => {
+                self.seen = self.look();
+                self.tell_loaded();
+                self.services.metrics.reloaded(generation, self.services.clock.now());
+                tracing::info!(generation, "configuration reloaded");
+            }
+            Err(problems) => {
+                self.services.metrics.reload_refused();
+                tracing::error!(problems, "configuration not reloaded: the old one stays in force");
+            }
+        }
+    }
+
+    fn take(&self, admin: &AdminServer) -> Result<u64, String> {
+        let loaded = load::load(&self.file, &*self.materials).map_err(|fault| match fault {
+            load::LoadFault::Unreadable(file, why) => format!("reading {}: {why}", file.display()),
+            load::LoadFault::Refused(problems) => problems.to_string(),
+        })?;
+        let report = |found: Vec<Problem>| loaded.report(found).to_string();
+        let before = self.live.load();
+        let fixed = needs_restart(&before.config, &loaded.config);
+        if !fixed.is_empty() {
+            return Err(report(fixed));
+        }
+        let tls = check_tls(&loaded.config);
+        if !tls.is_empty() {
+            return Err(report(tls));
+        }
+        let token = loaded.config.admin.token.as_ref().map(|source| self.materials.secret(source)).transpose();
+        let token = token.map_err(|problem| report(vec![problem]))?;
+        let plan = ServerPlan::new(&loaded.config);
+        let snapshot = Snapshot::compile(loaded.config.clone(), &*self.materials, &self.services, Some(&before))
+            .map_err(report)?;
+        let prepared = self.server.prepare(&plan).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            format!("{error}{cause}")
+        })?;
+        // From here on nothing can fail.
+        let generation = snapshot.generation;
+        self.live.swap(snapshot);
+        self.server.apply(prepared);
+        admin.set_token(token);
+        Ok(generation)
+    }
+
+    /// Makes the metrics speak of what is configured, and of nothing else.
+    fn tell_loaded(&self) {
+        let snapshot = self.live.load();
+        let config = &snapshot.config;
+        let addresses: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+        let admin = config.admin.address.to_string();
+        self.services.metrics.retain(&Names {
+            routes: snapshot.routes.iter().map(|route| &*route.name).collect(),
+            upstreams: config.upstreams.iter().map(|upstream| &*upstream.name).collect(),
+            issuers: config.issuers.iter().map(|issuer| &*issuer.name).chain([""]).collect(),
+            limits: snapshot.limiter.live_keys().map(|(name, _)| name).collect(),
+            listeners: addresses.iter().map(String::as_str).chain([&*admin]).collect(),
+            dangers: dangers(config),
+        });
+    }
+
+    /// The configuration and the secrets that it names. Certificates and key sets are watched by those who use them.
+    fn look(&self) -> Vec<Seen> {
+        let snapshot = self.live.load();
+        [self.file.clone()].into_iter().chain(check::secret_files(&snapshot.config)).map(Seen::look).collect()
+    }
+}
+
+/// Changes that cannot be made while running.
+fn needs_restart(before: &Config, after: &Config) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut fixed = |same: bool, key: &str| {
+        if !same {
+            let span = crate::config::Span { key: key.into(), ..Default::default() };
+            found.push(
+                Problem::error(&span, format!("`{key}` cannot change while the gateway runs")).with_help("restart it"),
+            );
+        }
+    };
+    fixed(before.server.workers == after.server.workers, "server.workers");
+    fixed(before.server.state_dir == after.server.state_dir, "server.state_dir");
+    fixed(before.audit.file.path == after.audit.file.path, "audit.file");
+    fixed(before.audit.head_interval == after.audit.head_interval, "audit.head_interval");
+    fixed(before.admin.address == after.admin.address, "admin.address");
+    found
+}
+
+/// The `danger_` keys that are set.
+fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
+    let unguarded = config.routes.iter().any(|route| {
+        matches!(route.deletion, crate::config::RouteDeletion::Unguarded) && config.deletion_guard.enabled
+    });
+    let set = [(!config.deletion_guard.enabled, "danger_disabled"), (unguarded, "danger_unguarded_deletion")];
+    set.into_iter().filter_map(|(is_set, key)| is_set.then_some(key)).collect()
+}

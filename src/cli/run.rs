@@ -1,0 +1,238 @@
+//! `stepgate run`: starts everything in order, lives through reloads, and drains at the end.
+
+use std::{
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    Exit, complain,
+    load::{self, LoadFault},
+    observers::EdgeMetrics,
+    reload::{Control, Reloader},
+};
+use crate::{
+    clock::{Clock, SystemClock},
+    config::{Loaded, Materials},
+    gateway::Gateway,
+    runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
+    server::{AdminServer, LockError, Server, ServerError, ServerPlan, StateLock},
+    telemetry::{
+        EventFormat, Metrics,
+        audit::{AuditFault, AuditFiles, AuditLog},
+        init_tracing,
+        metrics::MetricsFault,
+    },
+};
+
+/// How often idle connections and used-up quotas are looked through.
+const SWEEP_PERIOD: Duration = Duration::from_secs(10);
+
+/// Why a gateway does not start.
+#[derive(Debug, Error)]
+pub(crate) enum StartFault {
+    /// The configuration is refused; what is wrong has been printed.
+    #[error("the configuration is refused")]
+    Config,
+    /// Metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsFault),
+    /// Another process has the state directory, or it cannot be made.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The audit trail cannot be opened.
+    #[error(transparent)]
+    Audit(#[from] AuditFault),
+    /// A listener cannot be opened.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The runtime or its signals cannot be set up.
+    #[error("starting the service runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+impl StartFault {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config | Self::Server(ServerError::Tls { .. }) => Exit::Config,
+            Self::Lock(LockError::Held { .. }) | Self::Server(_) => Exit::Unavailable,
+            Self::Metrics(_) | Self::Lock(LockError::Io { .. }) | Self::Audit(_) | Self::Runtime(_) => Exit::Io,
+        }
+    }
+}
+
+/// Runs the gateway of a configuration file until it is told to stop.
+pub(crate) fn run(file: &Path) -> Exit {
+    if let Err(fault) = init_tracing(EventFormat::Json) {
+        complain(&fault);
+    }
+    let loaded = match load::load(file, &DiskMaterials) {
+        Ok(loaded) => loaded,
+        Err(fault) => {
+            load::print_fault(&fault);
+            return match fault {
+                LoadFault::Unreadable(..) | LoadFault::Refused(_) => Exit::Config,
+            };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(source) => {
+            complain(&StartFault::Runtime(source));
+            return Exit::Io;
+        }
+    };
+    let end = runtime.block_on(async {
+        let running = Running::start(file, loaded, Arc::new(DiskMaterials))?;
+        running.until_told_to_stop().await
+    });
+    match end {
+        Ok(()) => Exit::Success,
+        Err(fault) => {
+            if !matches!(fault, StartFault::Config) {
+                complain(&fault);
+            }
+            fault.exit()
+        }
+    }
+}
+
+/// A gateway that runs.
+pub(crate) struct Running {
+    services: Arc<Services>,
+    reloader: Reloader,
+    admin: AdminServer,
+    drain_timeout: Duration,
+    _lock: StateLock,
+}
+
+impl Running {
+    /// Starts a gateway on the current runtime: all of it, or nothing.
+    pub(crate) fn start(
+        file: &Path,
+        loaded: Loaded,
+        materials: Arc<dyn Materials + Send + Sync>,
+    ) -> Result<Self, StartFault> {
+        let handle = tokio::runtime::Handle::current();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new()?);
+        // Before anything is opened or written: a configuration with a problem changes nothing.
+        let tls = crate::server::check_tls(&loaded.config);
+        if !tls.is_empty() {
+            load::print_problems(&loaded.report(tls));
+            return Err(StartFault::Config);
+        }
+        let admin_token = admin_token(&loaded, &*materials)?;
+        let config = &loaded.config;
+        let lock = StateLock::acquire(&config.server.state_dir)?;
+        let audit = AuditLog::open(
+            &AuditFiles {
+                file: config.audit.file.path.clone(),
+                key: config.server.state_dir.join("audit.key"),
+                head_interval: config.audit.head_interval,
+            },
+            clock.clone(),
+            metrics.audit(),
+        )?;
+        let services = Services::new(clock, metrics.clone(), Arc::new(audit), handle.clone());
+        let snapshot = Snapshot::compile(config.clone(), &*materials, &services, None).map_err(|found| {
+            load::print_problems(&loaded.report(found));
+            StartFault::Config
+        })?;
+        for warning in &loaded.warnings {
+            tracing::warn!(line = warning.span.line, key = &*warning.span.key, "{}", warning.message);
+        }
+        let plan = ServerPlan::new(config);
+        let admin_address = config.admin.address;
+        let drain_timeout = config.server.drain_timeout;
+        let live = Live::new(snapshot);
+        let observer = Arc::new(EdgeMetrics::new(metrics.clone()));
+        let server = Arc::new(Server::start(&plan, worker_factory(&services, &live), observer.clone())?);
+        handle.spawn(server.watch_certificates());
+        handle.spawn(sweep_quotas(live.clone(), services.clone()));
+        let control = Control::new(services.clone(), live.clone());
+        let admin = AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer)?;
+        let reloader = Reloader::new(file.to_owned(), materials, services.clone(), live, server, control);
+        for (listener, address) in reloader.listeners() {
+            tracing::info!(listener = &*listener, address = %address, "listening");
+        }
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(version, workers = plan.workers, admin = ?admin.local_address(), "stepgate is ready");
+        Ok(Self { services, reloader, admin, drain_timeout, _lock: lock })
+    }
+
+    /// Serves until SIGTERM or SIGINT, reloading on SIGHUP and when a file changes; then drains.
+    pub(crate) async fn until_told_to_stop(self) -> Result<(), StartFault> {
+        let Self { services, mut reloader, admin, drain_timeout, _lock } = self;
+        let mut terminate = signal(SignalKind::terminate()).map_err(StartFault::Runtime)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartFault::Runtime)?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(StartFault::Runtime)?;
+        let mut poll = tokio::time::interval(super::reload::POLL_PERIOD);
+        let control = reloader.control();
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => reloader.reload(&admin),
+                () = control.reload_asked() => reloader.reload(&admin),
+                _ = poll.tick() => reloader.reload_if_changed(&admin),
+            }
+        }
+        control.drain();
+        let drain_timeout = reloader.drain_timeout().unwrap_or(drain_timeout);
+        tracing::info!(timeout_secs = drain_timeout.as_secs(), "draining");
+        let deadline = Instant::now() + drain_timeout;
+        if let Some(server) = reloader.into_server() {
+            server.drain(deadline).done().await;
+        }
+        // Closing waits for the disk, at most ten seconds: nothing that was acknowledged may be lost.
+        if !services.audit.close() {
+            tracing::error!("the audit log could not be written to its end");
+        }
+        control.close_access_log();
+        admin.drain(Instant::now() + Duration::from_millis(200));
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn admin_token(loaded: &Loaded, materials: &dyn Materials) -> Result<Option<crate::secret::Secret>, StartFault> {
+    let token = loaded.config.admin.token.as_ref().map(|source| materials.secret(source)).transpose();
+    token.map_err(|problem| {
+        load::print_problems(&loaded.report(vec![problem]));
+        StartFault::Config
+    })
+}
+
+/// Makes one gateway for each worker, in the worker's own runtime.
+fn worker_factory(services: &Arc<Services>, live: &Live) -> impl Fn(usize) -> Rc<Gateway> + Send + Sync + use<> {
+    let (services, live) = (services.clone(), live.clone());
+    move |_| {
+        let observer = WorkerObserver(services.metrics.clone());
+        let gateway = Rc::new(Gateway::new(services.clone(), &live, observer));
+        let weak = Rc::downgrade(&gateway);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP_PERIOD).await;
+                let Some(gateway) = weak.upgrade() else { return };
+                gateway.sweep();
+            }
+        });
+        gateway
+    }
+}
+
+async fn sweep_quotas(live: Live, services: Arc<Services>) {
+    loop {
+        tokio::time::sleep(SWEEP_PERIOD).await;
+        let snapshot = live.load();
+        let now = services.clock.now().instant;
+        // Millions of keys take a while; the runtime of background work has other things to do.
+        let _ = tokio::task::spawn_blocking(move || snapshot.limiter.sweep(now)).await;
+    }
+}
