@@ -178,7 +178,8 @@ impl Server {
     }
 
     /// Puts a prepared plan into force. Listeners that are in both plans keep their sockets, and all their connections;
-    /// changed limits and modes are for connections to come; those of removed listeners drain.
+    /// changed limits and modes are for connections to come; those of removed listeners drain. Certificate files that
+    /// both plans name are looked at again.
     pub fn apply(&self, prepared: Prepared) {
         let Prepared { plan, active, mut sockets } = prepared;
         self.admission.set_bounds(plan.limits.connections, plan.limits.connections_per_ip);
@@ -195,6 +196,7 @@ impl Server {
             let _ = thread.orders.send(Order::Listen(orders.collect(), plan.limits.clone()));
         }
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = active;
+        self.refresh_certificates();
     }
 
     /// Looks at the certificate files now, and takes those that have changed and are whole.
