@@ -76,7 +76,7 @@ pub enum ServerError {
         /// The address.
         address: SocketAddr,
         /// What is wrong.
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// A worker's thread cannot be started.
     #[error("starting a worker")]
@@ -302,13 +302,9 @@ fn prepare(
             PlanMode::Tls(tls) => match same.and_then(|active| active.tls.as_ref()).filter(|state| state.plan() == tls)
             {
                 Some(state) => Some(Arc::clone(state)),
-                None => Some(Arc::new(
-                    ListenerTlsState::load(&listener.name, tls, observer).map_err(|source| ServerError::Tls {
-                        key: in_configuration.clone(),
-                        address,
-                        source,
-                    })?,
-                )),
+                None => Some(Arc::new(ListenerTlsState::load(&listener.name, tls, observer).map_err(|source| {
+                    ServerError::Tls { key: in_configuration.clone(), address, source: Box::new(source) }
+                })?)),
             },
             PlanMode::Redirect(_) | PlanMode::Cleartext | PlanMode::Http1 => None,
         };
