@@ -16,8 +16,11 @@ use super::watch::Exchange;
 /// An error that a body can end with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The most that is handed over at once in HTTP/2. There, what was handed over waits for the client's window out of our
-/// sight, so that it has to be little for the client's pace to be seen.
+/// The most that is handed over at once: as much as is written behind.
+const SLICE: usize = 128 * 1024;
+
+/// The same in HTTP/2. There, what was handed over waits for the client's window out of our sight, so that it has to be
+/// little for the client's pace to be seen.
 const HTTP2_SLICE: usize = 32 * 1024;
 
 /// What is told, once, when an answer's body has ended.
@@ -100,15 +103,7 @@ impl<T: Tail> ResponseBody<T> {
     }
 
     fn new(source: Source, tail: T) -> Self {
-        Self {
-            source,
-            rest: Bytes::new(),
-            slice: usize::MAX,
-            bytes: 0,
-            unsent: false,
-            tail: Some(tail),
-            exchange: None,
-        }
+        Self { source, rest: Bytes::new(), slice: SLICE, bytes: 0, unsent: false, tail: Some(tail), exchange: None }
     }
 
     /// Ties the body to its exchange, which lasts as long as it does.

@@ -27,6 +27,10 @@ use super::pace::{Pace, PaceBounds};
 /// is gone looks the same until something is written to it, and its request upstream has to be dropped.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a connection that was told to end may go on without a request: a GOAWAY is final once the client has
+/// answered a PING (RFC 9113 §6.8), which takes it a round trip.
+const CLOSE_GRACE: Duration = Duration::from_secs(2);
+
 /// How long the bytes of a client are read off after our side has closed, so that it gets to see the last answer
 /// instead of a reset (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -526,7 +530,7 @@ impl ConnectionWatch {
             Phase::Handshake => (self.bounds.tls_handshake_timeout, Verdict::HandshakeTimeout),
             Phase::Opening | Phase::Head => (self.bounds.header_timeout, Verdict::HeaderTimeout),
             Phase::Idle => (self.bounds.keepalive_idle, Verdict::Idle),
-            Phase::Closing => (self.bounds.write_stall_timeout, Verdict::CloseTimeout),
+            Phase::Closing => (CLOSE_GRACE.min(self.bounds.write_stall_timeout), Verdict::CloseTimeout),
             Phase::Lingering => (LINGER.min(self.bounds.refused_body_timeout), Verdict::CloseTimeout),
             Phase::Discarding => {
                 if lasted >= self.bounds.refused_body_timeout {

@@ -107,35 +107,39 @@ impl Serve for AdminGate {
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response
             }
-            path => match self.admit(&head.headers) {
-                Ok(()) => match body.read_whole(BODY_BYTES).await {
-                    Ok(body) => match self.api.call(&head.method, path, body) {
-                        Some(answer) => json(answer.status, &answer.body),
-                        None => problem(StatusCode::NOT_FOUND),
-                    },
-                    Err(fault) => problem(match fault {
-                        BodyFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                        BodyFault::TimedOut => StatusCode::REQUEST_TIMEOUT,
-                        BodyFault::ClientGone | BodyFault::Malformed => StatusCode::BAD_REQUEST,
-                    }),
-                },
-                Err(refusal) => refusal,
+            path => match self.refuse(&head.headers) {
+                Some(refusal) => refusal,
+                None => self.call(&head.method, path, body).await,
             },
         }
     }
 }
 
 impl AdminGate {
-    /// Lets a request through to the admin API when it has the token.
-    fn admit(&self, headers: &HeaderMap) -> Result<(), Response<ResponseBody<()>>> {
-        let Some(token) = self.token.load_full() else { return Err(problem(StatusCode::NOT_FOUND)) };
+    /// Keeps a request without the token from the admin API.
+    fn refuse(&self, headers: &HeaderMap) -> Option<Response<ResponseBody<()>>> {
+        let Some(token) = self.token.load_full() else { return Some(problem(StatusCode::NOT_FOUND)) };
         if bearer(headers).is_some_and(|given| is_token(given, &token)) {
-            return Ok(());
+            return None;
         }
         let mut response = problem(StatusCode::UNAUTHORIZED);
         let challenge = HeaderValue::from_static(r#"Bearer realm="stepgate admin""#);
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        Err(response)
+        Some(response)
+    }
+
+    async fn call(&self, method: &Method, path: &str, body: RequestBody) -> Response<ResponseBody<()>> {
+        match body.read_whole(BODY_BYTES).await {
+            Ok(body) => match self.api.call(method, path, body) {
+                Some(answer) => json(answer.status, &answer.body),
+                None => problem(StatusCode::NOT_FOUND),
+            },
+            Err(fault) => problem(match fault {
+                BodyFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                BodyFault::TimedOut => StatusCode::REQUEST_TIMEOUT,
+                BodyFault::ClientGone | BodyFault::Malformed => StatusCode::BAD_REQUEST,
+            }),
+        }
     }
 }
 

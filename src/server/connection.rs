@@ -229,7 +229,8 @@ async fn linger(transport: &RefCell<Transport>, watch: &ConnectionWatch, wait: b
     let mut left = LINGER_BYTES;
     watch.lingering();
     while left > 0 {
-        match transport.borrow().socket().tcp().try_read(&mut sink) {
+        let read = transport.borrow().socket().tcp().try_read(&mut sink);
+        match read {
             Ok(0) => return,
             Ok(count) => left = left.saturating_sub(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && wait => {

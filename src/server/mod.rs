@@ -78,7 +78,7 @@ pub enum ServerError {
         /// The address.
         address: SocketAddr,
         /// What is wrong.
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// A worker's thread cannot be started.
     #[error("starting a worker")]
@@ -180,7 +180,8 @@ impl Server {
     }
 
     /// Puts a prepared plan into force. Listeners that are in both plans keep their sockets, and all their connections;
-    /// changed limits and modes are for connections to come; those of removed listeners drain.
+    /// changed limits and modes are for connections to come; those of removed listeners drain. Certificate files that
+    /// both plans name are looked at again.
     pub fn apply(&self, prepared: Prepared) {
         let Prepared { plan, active, mut sockets } = prepared;
         self.admission.set_bounds(plan.limits.connections, plan.limits.connections_per_ip);
@@ -197,6 +198,7 @@ impl Server {
             let _ = thread.orders.send(Order::Listen(orders.collect(), plan.limits.clone()));
         }
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = active;
+        self.refresh_certificates();
     }
 
     /// Looks at the certificate files now, and takes those that have changed and are whole.
@@ -302,13 +304,9 @@ fn prepare(
             PlanMode::Tls(tls) => match same.and_then(|active| active.tls.as_ref()).filter(|state| state.plan() == tls)
             {
                 Some(state) => Some(Arc::clone(state)),
-                None => Some(Arc::new(
-                    ListenerTlsState::load(&listener.name, tls, observer).map_err(|source| ServerError::Tls {
-                        key: in_configuration.clone(),
-                        address,
-                        source,
-                    })?,
-                )),
+                None => Some(Arc::new(ListenerTlsState::load(&listener.name, tls, observer).map_err(|source| {
+                    ServerError::Tls { key: in_configuration.clone(), address, source: Box::new(source) }
+                })?)),
             },
             PlanMode::Redirect(_) | PlanMode::Cleartext | PlanMode::Http1 => None,
         };

@@ -75,8 +75,28 @@ struct Shared<S> {
     admission: Arc<Admission>,
     connections: RefCell<Vec<Option<Entry>>>,
     free: RefCell<Vec<usize>>,
+    /// Connections and accept loops that have yet to end.
     open: Cell<usize>,
     all_closed: Notify,
+}
+
+/// Something that a drain has to wait for.
+struct Open<S>(Rc<Shared<S>>);
+
+impl<S> Open<S> {
+    fn new(shared: &Rc<Shared<S>>) -> Self {
+        shared.open.set(shared.open.get() + 1);
+        Self(Rc::clone(shared))
+    }
+}
+
+impl<S> Drop for Open<S> {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+        if self.0.open.get() == 0 {
+            self.0.all_closed.notify_one();
+        }
+    }
 }
 
 struct Entry {
@@ -162,7 +182,7 @@ fn listen<S: Serve>(
                     draining: Rc::default(),
                     stop: Notify::new(),
                 });
-                spawn_local(accept_all(Rc::clone(shared), Rc::clone(&listening), socket));
+                spawn_local(accept_all(Open::new(shared), Rc::clone(&listening), socket));
                 listening
             }
             (None, None) => continue,
@@ -190,8 +210,6 @@ async fn drain<S: 'static>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKe
         listener.stop.notify_one();
         spawn_local(retire(Rc::clone(shared), Rc::clone(&listener.draining)));
     }
-    // Lets the accept loops empty their queues first.
-    tokio::task::yield_now().await;
     let all_closed = async {
         while shared.open.get() > 0 {
             shared.all_closed.notified().await;
@@ -226,12 +244,13 @@ async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>) {
 }
 
 /// Accepts until told to stop, and then what is in the queue, so that closing the socket resets nobody.
-async fn accept_all<S: Serve>(shared: Rc<Shared<S>>, listening: Rc<Listening>, socket: net::TcpListener) {
+async fn accept_all<S: Serve>(open: Open<S>, listening: Rc<Listening>, socket: net::TcpListener) {
+    let shared = &open.0;
     let Ok(listener) = TcpListener::from_std(socket) else { return };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, peer)) => begin(&shared, &listening, tcp, peer),
+                Ok((tcp, peer)) => begin(shared, &listening, tcp, peer),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             () = listening.stop.notified() => break,
@@ -242,7 +261,7 @@ async fn accept_all<S: Serve>(shared: Rc<Shared<S>>, listening: Rc<Listening>, s
         if tcp.set_nonblocking(true).is_ok()
             && let Ok(tcp) = TcpStream::from_std(tcp)
         {
-            begin(&shared, &listening, tcp, peer);
+            begin(shared, &listening, tcp, peer);
         }
     }
 }
@@ -406,7 +425,7 @@ impl<S> Shared<S> {
 
 /// What an open connection holds: its permit, and its place among those that are swept.
 struct Held<S> {
-    shared: Rc<Shared<S>>,
+    open: Open<S>,
     listener: Arc<str>,
     place: usize,
     verdict: Cell<Option<Verdict>>,
@@ -435,10 +454,9 @@ impl<S> Held<S> {
             }
         };
         drop(connections);
-        shared.open.set(shared.open.get() + 1);
         shared.observer.connection_opened(listener);
         Self {
-            shared: Rc::clone(shared),
+            open: Open::new(shared),
             listener: Arc::clone(listener),
             place,
             verdict: Cell::new(None),
@@ -449,14 +467,11 @@ impl<S> Held<S> {
 
 impl<S> Drop for Held<S> {
     fn drop(&mut self) {
-        if let Some(slot) = self.shared.connections.borrow_mut().get_mut(self.place) {
+        let shared = &self.open.0;
+        if let Some(slot) = shared.connections.borrow_mut().get_mut(self.place) {
             *slot = None;
-            self.shared.free.borrow_mut().push(self.place);
+            shared.free.borrow_mut().push(self.place);
         }
-        self.shared.open.set(self.shared.open.get().saturating_sub(1));
-        self.shared.observer.connection_closed(&self.listener, self.verdict.get());
-        if self.shared.open.get() == 0 {
-            self.shared.all_closed.notify_one();
-        }
+        shared.observer.connection_closed(&self.listener, self.verdict.get());
     }
 }

@@ -1,0 +1,271 @@
+//! HTTP/2 on the wire, frame by frame: what a client may do, and what it may not do to us.
+#![expect(clippy::indexing_slicing, reason = "frames of a test have the lengths that it gave them")]
+
+use super::*;
+
+const SHORT: Duration = Duration::from_millis(300);
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+#[derive(Debug)]
+struct Frame {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+struct Client(TcpStream);
+
+impl Client {
+    fn connect(running: &Running) -> Self {
+        Self::with_settings(running, &[])
+    }
+
+    fn with_settings(running: &Running, settings: &[u8]) -> Self {
+        let mut client = Self(running.connect());
+        client.0.write_all(PREFACE).unwrap();
+        client.send(SETTINGS, 0, 0, settings);
+        client
+    }
+
+    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        self.try_send(kind, flags, stream, payload).unwrap();
+    }
+
+    fn try_send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
+        self.0.write_all(&frame(kind, flags, stream, payload))
+    }
+
+    /// The next frame, or nothing when the server has closed.
+    fn receive(&mut self) -> Option<Frame> {
+        let mut head = [0; 9];
+        self.0.read_exact(&mut head).ok()?;
+        let mut payload = vec![0; usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2])];
+        self.0.read_exact(&mut payload).ok()?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+    }
+
+    fn receive_kind(&mut self, kind: u8) -> Option<Frame> {
+        while let Some(frame) = self.receive() {
+            if frame.kind == kind {
+                return Some(frame);
+            }
+        }
+        None
+    }
+
+    fn request(&mut self, stream: u32, path: &str, flags: u8) {
+        self.send(HEADERS, END_HEADERS | flags, stream, &head(path));
+    }
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A header block (RFC 7541): `:method GET`, `:scheme http`, `:path`, `:authority a`.
+fn head(path: &str) -> Vec<u8> {
+    let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+    block.extend_from_slice(path.as_bytes());
+    block.extend_from_slice(&[0x01, 0x01, b'a']);
+    block
+}
+
+#[test]
+fn prior_knowledge_is_recognised_and_served() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    client.request(1, "/", END_STREAM);
+    let head = client.receive_kind(HEADERS).unwrap();
+    assert_eq!((head.stream, head.payload.first()), (1, Some(&0x88)));
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"hello");
+}
+
+#[test]
+fn a_refused_body_resets_its_stream_without_error_and_leaves_the_others_alone() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    client.request(1, "/refuse", 0);
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"refused");
+    let reset = client.receive_kind(RST_STREAM).unwrap();
+    assert_eq!((reset.stream, reset.payload), (1, vec![0; 4]));
+    client.request(3, "/", END_STREAM);
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"hello");
+}
+
+#[test]
+fn an_idle_connection_gets_a_goaway_and_is_closed_whatever_it_pings() {
+    let running = Running::cleartext(ServerLimits { keepalive_idle: SHORT, ..limits() });
+    let mut client = Client::connect(&running);
+    client.request(1, "/", END_STREAM);
+    client.receive_kind(DATA).unwrap();
+    client.send(PING, 0, 0, &[0; 8]);
+    let (took, goaway) = timed(|| client.receive_kind(GOAWAY));
+    assert!(goaway.is_some());
+    assert!(took < 2 * SECOND, "{took:?}");
+    // It acknowledges nothing more, and must not be needed to.
+    assert_eq!(running.wait_closed(), Some(Verdict::CloseTimeout));
+}
+
+#[test]
+fn a_header_block_that_never_ends_meets_the_header_timeout_although_another_stream_is_busy() {
+    let running = Running::cleartext(ServerLimits { header_timeout: SHORT, ..limits() });
+    let mut client = Client::connect(&running);
+    client.request(1, "/never", END_STREAM);
+    client.send(HEADERS, END_STREAM, 3, &head("/"));
+    assert_eq!(running.wait_closed(), Some(Verdict::HeaderTimeout));
+}
+
+#[test]
+fn continuations_without_end_close_the_connection() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    client.send(HEADERS, END_STREAM, 1, &head("/"));
+    let field = [&[0x00, 0x01, b'x', 0x64][..], &[b'a'; 100]].concat();
+    let survived = (0..20_000).take_while(|_| client.try_send(CONTINUATION, 0, 1, &field).is_ok()).count();
+    assert!(survived < 20_000);
+    running.wait_closed();
+}
+
+#[test]
+fn a_header_list_over_the_limit_is_refused_and_the_connection_goes_on() {
+    let running = Running::cleartext(ServerLimits { header_bytes: 8192, ..limits() });
+    let mut client = Client::connect(&running);
+    let field = [&[0x00, 0x01, b'x', 0x64][..], &[b'a'; 100]].concat();
+    let block = [head("/"), field.repeat(100)].concat();
+    client.send(HEADERS, END_STREAM | END_HEADERS, 1, &block);
+    let answer = client.receive_kind(HEADERS).unwrap();
+    assert!(String::from_utf8_lossy(&answer.payload).contains("431") || answer.payload.len() < 20, "{answer:?}");
+    client.request(3, "/", END_STREAM);
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"hello");
+}
+
+#[test]
+fn streams_opened_only_to_be_reset_end_the_connection() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    let mut survived = 0;
+    for stream in (1..20_000).step_by(2) {
+        let pair = [
+            frame(HEADERS, END_STREAM | END_HEADERS, stream, &head("/never")),
+            frame(RST_STREAM, 0, stream, &8u32.to_be_bytes()),
+        ];
+        if client.0.write_all(&pair.concat()).is_err() {
+            break;
+        }
+        survived += 1;
+    }
+    assert!(survived < 9_999, "{survived}");
+    running.wait_closed();
+}
+
+#[test]
+fn pings_and_settings_without_end_close_the_connection() {
+    for (kind, payload) in [(PING, &[0; 8][..]), (SETTINGS, &[])] {
+        let running = Running::cleartext(limits());
+        let mut client = Client::connect(&running);
+        let flood = frame(kind, 0, 0, payload).repeat(1000);
+        let _ = (0..100).try_for_each(|_| client.0.write_all(&flood));
+        assert_eq!(running.wait_closed(), Some(Verdict::Flood));
+    }
+}
+
+#[test]
+fn a_stream_whose_window_stays_shut_is_reset_and_the_others_go_on() {
+    let running = Running::cleartext(ServerLimits { body_idle_timeout: SHORT, ..limits() });
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0
+    let mut client = Client::with_settings(&running, &[0, 4, 0, 0, 0, 0]);
+    client.request(1, "/big", END_STREAM);
+    let (took, reset) = timed(|| client.receive_kind(RST_STREAM));
+    assert_eq!(reset.unwrap().stream, 1);
+    assert!(took < 2 * SECOND, "{took:?}");
+    let ended = running.wait_for(|event| matches!(event, Event::Ended(_)));
+    assert!(matches!(ended, Event::Ended(StreamEnd { how: HowEnded::TimedOut, .. })), "{ended:?}");
+    client.request(3, "/", END_STREAM);
+    client.send(WINDOW_UPDATE, 0, 3, &100u32.to_be_bytes());
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"hello");
+}
+
+#[test]
+fn answers_for_windows_that_stay_shut_do_not_keep_a_connection_open() {
+    let running = Running::cleartext(ServerLimits { keepalive_idle: SHORT, body_idle_timeout: SHORT, ..limits() });
+    let mut client = Client::with_settings(&running, &[0, 4, 0, 0, 0, 0]);
+    for stream in [1, 3, 5] {
+        client.request(stream, "/", END_STREAM);
+    }
+    assert!(matches!(running.wait_closed(), Some(Verdict::Idle | Verdict::CloseTimeout | Verdict::SlowReader)));
+}
+
+#[test]
+fn a_body_that_stops_coming_is_given_up_on_its_stream_alone() {
+    let running = Running::cleartext(ServerLimits { body_idle_timeout: SHORT, ..limits() });
+    let mut client = Client::connect(&running);
+    client.request(1, "/read", 0);
+    client.send(DATA, 0, 1, b"abc");
+    running.wait_for(|event| *event == Event::Body(Err(BodyFault::TimedOut)));
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"too slow");
+    client.request(3, "/", END_STREAM);
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"hello");
+}
+
+#[test]
+fn the_request_of_a_reset_stream_is_dropped() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    client.request(1, "/never", END_STREAM);
+    running.wait_for(|event| *event == Event::Began("/never".into()));
+    client.send(RST_STREAM, 0, 1, &8u32.to_be_bytes());
+    running.wait_for(|event| *event == Event::Abandoned);
+    // The same when the whole connection goes.
+    client.request(3, "/never", END_STREAM);
+    running.wait_for(|event| *event == Event::Began("/never".into()));
+    drop(client);
+    running.wait_for(|event| *event == Event::Abandoned);
+}
+
+#[test]
+fn frames_that_break_the_protocol_end_the_connection() {
+    for bytes in [
+        frame(DATA, 0, 1, b"abc"),
+        frame(HEADERS, END_HEADERS, 0, &head("/")),
+        frame(HEADERS, END_HEADERS, 2, &head("/")),
+        frame(CONTINUATION, END_HEADERS, 1, &head("/")),
+        frame(WINDOW_UPDATE, 0, 0, &[0; 4]),
+        frame(PING, 0, 0, &[0; 7]),
+        frame(HEADERS, END_HEADERS, 1, &[0xff; 20]),
+        vec![0xff; 100],
+    ] {
+        let running = Running::cleartext(limits());
+        let mut client = Client::connect(&running);
+        client.0.write_all(&bytes).unwrap();
+        assert!(client.receive_kind(GOAWAY).is_some(), "{bytes:?}");
+        running.wait_closed();
+    }
+}
+
+#[test]
+fn a_flag_that_ends_nothing_is_no_end() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    client.request(1, "/read", 0);
+    client.send(DATA, 0, 1, b"");
+    client.send(DATA, END_STREAM, 1, b"abc");
+    let answer = client.receive_kind(DATA).unwrap();
+    assert_eq!((answer.flags & END_STREAM, answer.payload), (END_STREAM, b"read 3".to_vec()));
+}

@@ -1,0 +1,173 @@
+//! The life of a server: reload, drain, redirect listener, admin listener.
+
+use super::*;
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+fn with_address(mode: PlanMode, address: SocketAddr) -> ListenerPlan {
+    ListenerPlan { name: "test".into(), address, mode }
+}
+
+fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+#[test]
+fn a_reload_keeps_connections_adds_listeners_and_drains_the_removed() {
+    let before = plan(&[PlanMode::Cleartext], limits());
+    let running = Running::start(&before);
+    let first = running.address();
+    let mut kept = running.connect();
+    exchange(&mut kept, GET);
+    let mut both = before.clone();
+    both.listeners.push(with_address(PlanMode::Cleartext, any_port()));
+    let prepared = running.server().prepare(&both).unwrap();
+    running.server().apply(prepared);
+    let addresses = running.server().local_addresses();
+    assert_eq!(addresses.first(), Some(&first));
+    assert_eq!(exchange(&mut kept, GET).0, 200);
+    let mut added = TcpStream::connect(addresses.last().unwrap()).unwrap();
+    assert_eq!(exchange(&mut added, GET).0, 200);
+    let prepared = running.server().prepare(&before).unwrap();
+    running.server().apply(prepared);
+    assert_eq!(read_to_close(&mut added), "");
+    assert_eq!(exchange(&mut kept, GET).0, 200);
+    assert!(TcpStream::connect(addresses.last().unwrap()).is_err());
+}
+
+#[test]
+fn a_reload_that_cannot_bind_names_its_listener_and_changes_nothing() {
+    let before = plan(&[PlanMode::Cleartext], limits());
+    let running = Running::start(&before);
+    let taken = TcpListener::bind(any_port()).unwrap();
+    let mut after = before.clone();
+    after.listeners.push(with_address(PlanMode::Cleartext, taken.local_addr().unwrap()));
+    let error = running.server().prepare(&after).unwrap_err();
+    assert_eq!(error.to_string(), format!("listeners[1]: listening on {}", taken.local_addr().unwrap()));
+    assert_eq!(exchange(&mut running.connect(), GET).0, 200);
+}
+
+#[test]
+fn changed_limits_are_for_connections_to_come() {
+    let before = plan(&[PlanMode::Cleartext], limits());
+    let running = Running::start(&before);
+    let mut old = running.connect();
+    exchange(&mut old, GET);
+    let mut after = before;
+    after.limits.header_bytes = 8192;
+    running.server().apply(running.server().prepare(&after).unwrap());
+    let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "a".repeat(10_000));
+    assert_eq!(exchange(&mut old, &long).0, 200);
+    // The order reaches the worker before the next connection is accepted, or shortly after.
+    let deadline = Instant::now() + 5 * SECOND;
+    while exchange(&mut running.connect(), &long).0 != 431 {
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[test]
+fn a_drain_finishes_what_is_under_way_closes_the_idle_and_accepts_no_more() {
+    let mut running = Running::cleartext(limits());
+    let address = running.address();
+    let mut idle = running.connect();
+    exchange(&mut idle, GET);
+    let mut busy = running.connect();
+    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    running.wait_for(|event| *event == Event::Began("/slow".into()));
+    let drain = running.server.take().unwrap().drain(Instant::now() + 10 * SECOND);
+    let (head, _) = head(&mut busy);
+    assert!(head.contains("connection: close"), "{head}");
+    assert!(read_to_close(&mut busy).ends_with("slow"));
+    assert_eq!(read_to_close(&mut idle), "");
+    let (took, ()) = timed(|| drain.wait());
+    assert!(took < 5 * SECOND, "{took:?}");
+    assert!(TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn connections_in_the_queue_when_a_drain_begins_are_served() {
+    let mut running = Running::cleartext(limits());
+    let mut clients: Vec<_> = (0..50).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.write_all(GET.as_bytes()).unwrap();
+    }
+    let drain = running.server.take().unwrap().drain(Instant::now() + 10 * SECOND);
+    for client in &mut clients {
+        assert_eq!(answer(client).0, 200);
+    }
+    drain.wait();
+}
+
+#[test]
+fn a_drain_cuts_what_is_not_done_at_its_deadline() {
+    let mut running = Running::cleartext(limits());
+    let mut client = running.connect();
+    client.write_all(b"GET /never HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    running.wait_for(|event| *event == Event::Began("/never".into()));
+    let drain = running.server.take().unwrap().drain(Instant::now() + Duration::from_millis(200));
+    let (took, ()) = timed(|| drain.wait());
+    assert!(took < 3 * SECOND, "{took:?}");
+    assert_eq!(running.wait_closed(), Some(Verdict::Drain));
+    assert_eq!(read_to_close(&mut client), "");
+}
+
+#[test]
+fn several_workers_share_a_port() {
+    let running = Running::start(&ServerPlan { workers: 2, ..plan(&[PlanMode::Cleartext], limits()) });
+    for _ in 0..20 {
+        assert_eq!(exchange(&mut running.connect(), GET).0, 200);
+    }
+}
+
+#[test]
+fn the_redirect_listener_only_redirects() {
+    let running = Running::start(&plan(&[PlanMode::Redirect(8443)], limits()));
+    let mut client = running.connect();
+    client.write_all(b"POST /a?b=c HTTP/1.1\r\nhost: api.example:80\r\ncontent-length: 3\r\n\r\nabc").unwrap();
+    let answer = read_to_close(&mut client);
+    assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+    assert!(answer.contains("location: https://api.example:8443/a?b=c\r\n"), "{answer}");
+    let mut client = running.connect();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    assert!(read_to_close(&mut client).starts_with("HTTP/1.1 400 "));
+    assert!(running.events.try_iter().all(|event| !matches!(event, Event::Began(_))));
+}
+
+struct Api;
+
+impl AdminApi for Api {
+    fn ready(&self) -> (bool, serde_json::Value) {
+        (false, serde_json::json!({"waiting": "keys"}))
+    }
+    fn metrics(&self) -> String {
+        "up 1\n".into()
+    }
+    fn call(&self, method: &http::Method, path: &str, body: Bytes) -> Option<AdminAnswer> {
+        (path == "/reload" && method == http::Method::POST)
+            .then(|| AdminAnswer { status: StatusCode::OK, body: serde_json::json!({"read": body.len()}) })
+    }
+}
+
+#[test]
+fn the_admin_listener_tells_health_to_all_and_the_rest_to_who_has_the_token() {
+    let token = crate::secret::Secret::new(*b"s3cret");
+    let admin = AdminServer::start(any_port(), &limits(), Some(token), Arc::new(Api), Arc::new(())).unwrap();
+    let mut client = TcpStream::connect(admin.local_address().unwrap()).unwrap();
+    let mut ask = |line: &str, fields: &str, body: &str| {
+        let length = body.len();
+        exchange(&mut client, &format!("{line} HTTP/1.1\r\nhost: a\r\n{fields}content-length: {length}\r\n\r\n{body}"))
+    };
+    assert_eq!(ask("GET /livez", "", "").0, 200);
+    assert_eq!(ask("GET /readyz", "", ""), (503, "{\"waiting\":\"keys\"}\n".into()));
+    assert_eq!(ask("GET /metrics", "", ""), (200, "up 1\n".into()));
+    assert_eq!(ask("POST /metrics", "", "").0, 405);
+    assert_eq!(ask("POST /reload", "", "").0, 401);
+    assert_eq!(ask("GET /unknown", "", "").0, 401);
+    assert_eq!(ask("POST /reload", "authorization: Bearer wrong\r\n", "").0, 401);
+    assert_eq!(ask("POST /reload", "authorization: Bearer s3cret\r\nauthorization: Bearer s3cret\r\n", "").0, 401);
+    assert_eq!(ask("POST /reload", "authorization: bearer s3cret\r\n", "abc"), (200, "{\"read\":3}\n".into()));
+    assert_eq!(ask("GET /unknown", "authorization: Bearer s3cret\r\n", "").0, 404);
+    admin.set_token(None);
+    assert_eq!(ask("POST /reload", "authorization: Bearer s3cret\r\n", "").0, 404);
+    admin.drain(Instant::now() + SECOND);
+}
