@@ -44,3 +44,54 @@ pub trait Materials {
         Ok(Secret::new(bytes))
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::config::{File, Span};
+
+    struct One(&'static [u8]);
+
+    impl Materials for One {
+        fn read_file(&self, _: &Path) -> Result<Vec<u8>, String> {
+            Ok(self.0.to_vec())
+        }
+
+        fn env(&self, name: &str) -> Option<String> {
+            (name == "SET").then(|| "value\n".to_owned())
+        }
+    }
+
+    fn from_file(bytes: &'static [u8]) -> Result<Vec<u8>, String> {
+        let source = Source::File(File { span: Span::default(), path: "secret".into() });
+        One(bytes).secret(&source).map(|secret| secret.expose().to_vec()).map_err(|problem| problem.message)
+    }
+
+    #[test]
+    fn one_final_newline_of_a_file_is_not_part_of_its_secret() {
+        for (file, secret) in [
+            (&b"a b"[..], &b"a b"[..]),
+            (b"a b\n", b"a b"),
+            (b"a b\r\n", b"a b"),
+            (b"a b\n\n", b"a b\n"),
+            (b" a\r", b" a\r"),
+        ] {
+            assert_eq!(from_file(file).unwrap(), secret);
+        }
+    }
+
+    #[test]
+    fn an_empty_secret_is_a_problem() {
+        for file in [&b""[..], b"\n", b"\r\n"] {
+            assert_eq!(from_file(file), Err("the secret is empty".to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_variable_is_taken_as_it_is_and_must_be_set() {
+        let env = |name: &str| One(b"").secret(&Source::Env { span: Span::default(), name: name.into() });
+        assert_eq!(env("SET").unwrap().expose(), b"value\n");
+        assert_eq!(env("UNSET").unwrap_err().message, "the environment variable UNSET is not set");
+    }
+}

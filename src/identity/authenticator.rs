@@ -46,7 +46,7 @@ pub struct IssuerReadiness {
     pub detail: String,
     /// How many keys are in use.
     pub keys: usize,
-    /// How long ago they were last read; `None` before the first time.
+    /// How long ago they were last read; `None` before the first time, and for keys that stand in the configuration.
     pub age: Option<Duration>,
     /// How many attempts to read them have failed since the last that did not.
     pub failures: u32,

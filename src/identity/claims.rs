@@ -165,7 +165,7 @@ fn pointer<'c>(claims: &'c Map<String, Value>, path: &str) -> Option<&'c Value> 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use serde_json::json;
 

@@ -141,19 +141,27 @@ pub(super) struct Shelf {
     demand: Mutex<Demand>,
     called: Notify,
     waiting: AtomicUsize,
-    /// Whether a task stands behind this.
-    refreshes: bool,
+    upkeep: Upkeep,
+}
+
+/// Who keeps the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upkeep {
+    /// Nobody: they never change.
+    Fixed,
+    /// A task, which reads them again.
+    Task,
 }
 
 impl Shelf {
-    fn new(refreshes: bool) -> Self {
+    fn new(upkeep: Upkeep) -> Self {
         Self {
             set: ArcSwapOption::empty(),
             attempts: watch::Sender::new(Attempts::default()),
             demand: Mutex::default(),
             called: Notify::new(),
             waiting: AtomicUsize::new(0),
-            refreshes,
+            upkeep,
         }
     }
 
@@ -172,7 +180,7 @@ impl Shelf {
             keys: fresh,
             read_at,
             fresh_until: lifetime.and_then(|lifetime| read_at.checked_add(lifetime)),
-            nameless_serves_any: !self.refreshes,
+            nameless_serves_any: self.upkeep == Upkeep::Fixed,
         })));
         for live in dead {
             live.alive.store(false, Ordering::Release);
@@ -245,7 +253,9 @@ impl Shelf {
     }
 
     fn unavailable(&self, now: Now) -> NoKey {
-        let next_at = self.attempts.borrow().next_at;
+        // After a failure the next attempt is near; after a success only this request had to wait too long.
+        let attempts = self.attempts.borrow();
+        let next_at = attempts.next_at.filter(|_| attempts.failures > 0);
         let wait = next_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now.instant));
         NoKey::Unavailable { retry_after_secs: u32::try_from(wait.as_secs() + 1).unwrap_or(u32::MAX) }
     }
@@ -279,7 +289,7 @@ pub(super) struct KeyStatus {
 impl KeyStore {
     /// Keys that stand in the configuration and never change.
     pub(super) fn fixed(place: KeyPlace, keys: Vec<VerifyingKey>, now: Now) -> Self {
-        let shelf = Shelf::new(false);
+        let shelf = Shelf::new(Upkeep::Fixed);
         shelf.publish(keys, now.instant, None);
         Self { place, shelf: Arc::new(shelf), task: None }
     }
@@ -291,7 +301,7 @@ impl KeyStore {
         now: Now,
         spawn: impl FnOnce(Arc<Shelf>) -> AbortHandle,
     ) -> Self {
-        let shelf = Arc::new(Shelf::new(true));
+        let shelf = Arc::new(Shelf::new(Upkeep::Task));
         if !keys.is_empty() {
             shelf.publish(keys, now.instant, Some(Duration::ZERO));
         }
@@ -319,14 +329,14 @@ impl KeyStore {
     ) -> Result<Candidates, NoKey> {
         let shelf = &*self.shelf;
         // Just after a start the first answer is often a moment away.
-        if shelf.refreshes && shelf.set.load().is_none() && shelf.attempts.borrow().finished == 0 {
+        if shelf.upkeep == Upkeep::Task && shelf.set.load().is_none() && shelf.attempts.borrow().finished == 0 {
             shelf.wait(1).await;
         }
         let found = self.look(kid, algorithm, bounds, now)?;
         if !found.is_empty() {
             return Ok(found);
         }
-        if !shelf.refreshes {
+        if shelf.upkeep == Upkeep::Fixed {
             return Err(NoKey::Unknown);
         }
         if let Some(attempt) = shelf.ask(now, bounds.cooldown)
@@ -355,7 +365,10 @@ impl KeyStore {
         KeyStatus {
             usable: set.as_ref().is_some_and(|set| set.is_usable(now, max_stale)),
             keys: set.as_ref().map_or(0, |set| set.keys.len()),
-            age: set.as_ref().map(|set| now.instant.saturating_duration_since(set.read_at)),
+            age: set
+                .as_ref()
+                .filter(|set| set.fresh_until.is_some())
+                .map(|set| now.instant.saturating_duration_since(set.read_at)),
             attempts: self.shelf.attempts.borrow().clone(),
         }
     }

@@ -53,11 +53,15 @@ impl Refresh {
                 Ok(reading) => {
                     let lifetime = lifetime(reading.lifetime, &self.place);
                     let changed = last_keys.as_ref() != Some(&reading.set.keys);
-                    if changed || failures > 0 || !self.is_file() {
-                        self.tell_success(&reading.set, changed);
-                    }
                     last_keys = Some(reading.set.keys.clone());
-                    self.shelf.publish(reading.set.keys, now.instant, Some(lifetime));
+                    self.shelf.publish(reading.set.keys.clone(), now.instant, Some(lifetime));
+                    if changed {
+                        self.log_keys(&reading.set);
+                    }
+                    if changed || failures > 0 || !self.is_file() {
+                        let (keys, left_aside) = (reading.set.keys.len(), reading.set.left_aside.len());
+                        self.observer.refresh(&self.issuer, RefreshOutcome::Refreshed { keys, left_aside });
+                    }
                     failures = 0;
                     // Before they grow old, the fetch's own time included, and not when every other gateway does.
                     (lifetime.mul_f64(0.8 + 0.1 * random()), None)
@@ -65,7 +69,10 @@ impl Refresh {
                 Err(fault) => {
                     failures += 1;
                     let text: Arc<str> = fault.to_string().into();
-                    self.tell_failure(&text, last_fault.as_ref() != Some(&text));
+                    if last_fault.as_ref() != Some(&text) {
+                        tracing::warn!(issuer = %self.issuer, fault = %text, "keys could not be read; the last good ones stay");
+                    }
+                    self.observer.refresh(&self.issuer, RefreshOutcome::Failed);
                     (self.pause_after(failures), Some(text))
                 }
             };
@@ -90,25 +97,12 @@ impl Refresh {
         pause.mul_f64(0.8 + 0.2 * random())
     }
 
-    fn tell_success(&self, set: &JwkSet, changed: bool) {
-        if changed {
-            tracing::info!(issuer = %self.issuer, keys = set.keys.len(), left_aside = set.left_aside.len(), "keys read");
-            for aside in &set.left_aside {
-                let kid = aside.kid.as_deref().unwrap_or_default();
-                tracing::debug!(issuer = %self.issuer, kid, "a key of the set is left aside: it {}", aside.fault);
-            }
+    fn log_keys(&self, set: &JwkSet) {
+        tracing::info!(issuer = %self.issuer, keys = set.keys.len(), left_aside = set.left_aside.len(), "keys read");
+        for aside in &set.left_aside {
+            let kid = aside.kid.as_deref().unwrap_or_default();
+            tracing::debug!(issuer = %self.issuer, kid, fault = %aside.fault, "a key of the set is left aside");
         }
-        let outcome = RefreshOutcome::Refreshed { keys: set.keys.len(), left_aside: set.left_aside.len() };
-        self.observer.refresh(&self.issuer, outcome);
-    }
-
-    fn tell_failure(&self, fault: &str, is_new: bool) {
-        if is_new {
-            tracing::warn!(issuer = %self.issuer, fault, "keys could not be read; the last good ones stay");
-        } else {
-            tracing::debug!(issuer = %self.issuer, fault, "keys could still not be read");
-        }
-        self.observer.refresh(&self.issuer, RefreshOutcome::Failed);
     }
 }
 

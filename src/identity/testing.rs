@@ -1,6 +1,12 @@
 //! Real parts for this room's tests: keys that sign, an identity provider on a real socket whose answers a test can
 //! change, and ears that count what is said.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 use std::{
     collections::HashMap,
@@ -13,7 +19,6 @@ use std::{
 };
 
 use aws_lc_rs::{
-    encoding::AsBigEndian,
     hmac, rand,
     rsa::{KeyPair as RsaKeyPair, KeySize},
     signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
@@ -345,11 +350,14 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream.shutdown().await.ok()
 }
 
+/// What was said of a token: the issuer's name, and how it was judged.
+type Verification = (Option<String>, Result<(), Reason>);
+
 /// Counts what is said, and lets a test wait for it.
 #[derive(Default)]
 pub(super) struct Ears {
     refreshes: watch::Sender<Vec<RefreshOutcome>>,
-    pub(super) verifications: Mutex<Vec<(Option<String>, Result<(), Reason>)>>,
+    pub(super) verifications: Mutex<Vec<Verification>>,
     pub(super) hits: AtomicUsize,
 }
 
@@ -377,11 +385,10 @@ impl Ears {
         tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap().unwrap().clone()
     }
 
-    /// Waits until an attempt ended with keys after the first `skip` attempts.
-    pub(super) async fn refreshed_well_after(&self, skip: usize) {
+    /// Waits until an attempt ended so.
+    pub(super) async fn refreshed_as(&self, keys: usize, left_aside: usize) {
         let mut receiver = self.refreshes.subscribe();
-        let well = |outcome: &RefreshOutcome| matches!(outcome, RefreshOutcome::Refreshed { .. });
-        let wait = receiver.wait_for(|list| list.iter().skip(skip).any(well));
+        let wait = receiver.wait_for(|list| list.contains(&RefreshOutcome::Refreshed { keys, left_aside }));
         tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap().unwrap();
     }
 

@@ -6,6 +6,9 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{Algorithm, Algorithms, KeyFault, VerifyingKey, json, jws::decode};
 
+/// The most keys that a set may have; the largest public providers have some dozens.
+const MOST_KEYS: usize = 512;
+
 /// The usable keys of a JWK Set.
 #[derive(Debug, Clone)]
 pub struct JwkSet {
@@ -33,6 +36,9 @@ pub enum SetFault {
     /// It has no key that is fit for verifying signatures.
     #[error("the JWK Set has no usable key")]
     Empty,
+    /// It has more keys than any provider needs, and comparing them would take its time.
+    #[error("the JWK Set has more than {MOST_KEYS} keys")]
+    TooMany,
 }
 
 impl JwkSet {
@@ -44,6 +50,9 @@ impl JwkSet {
             keys: Vec<&'a RawValue>,
         }
         let wire: Wire<'_> = serde_json::from_slice(bytes).map_err(|_| SetFault::Format)?;
+        if wire.keys.len() > MOST_KEYS {
+            return Err(SetFault::TooMany);
+        }
         let mut set = Self { keys: Vec::new(), left_aside: Vec::new() };
         for raw in wire.keys {
             let Some(jwk) = json::object(raw.get().as_bytes()) else {
@@ -133,7 +142,7 @@ fn bytes(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, KeyFault> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use serde_json::json;
 
@@ -235,5 +244,6 @@ mod tests {
         }
         assert_eq!(set(json!([])).unwrap_err(), SetFault::Empty);
         assert_eq!(set(json!([{"kty": "oct", "k": "AAAA"}])).unwrap_err(), SetFault::Empty);
+        assert_eq!(set(json!(vec![1; MOST_KEYS + 1])).unwrap_err(), SetFault::TooMany);
     }
 }

@@ -204,7 +204,7 @@ fn sha256(text: &str) -> [u8; 32] {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use crate::jose::jws::decode;
