@@ -11,7 +11,7 @@ use std::{
     io::{self, Write},
     mem,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -258,6 +258,8 @@ fn write_lines(shared: &Shared, mut sink: Box<dyn Sink>) {
             tracing::error!(error = %fault, lines = count, "the access log cannot be written: lines dropped");
         }
         lines.clear();
+        // A burst does not keep its memory for good.
+        lines.shrink_to(CAPACITY / 8);
         // What was queued before the file was moved belongs into the old one.
         if reopen && let Err(fault) = sink.reopen() {
             tracing::error!(error = %fault, "the access log cannot be opened again: the old file stays in use");
@@ -305,8 +307,13 @@ impl LogFile {
     }
 }
 
-fn append(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+fn append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    // Lines name subjects and addresses: they are not for everybody on the machine.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+    options.open(path)
 }
 
 impl Sink for LogFile {

@@ -11,6 +11,6 @@ pub mod metrics;
 mod time;
 
 pub use access::{AccessLog, AccessRecord};
-//pub use audit::AuditLog;
+pub use audit::AuditLog;
 pub use events::{EventFormat, init_tracing};
 pub use metrics::{Metrics, RouteMetrics};

@@ -1,1 +1,232 @@
+//! The audit trail of guarded operations: an append-only file of JSON lines, each chained by hash to the one before.
+//!
+//! An operation that is allowed writes an intent, durable before anything is forwarded, and later its outcome. One that
+//! is refused writes a refusal. Attempts without a valid principal are counted by reason and written once a minute, so
+//! a stranger cannot fill the disk. A crash loses no intent that was acknowledged; it may lose refusals and outcomes of
+//! the last moment, and the counts of the last minute.
+//!
+//! The file is never rotated while the gateway runs: moved away, or changed by anybody else, it makes every intent fail.
+//! Identifying values enter the chain as salted commitments; their disclosures can be erased later (see `disclosure`).
 
+mod disclosure;
+mod file;
+mod head;
+mod record;
+mod verify;
+mod writer;
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use thiserror::Error;
+
+use self::{
+    file::{ChainFile, Found, move_aside},
+    head::{Signer, beside, replace},
+    record::{Entry, Recovered},
+    writer::{Shared, Writer},
+};
+pub use self::{
+    head::{Head, PublicKey},
+    record::{Attempt, Outcome},
+    verify::{Fault, Finding, Report, verify},
+};
+use crate::{clock::Clock, policy::Reason, telemetry::metrics::AuditMetrics};
+
+/// How long a close waits for the disk.
+const CLOSE: Duration = Duration::from_secs(10);
+
+/// Why the audit log cannot be used.
+#[derive(Debug, Error)]
+pub enum AuditFault {
+    /// The file cannot be opened, read or brought in order.
+    #[error("opening the audit log {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Another process writes it.
+    #[error("the audit log {path} is in use by another process")]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file holds something else.
+    #[error("{path} is not an audit log; nothing was changed in it")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key that signs heads cannot be read or made.
+    #[error("the audit log's key {path}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// There is no thread to write it.
+    #[error("starting the audit log's thread")]
+    Thread(#[source] io::Error),
+    /// The last write failed, and none has succeeded since.
+    #[error("the audit log cannot be written now")]
+    Unwritable,
+    /// The strings of the attempt are longer than a record may be.
+    #[error("the attempt is too large for an audit record")]
+    TooLarge,
+    /// More intents wait than the disk can take, or the log is closing.
+    #[error("the audit log takes no more records now")]
+    Busy,
+}
+
+/// The files of an audit log, and how often its head is signed.
+#[derive(Debug, Clone)]
+pub struct AuditFiles {
+    /// The JSONL file. Its head stands in `<file>.head`, the public key in `<file>.pub`.
+    pub file: PathBuf,
+    /// The key pair, made if it is missing; by custom `<state_dir>/audit.key`.
+    pub key: PathBuf,
+    /// How often the head is written when there are new records.
+    pub head_interval: Duration,
+}
+
+/// The audit log.
+pub struct AuditLog {
+    shared: Arc<Shared>,
+    public_key: PublicKey,
+}
+
+/// An intent that is durable: its operation may be forwarded. Dropped without an outcome, it records that nobody knows.
+#[must_use = "an intent is to be concluded by its outcome"]
+pub struct IntentId {
+    seq: u64,
+    shared: Option<Arc<Shared>>,
+}
+
+impl AuditLog {
+    /// Opens the log, brings it in order after a crash, and starts its thread.
+    pub fn open(files: &AuditFiles, clock: Arc<dyn Clock>, metrics: AuditMetrics) -> Result<Self, AuditFault> {
+        let path = files.file.as_path();
+        let fault = |source| AuditFault::Open { path: path.to_owned(), source };
+        let signer = Signer::load_or_create(&files.key)?;
+        let public_key = signer.public_key();
+        let now = clock.now();
+        let head_path = beside(path, ".head");
+        let head = old_head(&head_path).map_err(fault)?;
+        let (mut file, found) = ChainFile::open(path, head.as_ref(), now.unix_secs())?;
+        replace(&beside(path, ".pub"), &format!("{}\n", public_key.to_text())).map_err(fault)?;
+        let mut recovered = Recovered { unix_ms: now.unix_ms, torn: found.torn.clone(), ..Recovered::default() };
+        if let Some(head) = head.filter(|_| !found.head_holds) {
+            // The records that this head speaks of are gone or changed. It is the proof of that, so it is kept.
+            tracing::error!(
+                head_count = head.count,
+                records = found.tip.count,
+                "the audit log lacks records of its head"
+            );
+            let aside = move_aside(&head_path, &format!(".unmatched-{}", now.unix_secs())).map_err(fault)?;
+            recovered.head = Some((head.count, aside));
+        }
+        let Found { mut tip, open, .. } = found;
+        let mut lines = String::new();
+        let unknown =
+            open.into_iter().map(|intent| Entry::Outcome { intent, unix_ms: now.unix_ms, outcome: Outcome::Unknown });
+        let noted = (recovered.torn.is_some() || recovered.head.is_some()).then_some(Entry::Recovered(recovered));
+        for entry in noted.into_iter().chain(unknown) {
+            tip.count += 1;
+            let hash = entry.push_line(&mut lines, tip.count, &tip.hash);
+            tip.hash = hash.map_err(|_| fault(io::Error::other("no random bytes")))?;
+            metrics.written(entry.kind());
+        }
+        if !lines.is_empty() {
+            tracing::warn!(records = lines.lines().count(), "the audit log was brought in order after a crash");
+            file.append(&lines).map_err(fault)?;
+        }
+        let shared = Arc::new(Shared::new(metrics, clock));
+        let writer = Writer::new(Arc::clone(&shared), file, tip, signer, head_path, files.head_interval);
+        thread::Builder::new().name("audit-log".into()).spawn(move || writer.run()).map_err(AuditFault::Thread)?;
+        Ok(Self { shared, public_key })
+    }
+
+    /// Records that an operation is about to be forwarded; comes back when that is durable, and only then may it be.
+    pub async fn intent(&self, attempt: Attempt) -> Result<IntentId, AuditFault> {
+        let answered = self.shared.intend(attempt)?;
+        let seq = answered.await.map_err(|_| AuditFault::Unwritable)??;
+        Ok(IntentId { seq, shared: Some(Arc::clone(&self.shared)) })
+    }
+
+    /// Records what became of an operation. Never waits.
+    pub fn outcome(&self, mut intent: IntentId, outcome: Outcome) {
+        intent.shared = None;
+        self.shared.conclude(intent.seq, outcome);
+    }
+
+    /// Records that an operation was refused. Never waits; if too much waits already, the record is lost and counted.
+    pub fn refusal(&self, attempt: Attempt) {
+        self.shared.refuse(attempt);
+    }
+
+    /// Counts an attempt without a valid principal.
+    pub fn anonymous(&self, reason: Reason, route: &Arc<str>) {
+        self.shared.count(reason, route);
+    }
+
+    /// Whether the log can be written now: `false` once a write failed, until one succeeds again.
+    pub fn is_writable(&self) -> bool {
+        self.shared.is_writable()
+    }
+
+    /// The key to pin for verifying heads.
+    pub fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// Writes all that waits and the head, and stops; `false` if that could not be done in ten seconds.
+    pub fn close(&self) -> bool {
+        self.shared.close(CLOSE)
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Drop for IntentId {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.conclude(self.seq, Outcome::Unknown);
+        }
+    }
+}
+
+impl fmt::Debug for AuditLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditLog").field("writable", &self.is_writable()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for IntentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IntentId").field(&self.seq).finish()
+    }
+}
+
+/// The head that the last run left. One that cannot be read is no reason not to start: `verify` will say so.
+fn old_head(path: &Path) -> io::Result<Option<Head>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Head::parse(&text).filter(|head| head.is_signed_by(None))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use http::Method;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -482,6 +481,8 @@ fn clamped(number: impl TryInto<i64>) -> i64 {
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use std::{fs, path::Path, time::Instant};
+
+    use http::Method;
 
     use super::*;
 

@@ -1,0 +1,359 @@
+//! The audit log's thread: takes what has gathered, writes it as one batch, makes that durable, then answers.
+//!
+//! ```text
+//!            ┌──────────── append fails ───────────┐
+//!            │                                     v
+//!        writable                               failed   intents are refused at once,
+//!            ^                                     │     other records wait (up to a bound)
+//!            └── repaired and appended, each second┘
+//! ```
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    AuditFault,
+    file::{ChainFile, Tip},
+    head::{Signer, replace},
+    record::{ATTEMPT_BYTES, Attempt, Entry, Outcome, Recovered},
+};
+use crate::{
+    clock::{Clock, Now},
+    policy::Reason,
+    telemetry::{metrics::AuditMetrics, time},
+};
+
+/// Intents that may wait for the disk; more than a disk makes durable in a second.
+const INTENTS: usize = 1024;
+/// Refusals that may wait; beyond it they are lost and counted, for one caller must not fill the memory.
+const REFUSALS: usize = 8192;
+/// Between attempts to get out of the failed state.
+const RETRY: Duration = Duration::from_secs(1);
+/// Attempts without a principal are written down this often.
+const TALLY: Duration = Duration::from_secs(60);
+
+/// What the log's users and its thread share.
+pub(super) struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    failed: AtomicBool,
+    pub(super) metrics: AuditMetrics,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// What waits to be written.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    intents: usize,
+    refusals: usize,
+    tally: HashMap<(Reason, Arc<str>), u64>,
+    /// When the first attempt of the tally was counted.
+    tally_since: Option<Now>,
+    closing: bool,
+    done: bool,
+}
+
+/// A record on its way, and who waits for it to be durable.
+struct Waiting {
+    entry: Entry,
+    answer: Option<oneshot::Sender<Result<u64, AuditFault>>>,
+}
+
+impl From<Entry> for Waiting {
+    fn from(entry: Entry) -> Self {
+        Self { entry, answer: None }
+    }
+}
+
+impl Shared {
+    pub(super) fn new(metrics: AuditMetrics, clock: Arc<dyn Clock>) -> Self {
+        Self { queue: Mutex::default(), wake: Condvar::new(), failed: AtomicBool::new(false), metrics, clock }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an intent; the answer comes when it is durable, or cannot be made so.
+    pub(super) fn intend(&self, attempt: Attempt) -> Result<oneshot::Receiver<Result<u64, AuditFault>>, AuditFault> {
+        if self.failed.load(Ordering::Acquire) {
+            self.metrics.failed(1);
+            return Err(AuditFault::Unwritable);
+        }
+        if attempt.weight() > ATTEMPT_BYTES {
+            self.metrics.failed(1);
+            return Err(AuditFault::TooLarge);
+        }
+        let mut queue = self.queue();
+        if queue.closing || queue.intents >= INTENTS {
+            drop(queue);
+            self.metrics.failed(1);
+            return Err(AuditFault::Busy);
+        }
+        let (answer, answered) = oneshot::channel();
+        queue.intents += 1;
+        queue.waiting.push_back(Waiting { entry: Entry::Intent(attempt), answer: Some(answer) });
+        drop(queue);
+        self.wake.notify_all();
+        Ok(answered)
+    }
+
+    /// Queues an outcome. There are never more than intents were answered, so they need no bound of their own.
+    pub(super) fn conclude(&self, intent: u64, outcome: Outcome) {
+        let unix_ms = self.clock.now().unix_ms;
+        let mut queue = self.queue();
+        if !queue.closing {
+            queue.waiting.push_back(Entry::Outcome { intent, unix_ms, outcome }.into());
+            drop(queue);
+            self.wake.notify_all();
+        }
+    }
+
+    /// Queues a refusal, or counts it as lost.
+    pub(super) fn refuse(&self, attempt: Attempt) {
+        let too_large = attempt.weight() > ATTEMPT_BYTES;
+        let mut queue = self.queue();
+        if too_large || queue.closing || queue.refusals >= REFUSALS {
+            drop(queue);
+            self.metrics.failed(1);
+            return;
+        }
+        queue.refusals += 1;
+        queue.waiting.push_back(Entry::Refusal(attempt).into());
+        drop(queue);
+        self.wake.notify_all();
+    }
+
+    /// Counts an attempt without a principal.
+    pub(super) fn count(&self, reason: Reason, route: &Arc<str>) {
+        self.metrics.unauthenticated(reason);
+        let mut queue = self.queue();
+        *queue.tally.entry((reason, Arc::clone(route))).or_default() += 1;
+        if queue.tally_since.is_none() {
+            queue.tally_since = Some(self.clock.now());
+            drop(queue);
+            self.wake.notify_all();
+        }
+    }
+
+    /// Has everything written, and waits for it; `false` if the disk takes longer than that.
+    pub(super) fn close(&self, patience: Duration) -> bool {
+        let mut queue = self.queue();
+        queue.closing = true;
+        self.wake.notify_all();
+        let waited = self.wake.wait_timeout_while(queue, patience, |queue| !queue.done);
+        waited.unwrap_or_else(PoisonError::into_inner).0.done
+    }
+
+    /// Whether intents can be written.
+    pub(super) fn is_writable(&self) -> bool {
+        !self.failed.load(Ordering::Acquire)
+    }
+
+    fn set_failed(&self, failed: bool) {
+        self.failed.store(failed, Ordering::Release);
+        self.metrics.set_writable(!failed);
+    }
+}
+
+/// The thread's own part.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    file: ChainFile,
+    tip: Tip,
+    signer: Signer,
+    head_path: PathBuf,
+    head_interval: Duration,
+    /// The count of the last head that was written, and when.
+    head: (u64, Option<Instant>),
+    /// Records that an error left unwritten.
+    unwritten: VecDeque<Entry>,
+    retry_at: Option<Instant>,
+    /// When the failed state began.
+    failed_ms: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        file: ChainFile,
+        tip: Tip,
+        signer: Signer,
+        head_path: PathBuf,
+        head_interval: Duration,
+    ) -> Self {
+        let (head, unwritten) = ((0, None), VecDeque::new());
+        Self { shared, file, tip, signer, head_path, head_interval, head, unwritten, retry_at: None, failed_ms: 0 }
+    }
+
+    /// Runs until the log is closed.
+    pub(super) fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let mut queue = shared.queue();
+            if queue.waiting.is_empty() && !queue.closing {
+                queue = match self.next_duty(&queue, shared.clock.now().instant) {
+                    None => shared.wake.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                    Some(wait) => shared.wake.wait_timeout(queue, wait).unwrap_or_else(PoisonError::into_inner).0,
+                };
+            }
+            let now = shared.clock.now();
+            let closing = queue.closing;
+            let batch = take_batch(&mut queue, now, closing);
+            drop(queue);
+            self.turn(batch, now, closing);
+            if closing {
+                self.shared.metrics.failed(self.unwritten.len());
+                shared.queue().done = true;
+                shared.wake.notify_all();
+                return;
+            }
+        }
+    }
+
+    /// How long until there is something to do without being asked; `None` if there is nothing.
+    fn next_duty(&self, queue: &Queue, now: Instant) -> Option<Duration> {
+        let tally = queue.tally_since.map(|since| since.instant + TALLY);
+        let head = self.head_due(now);
+        [tally, head, self.retry_at].into_iter().flatten().min().map(|due| due.saturating_duration_since(now))
+    }
+
+    fn head_due(&self, now: Instant) -> Option<Instant> {
+        let (count, at) = self.head;
+        (count != self.tip.count).then(|| at.map_or(now, |at| at + self.head_interval))
+    }
+
+    /// Writes a batch. Intents are answered when it is durable, and refused if it cannot be.
+    fn turn(&mut self, batch: Vec<Waiting>, now: Now, closing: bool) {
+        if self.retry_at.is_some_and(|at| now.instant < at) && !closing {
+            return self.put_off(batch);
+        }
+        if self.retry_at.is_some()
+            && let Err(error) = self.file.repair()
+        {
+            self.fail(&error.to_string(), now);
+            return self.put_off(batch);
+        }
+        // That the log was down belongs in it; and it is the write that shows whether it is up again.
+        let outage = self.retry_at.is_some().then(|| Recovered::outage(now.unix_ms, self.failed_ms));
+        let outage = outage.map(|recovered| Entry::Recovered(recovered).into());
+        let unwritten = mem::take(&mut self.unwritten).into_iter().map(Waiting::from);
+        let batch: Vec<Waiting> = outage.into_iter().chain(unwritten).chain(batch).collect();
+        if !batch.is_empty() {
+            match self.write(&batch) {
+                Ok(tip) => self.written(batch, tip),
+                Err(cause) => {
+                    self.fail(&cause, now);
+                    return self.put_off(batch);
+                }
+            }
+        }
+        if self.retry_at.take().is_some() {
+            self.shared.set_failed(false);
+            tracing::info!("the audit log can be written again");
+        }
+        self.write_head(now, closing);
+    }
+
+    /// Writes all of a batch or nothing; where the chain stands then.
+    fn write(&mut self, batch: &[Waiting]) -> Result<Tip, String> {
+        let mut tip = self.tip.clone();
+        let mut lines = String::with_capacity(batch.len() * 1024);
+        for waiting in batch {
+            tip.count += 1;
+            let line = waiting.entry.push_line(&mut lines, tip.count, &tip.hash);
+            tip.hash = line.map_err(|_| "no random bytes for a salt".to_owned())?;
+        }
+        self.file.append(&lines).map_err(|error| error.to_string())?;
+        Ok(tip)
+    }
+
+    /// Answers what is durable now.
+    fn written(&mut self, batch: Vec<Waiting>, tip: Tip) {
+        let mut seq = mem::replace(&mut self.tip, tip).count;
+        for waiting in batch {
+            seq += 1;
+            self.shared.metrics.written(waiting.entry.kind());
+            if let Some(answer) = waiting.answer
+                && answer.send(Ok(seq)).is_err()
+            {
+                // The request went away while it waited, so nothing was forwarded.
+                self.shared.conclude(seq, Outcome::Failed { reason: Reason::ClientGone });
+            }
+        }
+    }
+
+    /// Enters the failed state, or stays in it for another second.
+    fn fail(&mut self, cause: &str, now: Now) {
+        if self.retry_at.is_none() {
+            tracing::error!(error = cause, "the audit log cannot be written: guarded operations are refused");
+            self.failed_ms = now.unix_ms;
+        }
+        self.retry_at = Some(now.instant + RETRY);
+        self.shared.set_failed(true);
+    }
+
+    /// Refuses the intents of a batch and keeps the rest for later, as much as there is room for.
+    fn put_off(&mut self, batch: Vec<Waiting>) {
+        for waiting in batch {
+            match (waiting.answer, waiting.entry) {
+                (Some(answer), _) => {
+                    self.shared.metrics.failed(1);
+                    // The request may have gone away meanwhile.
+                    let _ = answer.send(Err(AuditFault::Unwritable));
+                }
+                // It is made anew, with the time of the next attempt.
+                (None, Entry::Recovered(_)) => {}
+                (None, entry) if self.unwritten.len() < REFUSALS => self.unwritten.push_back(entry),
+                (None, _) => self.shared.metrics.failed(1),
+            }
+        }
+    }
+
+    /// Signs where the chain stands, if it is time to.
+    fn write_head(&mut self, now: Now, closing: bool) {
+        let (count, at) = self.head;
+        let due = at.is_none_or(|at| now.instant >= at + self.head_interval);
+        if count == self.tip.count || !(due || closing) {
+            return;
+        }
+        let head = self.signer.sign(self.tip.count, &self.tip.hash, time::rfc3339(now.unix_ms));
+        let written =
+            serde_json::to_string(&head).map_err(Into::into).and_then(|text| replace(&self.head_path, &(text + "\n")));
+        match written {
+            Ok(()) => self.head = (self.tip.count, Some(now.instant)),
+            Err(error) => {
+                // The records are safe; only the proof that none is missing gets older.
+                tracing::error!(%error, path = %self.head_path.display(), "the audit log's head cannot be written");
+                self.shared.metrics.failed(1);
+                self.head = (count, Some(now.instant));
+            }
+        }
+    }
+}
+
+fn take_batch(queue: &mut Queue, now: Now, closing: bool) -> Vec<Waiting> {
+    queue.intents = 0;
+    queue.refusals = 0;
+    let mut batch: Vec<Waiting> = mem::take(&mut queue.waiting).into();
+    if let Some(since) = queue.tally_since.filter(|since| closing || now.instant >= since.instant + TALLY) {
+        queue.tally_since = None;
+        let tally = mem::take(&mut queue.tally).into_iter();
+        let mut counts: Vec<_> = tally.map(|((reason, route), count)| (reason, route, count)).collect();
+        counts.sort_unstable();
+        let entry = Entry::Attempts { from_ms: since.unix_ms, until_ms: now.unix_ms, counts };
+        batch.push(entry.into());
+    }
+    batch
+}
