@@ -306,7 +306,7 @@ impl Metrics {
         forget(&self.connections, &listener);
         forget(&self.connections_accepted, &listener);
         forget(&self.connections_refused, &listener);
-        forget(&self.danger, &keep("key", &names.dangers));
+        forget(&self.danger, keep("key", &names.dangers));
         for danger in &names.dangers {
             self.danger.with_label_values(&[danger]).set(1);
         }

@@ -14,10 +14,13 @@ use super::catalogue::{self, Family};
 /// Linux counts processor time for /proc in hundredths of a second on every architecture (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Reads one figure; `None` where there is nothing to read.
+type Read = fn() -> Option<f64>;
+
 /// Reads the process's figures from /proc.
 pub(super) struct Process {
     cpu: Counter,
-    gauges: [(Gauge, fn() -> Option<f64>); 5],
+    gauges: [(Gauge, Read); 5],
 }
 
 impl Process {
