@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
@@ -452,9 +454,12 @@ fn attempts_without_a_principal_are_written_once_a_minute() {
     clock.pass(Duration::from_secs(60));
     drop(intend(&log));
     drop(intend(&log));
-    let kinds = kinds(folder.path());
-    assert_eq!(kinds.iter().filter(|kind| *kind == "attempts").count(), 1, "{kinds:?}");
-    assert!(records(folder.path()).iter().any(|record| record["counts"][0]["count"] == 1000));
+    log.close();
+    let (kinds, records) = (kinds(folder.path()), records(folder.path()));
+    let counted: Vec<usize> = (0..kinds.len()).filter(|&at| kinds[at] == "attempts").collect();
+    let last_intent = kinds.iter().rposition(|kind| kind == "intent").unwrap();
+    assert!(matches!(counted[..], [at] if at > 0 && at < last_intent), "{kinds:?}");
+    assert_eq!(records[counted[0]]["counts"][0]["count"], 1000);
 }
 
 #[test]
@@ -469,4 +474,44 @@ fn an_attempt_that_no_line_could_hold_is_refused() {
     assert!(verify(text(folder.path()).as_bytes(), Some(&head(folder.path())), None).is_ok());
     drop(open(folder.path()));
     assert_eq!(kinds(folder.path()), ["intent", "outcome"]);
+}
+
+/// Says to the test's second self where to write; the first has it killed.
+const CHILD: &str = "STEPGATE_AUDIT_TEST_CHILD";
+
+/// What the second self does: writes intents for ever, and says of each that it is durable.
+fn write_until_killed(folder: &Path) {
+    let log = open_at(folder, Arc::new(crate::clock::SystemClock)).unwrap();
+    for n in 1.. {
+        let intent = intend(&log);
+        println!("\ndurable");
+        if n % 2 == 0 {
+            log.outcome(intent, Outcome::Answered { status: 204 });
+        } else {
+            std::mem::forget(intent);
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_instant_loses_no_acknowledged_intent() {
+    if let Some(folder) = std::env::var_os(CHILD) {
+        return write_until_killed(Path::new(&folder));
+    }
+    let name = "telemetry::audit::tests::a_kill_at_any_instant_loses_no_acknowledged_intent";
+    for acknowledged in [1, 2, 7, 50] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name, "--nocapture"]).env(CHILD, folder.path());
+        let mut child = child.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said = said.map_while(Result::ok).filter(|line| line == "durable").take(acknowledged).count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(open(folder.path()));
+        let report = verify(text(folder.path()).as_bytes(), Some(&head(folder.path())), None).unwrap();
+        let intents = kinds(folder.path()).iter().filter(|kind| *kind == "intent").count();
+        assert!(intents >= said && said == acknowledged, "{intents} of {acknowledged}");
+        assert_eq!(report.open_intents, 0);
+    }
 }

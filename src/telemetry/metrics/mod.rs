@@ -480,7 +480,15 @@ fn clamped(number: impl TryInto<i64>) -> i64 {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 mod tests {
-    use std::{fs, path::Path, time::Instant};
+    use std::{
+        fs,
+        io::Write,
+        path::Path,
+        process::{Command, Stdio},
+        time::Instant,
+    };
+
+    use http::Method;
 
     use http::Method;
 
@@ -600,5 +608,19 @@ mod tests {
             assert!(!name.ends_with("_count") && !name.ends_with("_sum") && !name.ends_with("_bucket"), "{name}");
             assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help");
         }
+    }
+
+    #[test]
+    fn promtool_has_nothing_to_say_where_there_is_one() {
+        let mut promtool = Command::new("promtool");
+        promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut promtool = match promtool.spawn() {
+            Ok(promtool) => promtool,
+            Err(error) => return eprintln!("promtool was not run: {error}"),
+        };
+        promtool.stdin.take().unwrap().write_all(busy().render(now(61_000)).unwrap().as_bytes()).unwrap();
+        let said = promtool.wait_with_output().unwrap();
+        let said = [said.stdout, said.stderr].concat();
+        assert!(said.is_empty(), "{}", String::from_utf8_lossy(&said));
     }
 }
