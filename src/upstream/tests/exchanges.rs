@@ -154,10 +154,24 @@ fn answers_that_have_no_body_leave_the_connection_ready() {
             let client = Client::new();
             for _ in 0..3 {
                 let answer = client.send(&service, request(method.clone(), "/")).await.unwrap();
-                assert_eq!(read(answer).await.unwrap().0, "");
+                assert!(answer.body().is_end_stream()); // so that nobody needs to read it
             }
             assert_eq!(client.told.opened.get(), 1, "{method} {answer}");
         }
+    });
+}
+
+#[test]
+fn the_last_byte_of_a_known_length_ends_an_answer() {
+    worker(async {
+        let service = service_of(&[upstream(|wire, _| wire.answer_all(OK)).await]);
+        let client = Client::new();
+        for _ in 0..3 {
+            let mut answer = client.send(&service, request(Method::GET, "/")).await.unwrap();
+            assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "ok");
+            assert!(answer.body().is_end_stream());
+        }
+        assert_eq!(client.told.opened.get(), 1);
     });
 }
 
