@@ -2,7 +2,7 @@
 //! differently, and protocols that nobody asked for.
 
 use http::{
-    HeaderMap, Response, StatusCode,
+    HeaderMap, Response, StatusCode, Version,
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
@@ -13,7 +13,8 @@ use super::fault::InvalidAnswer;
 pub(super) enum Afterwards {
     /// It can take another request.
     Reuse,
-    /// It must not (RFC 9112 §6.3: the sender's framing is not to be trusted).
+    /// It must not: the sender's framing is not to be trusted (RFC 9112 §6.3), or it speaks HTTP/1.0, in which the next
+    /// request could have no body of unknown length.
     Close,
 }
 
@@ -23,6 +24,7 @@ pub(super) fn check<B>(answer: &mut Response<B>) -> Result<Afterwards, InvalidAn
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(InvalidAnswer::Upgrade);
     }
+    let is_old = answer.version() == Version::HTTP_10;
     let headers = answer.headers_mut();
     if headers.contains_key(TRANSFER_ENCODING) {
         check_coding(headers)?;
@@ -30,7 +32,7 @@ pub(super) fn check<B>(answer: &mut Response<B>) -> Result<Afterwards, InvalidAn
         return Ok(if headers.remove(CONTENT_LENGTH).is_some() { Afterwards::Close } else { Afterwards::Reuse });
     }
     check_length(headers)?;
-    Ok(Afterwards::Reuse)
+    Ok(if is_old { Afterwards::Close } else { Afterwards::Reuse })
 }
 
 fn check_coding(headers: &HeaderMap) -> Result<(), InvalidAnswer> {

@@ -182,3 +182,23 @@ impl Addresses {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails should panic")]
+
+    use super::*;
+
+    #[test]
+    fn the_address_that_connected_is_tried_first_the_next_time() {
+        let [one, two]: [SocketAddr; 2] = ["[::1]:80", "127.0.0.1:80"].map(|address| address.parse().unwrap());
+        let addresses = Addresses::default();
+        addresses.prefer(1);
+        let known = Known { at: Instant::now(), addresses: Rc::from([one, two]) };
+        *addresses.known.borrow_mut() = Some(known);
+        addresses.prefer(1);
+        assert_eq!(*addresses.younger_than(ADDRESSES_FRESH).unwrap(), [two, one]);
+        addresses.prefer(7);
+        assert_eq!(*addresses.younger_than(ADDRESSES_FRESH).unwrap(), [two, one]);
+    }
+}

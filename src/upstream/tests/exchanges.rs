@@ -121,6 +121,27 @@ fn an_http_1_0_answer_without_a_length_ends_with_its_connection() {
 }
 
 #[test]
+fn an_upload_of_unknown_length_is_not_lost_on_a_service_that_speaks_http_1_0() {
+    worker(async {
+        let address = upstream(|mut wire, _| async move {
+            while let Some(head) = wire.head().await {
+                if head.starts_with("POST") {
+                    assert_eq!(wire.until("0\r\n\r\n").await.unwrap(), "3\r\nall\r\n0\r\n\r\n");
+                }
+                wire.say("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok").await;
+            }
+        })
+        .await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        assert_eq!(client.text(&service).await.unwrap(), "ok");
+        let (feed, request) = fed(Method::POST, "/");
+        feed.send(data("all")).unwrap();
+        drop(feed);
+        assert_eq!(read(client.send(&service, request).await.unwrap()).await.unwrap().0, "ok");
+    });
+}
+
+#[test]
 fn answers_that_have_no_body_leave_the_connection_ready() {
     worker(async {
         for (method, answer) in [
@@ -133,10 +154,24 @@ fn answers_that_have_no_body_leave_the_connection_ready() {
             let client = Client::new();
             for _ in 0..3 {
                 let answer = client.send(&service, request(method.clone(), "/")).await.unwrap();
-                assert_eq!(read(answer).await.unwrap().0, "");
+                assert!(answer.body().is_end_stream()); // so that nobody needs to read it
             }
             assert_eq!(client.told.opened.get(), 1, "{method} {answer}");
         }
+    });
+}
+
+#[test]
+fn the_last_byte_of_a_known_length_ends_an_answer() {
+    worker(async {
+        let service = service_of(&[upstream(|wire, _| wire.answer_all(OK)).await]);
+        let client = Client::new();
+        for _ in 0..3 {
+            let mut answer = client.send(&service, request(Method::GET, "/")).await.unwrap();
+            assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "ok");
+            assert!(answer.body().is_end_stream());
+        }
+        assert_eq!(client.told.opened.get(), 1);
     });
 }
 

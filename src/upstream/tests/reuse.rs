@@ -56,6 +56,24 @@ fn a_safe_request_that_a_kept_connection_swallows_is_sent_again() {
 }
 
 #[test]
+fn where_one_kept_connection_is_dead_the_others_are_not_asked() {
+    worker(async {
+        let (address, seen) = closing_on_the_second().await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        let both = [request(Method::GET, "/1"), request(Method::GET, "/2")];
+        let mut answers = Vec::new();
+        for request in both {
+            answers.push(client.send(&service, request).await.unwrap());
+        }
+        for answer in answers {
+            read(answer).await.unwrap();
+        }
+        client.text(&service).await.unwrap();
+        assert_eq!(seen.borrow().len(), 4, "two answered, one swallowed, one answered on a fresh connection");
+    });
+}
+
+#[test]
 fn a_request_that_changes_things_is_never_sent_twice() {
     worker(async {
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
