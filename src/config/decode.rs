@@ -12,7 +12,7 @@ use super::{
     yaml::{self, Entry, Node, Place, Scalar, Value},
 };
 
-/// After so many problems one more helps nobody.
+/// After so many errors, or warnings, one more helps nobody.
 const MAX_PROBLEMS: usize = 100;
 
 /// What goes along while a document is read: where we are, and what was found.
@@ -21,7 +21,7 @@ pub(super) struct Cx {
     path: String,
     problems: Vec<Problem>,
     errors: usize,
-    dropped: usize,
+    warnings: usize,
     masks: Vec<Range<usize>>,
 }
 
@@ -33,14 +33,13 @@ impl Cx {
 
     /// Notes a problem.
     pub(super) fn report(&mut self, problem: Problem) {
-        match problem.severity {
-            Severity::Error => self.errors += 1,
-            Severity::Warning => {}
-        }
-        if self.problems.len() < MAX_PROBLEMS {
+        let count = match problem.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MAX_PROBLEMS {
             self.problems.push(problem);
-        } else {
-            self.dropped += 1;
         }
     }
 
@@ -78,9 +77,12 @@ impl Cx {
     /// What was found, in the order of the file, and the bytes that must not be shown.
     pub(super) fn finish(mut self) -> (Vec<Problem>, Vec<Range<usize>>) {
         self.problems.sort_by_key(|p| (p.span.line, p.span.column));
-        if self.dropped > 0 {
-            let more = format!("{} more problems are not shown", self.dropped);
-            self.problems.push(Problem::error(&Span::default(), more));
+        let nowhere = Span::default();
+        if let Some(more) = self.errors.checked_sub(MAX_PROBLEMS).filter(|more| *more > 0) {
+            self.problems.push(Problem::error(&nowhere, format!("{more} more errors are not shown")));
+        }
+        if let Some(more) = self.warnings.checked_sub(MAX_PROBLEMS).filter(|more| *more > 0) {
+            self.problems.push(Problem::warning(&nowhere, format!("{more} more warnings are not shown")));
         }
         (self.problems, self.masks)
     }
@@ -164,9 +166,16 @@ impl<T: FromText> Decode for T {
             Ok(value) => return Some(value),
             Err(refusal) => refusal,
         };
-        let mut message = format!("`{}` is not {}", shown(scalar), T::WHAT);
+        let url_with_password = scalar.text.contains("://") && scalar.text.contains('@');
+        let mut message = match url_with_password {
+            true => format!("this is not {}", T::WHAT),
+            false => format!("`{}` is not {}", shown(scalar), T::WHAT),
+        };
         let mut help = None;
-        if scalar.before.is_none() {
+        if url_with_password {
+            cx.mask(node.bytes.clone());
+        }
+        if scalar.shown.is_none() {
             if let Some(why) = refusal.why {
                 message.push_str(": ");
                 message.push_str(&why);
@@ -183,9 +192,9 @@ impl<T: FromText> Decode for T {
     }
 }
 
-/// A scalar as it may be shown: before the environment was filled in, and not too much of it.
+/// A scalar as it may be shown, and not too much of it.
 fn shown(scalar: &Scalar) -> String {
-    nearest::short(scalar.before.as_deref().unwrap_or(&scalar.text))
+    nearest::short(scalar.shown.as_deref().unwrap_or(&scalar.text))
 }
 
 impl<T: Decode> Decode for Option<T> {
@@ -275,7 +284,11 @@ impl<T: Decode> Decode for NonEmpty<T> {
 
 /// A section whose keys are names of the user's own, in the order of the file.
 #[derive(Debug, Clone)]
-pub(super) struct Named<T>(pub(super) Vec<NamedEntry<T>>);
+pub(super) struct Named<T> {
+    pub(super) entries: Vec<NamedEntry<T>>,
+    /// Whether the section could be read: if not, an unknown name is not the fault of who uses it.
+    pub(super) complete: bool,
+}
 
 /// A name and what it stands for.
 #[derive(Debug, Clone)]
@@ -306,11 +319,11 @@ impl<T: Decode> Decode for Named<T> {
             });
             named.push(entry);
         }
-        Some(Self(named))
+        Some(Self { entries: named, complete: true })
     }
 
     fn substitute() -> Option<Self> {
-        Some(Self(Vec::new()))
+        Some(Self { entries: Vec::new(), complete: false })
     }
 
     fn shape() -> Shape {
@@ -347,8 +360,9 @@ impl<'n> Fields<'n> {
             if known.contains(&key.as_str()) {
                 continue;
             }
-            // A misspelt `password` would otherwise be printed with its value.
-            cx.mask(node.bytes.clone());
+            if !is_harmless(key, node, known) {
+                cx.mask(node.bytes.clone());
+            }
             fields.broken = true;
             let span = cx.within(key, |cx| cx.span(*place));
             let mut problem = Problem::error(&span, format!("unknown key `{}` in {title}", nearest::short(key)));
@@ -385,6 +399,13 @@ impl<'n> Fields<'n> {
         self.broken = true;
         T::substitute()
     }
+}
+
+/// Whether the value of an unknown key may be shown: a misspelt `password` must not be, a misspelt `leeway` may.
+fn is_harmless(key: &str, node: &Node, known: &[&'static str]) -> bool {
+    const SECRET: [&str; 6] = ["secret", "password", "token", "value", "public_key", "username"];
+    let meant = nearest::nearest(key, known.iter().copied());
+    matches!(node.value, Value::Scalar(_)) && meant.is_some_and(|meant| !SECRET.contains(&meant))
 }
 
 /// A default, written as YAML, as a tree that stands in no file.
@@ -456,7 +477,14 @@ macro_rules! section {
             }
 
             fn shape() -> $crate::config::shape::Shape {
-                $crate::config::shape::Shape::Section($crate::config::shape::SectionShape {
+                $crate::config::shape::Shape::Section(Self::section())
+            }
+        }
+
+        impl $name {
+            /// The section's keys, for the schema and the reference.
+            pub(in crate::config) fn section() -> $crate::config::shape::SectionShape {
+                $crate::config::shape::SectionShape {
                     title: $title,
                     about: $crate::config::decode::joined(&[$($about),+]),
                     fields: vec![$( {
@@ -469,7 +497,7 @@ macro_rules! section {
                             shape: <$type as $crate::config::decode::Decode>::shape(),
                         }
                     } ),*],
-                })
+                }
             }
         }
     };

@@ -8,7 +8,7 @@ const BLANK: char = '…';
 
 /// Blanks these bytes of a text.
 pub(super) fn redact(text: &str, masks: &[Range<usize>]) -> String {
-    let mut masks: Vec<&Range<usize>> = masks.iter().filter(|mask| mask.start < mask.end).collect();
+    let mut masks: Vec<Range<usize>> = masks.iter().filter_map(|mask| trimmed(text, mask)).collect();
     masks.sort_by_key(|mask| mask.start);
     let mut masks = masks.into_iter().peekable();
     let mut shown = String::with_capacity(text.len());
@@ -51,6 +51,13 @@ pub(super) fn redact_unparsed(text: &str) -> String {
     shown
 }
 
+/// A mask without the blanks at its end: a block text ends where the next line's first word begins.
+fn trimmed(text: &str, mask: &Range<usize>) -> Option<Range<usize>> {
+    // A mask that does not fit the text hides all that follows, rather than nothing.
+    let end = text.get(mask.clone()).map_or(text.len(), |inside| mask.start + inside.trim_end().len());
+    (mask.start < end).then_some(mask.start..end)
+}
+
 fn push_line(shown: &mut String, line: &str, visible: usize) {
     let mut visible = visible.min(line.len());
     while !line.is_char_boundary(visible) {
@@ -66,6 +73,7 @@ fn push_line(shown: &mut String, line: &str, visible: usize) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::single_range_in_vec_init)]
     use super::*;
 
     #[test]
@@ -74,12 +82,13 @@ mod tests {
         assert_eq!(redact("a: |\n  x\n  y\nb\n", &[3..12]), "a: …\n…\n…\nb\n");
         assert_eq!(redact("ж: я\n", &[5..6]), "ж: …\n");
         let middle = 1;
-        assert_eq!(redact("ж\n", &[middle..2]), "…\n");
+        assert_eq!(redact("ж\nx\n", &[middle..2]), "…\n…\n");
+        assert_eq!(redact("a: |\n  x\n  y\nb\n", &[5..13]), "a: |\n…\n…\nb\n");
     }
 
     #[test]
     fn unparsed_text_loses_what_follows_a_telling_word() {
-        let text = "a: b\npassword: 'x\n  y\nc: d\ntoken\n- secret: |\n    z\n  file: f\n";
-        assert_eq!(redact_unparsed(text), "a: b\npassword:…\n…\nc: d\n…\n- secret:…\n…\n  file: f\n");
+        let text = "a: b\npassword: 'x\n  y\nc: d\n- secret: |\n    z\n  file: f\ntoken x\n";
+        assert_eq!(redact_unparsed(text), "a: b\npassword:…\n…\nc: d\n- secret:…\n…\n  file: f\n…\n");
     }
 }

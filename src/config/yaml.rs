@@ -58,8 +58,11 @@ pub(super) enum Value {
 pub(super) struct Scalar {
     /// Its value, unquoted and with the environment filled in.
     pub(super) text: String,
-    /// Its value before the environment was filled in, if it was: the form that may be shown.
-    pub(super) before: Option<String>,
+    /// The form that may be shown, where that is not the value: as it was before the environment was filled in, or the
+    /// first line of a plain text of several, which a line that was forgotten can join with a secret.
+    pub(super) shown: Option<String>,
+    /// Whether some of it came from the environment.
+    pub(super) from_env: bool,
 }
 
 /// A key and its value.
@@ -158,7 +161,8 @@ impl Builder {
                 }
                 Event::Scalar(value, style, anchor, tag) => {
                     self.refuse_tag(tag.is_some(), place)?;
-                    self.scalar(value.into_owned(), style, anchor, place, start..end)?;
+                    let source = text.get(start..end).unwrap_or_default();
+                    self.scalar(value.into_owned(), style, anchor, place, start..end, source)?;
                 }
                 Event::SequenceStart(style, anchor, tag) => {
                     self.refuse_tag(tag.is_some(), place)?;
@@ -190,12 +194,16 @@ impl Builder {
         anchor: usize,
         place: Place,
         bytes: Range<usize>,
+        source: &str,
     ) -> Result<(), Fault> {
         if self.awaits_key() {
             return self.key(text, place);
         }
         let null = style == ScalarStyle::Plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL");
-        let value = if null { Value::Null } else { Value::Scalar(Scalar { text, before: None }) };
+        let lines = source.lines().count();
+        let shown = (style == ScalarStyle::Plain && lines > 1)
+            .then(|| format!("{}…", source.lines().next().unwrap_or_default().trim_end()));
+        let value = if null { Value::Null } else { Value::Scalar(Scalar { text, shown, from_env: false }) };
         self.count(1, place)?;
         let node = Node { place, bytes, value };
         self.remember(anchor, &node, 1);

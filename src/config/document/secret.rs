@@ -94,7 +94,7 @@ fn inline(node: &Node, cx: &mut Cx) -> Option<(Span, Secret, bool)> {
     let span = cx.span(node.place);
     let wrong = match &node.value {
         Value::Scalar(scalar) if !scalar.text.is_empty() => {
-            return Some((span, Secret::new(scalar.text.as_bytes()), scalar.before.is_some()));
+            return Some((span, Secret::new(scalar.text.as_bytes()), scalar.from_env));
         }
         Value::Faulty => return None,
         Value::Scalar(_) | Value::Null => "this secret is empty",
