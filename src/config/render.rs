@@ -50,7 +50,7 @@ impl Problems {
         }
         let line = usize::try_from(span.line).ok().and_then(|line| line.checked_sub(1)).and_then(|at| lines.get(at));
         if let Some(line) = line {
-            let (shown, before, marked) = snippet(line, span.column);
+            let (shown, before, marked) = snippet(line.trim_end(), span.column);
             let _ = writeln!(out, "{:margin$} {dim}|{off}", "");
             let _ = writeln!(out, "{dim}{} |{off} {shown}", span.line);
             let _ = writeln!(out, "{:margin$} {dim}|{off} {:before$}{on}{}{off}", "", "", "^".repeat(marked));

@@ -118,7 +118,7 @@ impl Decode for Expression {
                     Some(2) => Some(1),
                     Some(_) | None => None,
                 };
-                cx.report(fault.into_problem(cx.span(node.place), offset, scalar.shown.is_some()));
+                cx.report(fault.into_problem(cx.span(node.place), offset, scalar.from_env));
                 None
             }
         }
