@@ -12,7 +12,7 @@ use super::{
     yaml::{self, Entry, Node, Place, Scalar, Value},
 };
 
-/// After so many problems one more helps nobody.
+/// After so many errors, or warnings, one more helps nobody.
 const MAX_PROBLEMS: usize = 100;
 
 /// What goes along while a document is read: where we are, and what was found.
@@ -21,7 +21,7 @@ pub(super) struct Cx {
     path: String,
     problems: Vec<Problem>,
     errors: usize,
-    dropped: usize,
+    warnings: usize,
     masks: Vec<Range<usize>>,
 }
 
@@ -33,14 +33,13 @@ impl Cx {
 
     /// Notes a problem.
     pub(super) fn report(&mut self, problem: Problem) {
-        match problem.severity {
-            Severity::Error => self.errors += 1,
-            Severity::Warning => {}
-        }
-        if self.problems.len() < MAX_PROBLEMS {
+        let count = match problem.severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *count += 1;
+        if *count <= MAX_PROBLEMS {
             self.problems.push(problem);
-        } else {
-            self.dropped += 1;
         }
     }
 
@@ -60,7 +59,7 @@ impl Cx {
         if !self.path.is_empty() {
             self.path.push('.');
         }
-        self.path.push_str(&nearest::short(key));
+        self.path.push_str(&nearest::key(key));
         let result = inner(self);
         self.path.truncate(length);
         result
@@ -78,23 +77,32 @@ impl Cx {
     /// What was found, in the order of the file, and the bytes that must not be shown.
     pub(super) fn finish(mut self) -> (Vec<Problem>, Vec<Range<usize>>) {
         self.problems.sort_by_key(|p| (p.span.line, p.span.column));
-        if self.dropped > 0 {
-            let more = format!("{} more problems are not shown", self.dropped);
-            self.problems.push(Problem::error(&Span::default(), more));
+        let nowhere = Span::default();
+        if let Some(more) = self.errors.checked_sub(MAX_PROBLEMS).filter(|more| *more > 0) {
+            self.problems.push(Problem::error(&nowhere, format!("{more} more errors are not shown")));
+        }
+        if let Some(more) = self.warnings.checked_sub(MAX_PROBLEMS).filter(|more| *more > 0) {
+            self.problems.push(Problem::warning(&nowhere, format!("{more} more warnings are not shown")));
         }
         (self.problems, self.masks)
     }
 
-    fn wrong_type(&mut self, node: &Node, wanted: &str) {
+    fn wrong_type(&mut self, node: &Node, wanted: &str, help: Option<&str>) {
         let found = match &node.value {
             Value::Null => "nothing",
-            Value::Scalar(_) => "text",
+            Value::Scalar(scalar) => {
+                if is_delicate(scalar) {
+                    self.mask(node.hidden());
+                }
+                "text"
+            }
             Value::List(_) => "a list",
             Value::Map(_) => "a section",
             Value::Faulty => return,
         };
         let span = self.span(node.place);
-        self.report(Problem::error(&span, format!("{wanted} is expected here, not {found}")));
+        let problem = Problem::error(&span, format!("{wanted} is expected here, not {found}"));
+        self.report(Problem { help: help.map(str::to_owned), ..problem });
     }
 }
 
@@ -157,16 +165,23 @@ pub(super) trait FromText: Sized {
 impl<T: FromText> Decode for T {
     fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
         let Value::Scalar(scalar) = &node.value else {
-            cx.wrong_type(node, T::WHAT);
+            cx.wrong_type(node, T::WHAT, None);
             return None;
         };
         let refusal = match T::from_text(&scalar.text) {
             Ok(value) => return Some(value),
             Err(refusal) => refusal,
         };
-        let mut message = format!("`{}` is not {}", shown(scalar), T::WHAT);
+        let delicate = is_delicate(scalar);
+        let mut message = match delicate {
+            true => format!("this is not {}", T::WHAT),
+            false => format!("`{}` is not {}", shown(scalar), T::WHAT),
+        };
         let mut help = None;
-        if scalar.before.is_none() {
+        if delicate {
+            cx.mask(node.hidden());
+        }
+        if scalar.shown.is_none() {
             if let Some(why) = refusal.why {
                 message.push_str(": ");
                 message.push_str(&why);
@@ -183,9 +198,14 @@ impl<T: FromText> Decode for T {
     }
 }
 
-/// A scalar as it may be shown: before the environment was filled in, and not too much of it.
+/// Whether a text in a wrong place may be a secret from another: one of several lines, or a URL with a password.
+fn is_delicate(scalar: &Scalar) -> bool {
+    (scalar.shown.is_some() && !scalar.from_env) || (scalar.text.contains("://") && scalar.text.contains('@'))
+}
+
+/// A scalar as it may be shown, and not too much of it.
 fn shown(scalar: &Scalar) -> String {
-    nearest::short(scalar.before.as_deref().unwrap_or(&scalar.text))
+    nearest::short(scalar.shown.as_deref().unwrap_or(&scalar.text))
 }
 
 impl<T: Decode> Decode for Option<T> {
@@ -229,13 +249,8 @@ impl<T: Decode> Decode for At<T> {
 impl<T: Decode> Decode for Vec<T> {
     fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
         let Value::List(items) = &node.value else {
-            let span = cx.span(node.place);
-            match &node.value {
-                Value::Scalar(_) | Value::Map(_) => {
-                    cx.report(Problem::error(&span, "a list is expected here").with_help("put it into brackets: [ … ]"))
-                }
-                Value::Null | Value::List(_) | Value::Faulty => cx.wrong_type(node, "a list"),
-            }
+            let help = matches!(node.value, Value::Scalar(_) | Value::Map(_)).then_some("put it into brackets: [ … ]");
+            cx.wrong_type(node, "a list", help);
             return None;
         };
         let mut read = Self::with_capacity(items.len());
@@ -275,7 +290,11 @@ impl<T: Decode> Decode for NonEmpty<T> {
 
 /// A section whose keys are names of the user's own, in the order of the file.
 #[derive(Debug, Clone)]
-pub(super) struct Named<T>(pub(super) Vec<NamedEntry<T>>);
+pub(super) struct Named<T> {
+    pub(super) entries: Vec<NamedEntry<T>>,
+    /// Whether the section could be read: if not, an unknown name is not the fault of who uses it.
+    pub(super) complete: bool,
+}
 
 /// A name and what it stands for.
 #[derive(Debug, Clone)]
@@ -289,15 +308,18 @@ pub(super) struct NamedEntry<T> {
 impl<T: Decode> Decode for Named<T> {
     fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            cx.wrong_type(node, "a section of names");
+            cx.wrong_type(node, "a section of names", None);
             return None;
         };
         let mut named = Vec::with_capacity(entries.len());
-        for Entry { key, place, node } in entries {
+        for Entry { key, place, start, node } in entries {
             let entry = cx.within(key, |cx| {
                 let span = cx.span(*place);
                 if !is_name(key) {
-                    let message = format!("`{}` is not usable as a name", nearest::short(key));
+                    if nearest::key(key) != *key {
+                        cx.mask(*start..node.bytes.end);
+                    }
+                    let message = format!("`{}` is not usable as a name", nearest::key(key));
                     let help =
                         "use up to 64 letters, digits, `_`, `-` and `.`, a letter or digit first; `none` is taken";
                     cx.report(Problem::error(&span, message).with_help(help));
@@ -306,11 +328,11 @@ impl<T: Decode> Decode for Named<T> {
             });
             named.push(entry);
         }
-        Some(Self(named))
+        Some(Self { entries: named, complete: true })
     }
 
     fn substitute() -> Option<Self> {
-        Some(Self(Vec::new()))
+        Some(Self { entries: Vec::new(), complete: false })
     }
 
     fn shape() -> Shape {
@@ -339,24 +361,13 @@ impl<'n> Fields<'n> {
     /// Opens a section; reports every key that it does not know.
     pub(super) fn open(node: &'n Node, title: &'static str, known: &[&'static str], cx: &mut Cx) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
-            cx.wrong_type(node, &format!("a section ({title})"));
+            cx.wrong_type(node, &format!("a section ({title})"), None);
             return None;
         };
         let mut fields = Self { entries, place: node.place, title, broken: false };
-        for Entry { key, place, node } in entries {
-            if known.contains(&key.as_str()) {
-                continue;
-            }
-            // A misspelt `password` would otherwise be printed with its value.
-            cx.mask(node.bytes.clone());
+        for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             fields.broken = true;
-            let span = cx.within(key, |cx| cx.span(*place));
-            let mut problem = Problem::error(&span, format!("unknown key `{}` in {title}", nearest::short(key)));
-            problem.help = match key.as_str() {
-                "<<" => Some("merge keys are not part of YAML 1.2; repeat the keys".into()),
-                _ => nearest::advice(key, known.iter().copied()),
-            };
-            cx.report(problem);
+            cx.within(&entry.key, |cx| report_unknown(entry, title, known, cx));
         }
         Some(fields)
     }
@@ -387,6 +398,31 @@ impl<'n> Fields<'n> {
     }
 }
 
+/// Reports an unknown key. Its value may be shown if it is certain to be none of a misspelt `password`; the key itself, if it
+/// is not a value that slipped out of its place (`token:s3cret`, `{token, s3cret}`).
+fn report_unknown(entry: &Entry, title: &str, known: &[&'static str], cx: &mut Cx) {
+    const SECRET: [&str; 6] = ["secret", "password", "token", "value", "public_key", "username"];
+    let Entry { key, place, start, node } = entry;
+    let span = cx.span(*place);
+    let meant = nearest::nearest(key, known.iter().copied());
+    let is_key = nearest::key(key) == *key && (meant.is_some() || !matches!(node.value, Value::Null));
+    if !is_key {
+        cx.mask(*start..node.bytes.end.max(*start));
+        let problem = Problem::error(&Span { key: "".into(), ..span }, format!("this is no key of {title}"));
+        cx.report(problem.with_help("write `key: value`, with a blank behind the colon"));
+        return;
+    }
+    if !matches!(node.value, Value::Scalar(_)) || meant.is_none_or(|meant| SECRET.contains(&meant)) {
+        cx.mask(node.hidden());
+    }
+    let help = match key.as_str() {
+        "<<" => Some("merge keys are not part of YAML 1.2; repeat the keys".into()),
+        _ => nearest::advice(key, known.iter().copied()),
+    };
+    let problem = Problem::error(&span, format!("unknown key `{key}` in {title}"));
+    cx.report(Problem { help, ..problem });
+}
+
 /// A default, written as YAML, as a tree that stands in no file.
 fn default_node(text: &str) -> Option<Node> {
     let mut root = yaml::parse(text).root?;
@@ -397,6 +433,7 @@ fn default_node(text: &str) -> Option<Node> {
 fn forget_places(node: &mut Node) {
     node.place = Place::default();
     node.bytes = 0..0;
+    node.hide_from = 0;
     match &mut node.value {
         Value::Null | Value::Scalar(_) | Value::Faulty => {}
         Value::List(items) => items.iter_mut().for_each(forget_places),
@@ -456,7 +493,14 @@ macro_rules! section {
             }
 
             fn shape() -> $crate::config::shape::Shape {
-                $crate::config::shape::Shape::Section($crate::config::shape::SectionShape {
+                $crate::config::shape::Shape::Section(Self::section())
+            }
+        }
+
+        impl $name {
+            /// The section's keys, for the schema and the reference.
+            pub(in crate::config) fn section() -> $crate::config::shape::SectionShape {
+                $crate::config::shape::SectionShape {
                     title: $title,
                     about: $crate::config::decode::joined(&[$($about),+]),
                     fields: vec![$( {
@@ -469,7 +513,7 @@ macro_rules! section {
                             shape: <$type as $crate::config::decode::Decode>::shape(),
                         }
                     } ),*],
-                })
+                }
             }
         }
     };

@@ -77,7 +77,10 @@ fn fill(scalar: &mut Scalar, env: &dyn Fn(&str) -> Option<String>) -> Vec<(Strin
     }
     filled.push_str(rest);
     let before = std::mem::replace(&mut scalar.text, filled);
-    scalar.before = from_env.then_some(before);
+    scalar.from_env = from_env;
+    if from_env && scalar.shown.is_none() {
+        scalar.shown = Some(before);
+    }
     problems
 }
 
@@ -92,10 +95,10 @@ mod tests {
     use super::*;
 
     fn filled(text: &str) -> (String, Option<String>, usize) {
-        let mut scalar = Scalar { text: text.into(), before: None };
+        let mut scalar = Scalar { text: text.into(), shown: None, from_env: false };
         let env = |name: &str| (name == "A").then(|| "1${B}".to_owned());
         let problems = fill(&mut scalar, &env).len();
-        (scalar.text, scalar.before, problems)
+        (scalar.text, scalar.shown, problems)
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub fn load(input: &Input<'_>) -> Result<Loaded, Problems> {
     let (list, masks) = cx.finish();
     let text: Arc<str> = match readable {
         true => redact::redact(input.text, &masks).into(),
-        false => redact::redact_unparsed(input.text).into(),
+        false => redact::redact_unparsed(input.text, &document::harmless_keys()).into(),
     };
     match config {
         Some(config) if !failed => Ok(Loaded { config, warnings: list, text }),

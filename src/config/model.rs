@@ -547,7 +547,7 @@ pub struct When {
 pub enum Rewrite {
     /// Takes these leading segments away (`/reports` in normal form); what is left starts with `/`.
     StripPrefix(Arc<str>),
-    /// Takes the first away and puts the second before the rest.
+    /// Takes the first away and puts the second before the rest; the second is empty for the root.
     ReplacePrefix(Arc<str>, Arc<str>),
 }
 

@@ -42,6 +42,12 @@ pub(super) fn short(text: &str) -> String {
     shown
 }
 
+/// A key as it may be shown: one that looks like a key. `token:s3cret`, where a blank was forgotten, does not.
+pub(super) fn key(text: &str) -> String {
+    let plain = text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-. <>".contains(c));
+    if plain { text.to_owned() } else { "…".to_owned() }
+}
+
 fn fold(name: &str) -> String {
     name.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()
 }

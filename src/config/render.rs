@@ -50,7 +50,7 @@ impl Problems {
         }
         let line = usize::try_from(span.line).ok().and_then(|line| line.checked_sub(1)).and_then(|at| lines.get(at));
         if let Some(line) = line {
-            let (shown, before, marked) = snippet(line, span.column);
+            let (shown, before, marked) = snippet(line.trim_end(), span.column);
             let _ = writeln!(out, "{:margin$} {dim}|{off}", "");
             let _ = writeln!(out, "{dim}{} |{off} {shown}", span.line);
             let _ = writeln!(out, "{:margin$} {dim}|{off} {:before$}{on}{}{off}", "", "", "^".repeat(marked));
@@ -75,16 +75,16 @@ impl Problems {
 
 /// A line as it is shown, how much stands before the mark, and how long the mark is.
 fn snippet(line: &str, column: u32) -> (String, usize, usize) {
-    let column = usize::try_from(column).unwrap_or(1).saturating_sub(1);
     // Nothing of a file may move the terminal's cursor.
     let clean: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let column = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1).min(clean.len());
     let start = if clean.len() > WIDTH { column.saturating_sub(WIDTH / 2) } else { 0 };
     let mut shown: String = clean.iter().skip(start).take(WIDTH).collect();
     if clean.len() > start + WIDTH {
         shown.push('…');
     }
     let rest = clean.get(column..).unwrap_or_default();
-    (shown, column.min(clean.len()) - start.min(column), token_length(rest).min(WIDTH / 2).max(1))
+    (shown, column - start, token_length(rest).clamp(1, WIDTH / 2))
 }
 
 /// How long the word is that begins here: a quoted text, or up to what ends a plain one.

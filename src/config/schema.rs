@@ -5,7 +5,6 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    decode::Decode,
     document::Document,
     shape::{FieldShape, SectionShape, Shape, TextShape},
     yaml::{self, Node},
@@ -17,10 +16,7 @@ const ENV: &str = r".*\$\{[A-Za-z_][A-Za-z0-9_]*\}.*";
 /// The schema of `gateway.yaml`.
 pub fn schema() -> Value {
     let mut definitions = Map::new();
-    let root = match Document::shape() {
-        Shape::Section(section) => section_schema(&section, &mut definitions),
-        other => shape_schema(&other, &mut definitions),
-    };
+    let root = section_schema(&Document::section(), &mut definitions);
     let mut schema = Map::new();
     schema.insert("$schema".into(), json!("https://json-schema.org/draft/2020-12/schema"));
     schema.insert("title".into(), json!("Stepgate configuration"));
@@ -146,6 +142,7 @@ fn default_value(node: &Node) -> Value {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::config::decode::Decode;
 
     #[test]
     fn the_schema_closes_every_section_and_resolves_every_reference() {

@@ -63,7 +63,7 @@ said_of! {
 }
 
 #[test]
-fn the_contract_loads_as_written_without_a_warning() {
+fn the_contract_loads_as_written_and_warns_of_unused_names_alone() {
     let loaded = loaded(CONTRACT);
     let report = loaded.report(unguarded(&loaded.config)).render(Color::Never);
     insta::with_settings!({prepend_module_to_snapshot => false, omit_expression => true}, {
@@ -213,4 +213,99 @@ fn ten_thousand_routes_are_checked_in_linear_time() {
         text.push_str(&format!("  - {{path: /r{n}/**, upstream: api, auth: none, methods: [GET]}}\n"));
     }
     assert_eq!(loaded(&text).config.routes.len(), 10_000);
+}
+
+/// Words that documents are made of, thrown together.
+const SOUP: [&str; 48] = [
+    "routes:",
+    "upstreams:",
+    "issuers:",
+    "api:",
+    "- ",
+    "  ",
+    "\n",
+    "\n  ",
+    "\n    ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ", ",
+    ": ",
+    "path: ",
+    "/a/**",
+    "/{x}",
+    "upstream: api",
+    "auth: none",
+    "auth: [main]",
+    "when: ",
+    "'a.b =='",
+    "limits: [q]",
+    "rate: 5/minute",
+    "key: subject",
+    "burst: 9",
+    "targets: [http://a:1]",
+    "keys: {secret: ",
+    "\"${FROM_ENV}\"",
+    "${",
+    "$${",
+    "&x ",
+    "*x",
+    "!!t ",
+    "|\n",
+    ">-\n",
+    "#",
+    "'",
+    "\"",
+    "\\",
+    "é",
+    "\u{0}",
+    "\t",
+    "deletion_guard: ",
+    "operations: [\"DELETE /**\"]",
+    "assurance: {max_age: 5m}",
+    "---\n",
+];
+
+proptest::proptest! {
+    #[test]
+    fn any_soup_of_words_is_answered(words in proptest::collection::vec(0..SOUP.len(), 0..60)) {
+        let text: String = words.iter().map(|at| SOUP[*at]).collect();
+        let said = said(&text);
+        proptest::prop_assert!(!said.contains("hunter2"));
+        proptest::prop_assert!(!said.contains('\0'));
+    }
+
+    #[test]
+    fn any_damage_to_the_contract_is_answered(at in 0..CONTRACT.len(), length in 0..40_usize, put in ".{0,6}") {
+        let floor = |mut at: usize| {
+            while !CONTRACT.is_char_boundary(at) {
+                at -= 1;
+            }
+            at
+        };
+        let (from, to) = (floor(at), floor((at + length).min(CONTRACT.len())));
+        let _ = said(&format!("{}{put}{}", &CONTRACT[..from], &CONTRACT[to..]));
+    }
+}
+/// A slip of the finger anywhere near a secret shows none of it. (Putting in every sign at every place takes half a minute;
+/// each place gets one of them.)
+#[test]
+fn a_sign_too_many_shows_no_secret() {
+    const SIGNS: [&str; 23] = [
+        "\"", "'", ":", "{", "}", "[", "]", "#", "&", "*", "!", "|", ">", "-", "\n", "\t", ",", " ", ": ", "%", "@",
+        "`", "\\",
+    ];
+    let text = include_str!("cases/secrets.yaml");
+    let thorough = std::env::var_os("THOROUGH").is_some();
+    for (at, _) in text.char_indices() {
+        for (nth, sign) in SIGNS.iter().enumerate() {
+            if !thorough && (at * 7 + nth) % SIGNS.len() != 0 {
+                continue;
+            }
+            let said = said(&format!("{}{sign}{}", &text[..at], &text[at..]));
+            // A sign within the word is no slip that this test could tell from the word.
+            assert!(!said.contains("hunter2"), "{sign:?} at {at}:\n{said}");
+        }
+    }
 }

@@ -240,7 +240,7 @@ impl FromText for HostPattern {
         if text.len() > 255 {
             return Err(Refusal::because("it is longer than 255 bytes"));
         }
-        Self::parse(text).map_err(|fault| Refusal::because(fault.to_string()))
+        Self::parse(text).map_err(|_| Refusal::advice("write a host, or `*.` and a host, without a port"))
     }
 
     fn shape() -> Shape {
@@ -415,7 +415,10 @@ impl FromText for LimitText {
         if text.contains('/') {
             return RateText::from_text(text).map(Self::Rate);
         }
-        Name::from_text(text).map(|Name(name)| Self::Name(name))
+        match Name::from_text(text) {
+            Ok(Name(name)) => Ok(Self::Name(name)),
+            Err(_) => Err(Refusal::advice("write a rate, `3/10m`, or a name under `limits`")),
+        }
     }
 
     fn shape() -> Shape {

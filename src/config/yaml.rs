@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) place: Place,
     /// Its bytes in the text.
     pub(super) bytes: Range<usize>,
+    /// Where blanking it begins: behind its key, so that an anchor or a stray sign before it goes as well.
+    pub(super) hide_from: usize,
     /// What it is.
     pub(super) value: Value,
 }
@@ -58,8 +60,11 @@ pub(super) enum Value {
 pub(super) struct Scalar {
     /// Its value, unquoted and with the environment filled in.
     pub(super) text: String,
-    /// Its value before the environment was filled in, if it was: the form that may be shown.
-    pub(super) before: Option<String>,
+    /// The form that may be shown, where that is not the value: as it was before the environment was filled in, or nothing
+    /// of a text of several lines, which a forgotten line or blank can join with a secret.
+    pub(super) shown: Option<String>,
+    /// Whether some of it came from the environment.
+    pub(super) from_env: bool,
 }
 
 /// A key and its value.
@@ -67,7 +72,16 @@ pub(super) struct Scalar {
 pub(super) struct Entry {
     pub(super) key: String,
     pub(super) place: Place,
+    /// The key's first byte in the text.
+    pub(super) start: usize,
     pub(super) node: Node,
+}
+
+impl Node {
+    /// The bytes to blank when it must not be shown.
+    pub(super) fn hidden(&self) -> Range<usize> {
+        self.hide_from..self.bytes.end.max(self.hide_from)
+    }
 }
 
 /// What is wrong with the text as YAML.
@@ -124,9 +138,21 @@ enum OpenKind {
     Map { entries: Vec<Entry>, seen: HashMap<String, u32>, key: Option<PendingKey> },
 }
 
+/// How a node is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// A scalar on its line, or a collection in brackets.
+    Inline,
+    /// A collection or a text by indentation.
+    Block,
+    /// By the name of its anchor.
+    Alias,
+}
+
 struct PendingKey {
     text: String,
     place: Place,
+    bytes: Range<usize>,
     duplicate_of: Option<u32>,
 }
 
@@ -158,7 +184,8 @@ impl Builder {
                 }
                 Event::Scalar(value, style, anchor, tag) => {
                     self.refuse_tag(tag.is_some(), place)?;
-                    self.scalar(value.into_owned(), style, anchor, place, start..end)?;
+                    let source = text.get(start..end).unwrap_or_default();
+                    self.scalar(value.into_owned(), style, anchor, place, start..end, source)?;
                 }
                 Event::SequenceStart(style, anchor, tag) => {
                     self.refuse_tag(tag.is_some(), place)?;
@@ -190,16 +217,19 @@ impl Builder {
         anchor: usize,
         place: Place,
         bytes: Range<usize>,
+        source: &str,
     ) -> Result<(), Fault> {
         if self.awaits_key() {
-            return self.key(text, place);
+            return self.key(text, place, bytes);
         }
         let null = style == ScalarStyle::Plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL");
-        let value = if null { Value::Null } else { Value::Scalar(Scalar { text, before: None }) };
+        let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        let shown = (block || source.lines().nth(1).is_some()).then(|| "…".to_owned());
+        let value = if null { Value::Null } else { Value::Scalar(Scalar { text, shown, from_env: false }) };
         self.count(1, place)?;
-        let node = Node { place, bytes, value };
+        let node = Node { place, hide_from: bytes.start, bytes, value };
         self.remember(anchor, &node, 1);
-        self.place_node(node, false);
+        self.place_node(node, if block { Written::Block } else { Written::Inline });
         Ok(())
     }
 
@@ -207,11 +237,11 @@ impl Builder {
         matches!(self.open.last(), Some(Open { kind: OpenKind::Map { key: None, .. }, .. }))
     }
 
-    fn key(&mut self, text: String, place: Place) -> Result<(), Fault> {
+    fn key(&mut self, text: String, place: Place, bytes: Range<usize>) -> Result<(), Fault> {
         let Some(Open { kind: OpenKind::Map { seen, key, .. }, .. }) = self.open.last_mut() else { return Ok(()) };
         let duplicate_of = seen.get(&text).copied();
         seen.entry(text.clone()).or_insert(place.line);
-        *key = Some(PendingKey { text, place, duplicate_of });
+        *key = Some(PendingKey { text, place, bytes, duplicate_of });
         Ok(())
     }
 
@@ -241,10 +271,10 @@ impl Builder {
             OpenKind::List(items) => Value::List(items),
             OpenKind::Map { entries, .. } => Value::Map(entries),
         };
-        let node = Node { place: open.place, bytes: open.start..end.max(open.start), value };
+        let node = Node { place: open.place, bytes: open.start..end.max(open.start), hide_from: open.start, value };
         let nodes = self.nodes.saturating_sub(open.nodes_before).saturating_add(1);
         self.remember(open.anchor, &node, nodes);
-        self.place_node(node, !open.flow);
+        self.place_node(node, if open.flow { Written::Inline } else { Written::Block });
         Ok(())
     }
 
@@ -257,25 +287,29 @@ impl Builder {
         };
         let (nodes, node) = (*nodes, node.clone());
         self.count(nodes, place)?;
-        self.place_node(node, false);
+        // Blanked where it is defined, not where it is repeated.
+        self.place_node(node, Written::Alias);
         Ok(())
     }
 
     /// Puts a finished node where it belongs: into the collection that is open, or at the root.
-    fn place_node(&mut self, mut node: Node, block: bool) {
+    fn place_node(&mut self, mut node: Node, written: Written) {
         match self.open.last_mut() {
             None => self.parsed.root = Some(node),
             Some(Open { kind: OpenKind::List(items), .. }) => items.push(node),
             Some(Open { kind: OpenKind::Map { entries, key, .. }, .. }) => {
-                let Some(PendingKey { text, place, duplicate_of }) = key.take() else { return };
-                if block || matches!(node.value, Value::Null) {
+                let Some(PendingKey { text, place, bytes, duplicate_of }) = key.take() else { return };
+                if written == Written::Block || matches!(node.value, Value::Null) {
                     node.place = place;
                 }
+                if written != Written::Alias {
+                    node.hide_from = bytes.end;
+                }
                 match duplicate_of {
-                    None => entries.push(Entry { key: text, place, node }),
+                    None => entries.push(Entry { key: text, place, start: bytes.start, node }),
                     Some(line) => {
-                        self.parsed.masks.push(node.bytes);
-                        let fault = self.fault(place, format!("the key `{}` appears twice", nearest::short(&text)));
+                        self.parsed.masks.push(bytes.end..node.bytes.end.max(bytes.end));
+                        let fault = self.fault(place, format!("the key `{}` appears twice", nearest::key(&text)));
                         self.parsed.faults.push(fault.help(format!("it was first given on line {line}")));
                     }
                 }
@@ -324,7 +358,7 @@ impl Builder {
                     if !path.is_empty() {
                         path.push('.');
                     }
-                    path.push_str(&nearest::short(&key.text));
+                    path.push_str(&nearest::key(&key.text));
                 }
                 OpenKind::Map { key: None, .. } => {}
             }

@@ -19,7 +19,10 @@ pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
 pub(super) use upstream::{Credential, Upstream};
 
-use super::decode::{At, Named, NonEmpty, section};
+use super::{
+    decode::{At, Named, NonEmpty, section},
+    shape::{SectionShape, Shape},
+};
 
 section! {
     /// The whole file. Only `upstreams` and `routes` are needed.
@@ -46,5 +49,63 @@ section! {
         access_log: AccessLogText = "stdout",
         /// Which requests go where, and what they need. What no route names is a 404. Two routes that could tie are an error.
         routes: NonEmpty<Route>,
+    }
+}
+
+/// The keys below which no secret can stand, in any section.
+pub(super) fn harmless_keys() -> Vec<&'static str> {
+    let mut fields = Vec::new();
+    note_keys(&Document::section(), &mut fields);
+    let secret: Vec<&str> = fields.iter().filter(|(_, secret)| *secret).map(|(key, _)| *key).collect();
+    fields.into_iter().map(|(key, _)| key).filter(|key| !secret.contains(key)).collect()
+}
+
+/// Notes each key, and whether a secret can stand below it; says whether one can in the whole section.
+fn note_keys(section: &SectionShape, fields: &mut Vec<(&'static str, bool)>) -> bool {
+    let mut any = false;
+    for field in &section.fields {
+        let secret = holds_secret(&field.shape, fields);
+        fields.push((field.key, secret));
+        any |= secret;
+    }
+    any
+}
+
+fn holds_secret(shape: &Shape, fields: &mut Vec<(&'static str, bool)>) -> bool {
+    match shape {
+        Shape::Bool | Shape::Integer { .. } | Shape::Words(_) => false,
+        Shape::Text(text) => text.name == secret::INLINE,
+        Shape::List { item, .. } | Shape::Named(item) => holds_secret(item, fields),
+        Shape::Section(section) => note_keys(section, fields),
+        // Every one is looked at: each notes its keys.
+        Shape::Either(shapes) => shapes.iter().filter(|shape| holds_secret(shape, fields)).count() > 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_may_hold_a_secret_are_not_harmless() {
+        let harmless = harmless_keys();
+        for key in ["path", "routes", "targets", "leeway", "audience"] {
+            assert!(harmless.contains(&key), "{key}");
+        }
+        for key in [
+            "token",
+            "admin",
+            "secret",
+            "keys",
+            "issuers",
+            "password",
+            "basic",
+            "header",
+            "value",
+            "credential",
+            "upstreams",
+        ] {
+            assert!(!harmless.contains(&key), "{key}");
+        }
     }
 }

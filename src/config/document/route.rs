@@ -111,7 +111,14 @@ impl Decode for Expression {
         match condition::check(&scalar.text) {
             Ok(()) => Some(Self(scalar.text.clone())),
             Err(fault) => {
-                cx.report(fault.into_problem(cx.span(node.place), scalar.before.is_some()));
+                // As long as its text: plain. By two longer: quoted, with nothing escaped.
+                let offset = match node.bytes.len().checked_sub(scalar.text.len()) {
+                    _ if scalar.text.contains('\n') => None,
+                    Some(0) => Some(0),
+                    Some(2) => Some(1),
+                    Some(_) | None => None,
+                };
+                cx.report(fault.into_problem(cx.span(node.place), offset, scalar.from_env));
                 None
             }
         }

@@ -90,11 +90,11 @@ impl Decode for SharedSecret {
 }
 
 fn inline(node: &Node, cx: &mut Cx) -> Option<(Span, Secret, bool)> {
-    cx.mask(node.bytes.clone());
+    cx.mask(node.hidden());
     let span = cx.span(node.place);
     let wrong = match &node.value {
         Value::Scalar(scalar) if !scalar.text.is_empty() => {
-            return Some((span, Secret::new(scalar.text.as_bytes()), scalar.before.is_some()));
+            return Some((span, Secret::new(scalar.text.as_bytes()), scalar.from_env));
         }
         Value::Faulty => return None,
         Value::Scalar(_) | Value::Null => "this secret is empty",
@@ -104,9 +104,12 @@ fn inline(node: &Node, cx: &mut Cx) -> Option<(Span, Secret, bool)> {
     None
 }
 
+/// What the form of a text that is a secret is called.
+pub(super) const INLINE: &str = "secret";
+
 fn inline_shape() -> Shape {
     Shape::Text(TextShape {
-        name: "secret",
+        name: INLINE,
         about: "the secret itself, best as `${NAME}` from the environment; written out, it is a warning",
         pattern: None,
     })

@@ -8,7 +8,8 @@ use crate::{
     policy::Requirement,
 };
 
-/// `None` when its assurance could not be resolved, which was reported.
+/// `None` when its assurance could not be resolved, which was reported; an operation whose quota could not be stays, so
+/// that the routes are judged by it.
 pub(super) fn guard(
     document: &Document,
     levels: &Table<Requirement>,
@@ -28,10 +29,7 @@ pub(super) fn guard(
             to.error(&matched.span, format!("`{}` is listed twice", matched.shown));
             continue;
         }
-        let limit = match &operation.limit {
-            None => None,
-            Some(text) => Some(limit::guarded(text, &matched.value.text, limits, to)?),
-        };
+        let limit = operation.limit.as_ref().and_then(|text| limit::guarded(text, &matched.value.text, limits, to));
         operations.push(GuardedOperation {
             span: matched.span.clone(),
             text: matched.value.text.as_str().into(),

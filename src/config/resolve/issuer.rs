@@ -13,8 +13,7 @@ const MUCH_LEEWAY: Duration = Duration::from_secs(300);
 
 pub(super) fn issuers(document: &Document, to: &mut Context<'_>) -> Table<Issuer> {
     let mut lines: HashMap<String, u32> = HashMap::new();
-    let complete = !document.broken;
-    Table::new("issuer", "issuers", &document.issuers, complete, |entry, written| {
+    Table::new("issuer", "issuers", &document.issuers, |entry, written| {
         let url = &written.issuer;
         if let Some(line) = lines.get(&url.value.0) {
             let message = format!("the issuer on line {line} has this identifier already: a token's `iss` chooses one");

@@ -15,8 +15,7 @@ use crate::{
 };
 
 pub(super) fn levels(document: &Document, to: &mut Context<'_>) -> Table<Requirement> {
-    let complete = !document.broken;
-    Table::new("assurance level", "assurance", &document.assurance, complete, |_, level| requirement(level, to))
+    Table::new("assurance level", "assurance", &document.assurance, |_, level| requirement(level, to))
 }
 
 /// A level by name or written out.
@@ -50,8 +49,7 @@ fn requirement(level: &Level, to: &mut Context<'_>) -> Option<Requirement> {
 }
 
 pub(super) fn limits(document: &Document, to: &mut Context<'_>) -> Table<Limit> {
-    let complete = !document.broken;
-    Table::new("limit", "limits", &document.limits, complete, |entry, limit| {
+    Table::new("limit", "limits", &document.limits, |entry, limit| {
         let rate = rate(limit, to)?;
         let name = entry.name.clone();
         Some(Limit { span: entry.span.clone(), name, key: limit.key.value.clone(), rate })

@@ -15,6 +15,9 @@ pub(super) fn listeners(document: &Document, to: &mut Context<'_>) -> Vec<Listen
         let Some(mode) = mode(listener, to) else { continue };
         listeners.push(Listener { span: listener.span.clone(), address: listener.address.value, mode });
     }
+    if to.cx.failed() {
+        return listeners;
+    }
     if written.span.line == 0 {
         let message =
             "no listener is configured: the gateway serves plain HTTP on 127.0.0.1:8080, for this machine alone";

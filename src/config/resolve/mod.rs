@@ -46,7 +46,10 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     };
     let shared = route::Shared { document, server: &server, guard: &guard, levels, limits, issuers, upstreams };
     let routes = route::routes(&shared, to);
-    shared.report_unused(to.cx);
+    // What is unused may be so because of the error.
+    if !to.cx.failed() {
+        shared.report_unused(to.cx);
+    }
     Some(Config {
         file: file.to_owned(),
         listeners,

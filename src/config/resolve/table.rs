@@ -16,7 +16,6 @@ pub(super) struct Table<T> {
     section: &'static str,
     entries: Vec<Entry<T>>,
     index: HashMap<Arc<str>, usize>,
-    /// Whether the section could be read: if not, an unknown name is not the fault of who uses it.
     complete: bool,
 }
 
@@ -33,17 +32,16 @@ impl<T> Table<T> {
         kind: &'static str,
         section: &'static str,
         named: &Named<D>,
-        complete: bool,
         mut resolve: impl FnMut(&NamedEntry<D>, &D) -> Option<T>,
     ) -> Self {
-        let mut entries = Vec::with_capacity(named.0.len());
-        let mut index = HashMap::with_capacity(named.0.len());
-        for entry in &named.0 {
+        let mut entries = Vec::with_capacity(named.entries.len());
+        let mut index = HashMap::with_capacity(named.entries.len());
+        for entry in &named.entries {
             let value = entry.value.as_ref().and_then(|value| resolve(entry, value)).map(Arc::new);
             index.insert(entry.name.clone(), entries.len());
             entries.push(Entry { name: entry.name.clone(), span: entry.span.clone(), value, used: Cell::new(false) });
         }
-        Self { kind, section, entries, index, complete }
+        Self { kind, section, entries, index, complete: named.complete }
     }
 
     /// Finds what a name stands for. `None` was reported: here, or where the thing itself is broken.

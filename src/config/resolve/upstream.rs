@@ -10,8 +10,7 @@ use crate::config::{
 };
 
 pub(super) fn upstreams(document: &Document, to: &mut Context<'_>) -> Table<Upstream> {
-    let complete = !document.broken;
-    Table::new("upstream", "upstreams", &document.upstreams, complete, |entry, written| {
+    Table::new("upstream", "upstreams", &document.upstreams, |entry, written| {
         let credential = match &written.credential {
             None => None,
             Some(section) => Some(credential(section, to)?),
