@@ -174,6 +174,37 @@ def check_image(dockerfile: str, workload: dict) -> None:
     expect(f"RUSTUP_TOOLCHAIN={rust}." in dockerfile, "Dockerfile: the pinned toolchain is not the image's")
 
 
+# What the unit must say, whatever else it does; systemd-analyze scores the rest where it is there.
+UNIT = {
+    "NoNewPrivileges": "yes",
+    "ProtectSystem": "strict",
+    "ProtectHome": "yes",
+    "PrivateTmp": "yes",
+    "PrivateDevices": "yes",
+    "MemoryDenyWriteExecute": "yes",
+    "RestrictNamespaces": "yes",
+    "CapabilityBoundingSet": "CAP_NET_BIND_SERVICE",
+    "StateDirectory": "stepgate",
+    "StateDirectoryMode": "0700",
+    "ExecReload": "/bin/kill -HUP $MAINPID",
+    "KillSignal": "SIGTERM",
+    "RestartPreventExitStatus": "2 78",
+}
+
+
+def check_unit(text: str, gateway: dict) -> None:
+    settings: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            settings.setdefault(key, []).append(value)
+    for key, value in UNIT.items():
+        expect(settings.get(key) == [value], f"stepgate.service: {key} is {settings.get(key)}, not {value}")
+    expect(settings.get("User") not in (None, ["root"]), "stepgate.service: runs as root")
+    stop, drain = int(settings["TimeoutStopSec"][0]), seconds(gateway["server"]["drain_timeout"])
+    expect(stop > drain + 5, "stepgate.service: is killed before it has drained")
+
+
 # -- metrics ----------------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +295,8 @@ def check_all() -> None:
     check_compose(documents(HERE / "compose.yaml")[0], documents(HERE / "compose/gateway.yaml")[0])
     (workload,) = [resource for resource in resources if resource["kind"] == "StatefulSet"]
     check_image((HERE / "Dockerfile").read_text(), workload)
+
+    check_unit((HERE / "systemd/stepgate.service").read_text(), documents(folder / "gateway.yaml")[0])
 
     rules, tests = HERE / "prometheus/rules.yml", HERE / "prometheus/rules.test.yml"
     check_rules(documents(rules)[0], documents(tests)[0])
