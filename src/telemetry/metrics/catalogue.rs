@@ -71,6 +71,8 @@ families! {
         "Connections closed unserved, by the bound that they would have broken.";
     CONFIG_RELOADS = Counter "stepgate_config_reloads_total" ["result"]
         "Reloads of the configuration: ok or refused.";
+    CONFIG_LAST_OK = Gauge "stepgate_config_last_reload_successful" []
+        "1 if the last reload took effect, or there was none; 0 if it was refused and the one before is in force.";
     CONFIG_LAST_SUCCESS = Gauge "stepgate_config_last_reload_success_timestamp_seconds" []
         "When the configuration in force was loaded.";
     CONFIG_GENERATION = Gauge "stepgate_config_generation" []

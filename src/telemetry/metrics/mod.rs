@@ -57,6 +57,7 @@ pub struct Metrics {
     connections_accepted: IntCounterVec,
     connections_refused: IntCounterVec,
     config_reloads: IntCounterVec,
+    config_last_ok: IntGauge,
     config_last_success: IntGauge,
     config_generation: IntGauge,
     audit: AuditMetrics,
@@ -154,6 +155,7 @@ impl Metrics {
             connections_accepted: counters(r, &catalogue::CONNECTIONS_ACCEPTED)?,
             connections_refused: counters(r, &catalogue::CONNECTIONS_REFUSED)?,
             config_reloads: counters(r, &catalogue::CONFIG_RELOADS)?,
+            config_last_ok: gauge(r, &catalogue::CONFIG_LAST_OK)?,
             config_last_success: gauge(r, &catalogue::CONFIG_LAST_SUCCESS)?,
             config_generation: gauge(r, &catalogue::CONFIG_GENERATION)?,
             audit: AuditMetrics {
@@ -252,6 +254,7 @@ impl Metrics {
 
     /// Says which configuration is in force, since when.
     pub fn loaded(&self, generation: u64, now: Now) {
+        self.config_last_ok.set(1);
         self.config_last_success.set(clamped(now.unix_secs()));
         self.config_generation.set(clamped(generation));
     }
@@ -259,6 +262,7 @@ impl Metrics {
     /// Counts a reload that was refused.
     pub fn reload_refused(&self) {
         self.config_reloads.with_label_values(&["refused"]).inc();
+        self.config_last_ok.set(0);
     }
 
     /// What the audit log counts.
@@ -552,6 +556,7 @@ mod tests {
             r#"stepgate_token_verifications_total{issuer="main",result="token_expired"} 1"#,
             r#"stepgate_danger{key="danger_disabled"} 1"#,
             "stepgate_config_generation 2",
+            "stepgate_config_last_reload_successful 0",
             "stepgate_audit_writable 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
