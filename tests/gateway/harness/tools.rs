@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use tempfile::TempDir;
 
-use super::{Finished, Process, Wire, eventually, get, ports, run};
+use super::{Authority, Finished, Process, Wire, eventually, get, ports, run};
 
 /// Runs curl, quietly but for errors, without any configuration of the machine's.
 pub fn curl(arguments: &[&str]) -> Finished {
@@ -142,4 +142,30 @@ impl Prometheus {
 /// Runs `promtool check metrics` over a page of metrics.
 pub fn promtool_check_metrics(metrics: &str) -> Finished {
     run(Command::new("promtool").args(["check", "metrics"]), metrics)
+}
+
+/// openssl's own little HTTPS server: an upstream over TLS that nobody here wrote.
+pub struct TlsUpstream {
+    _process: Process,
+    pub port: u16,
+    _folder: TempDir,
+}
+
+impl TlsUpstream {
+    /// Starts it with a certificate of this authority for this name; it serves one file's content at every path.
+    pub fn start(authority: &Authority, name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        authority.server(folder.path(), "server", &[name]);
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\nConnection: close\r\n\r\nover TLS";
+        for path in ["good", "stranger", "other"] {
+            std::fs::write(folder.path().join(path), answer).unwrap();
+        }
+        let port = ports::lease();
+        let mut command = Command::new("openssl");
+        command.current_dir(folder.path()).args(["s_server", "-quiet", "-HTTP", "-cert", "server.pem", "-key", "server.key"]);
+        command.arg("-accept").arg(port.to_string());
+        let process = Process::spawn(&mut command);
+        eventually("openssl", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { _process: process, port, _folder: folder }
+    }
 }
