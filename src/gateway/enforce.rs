@@ -176,7 +176,8 @@ async fn intent(
     audit: &Arc<AuditLog>,
 ) -> Result<AuditTicket, Refusal> {
     // A guarded permit always has a principal; without one nothing may be forwarded.
-    let principal = principal.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a permit without a principal"))?;
+    let principal =
+        principal.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a permit without a principal"))?;
     match audit.intent(attempt(enforcement, principal, Reason::Allowed)).await {
         Ok(intent) => Ok(AuditTicket { audit: audit.clone(), intent: Some(intent) }),
         Err(fault) => {

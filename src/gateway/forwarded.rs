@@ -25,7 +25,8 @@ impl Origin {
         if trusted.is_empty() || !is_trusted(&peer) {
             return direct(false);
         }
-        let parsed = if header == header::FORWARDED.as_str() { forwarded(headers) } else { address_list(headers, header) };
+        let parsed =
+            if header == header::FORWARDED.as_str() { forwarded(headers) } else { address_list(headers, header) };
         let Some(addresses) = parsed else { return direct(true) };
         // The rightmost address that is not a trusted proxy is the client; what stands left of it is its own say.
         let Some(at) = addresses.iter().rposition(|address| !is_trusted(address)) else { return direct(true) };

@@ -175,9 +175,23 @@ mod tests {
     #[test]
     fn spoofable_names_are_known_in_every_spelling() {
         for name in [
-            "X-Auth-Subject", "x_auth_subject", "x.auth.subject", "X-AUTH_scopes", "remote_user", "Remote-User",
-            "X-Forwarded-For", "x_forwarded_proto", "Forwarded", "X-HTTP-Method-Override", "x_http_method",
-            "X-Original-URL", "x-rewrite_url", "X-Envoy-Original-Path", "X-Real-IP", "Proxy", "x~auth~subject",
+            "X-Auth-Subject",
+            "x_auth_subject",
+            "x.auth.subject",
+            "X-AUTH_scopes",
+            "remote_user",
+            "Remote-User",
+            "X-Forwarded-For",
+            "x_forwarded_proto",
+            "Forwarded",
+            "X-HTTP-Method-Override",
+            "x_http_method",
+            "X-Original-URL",
+            "x-rewrite_url",
+            "X-Envoy-Original-Path",
+            "X-Real-IP",
+            "Proxy",
+            "x~auth~subject",
             "Stepgate-OTP",
         ] {
             assert!(is_spoofable(&name.to_ascii_lowercase(), &[]), "{name}");
@@ -211,7 +225,8 @@ mod tests {
 
     #[test]
     fn trailers_lose_what_would_have_meant_something_as_a_header() {
-        let mut map = headers(&[("x-checksum", "1"), ("authorization", "x"), ("x_auth_subject", "root"), ("host", "b")]);
+        let mut map =
+            headers(&[("x-checksum", "1"), ("authorization", "x"), ("x_auth_subject", "root"), ("host", "b")]);
         clean_trailers(&mut map);
         assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-checksum"]);
     }

@@ -11,11 +11,7 @@ use super::{
     hygiene::{self, Te},
     method_override::{self, OverrideHeader},
 };
-use crate::{
-    body::ConnectionInfo,
-    config::Server,
-    policy::Reason,
-};
+use crate::{body::ConnectionInfo, config::Server, policy::Reason};
 
 /// A request head that can be judged. Its header fields are those that will be forwarded.
 #[derive(Debug)]
@@ -61,12 +57,17 @@ pub enum Authorization {
 
 impl Inbound {
     /// Reads a request head; `uri` is its target.
-    pub fn parse(parts: Parts, uri: &http::Uri, info: &ConnectionInfo, server: &Server, fresh_id: Arc<str>) -> Result<Self, Refusal> {
+    pub fn parse(
+        parts: Parts,
+        uri: &http::Uri,
+        info: &ConnectionInfo,
+        server: &Server,
+        fresh_id: Arc<str>,
+    ) -> Result<Self, Refusal> {
         let Parts { method, version, mut headers, .. } = parts;
         check_limits(uri, &headers, server)?;
         let (authority, host) = routing_host(uri, &mut headers, version)?;
-        let origin =
-            Origin::read(info.peer.ip(), &headers, &server.client_ip_header, &server.trusted_proxies);
+        let origin = Origin::read(info.peer.ip(), &headers, &server.client_ip_header, &server.trusted_proxies);
         let request_id = trusted_request_id(&headers, &origin).unwrap_or(fresh_id);
         let traceparent = traceparent(&mut headers, &request_id);
         let overrides = method_override::take_headers(&mut headers);
@@ -117,11 +118,7 @@ fn check_limits(uri: &http::Uri, headers: &HeaderMap, server: &Server) -> Result
 }
 
 /// Exactly one host: `Host`, or the authority of the target, and never two that differ (RFC 9112 §3.2, RFC 9113 §8.3.1).
-fn routing_host(
-    uri: &http::Uri,
-    headers: &mut HeaderMap,
-    version: Version,
-) -> Result<(Arc<str>, String), Refusal> {
+fn routing_host(uri: &http::Uri, headers: &mut HeaderMap, version: Version) -> Result<(Arc<str>, String), Refusal> {
     let invalid = || Refusal::of(Reason::InvalidHost);
     let mut fields = headers.get_all(header::HOST).iter();
     let (field, more) = (fields.next(), fields.next());
@@ -207,7 +204,8 @@ fn traceparent(headers: &mut HeaderMap, request_id: &str) -> HeaderValue {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, request_id.as_bytes());
         let is_hex = request_id.len() == 32 && request_id.bytes().all(|b| b.is_ascii_hexdigit());
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let trace = if is_hex { request_id.to_ascii_lowercase() } else { hex(digest.as_ref().get(..16).unwrap_or(&[1])) };
+        let trace =
+            if is_hex { request_id.to_ascii_lowercase() } else { hex(digest.as_ref().get(..16).unwrap_or(&[1])) };
         let span = hex(digest.as_ref().get(16..24).unwrap_or(&[1; 8]));
         HeaderValue::from_str(&format!("00-{trace}-{span}-00")).unwrap_or_else(|_| HeaderValue::from_static(""))
     })

@@ -165,8 +165,7 @@ fn parameters(
 fn is_parameter(name: &str) -> bool {
     let name = name.trim().trim_matches('\0');
     let bare = name.split('[').next().unwrap_or(name);
-    bare.eq_ignore_ascii_case(PARAMETER)
-        || bare.replace(['.', ' '], "_").eq_ignore_ascii_case(PARAMETER)
+    bare.eq_ignore_ascii_case(PARAMETER) || bare.replace(['.', ' '], "_").eq_ignore_ascii_case(PARAMETER)
 }
 
 /// Finds `_method` among the parts of a multipart body. Whatever looks like one counts: a parser that is stricter than
@@ -245,7 +244,9 @@ mod tests {
         assert!(headers.is_empty());
         assert_eq!(resolve(&[Header], &taken, None, None), Ok(Some(Method::DELETE)));
         assert_eq!(resolve(&[Query], &taken, None, None), Ok(None));
-        for query in ["a=1&_method=delete", "_METHOD=Delete", "%5Fmethod=DELETE", "a=1;_method=delete", "_method[]=DELETE"] {
+        for query in
+            ["a=1&_method=delete", "_METHOD=Delete", "%5Fmethod=DELETE", "a=1;_method=delete", "_method[]=DELETE"]
+        {
             assert_eq!(resolve(&[Query], &[], Some(query), None), Ok(Some(Method::DELETE)), "{query}");
         }
         assert_eq!(resolve(&[Query], &[], Some("method=DELETE"), None), Ok(None));

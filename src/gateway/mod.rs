@@ -163,8 +163,7 @@ impl Gateway {
         charged?;
 
         let query = inbound.query.as_deref();
-        let credential =
-            evidence::gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
+        let credential = evidence::gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
         if let Credential::Valid(principal) = &credential {
             exchange.record.principal = Some(principal.clone());
         }
@@ -281,7 +280,8 @@ impl Gateway {
             None => None,
         };
         let query = inbound.query.as_deref();
-        let seen = method_override::resolve(&honoured, &inbound.overrides, query, form.as_ref()).map_err(conflicting)?;
+        let seen =
+            method_override::resolve(&honoured, &inbound.overrides, query, form.as_ref()).map_err(conflicting)?;
         let Some(seen) = seen else { return plain };
         known_method(&seen, &snapshot.config.server.methods)?;
         Matched::find(snapshot, &inbound.host, path, &inbound.method, Some(&seen))

@@ -350,7 +350,9 @@ mod tests {
         assert_eq!(challenge(Challenge::Token, Reason::TokenMissing), Some(format!("Bearer {METADATA}")));
         assert_eq!(
             challenge(Challenge::InvalidToken, Reason::TokenSignature),
-            Some(format!(r#"Bearer error="invalid_token", error_description="The token is not valid here", {METADATA}"#))
+            Some(format!(
+                r#"Bearer error="invalid_token", error_description="The token is not valid here", {METADATA}"#
+            ))
         );
         let step_up = StepUp {
             acr_values: Box::new(["gold".into(), "phr".into()]),
@@ -391,8 +393,11 @@ mod tests {
 
     #[test]
     fn a_step_up_problem_says_what_to_ask_for() {
-        let step_up =
-            StepUp { acr_values: Box::new(["gold".into()]), amr_values: Box::default(), max_age: Some(Duration::from_secs(60)) };
+        let step_up = StepUp {
+            acr_values: Box::new(["gold".into()]),
+            amr_values: Box::default(),
+            max_age: Some(Duration::from_secs(60)),
+        };
         let refusal = Refusal { challenge: Challenge::StepUp(step_up), ..Refusal::of(Reason::AcrInsufficient) };
         let body: Value = serde_json::from_slice(&refusal.body(&context())).unwrap();
         assert_eq!(body["authorization_request"], json!({"acr_values": "gold", "max_age": 60}));

@@ -12,11 +12,7 @@ use crate::{
     limit::{Quota, RateLimiter},
     policy::{AccessPolicy, Condition},
     route::{Entry, PathPattern, RouteTable},
-    telemetry::{
-        AccessLog, RouteMetrics,
-        access::AccessSink,
-        metrics::UpstreamMetrics,
-    },
+    telemetry::{AccessLog, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
     upstream::{Service, Upstreams},
 };
 
@@ -124,9 +120,8 @@ impl Snapshot {
             previous.map(|previous| &*previous.authenticator),
         )
         .map_err(|found| problems.extend(found));
-        let upstreams =
-            Upstreams::compile(&config.upstreams, materials, previous.map(|previous| &*previous.upstreams))
-                .map_err(|found| problems.extend(found));
+        let upstreams = Upstreams::compile(&config.upstreams, materials, previous.map(|previous| &*previous.upstreams))
+            .map_err(|found| problems.extend(found));
         let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
         let access_log = access_log(&config, services, previous).map_err(|problem| problems.push(problem));
         let (Ok(authenticator), Ok(upstreams), Ok(access_log)) = (authenticator, upstreams, access_log) else {

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Answer, Gateway, Jwks, Mood, Signer, World, claims, encode, eventually, get, let_pass, unix_now,
-};
+use crate::harness::{Answer, Gateway, Jwks, Mood, Signer, World, claims, encode, eventually, get, let_pass, unix_now};
 
 const ROUTES: &str = "routes:\n  - {path: /**, upstream: api, auth: [main]}\n";
 
@@ -17,7 +15,9 @@ fn ask(gateway: &Gateway, token: &str) -> Answer {
 
 /// A configuration whose issuer `main` has these keys and settings.
 fn issuer(settings: &str) -> String {
-    format!("issuers:\n  main:\n    issuer: https://idp.example/\n    audience: [https://api.example]\n{settings}{ROUTES}")
+    format!(
+        "issuers:\n  main:\n    issuer: https://idp.example/\n    audience: [https://api.example]\n{settings}{ROUTES}"
+    )
 }
 
 fn fetched(jwks: &Jwks, more: &str) -> String {
@@ -112,7 +112,10 @@ fn a_discovery_document_that_speaks_for_another_issuer_is_not_believed() {
     let world = World::new();
     let jwks = Jwks::new(world.signer().jwks());
     let body = json!({"issuer": "https://other.example/", "jwks_uri": jwks.url()}).to_string();
-    jwks.set(Mood::Says(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())));
+    jwks.set(Mood::Says(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )));
     let gateway = world.start_unready(&format!(
         "issuers:\n  main:\n    issuer: {}\n    audience: [https://api.example]\n    keys: {{discovery: true}}\n    algorithms: [ES256]\n{ROUTES}",
         jwks.issuer()
@@ -198,7 +201,8 @@ fn an_expired_token_is_told_apart_but_nothing_else_is() {
     let expired = ask(&t.gateway, &t.world.token(json!({"exp": unix_now() - 100})));
     assert_eq!(expired.problem(401), "token-expired");
     assert!(expired.header("www-authenticate").contains("error=\"invalid_token\""));
-    let faults = [json!({"aud": "https://other.example"}), json!({"iss": "https://other.example/"}), json!({"sub": null})];
+    let faults =
+        [json!({"aud": "https://other.example"}), json!({"iss": "https://other.example/"}), json!({"sub": null})];
     let bodies: Vec<Value> = faults
         .into_iter()
         .map(|fault| {
@@ -214,11 +218,24 @@ fn an_expired_token_is_told_apart_but_nothing_else_is() {
 fn claims_that_are_required_must_be_there_and_of_their_type() {
     let t = tokens();
     for changes in [
-        json!({"exp": null}), json!({"exp": "1999999999"}), json!({"exp": true}), json!({"exp": {}}),
-        json!({"sub": null}), json!({"sub": ""}), json!({"sub": 7}), json!({"sub": ["alice"]}),
-        json!({"iss": null}), json!({"iss": 7}), json!({"iss": ["https://idp.example/"]}),
-        json!({"aud": null}), json!({"aud": []}), json!({"aud": 7}), json!({"aud": {"0": "https://api.example"}}),
-        json!({"nbf": "0"}), json!({"iat": "0"}), json!({"exp": null, "nbf": 0}),
+        json!({"exp": null}),
+        json!({"exp": "1999999999"}),
+        json!({"exp": true}),
+        json!({"exp": {}}),
+        json!({"sub": null}),
+        json!({"sub": ""}),
+        json!({"sub": 7}),
+        json!({"sub": ["alice"]}),
+        json!({"iss": null}),
+        json!({"iss": 7}),
+        json!({"iss": ["https://idp.example/"]}),
+        json!({"aud": null}),
+        json!({"aud": []}),
+        json!({"aud": 7}),
+        json!({"aud": {"0": "https://api.example"}}),
+        json!({"nbf": "0"}),
+        json!({"iat": "0"}),
+        json!({"exp": null, "nbf": 0}),
     ] {
         t.refuse(changes);
     }
@@ -227,7 +244,13 @@ fn claims_that_are_required_must_be_there_and_of_their_type() {
 #[test]
 fn the_issuer_and_the_audience_are_compared_exactly() {
     let t = tokens();
-    for iss in ["https://idp.example", "https://IDP.example/", "https://idp.example/ ", "http://idp.example/", "https://idp.example/x"] {
+    for iss in [
+        "https://idp.example",
+        "https://IDP.example/",
+        "https://idp.example/ ",
+        "http://idp.example/",
+        "https://idp.example/x",
+    ] {
         t.refuse(json!({"iss": iss}));
     }
     for aud in [json!("https://api.example/"), json!("https://api"), json!(["x", "https://api.example.evil"])] {
@@ -239,11 +262,20 @@ fn the_issuer_and_the_audience_are_compared_exactly() {
 #[test]
 fn the_type_is_one_of_those_accepted_in_any_case() {
     let t = tokens();
-    for typ in [json!("at+jwt"), json!("AT+JWT"), json!("application/at+jwt"), json!("JWT"), json!("jwt"), json!(null)] {
+    for typ in [json!("at+jwt"), json!("AT+JWT"), json!("application/at+jwt"), json!("JWT"), json!("jwt"), json!(null)]
+    {
         let token = t.world.signer().sign(&t.world.signer().head(json!({"typ": typ})), &claims(json!({})));
         assert_eq!(ask(&t.gateway, &token).status, 200, "{typ}");
     }
-    for typ in [json!("dpop+jwt"), json!("logout+jwt"), json!("secevent+jwt"), json!("absent"), json!(""), json!(7), json!(["JWT"])] {
+    for typ in [
+        json!("dpop+jwt"),
+        json!("logout+jwt"),
+        json!("secevent+jwt"),
+        json!("absent"),
+        json!(""),
+        json!(7),
+        json!(["JWT"]),
+    ] {
         t.refuse_head(json!({"typ": typ}));
     }
 }
@@ -251,7 +283,8 @@ fn the_type_is_one_of_those_accepted_in_any_case() {
 #[test]
 fn a_strict_type_refuses_plain_jwt_and_none_at_all() {
     let world = World::new();
-    let gateway = world.start(&issuer("    keys: {jwks_file: jwks.json}\n    algorithms: [ES256]\n    types: [at+jwt]\n"));
+    let gateway =
+        world.start(&issuer("    keys: {jwks_file: jwks.json}\n    algorithms: [ES256]\n    types: [at+jwt]\n"));
     ask(&gateway, &world.token(json!({}))).expect(200);
     for typ in [json!("JWT"), json!(null)] {
         let token = world.signer().sign(&world.signer().head(json!({"typ": typ})), &claims(json!({})));
@@ -370,9 +403,19 @@ fn a_claim_said_twice_is_refused() {
     let now = unix_now();
     let head = signer.head(json!({})).to_string();
     for payload in [
-        format!(r#"{{"iss":"https://idp.example/","aud":"https://api.example","sub":"alice","sub":"admin","exp":{}}}"#, now + 60),
-        format!(r#"{{"iss":"https://idp.example/","aud":"https://api.example","sub":"alice","exp":{},"exp":{}}}"#, now - 600, now + 60),
-        format!(r#"{{"iss":"https://idp.example/","aud":"https://api.example","sub":"alice","s\u0075b":"admin","exp":{}}}"#, now + 60),
+        format!(
+            r#"{{"iss":"https://idp.example/","aud":"https://api.example","sub":"alice","sub":"admin","exp":{}}}"#,
+            now + 60
+        ),
+        format!(
+            r#"{{"iss":"https://idp.example/","aud":"https://api.example","sub":"alice","exp":{},"exp":{}}}"#,
+            now - 600,
+            now + 60
+        ),
+        format!(
+            r#"{{"iss":"https://idp.example/","aud":"https://api.example","sub":"alice","s\u0075b":"admin","exp":{}}}"#,
+            now + 60
+        ),
     ] {
         assert_eq!(ask(&t.gateway, &signer.sign_text(&head, &payload)).status, 401, "{payload}");
     }
@@ -404,10 +447,10 @@ fn a_payload_nested_without_end_is_refused() {
 fn facts_are_found_where_each_provider_puts_them() {
     for (layout, claims, scopes) in [
         ("{scopes: /realm_access/roles}", json!({"realm_access": {"roles": ["a", "b"]}, "scope": null}), "a b"), // Keycloak
-        ("{scopes: permissions}", json!({"permissions": ["a", "b"], "scope": null}), "a b"),                     // Auth0
-        ("{scopes: \"https://app.example/roles\"}", json!({"https://app.example/roles": ["a", "b"]}), "a b"),    // Auth0
-        ("{scopes: scp}", json!({"scp": "a b", "scope": null}), "a b"),                                          // Entra
-        ("{scopes: scp}", json!({"scp": ["a", "b"], "scope": null}), "a b"),                                     // Okta
+        ("{scopes: permissions}", json!({"permissions": ["a", "b"], "scope": null}), "a b"), // Auth0
+        ("{scopes: \"https://app.example/roles\"}", json!({"https://app.example/roles": ["a", "b"]}), "a b"), // Auth0
+        ("{scopes: scp}", json!({"scp": "a b", "scope": null}), "a b"),                      // Entra
+        ("{scopes: scp}", json!({"scp": ["a", "b"], "scope": null}), "a b"),                 // Okta
     ] {
         let world = World::new();
         let settings = format!("    keys: {{jwks_file: jwks.json}}\n    algorithms: [ES256]\n    claims: {layout}\n");
@@ -624,7 +667,8 @@ routes:
         assert_invalid(&get("/a").bearer(&second).send(&gateway));
     }
     let parts: Vec<&str> = token.split('.').collect();
-    let forged = format!("{}.{}.{}", parts[0], encode(claims(json!({"sub": "admin"})).to_string().as_bytes()), parts[2]);
+    let forged =
+        format!("{}.{}.{}", parts[0], encode(claims(json!({"sub": "admin"})).to_string().as_bytes()), parts[2]);
     assert_invalid(&get("/a").bearer(&forged).send(&gateway));
     assert_eq!(world.upstream.count(), 4);
 }
@@ -644,7 +688,10 @@ fn no_token_is_a_challenge_without_an_error_code() {
 fn the_scheme_is_read_in_any_case() {
     let t = tokens();
     for scheme in ["bearer", "BEARER", "bEaReR"] {
-        get("/x").header("Authorization", &format!("{scheme} {}", t.world.token(json!({})))).send(&t.gateway).expect(200);
+        get("/x")
+            .header("Authorization", &format!("{scheme} {}", t.world.token(json!({}))))
+            .send(&t.gateway)
+            .expect(200);
     }
 }
 
@@ -653,7 +700,8 @@ fn a_token_in_the_query_or_in_a_form_is_no_token() {
     let t = tokens();
     let token = t.world.token(json!({}));
     get(&format!("/x?access_token={token}")).send(&t.gateway).problem(401);
-    let form = crate::harness::post("/x", &format!("access_token={token}")).header("Content-Type", "application/x-www-form-urlencoded");
+    let form = crate::harness::post("/x", &format!("access_token={token}"))
+        .header("Content-Type", "application/x-www-form-urlencoded");
     form.send(&t.gateway).problem(401);
     get("/x").header("Cookie", &format!("access_token={token}")).send(&t.gateway).problem(401);
     t.world.upstream.assert_untouched();
@@ -671,7 +719,17 @@ fn two_credentials_are_a_bad_request() {
 #[test]
 fn other_schemes_and_broken_credentials_are_refused() {
     let t = tokens();
-    for value in ["Basic YWxpY2U6c2VjcmV0", "Bearer", "Bearer ", "Digest username=\"alice\"", "Negotiate AAAA", "Bearer a b", "Bearer a, Bearer b", "Bearer\u{a0}x", ""] {
+    for value in [
+        "Basic YWxpY2U6c2VjcmV0",
+        "Bearer",
+        "Bearer ",
+        "Digest username=\"alice\"",
+        "Negotiate AAAA",
+        "Bearer a b",
+        "Bearer a, Bearer b",
+        "Bearer\u{a0}x",
+        "",
+    ] {
         let answer = get("/x").header("Authorization", value).send(&t.gateway);
         assert!([400, 401].contains(&answer.status), "{value:?}: {}", answer.status);
     }

@@ -60,7 +60,21 @@ routes:
 
 #[test]
 fn files_that_are_no_configuration_end_with_78_and_a_word() {
-    for text in ["", "\0\0\0", "- a\n- b", "routes: {a: [}", "a: &a [*a]", "\u{feff}", "x: 1\nx: 2\n", "--- a\n--- b", "routes: 7\nupstreams: 8\n", "\t", "%YAML 9", "{{{{{{", "!!binary x"] {
+    for text in [
+        "",
+        "\0\0\0",
+        "- a\n- b",
+        "routes: {a: [}",
+        "a: &a [*a]",
+        "\u{feff}",
+        "x: 1\nx: 2\n",
+        "--- a\n--- b",
+        "routes: 7\nupstreams: 8\n",
+        "\t",
+        "%YAML 9",
+        "{{{{{{",
+        "!!binary x",
+    ] {
         let world = World::new();
         world.write("gateway.yaml", text);
         for command in ["check", "run"] {
@@ -102,8 +116,16 @@ fn routes_that_could_tie_are_an_error() {
     for (one, two, tie) in [
         ("{path: /a/{x}, upstream: api, auth: none}", "{path: /a/{y}, upstream: api, auth: [main]}", true),
         ("{path: /a, upstream: api, auth: none}", "{path: /a, upstream: api, auth: [main], methods: [GET]}", true),
-        ("{path: /a, upstream: api, auth: none, methods: [GET]}", "{path: /a, upstream: api, auth: [main], methods: [POST]}", false),
-        ("{path: /a, upstream: api, auth: none, hosts: [x.example]}", "{path: /a, upstream: api, auth: [main], hosts: [y.example]}", false),
+        (
+            "{path: /a, upstream: api, auth: none, methods: [GET]}",
+            "{path: /a, upstream: api, auth: [main], methods: [POST]}",
+            false,
+        ),
+        (
+            "{path: /a, upstream: api, auth: none, hosts: [x.example]}",
+            "{path: /a, upstream: api, auth: [main], hosts: [y.example]}",
+            false,
+        ),
         ("{path: /a/*, upstream: api, auth: none}", "{path: /a/{y}, upstream: api, auth: [main]}", false),
     ] {
         let finished = World::new().check(&format!("routes:\n  - {one}\n  - {two}\n"));
@@ -114,16 +136,35 @@ fn routes_that_could_tie_are_an_error() {
 #[test]
 fn settings_that_would_be_a_hole_are_errors() {
     for (section, why) in [
-        ("issuers:\n  main: {issuer: http://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [ES256]}", "an issuer over plain http"),
-        ("issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_url: \"http://idp.example/jwks\"}, algorithms: [ES256]}", "keys over plain http"),
-        ("issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [none]}", "no signature"),
-        ("issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [HS256]}", "a public key as a secret"),
-        ("issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: []}", "no algorithm"),
-        ("issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {secret: short}, algorithms: [HS256]}", "a secret shorter than its hash"),
+        (
+            "issuers:\n  main: {issuer: http://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [ES256]}",
+            "an issuer over plain http",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_url: \"http://idp.example/jwks\"}, algorithms: [ES256]}",
+            "keys over plain http",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [none]}",
+            "no signature",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [HS256]}",
+            "a public key as a secret",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: []}",
+            "no algorithm",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {secret: short}, algorithms: [HS256]}",
+            "a secret shorter than its hash",
+        ),
         ("server: {methods: [GET, CONNECT]}", "CONNECT"),
         ("server: {methods: [GET, TRACE]}", "TRACE"),
     ] {
-        let finished = World::new().check(&format!("{section}\nroutes:\n  - {{path: /a, upstream: api, auth: [main]}}\n"));
+        let finished =
+            World::new().check(&format!("{section}\nroutes:\n  - {{path: /a, upstream: api, auth: [main]}}\n"));
         assert_eq!(finished.code, 78, "{why}: {finished:?}");
     }
 }
@@ -177,7 +218,18 @@ fn schema_is_json_schema_that_knows_every_section() {
     let schema: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert!(schema["$schema"].as_str().unwrap().contains("2020-12"));
     let properties = schema["properties"].as_object().unwrap();
-    for section in ["listeners", "admin", "server", "issuers", "assurance", "limits", "upstreams", "deletion_guard", "audit", "routes"] {
+    for section in [
+        "listeners",
+        "admin",
+        "server",
+        "issuers",
+        "assurance",
+        "limits",
+        "upstreams",
+        "deletion_guard",
+        "audit",
+        "routes",
+    ] {
         assert!(properties.contains_key(section), "{section}");
     }
     assert_eq!(schema["additionalProperties"], false);

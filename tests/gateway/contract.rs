@@ -5,8 +5,8 @@ use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::json;
 
 use crate::harness::{
-    AUDIENCE, Answer, Authority, Gateway, Request, Signer, Wire, World, claims, delete, get, post, remember_secret, stepgate,
-    unix_now,
+    AUDIENCE, Answer, Authority, Gateway, Request, Signer, Wire, World, claims, delete, get, post, remember_secret,
+    stepgate, unix_now,
 };
 
 const SECRET: &[u8] = b"a shared secret of more than thirty-two bytes";
@@ -22,7 +22,11 @@ struct Contract {
 fn written(world: &World) -> Authority {
     let authority = Authority::new("servers");
     std::fs::create_dir_all(world.folder().join("tls")).unwrap();
-    authority.server(&world.folder().join("tls"), "server", &["gateway.example", "reports.example", "eu.reports.example"]);
+    authority.server(
+        &world.folder().join("tls"),
+        "server",
+        &["gateway.example", "reports.example", "eu.reports.example"],
+    );
     world.write("tls/clients.pem", &Authority::new("clients").pem);
     world.write("admin.token", "the-admin-token-of-the-contract\n");
     remember_secret("the-admin-token-of-the-contract");
@@ -118,7 +122,10 @@ fn two_routes_of_one_path_ask_for_what_their_method_needs() {
     let plain = contract.world.token(json!({}));
     contract.send(&get("/payments/1").bearer(&plain)).expect(200);
     contract.send(&Request::new("HEAD", "/payments/1").bearer(&plain)).expect(200);
-    assert_eq!(contract.send(&post("/payments/1", "x").bearer(&plain)).problem(401), "insufficient-user-authentication");
+    assert_eq!(
+        contract.send(&post("/payments/1", "x").bearer(&plain)).problem(401),
+        "insufficient-user-authentication"
+    );
     contract.send(&post("/payments/1", "x").bearer(&contract.world.fresh(10))).expect(200);
     contract.send(&post("/payments/1", "x").bearer(&contract.world.fresh(1000))).problem(401);
 }
@@ -136,9 +143,13 @@ fn a_route_with_scopes_refuses_a_token_without_them() {
     let contract = Contract::start();
     let answer = contract.send(&get("/scoped/x").bearer(&contract.world.token(json!({"scope": "items:read"}))));
     assert_eq!(answer.problem(403), "insufficient-scope");
-    contract.send(&get("/scoped/x").bearer(&contract.world.token(json!({"scope": "items:read items:write"})))).expect(200);
+    contract
+        .send(&get("/scoped/x").bearer(&contract.world.token(json!({"scope": "items:read items:write"}))))
+        .expect(200);
     // A scope is a word, not a substring.
-    contract.send(&get("/scoped/x").bearer(&contract.world.token(json!({"scope": "items:writer xitems:write"})))).problem(403);
+    contract
+        .send(&get("/scoped/x").bearer(&contract.world.token(json!({"scope": "items:writer xitems:write"}))))
+        .problem(403);
 }
 
 #[test]
@@ -168,7 +179,11 @@ fn the_reports_row_holds_in_each_of_its_parts() {
     assert_eq!(contract.world.upstream.last().target(), "/2024?page=1", "strip_prefix, and the query goes on");
     ask("eu.reports.example", "/reports/2025", &finance).expect(200);
     assert_eq!(ask("reports.example", "/reports/2024", &sales).problem(403), "forbidden");
-    assert_eq!(ask("reports.example", "/reports/2024", &nowhere).problem(403), "forbidden", "an error in `when` denies");
+    assert_eq!(
+        ask("reports.example", "/reports/2024", &nowhere).problem(403),
+        "forbidden",
+        "an error in `when` denies"
+    );
     ask("reports.example", "/reports/2023", &finance).problem(403);
     ask("gateway.example", "/reports/2024", &finance).problem(404);
     ask("reports.example", "/reports/2024/more", &finance).problem(404);
@@ -178,7 +193,11 @@ fn the_reports_row_holds_in_each_of_its_parts() {
 #[test]
 fn the_plain_listener_only_redirects() {
     let contract = Contract::start();
-    for request in [get("/public/a?b=c"), post("/public/a?b=c", "x"), get("/public/a?b=c").bearer(&contract.world.token(json!({})))] {
+    for request in [
+        get("/public/a?b=c"),
+        post("/public/a?b=c", "x"),
+        get("/public/a?b=c").bearer(&contract.world.token(json!({}))),
+    ] {
         let answer = request.send(&contract.gateway).expect(308);
         assert_eq!(answer.header("location"), format!("https://gateway.example:{}/public/a?b=c", contract.gateway.tls));
     }
@@ -232,7 +251,10 @@ fn the_upstream_is_told_who_is_calling_and_never_gets_the_token() {
 #[test]
 fn the_default_forwarding_headers_are_dropped_without_trusted_proxies() {
     let contract = Contract::start();
-    let spoofed = get("/public/x").header("X-Forwarded-For", "6.6.6.6").header("Forwarded", "for=6.6.6.6").header("X-Real-IP", "6.6.6.6");
+    let spoofed = get("/public/x")
+        .header("X-Forwarded-For", "6.6.6.6")
+        .header("Forwarded", "for=6.6.6.6")
+        .header("X-Real-IP", "6.6.6.6");
     contract.send(&spoofed).expect(200);
     assert!(!contract.world.upstream.last().head.contains("6.6.6.6"), "{}", contract.world.upstream.last().head);
 }
@@ -241,7 +263,9 @@ fn the_default_forwarding_headers_are_dropped_without_trusted_proxies() {
 fn an_audience_that_is_not_ours_and_an_algorithm_that_is_not_listed_are_refused() {
     let contract = Contract::start();
     contract.send(&get("/api/x").bearer(&contract.world.token(json!({"aud": "https://other.example"})))).problem(401);
-    contract.send(&get("/api/x").bearer(&contract.world.token(json!({"aud": ["https://other.example", AUDIENCE]})))).expect(200);
+    contract
+        .send(&get("/api/x").bearer(&contract.world.token(json!({"aud": ["https://other.example", AUDIENCE]}))))
+        .expect(200);
     // The secret's issuer takes HS256 alone, and the other one's algorithms have no HMAC.
     let confused = contract.legacy.sign(&contract.legacy.head(json!({"kid": "main-1"})), &claims(json!({})));
     contract.send(&get("/api/x").bearer(&confused)).problem(401);
@@ -264,7 +288,8 @@ fn an_optional_client_certificate_is_neither_asked_for_nor_taken_from_a_stranger
 #[test]
 fn the_certificate_shown_is_the_one_configured() {
     let contract = Contract::start();
-    let wire = Wire::tls(contract.gateway.tls, "reports.example", &contract.authority.client(&["h2", "http/1.1"])).unwrap();
+    let wire =
+        Wire::tls(contract.gateway.tls, "reports.example", &contract.authority.client(&["h2", "http/1.1"])).unwrap();
     let file = std::fs::read(contract.world.folder().join("tls/server.pem")).unwrap();
     assert_eq!(wire.session().peer_certificates().unwrap()[0], CertificateDer::from_pem_slice(&file).unwrap());
     assert_eq!(wire.session().alpn_protocol(), Some(&b"h2"[..]));

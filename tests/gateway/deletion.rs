@@ -48,7 +48,10 @@ fn without_a_word_about_it_the_guard_is_on() {
     let gateway = world.start("routes:\n  - {path: /**, upstream: api, auth: none}\n");
     get("/x").send(&gateway).expect(200);
     delete("/x").send(&gateway).problem(401);
-    delete("/x").bearer(&world.token(json!({"amr": ["pwd"], "auth_time": crate::harness::unix_now()}))).send(&gateway).problem(401);
+    delete("/x")
+        .bearer(&world.token(json!({"amr": ["pwd"], "auth_time": crate::harness::unix_now()})))
+        .send(&gateway)
+        .problem(401);
     assert_eq!(world.upstream.count(), 1);
     delete("/x").bearer(&world.fresh(5)).send(&gateway).expect(200);
 }
@@ -70,9 +73,21 @@ fn a_listed_operation_is_recognised_however_it_is_spelt() {
     let (world, gateway) = start();
     let token = world.token(json!({}));
     for path in [
-        "/account/delete", "/account/delete/", "/account/delete/now", "/account/DELETE", "/account/Delete/now", "/account/delete;x=1",
-        "/account/delete;x/now", "/account/delete.", "/account/delete%20", "/account/%64elete", "/account/d%65l%65t%65/now",
-        "/account/delete%2e", "/account/delete;", "/account/delete.%20", "/account/delete%2520",
+        "/account/delete",
+        "/account/delete/",
+        "/account/delete/now",
+        "/account/DELETE",
+        "/account/Delete/now",
+        "/account/delete;x=1",
+        "/account/delete;x/now",
+        "/account/delete.",
+        "/account/delete%20",
+        "/account/%64elete",
+        "/account/d%65l%65t%65/now",
+        "/account/delete%2e",
+        "/account/delete;",
+        "/account/delete.%20",
+        "/account/delete%2520",
     ] {
         let answer = post(path, "x").bearer(&token).send(&gateway);
         assert!([400, 401].contains(&answer.status), "{path}: {}", answer.status);
@@ -109,7 +124,8 @@ fn a_route_leaves_the_guard_only_by_the_word_danger() {
 #[test]
 fn the_whole_guard_leaves_only_by_the_word_danger() {
     let world = World::new();
-    let gateway = world.start("deletion_guard: {danger_disabled: true}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
+    let gateway =
+        world.start("deletion_guard: {danger_disabled: true}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
     delete("/x").send(&gateway).expect(200);
     assert!(gateway.stderr().contains("danger_disabled"), "{}", gateway.stderr());
     assert!(gateway.metric("stepgate_danger", &["danger_disabled"]) >= 1.0);
@@ -205,7 +221,13 @@ routes:
 #[test]
 fn override_headers_are_dropped_where_the_upstream_is_not_said_to_honour_them() {
     let (world, gateway) = start();
-    for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "x_http_method_override", "X-Http_Method-Override"] {
+    for name in [
+        "X-HTTP-Method-Override",
+        "X-HTTP-Method",
+        "X-Method-Override",
+        "x_http_method_override",
+        "X-Http_Method-Override",
+    ] {
         post("/public/x", "x").header(name, "DELETE").send(&gateway).expect(200);
         let seen = world.upstream.last();
         assert!(seen.line().starts_with("POST ") && !seen.has(name), "{}", seen.head);
@@ -222,15 +244,27 @@ fn an_override_header_that_is_honoured_is_judged() {
     }
     world.upstream.assert_untouched();
     post("/public/x", "x").header("X-HTTP-Method-Override", "PUT").send(&gateway).expect(200);
-    post("/public/x", "x").header("X-HTTP-Method-Override", "DELETE").bearer(&world.fresh(5)).send(&gateway).expect(200);
+    post("/public/x", "x")
+        .header("X-HTTP-Method-Override", "DELETE")
+        .bearer(&world.fresh(5))
+        .send(&gateway)
+        .expect(200);
     assert_eq!(world.upstream.last().header("x-http-method-override"), "DELETE");
 }
 
 #[test]
 fn two_overrides_that_differ_are_a_bad_request() {
     let (world, gateway) = overriding("header, query");
-    post("/public/x", "x").header("X-HTTP-Method-Override", "PUT").header("X-HTTP-Method-Override", "DELETE").send(&gateway).problem(400);
-    post("/public/x", "x").header("X-HTTP-Method-Override", "PUT").header("X-Method-Override", "DELETE").send(&gateway).problem(400);
+    post("/public/x", "x")
+        .header("X-HTTP-Method-Override", "PUT")
+        .header("X-HTTP-Method-Override", "DELETE")
+        .send(&gateway)
+        .problem(400);
+    post("/public/x", "x")
+        .header("X-HTTP-Method-Override", "PUT")
+        .header("X-Method-Override", "DELETE")
+        .send(&gateway)
+        .problem(400);
     post("/public/x?_method=DELETE", "x").header("X-HTTP-Method-Override", "PUT").send(&gateway).problem(400);
     world.upstream.assert_untouched();
 }
@@ -238,7 +272,15 @@ fn two_overrides_that_differ_are_a_bad_request() {
 #[test]
 fn an_override_in_the_query_that_is_honoured_is_judged() {
     let (world, gateway) = overriding("query");
-    for query in ["_method=DELETE", "a=b&_method=delete", "_METHOD=DELETE", "%5fmethod=DELETE", "_method=%44ELETE", "_method[]=DELETE", "a=b;_method=DELETE"] {
+    for query in [
+        "_method=DELETE",
+        "a=b&_method=delete",
+        "_METHOD=DELETE",
+        "%5fmethod=DELETE",
+        "_method=%44ELETE",
+        "_method[]=DELETE",
+        "a=b;_method=DELETE",
+    ] {
         let answer = post(&format!("/public/x?{query}"), "x").send(&gateway);
         assert!([400, 401].contains(&answer.status), "{query}: {}", answer.status);
     }
@@ -343,7 +385,8 @@ fn the_intent_is_durable_before_the_upstream_hears_of_it() {
 fn a_refused_attempt_of_a_known_caller_is_recorded_with_its_reason() {
     let (world, gateway) = start();
     delete("/account/7").bearer(&world.token(json!({}))).send(&gateway).problem(401);
-    let found = eventually("the refusal", || gateway.audit().into_iter().find(|record| record.to_string().contains("alice")));
+    let found =
+        eventually("the refusal", || gateway.audit().into_iter().find(|record| record.to_string().contains("alice")));
     assert!(found.to_string().contains("acr_insufficient"), "{found}");
 }
 
@@ -451,7 +494,10 @@ fn values_that_identify_can_be_erased_without_breaking_the_chain() {
             format!("{record}\n")
         })
         .collect();
-    assert!(text.contains("alice") && !erased.contains("alice"), "who it was stands in the disclosures alone: {erased}");
+    assert!(
+        text.contains("alice") && !erased.contains("alice"),
+        "who it was stands in the disclosures alone: {erased}"
+    );
     assert!(!erased.contains("/account/0"), "{erased}");
     world.write("erased.jsonl", &erased);
     let finished = verify(&world, "erased.jsonl", &[]);

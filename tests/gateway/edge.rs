@@ -32,7 +32,7 @@ fn edge(tls: &str) -> Edge {
     let authority = Authority::new("servers");
     authority.server(world.folder(), "one", &["one.example", "gateway.example"]);
     authority.server(world.folder(), "two", &["two.example", "*.wild.example"]);
-    world.write("clients.pem", &CLIENTS.with(|clients| clients.pem.clone()));
+    world.write("clients.pem", CLIENTS.with(|clients| clients.pem.clone()));
     let gateway = world.start(&format!(
         "listeners:\n  - address: 127.0.0.1:<tls>\n    tls:\n      certificates: [{{cert: one.pem, key: one.key}}, {{cert: two.pem, key: two.key}}]\n{tls}{OPEN}"
     ));
@@ -81,7 +81,14 @@ fn openssl_finds_no_version_below_1_2() {
     let edge = edge("");
     for version in ["-tls1", "-tls1_1"] {
         let mut command = std::process::Command::new("openssl");
-        command.args(["s_client", "-cipher", "ALL:@SECLEVEL=0", version, "-connect", &format!("127.0.0.1:{}", edge.gateway.tls)]);
+        command.args([
+            "s_client",
+            "-cipher",
+            "ALL:@SECLEVEL=0",
+            version,
+            "-connect",
+            &format!("127.0.0.1:{}", edge.gateway.tls),
+        ]);
         let finished = crate::harness::run(&mut command, "");
         assert!(!finished.stdout.contains("BEGIN CERTIFICATE"), "{version}: {finished:?}");
     }
@@ -395,7 +402,10 @@ fn a_body_over_the_limit_is_refused_whether_it_says_so_or_not() {
     assert_eq!(post("/x", &"x".repeat(1001)).send(&gateway).problem(413), "body-too-large");
     assert_eq!(world.upstream.bytes().len(), before, "a length that is too large is refused before anything goes on");
     let mut wire = gateway.connect();
-    wire.send(format!("POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001)));
+    wire.send(format!(
+        "POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(1001)
+    ));
     wire.answer().problem(413);
     assert_eq!(world.upstream.count(), 1, "and one that says nothing never becomes a whole request upstream");
 }
@@ -462,7 +472,8 @@ fn one_address_has_so_many_connections_and_others_are_still_served() {
 #[test]
 fn all_together_have_so_many_connections() {
     let (_world, gateway) = limited("connections: 4");
-    let mut held: Vec<Wire> = (2..6).map(|n| Wire::connect_from(format!("127.0.0.{n}").parse().unwrap(), gateway.port)).collect();
+    let mut held: Vec<Wire> =
+        (2..6).map(|n| Wire::connect_from(format!("127.0.0.{n}").parse().unwrap(), gateway.port)).collect();
     for wire in &mut held {
         get("/x").send_on(wire).expect(200);
     }

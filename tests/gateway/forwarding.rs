@@ -43,7 +43,8 @@ fn read_head(stream: &mut TcpStream, kept: &Mutex<Vec<u8>>) -> bool {
 #[test]
 fn a_request_arrives_with_its_method_target_headers_and_body() {
     let (world, gateway) = start(Recorder::new());
-    let request = Request::new("PATCH", "/a/b%20c?x=1&y=%2F&z").header("X-Custom", "v1").header("X-Custom", "v2").body("hello");
+    let request =
+        Request::new("PATCH", "/a/b%20c?x=1&y=%2F&z").header("X-Custom", "v1").header("X-Custom", "v2").body("hello");
     let answer = request.send(&gateway).expect(200);
     assert_eq!((answer.text().as_str(), answer.header("x-upstream")), ("ok", "recorder"));
     let seen = world.upstream.last();
@@ -56,7 +57,15 @@ fn a_request_arrives_with_its_method_target_headers_and_body() {
 #[test]
 fn the_path_that_was_judged_is_the_path_that_is_forwarded() {
     let (world, gateway) = start(Recorder::new());
-    for (sent, forwarded) in [("/a%2db", "/a-b"), ("/%41", "/A"), ("/a%c3%a9", "/a%C3%A9"), ("/a;p=1", "/a;p=1"), ("/a/", "/a/"), ("/a+b", "/a+b"), ("/a%20", "/a%20")] {
+    for (sent, forwarded) in [
+        ("/a%2db", "/a-b"),
+        ("/%41", "/A"),
+        ("/a%c3%a9", "/a%C3%A9"),
+        ("/a;p=1", "/a;p=1"),
+        ("/a/", "/a/"),
+        ("/a+b", "/a+b"),
+        ("/a%20", "/a%20"),
+    ] {
         get(sent).send(&gateway).expect(200);
         assert_eq!(world.upstream.last().target(), forwarded, "{sent}: RFC 3986 section 6.2.2");
     }
@@ -79,7 +88,11 @@ fn a_chunked_body_arrives_whole_with_its_trailers() {
     wire.answer().expect(200);
     let seen = world.upstream.last();
     assert_eq!(seen.body, b"hello world");
-    assert!(!seen.trailers.contains("evil") && !seen.trailers.to_lowercase().contains("content-length"), "{}", seen.trailers);
+    assert!(
+        !seen.trailers.contains("evil") && !seen.trailers.to_lowercase().contains("content-length"),
+        "{}",
+        seen.trailers
+    );
     assert!(!seen.has("X-Sum"), "trailers never become headers");
 }
 
@@ -182,7 +195,8 @@ fn an_upstream_that_reads_nothing_holds_the_client_back() {
         read_head(&mut stream, &kept);
         let _ = wait.lock().unwrap().recv();
     });
-    let (_world, gateway) = start_with(recorder, &format!("server: {{workers: 1, limits: {{body_bytes: 1GiB}}}}\n{OPEN}"));
+    let (_world, gateway) =
+        start_with(recorder, &format!("server: {{workers: 1, limits: {{body_bytes: 1GiB}}}}\n{OPEN}"));
     let before = resident_kib(gateway.pid());
     let mut wire = gateway.connect();
     wire.socket().set_write_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -232,7 +246,9 @@ fn a_client_that_reads_nothing_holds_the_upstream_back() {
 #[test]
 fn a_large_body_makes_the_round_trip() {
     let recorder = Recorder::with(|request, stream| {
-        stream.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len()).as_bytes()).unwrap();
+        stream
+            .write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", request.body.len()).as_bytes())
+            .unwrap();
         stream.write_all(&request.body).is_ok()
     });
     let (_world, gateway) = start(recorder);
@@ -258,7 +274,9 @@ fn an_early_answer_is_passed_on_while_the_client_still_sends() {
 #[test]
 fn a_client_that_waits_for_100_gets_it_and_only_when_the_request_may_pass() {
     let world = World::new();
-    let gateway = world.start("routes:\n  - {path: /open, upstream: api, auth: none}\n  - {path: /closed, upstream: api, auth: [main]}\n");
+    let gateway = world.start(
+        "routes:\n  - {path: /open, upstream: api, auth: none}\n  - {path: /closed, upstream: api, auth: [main]}\n",
+    );
     let mut wire = gateway.connect();
     wire.send("POST /open HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
     assert_eq!(wire.head().unwrap().0, 100);
@@ -345,7 +363,9 @@ fn upstream_fault(recorder: Recorder, status: u16) -> Gateway {
 #[test]
 fn an_upstream_that_is_down_is_502() {
     let world = World::new();
-    let gateway = world.start("upstreams:\n  api: {targets: [http://127.0.0.1:1]}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
+    let gateway = world.start(
+        "upstreams:\n  api: {targets: [http://127.0.0.1:1]}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n",
+    );
     assert_eq!(get("/x").send(&gateway).problem(502), "bad-gateway");
     assert!(gateway.metric("stepgate_upstream_errors_total", &[]) >= 1.0);
 }
@@ -363,14 +383,23 @@ fn an_upstream_that_hangs_up_is_502() {
 
 #[test]
 fn an_upstream_that_talks_nonsense_is_502() {
-    for nonsense in ["nonsense\r\n\r\n", "HTTP/1.1 999999 X\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n", "SSH-2.0-OpenSSH_9\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"] {
+    for nonsense in [
+        "nonsense\r\n\r\n",
+        "HTTP/1.1 999999 X\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        "SSH-2.0-OpenSSH_9\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
+    ] {
         upstream_fault(Recorder::answering(&format!("{nonsense}\r\n\r\n")), 502);
     }
 }
 
 #[test]
 fn an_upstream_that_switches_protocols_unasked_is_502() {
-    upstream_fault(Recorder::answering("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), 502);
+    upstream_fault(
+        Recorder::answering("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
+        502,
+    );
 }
 
 #[test]
@@ -419,8 +448,17 @@ fn requests_are_spread_over_the_targets_that_are_up() {
 #[test]
 fn hop_by_hop_fields_of_a_request_stop_here() {
     let (world, gateway) = start(Recorder::new());
-    let request = get("/x").header("Connection", "X-One, keep-alive").header("connection", "x-two").header("X-One", "1").header("X-Two", "2");
-    let request = request.header("Keep-Alive", "timeout=5").header("Proxy-Connection", "keep-alive").header("Proxy-Authorization", "Basic eDp5").header("TE", "gzip").header("X-Three", "3");
+    let request = get("/x")
+        .header("Connection", "X-One, keep-alive")
+        .header("connection", "x-two")
+        .header("X-One", "1")
+        .header("X-Two", "2");
+    let request = request
+        .header("Keep-Alive", "timeout=5")
+        .header("Proxy-Connection", "keep-alive")
+        .header("Proxy-Authorization", "Basic eDp5")
+        .header("TE", "gzip")
+        .header("X-Three", "3");
     request.send(&gateway).expect(200);
     let seen = world.upstream.last();
     for name in ["X-One", "X-Two", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "TE"] {
@@ -448,7 +486,11 @@ fn a_trace_is_continued_or_begun() {
     let seen = world.upstream.last();
     assert_eq!(seen.header("traceparent").split('-').nth(1), sent.split('-').nth(1));
     assert_eq!(seen.header("tracestate"), "a=1");
-    for bad in ["00-00000000000000000000000000000000-00f067aa0ba902b7-01", "nonsense", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"] {
+    for bad in [
+        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        "nonsense",
+        "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ] {
         get("/x").header("traceparent", bad).header("tracestate", "a=1").send(&gateway).expect(200);
         let seen = world.upstream.last();
         let parts: Vec<&str> = seen.header("traceparent").split('-').collect();
@@ -460,7 +502,12 @@ fn a_trace_is_continued_or_begun() {
 #[test]
 fn without_trusted_proxies_the_peer_is_the_client() {
     let (world, gateway) = start(Recorder::new());
-    let request = get("/x").from("127.0.0.7").header("X-Forwarded-For", "6.6.6.6").header("Forwarded", "for=6.6.6.6").header("X-Forwarded-Host", "evil.example").header("X-Forwarded-Proto", "https");
+    let request = get("/x")
+        .from("127.0.0.7")
+        .header("X-Forwarded-For", "6.6.6.6")
+        .header("Forwarded", "for=6.6.6.6")
+        .header("X-Forwarded-Host", "evil.example")
+        .header("X-Forwarded-Proto", "https");
     request.send(&gateway).expect(200);
     let seen = world.upstream.last();
     assert_eq!(seen.header("x-forwarded-for"), "127.0.0.7");
@@ -509,10 +556,18 @@ fn identity_headers_are_the_gateways_alone() {
         Recorder::new(),
         "upstreams:\n  api: {targets: [http://127.0.0.1:<upstream>], identity_headers: true}\nroutes:\n  - {path: /open, upstream: api, auth: none}\n  - {path: /x, upstream: api, auth: [main]}\n",
     );
-    let spoof = |request: Request| request.header("X-Auth-Subject", "admin").header("x_auth_subject", "admin").header("X-Auth-Anything", "admin").header("Connection", "X-Auth-Subject, X-Auth-Scopes");
+    let spoof = |request: Request| {
+        request
+            .header("X-Auth-Subject", "admin")
+            .header("x_auth_subject", "admin")
+            .header("X-Auth-Anything", "admin")
+            .header("Connection", "X-Auth-Subject, X-Auth-Scopes")
+    };
     spoof(get("/open")).send(&gateway).expect(200);
     assert!(!world.upstream.last().head.contains("admin") && !world.upstream.last().has("X-Auth-Subject"));
-    spoof(get("/x").bearer(&world.token(json!({"sub": "ali\u{e9}e\u{1}b", "scope": "a b"})))).send(&gateway).expect(200);
+    spoof(get("/x").bearer(&world.token(json!({"sub": "ali\u{e9}e\u{1}b", "scope": "a b"}))))
+        .send(&gateway)
+        .expect(200);
     let seen = world.upstream.last();
     assert_eq!(seen.header("x-auth-subject"), "ali%C3%A9e%01b", "control and non-ASCII characters are percent-encoded");
     assert_eq!(seen.header("x-auth-scopes"), "a b");
@@ -559,7 +614,12 @@ routes:
     );
     get("/basic").bearer(&world.token(json!({}))).send(&gateway).expect(200);
     assert_eq!(world.upstream.last().header("authorization"), "Basic Z2F0ZXdheTpwYXNzOndvcmQtb2YtdGhlLXVwc3RyZWFt");
-    get("/header").bearer(&world.token(json!({}))).header("X-Api-Key", "the client's").header("x_api_key", "the client's").send(&gateway).expect(200);
+    get("/header")
+        .bearer(&world.token(json!({})))
+        .header("X-Api-Key", "the client's")
+        .header("x_api_key", "the client's")
+        .send(&gateway)
+        .expect(200);
     let seen = world.upstream.last();
     assert_eq!(seen.header("x-api-key"), "the-key-of-the-upstream");
     assert!(!seen.head.contains("the client's") && !seen.has("authorization"), "{}", seen.head);

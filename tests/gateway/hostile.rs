@@ -103,7 +103,8 @@ refused_paths! {
 #[test]
 fn raw_bytes_beyond_ascii_are_refused_or_forwarded_escaped() {
     let (world, gateway) = start(CATCH_ALL);
-    for target in [&b"/public/\xff"[..], b"/private\xc2\xa0/x", b"/public/\xc0\xae\xc0\xae/private/x", b"/\xe2\x80\xae"] {
+    for target in [&b"/public/\xff"[..], b"/private\xc2\xa0/x", b"/public/\xc0\xae\xc0\xae/private/x", b"/\xe2\x80\xae"]
+    {
         let mut wire = gateway.connect();
         wire.send([b"GET ", target, b" HTTP/1.1\r\nHost: h\r\n\r\n"].concat());
         if let Ok(answer) = wire.try_answer(false) {
@@ -225,7 +226,8 @@ fn headers_that_the_operator_names_are_dropped_folded() {
 fn a_client_cannot_name_our_headers_in_connection() {
     let world = World::new();
     let gateway = world.start("upstreams:\n  api: {targets: [http://127.0.0.1:<upstream>], identity_headers: true}\nroutes:\n  - {path: /**, upstream: api, auth: [main]}\n");
-    let lists = "X-Auth-Subject, X-Auth-Issuer, X-Forwarded-For, X-Request-Id, Forwarded, Authorization, Via, traceparent";
+    let lists =
+        "X-Auth-Subject, X-Auth-Issuer, X-Forwarded-For, X-Request-Id, Forwarded, Authorization, Via, traceparent";
     get("/x").bearer(&world.token(json!({}))).header("Connection", lists).send(&gateway).expect(200);
     let seen = world.upstream.last();
     for name in ["x-auth-subject", "x-auth-issuer", "x-forwarded-for", "x-request-id", "forwarded"] {
@@ -236,7 +238,10 @@ fn a_client_cannot_name_our_headers_in_connection() {
 #[test]
 fn a_client_cannot_take_framing_or_host_away_by_connection() {
     let (world, gateway) = start(YAML);
-    post("/public/x", "hello").header("Connection", "Content-Length, Host, Transfer-Encoding, Content-Type").send(&gateway).expect(200);
+    post("/public/x", "hello")
+        .header("Connection", "Content-Length, Host, Transfer-Encoding, Content-Type")
+        .send(&gateway)
+        .expect(200);
     let seen = world.upstream.last();
     assert_eq!(seen.body, b"hello");
     assert_eq!(seen.all("host").len(), 1);
@@ -253,7 +258,10 @@ fn a_client_cannot_take_its_credential_away_by_connection() {
 fn an_upgrade_is_not_passed_on() {
     let (world, gateway) = start(YAML);
     for (upgrade, more) in [("websocket", "Sec-WebSocket-Key"), ("h2c", "HTTP2-Settings")] {
-        let request = get("/public/x").header("Connection", &format!("Upgrade, {more}")).header("Upgrade", upgrade).header(more, "AAMAAABkAARAAAAAAAIAAAAA");
+        let request = get("/public/x")
+            .header("Connection", &format!("Upgrade, {more}"))
+            .header("Upgrade", upgrade)
+            .header(more, "AAMAAABkAARAAAAAAAIAAAAA");
         request.send(&gateway).expect(200);
         let seen = world.upstream.last();
         assert!(!seen.has("upgrade") && !seen.has("http2-settings"), "{}", seen.head);
@@ -314,7 +322,12 @@ fn admin_endpoints_are_not_on_the_public_listener() {
 fn the_admin_listener_takes_no_public_traffic_and_no_nonsense() {
     let (world, gateway) = start(YAML);
     get("/public/x").send_to(gateway.admin).expect(404);
-    for bytes in [&b"\0\0\0\0\r\n\r\n"[..], b"GET /metrics HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"GET //metrics HTTP/1.1\r\nHost: h\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for bytes in [
+        &b"\0\0\0\0\r\n\r\n"[..],
+        b"GET /metrics HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET //metrics HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ] {
         let mut wire = Wire::connect(gateway.admin);
         wire.send(bytes);
         wire.finish_sending();
@@ -350,7 +363,13 @@ fn connect_opens_no_tunnel() {
 #[test]
 fn an_absolute_target_with_another_host_is_refused() {
     let (world, gateway) = start(YAML);
-    for target in ["http://other.example/public/x", "https://gateway.example@evil/public/x", "http://gateway.example:99999/public/x", "ftp://gateway.example/public/x", "http:///public/x"] {
+    for target in [
+        "http://other.example/public/x",
+        "https://gateway.example@evil/public/x",
+        "http://gateway.example:99999/public/x",
+        "ftp://gateway.example/public/x",
+        "http:///public/x",
+    ] {
         let mut wire = gateway.connect();
         wire.send(format!("GET {target} HTTP/1.1\r\nHost: gateway.example\r\n\r\n"));
         if let Ok(answer) = wire.try_answer(false) {
@@ -372,7 +391,20 @@ fn an_absolute_target_is_judged_by_its_path() {
 #[test]
 fn a_host_that_is_missing_doubled_or_no_host_is_refused() {
     let (world, gateway) = start(YAML);
-    for host in ["", "Host: a\r\nHost: a\r\n", "Host: a\r\nHost: b\r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host: a@b\r\n", "Host: a:b\r\n", "Host: a, b\r\n", "Host: [::1\r\n", "Host: a\\b\r\n", "Host: \r\n", "Host: a%2fb\r\n"] {
+    for host in [
+        "",
+        "Host: a\r\nHost: a\r\n",
+        "Host: a\r\nHost: b\r\n",
+        "Host: a b\r\n",
+        "Host: a/b\r\n",
+        "Host: a@b\r\n",
+        "Host: a:b\r\n",
+        "Host: a, b\r\n",
+        "Host: [::1\r\n",
+        "Host: a\\b\r\n",
+        "Host: \r\n",
+        "Host: a%2fb\r\n",
+    ] {
         let mut wire = gateway.connect();
         wire.send(format!("GET /public/x HTTP/1.1\r\n{host}\r\n"));
         match wire.try_answer(false) {
@@ -385,7 +417,9 @@ fn a_host_that_is_missing_doubled_or_no_host_is_refused() {
 
 #[test]
 fn a_host_header_cannot_choose_a_laxer_route() {
-    let (world, gateway) = start("routes:\n  - {path: /**, upstream: api, auth: [main]}\n  - {path: /**, hosts: [open.example], upstream: api, auth: none}\n");
+    let (world, gateway) = start(
+        "routes:\n  - {path: /**, upstream: api, auth: [main]}\n  - {path: /**, hosts: [open.example], upstream: api, auth: none}\n",
+    );
     for host in ["open.example.evil", "xopen.example", "open.example.", "OPEN.EXAMPLE", "open.example:1"] {
         let answer = get("/x").host(host).send(&gateway);
         let same_name = ["open.example.", "OPEN.EXAMPLE", "open.example:1"].contains(&host);
@@ -496,24 +530,41 @@ fn one_request_at_most(attack: &str) {
 
 #[test]
 fn the_same_length_twice_is_one_length_or_refused() {
-    one_request_at_most(&format!("POST /public/x HTTP/1.1\r\nHost: h\r\nContent-Length: {n}\r\nContent-Length: {n}\r\n\r\n{HIDDEN}", n = HIDDEN.len()));
+    one_request_at_most(&format!(
+        "POST /public/x HTTP/1.1\r\nHost: h\r\nContent-Length: {n}\r\nContent-Length: {n}\r\n\r\n{HIDDEN}",
+        n = HIDDEN.len()
+    ));
 }
 
 #[test]
 fn a_body_of_a_get_is_no_request() {
-    one_request_at_most(&format!("GET /public/x HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len()));
+    one_request_at_most(&format!(
+        "GET /public/x HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{HIDDEN}",
+        HIDDEN.len()
+    ));
 }
 
 #[test]
 fn a_body_of_a_refused_request_is_no_request() {
-    one_request_at_most(&format!("POST /private/x HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len()));
-    one_request_at_most(&format!("POST /private/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{HIDDEN}\r\n0\r\n\r\n", HIDDEN.len()));
-    one_request_at_most(&format!("POST /nowhere HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n{HIDDEN}", HIDDEN.len()));
+    one_request_at_most(&format!(
+        "POST /private/x HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{HIDDEN}",
+        HIDDEN.len()
+    ));
+    one_request_at_most(&format!(
+        "POST /private/x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{HIDDEN}\r\n0\r\n\r\n",
+        HIDDEN.len()
+    ));
+    one_request_at_most(&format!(
+        "POST /nowhere HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n{HIDDEN}",
+        HIDDEN.len()
+    ));
 }
 
 #[test]
 fn chunked_in_http_1_0_is_refused_or_closes_the_connection() {
-    one_request_at_most(&format!("POST /public/x HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}"));
+    one_request_at_most(&format!(
+        "POST /public/x HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{HIDDEN}"
+    ));
 }
 
 #[test]
@@ -642,7 +693,8 @@ fn many_connections_that_say_nothing_keep_nobody_out() {
 #[test]
 fn a_cookie_bomb_is_refused() {
     let (world, gateway) = start(YAML);
-    let cookies = (0..150).fold(get("/public/x"), |request, n| request.header("Cookie", &format!("c{n}={}", "x".repeat(1000))));
+    let cookies =
+        (0..150).fold(get("/public/x"), |request, n| request.header("Cookie", &format!("c{n}={}", "x".repeat(1000))));
     let mut wire = gateway.connect();
     wire.send(cookies.bytes());
     assert!(wire.try_answer(false).map_or(true, |answer| answer.status == 431));
@@ -653,15 +705,19 @@ fn a_cookie_bomb_is_refused() {
 
 #[test]
 fn a_condition_cannot_be_satisfied_by_what_a_client_merely_says() {
-    let (world, gateway) = start("routes:\n  - {path: /**, upstream: api, auth: [main], when: 'claims.role == \"admin\"'}\n");
-    let request = get("/x?role=admin").header("role", "admin").header("claims.role", "admin").bearer(&world.token(json!({})));
+    let (world, gateway) =
+        start("routes:\n  - {path: /**, upstream: api, auth: [main], when: 'claims.role == \"admin\"'}\n");
+    let request =
+        get("/x?role=admin").header("role", "admin").header("claims.role", "admin").bearer(&world.token(json!({})));
     request.send(&gateway).problem(403);
     world.upstream.assert_untouched();
 }
 
 #[test]
 fn a_condition_that_would_run_for_ever_is_bounded() {
-    let (world, gateway) = start("routes:\n  - {path: /**, upstream: api, auth: [main], when: 'claims.list.all(a, claims.list.all(b, claims.list.all(c, claims.list.all(d, a == b || c == d || true))))'}\n");
+    let (world, gateway) = start(
+        "routes:\n  - {path: /**, upstream: api, auth: [main], when: 'claims.list.all(a, claims.list.all(b, claims.list.all(c, claims.list.all(d, a == b || c == d || true))))'}\n",
+    );
     let token = world.token(json!({"list": (0..300).collect::<Vec<_>>()}));
     let start = std::time::Instant::now();
     let answer = get("/x").bearer(&token).send(&gateway);
@@ -671,11 +727,17 @@ fn a_condition_that_would_run_for_ever_is_bounded() {
 
 #[test]
 fn a_quota_by_address_is_not_escaped_by_a_forwarding_header() {
-    let (world, gateway) = start("limits:\n  q: {key: ip, rate: 2/minute}\nroutes:\n  - {path: /**, upstream: api, auth: none, limits: [q]}\n");
+    let (world, gateway) = start(
+        "limits:\n  q: {key: ip, rate: 2/minute}\nroutes:\n  - {path: /**, upstream: api, auth: none, limits: [q]}\n",
+    );
     let mut statuses = Vec::new();
     for n in 0..4 {
         let ip = format!("198.51.100.{n}");
-        let request = get("/x").header("X-Forwarded-For", &ip).header("Forwarded", &format!("for={ip}")).header("X-Real-IP", &ip).header("CF-Connecting-IP", &ip);
+        let request = get("/x")
+            .header("X-Forwarded-For", &ip)
+            .header("Forwarded", &format!("for={ip}"))
+            .header("X-Real-IP", &ip)
+            .header("CF-Connecting-IP", &ip);
         statuses.push(request.send(&gateway).status);
     }
     assert_eq!(statuses, [200, 200, 429, 429]);
@@ -688,7 +750,10 @@ fn a_token_for_one_issuer_cannot_name_another_issuers_key() {
     let parts: Vec<String> = world.token(json!({})).split('.').map(str::to_owned).collect();
     for kid in ["../../etc/passwd", "main-1'; drop table keys", "/dev/null", "\u{0}", "main-1\n"] {
         let head = encode(json!({"typ": "at+jwt", "alg": "ES256", "kid": kid}).to_string().as_bytes());
-        get("/private/x").header("Authorization", &format!("Bearer {head}.{}.{}", parts[1], parts[2])).send(&gateway).problem(401);
+        get("/private/x")
+            .header("Authorization", &format!("Bearer {head}.{}.{}", parts[1], parts[2]))
+            .send(&gateway)
+            .problem(401);
     }
     world.upstream.assert_untouched();
 }
@@ -779,10 +844,24 @@ fn h2_odd_requests_are_refused() {
         usual.iter().map(|(n, v)| if *n == name { (*n, value) } else { (*n, *v) }).collect()
     };
     for (name, value) in [
-        (":path", "/public/../private/x"), (":path", "/public/%2e%2e/private"), (":path", "//private"), (":path", ""), (":path", "*"), (":path", "private"),
-        (":path", "/public/x y"), (":path", "/public/x\r\nHost: evil"), (":path", "http://gateway.example/private/x"), (":path", "/public/x#y"),
-        (":method", ""), (":method", "G T"), (":method", "get"), (":method", "TRACE"), (":method", "GET / HTTP/1.1\r\nX: y"),
-        (":authority", "a b"), (":authority", "a/b"), (":authority", "user@gateway.example"),
+        (":path", "/public/../private/x"),
+        (":path", "/public/%2e%2e/private"),
+        (":path", "//private"),
+        (":path", ""),
+        (":path", "*"),
+        (":path", "private"),
+        (":path", "/public/x y"),
+        (":path", "/public/x\r\nHost: evil"),
+        (":path", "http://gateway.example/private/x"),
+        (":path", "/public/x#y"),
+        (":method", ""),
+        (":method", "G T"),
+        (":method", "get"),
+        (":method", "TRACE"),
+        (":method", "GET / HTTP/1.1\r\nX: y"),
+        (":authority", "a b"),
+        (":authority", "a/b"),
+        (":authority", "user@gateway.example"),
     ] {
         h2.refuse(&with(name, value));
     }
@@ -791,21 +870,39 @@ fn h2_odd_requests_are_refused() {
         h2.refuse(&fields);
     }
     h2.refuse(&[(":method", "CONNECT"), (":authority", "127.0.0.1:22")]);
-    h2.refuse(&[(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "https"), (":path", "/public/x"), (":authority", "gateway.example")]);
+    h2.refuse(&[
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "https"),
+        (":path", "/public/x"),
+        (":authority", "gateway.example"),
+    ]);
 }
 
 #[test]
 fn h2_crosses_to_http_1_1_without_seams() {
     let h2 = start_h2(YAML);
     let mut fields = h2::get("/public/x?y=z");
-    fields.extend([("cookie", "a=1"), ("cookie", "b=2"), ("x-a", "1"), ("x-a", "2"), ("te", "trailers"), ("x-auth-subject", "admin"), ("x-forwarded-for", "6.6.6.6")]);
+    fields.extend([
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+        ("x-a", "1"),
+        ("x-a", "2"),
+        ("te", "trailers"),
+        ("x-auth-subject", "admin"),
+        ("x-forwarded-for", "6.6.6.6"),
+    ]);
     assert_eq!(h2.connect().request(1, &fields).status(1), Ending::Status(200));
     let seen = h2.world.upstream.last();
     assert_eq!(seen.line(), "GET /public/x?y=z HTTP/1.1");
     assert_eq!(seen.header("host"), "gateway.example");
     assert_eq!(seen.header("cookie"), "a=1; b=2", "RFC 9113 section 8.2.3");
     assert_eq!(seen.all("x-a"), ["1", "2"]);
-    assert!(!seen.head.contains("admin") && !seen.head.contains("6.6.6.6") && !seen.head.contains(":authority"), "{}", seen.head);
+    assert!(
+        !seen.head.contains("admin") && !seen.head.contains("6.6.6.6") && !seen.head.contains(":authority"),
+        "{}",
+        seen.head
+    );
 }
 
 #[test]
@@ -829,7 +926,12 @@ fn h2_trailers_do_not_become_headers() {
     fields[0] = (":method", "POST");
     client.frame(h2::HEADERS, h2::END_HEADERS, 1, &block(&fields));
     client.frame(h2::DATA, 0, 1, b"hello");
-    client.frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, &block(&[("x-auth-subject", "admin"), ("authorization", "Bearer evil"), ("content-length", "7")]));
+    client.frame(
+        h2::HEADERS,
+        h2::END_HEADERS | h2::END_STREAM,
+        1,
+        &block(&[("x-auth-subject", "admin"), ("authorization", "Bearer evil"), ("content-length", "7")]),
+    );
     let ending = client.status(1);
     if ending == Ending::Status(200) {
         let seen = h2.world.upstream.last();

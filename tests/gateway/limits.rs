@@ -56,7 +56,8 @@ fn answers_say_what_the_quota_is_and_what_is_left() {
 
 #[test]
 fn several_quotas_on_a_route_are_all_named() {
-    let (world, gateway) = limited("  a: {key: subject, rate: 5/minute}\n  b: {key: subject, rate: 100/hour}\n", "a, b");
+    let (world, gateway) =
+        limited("  a: {key: subject, rate: 5/minute}\n  b: {key: subject, rate: 100/hour}\n", "a, b");
     let answer = get("/x").bearer(&world.token(json!({}))).send(&gateway).expect(200);
     let policies = answer.all("ratelimit-policy").join(", ");
     assert!(policies.contains("\"a\";") && policies.contains("\"b\";"), "{policies}");
@@ -158,7 +159,8 @@ routes:
 /// Two requests that differ in nothing but the key each have a bucket; the same key again is refused.
 #[track_caller]
 fn keyed(definition: &str, one: impl Fn(&World) -> Request, other: impl Fn(&World) -> Request) {
-    let (world, gateway) = limited(&format!("  q: {{key: {definition}, rate: 1/minute}}\n  ip: {{key: ip, rate: 1000/s}}\n"), "ip, q");
+    let (world, gateway) =
+        limited(&format!("  q: {{key: {definition}, rate: 1/minute}}\n  ip: {{key: ip, rate: 1000/s}}\n"), "ip, q");
     one(&world).send(&gateway).expect(200);
     other(&world).send(&gateway).expect(200);
     one(&world).send(&gateway).expect(429);
@@ -186,7 +188,11 @@ fn a_quota_by_claim() {
 
 #[test]
 fn a_quota_by_header() {
-    keyed("\"header:x-api-key\"", |_| get("/open").header("X-Api-Key", "one"), |_| get("/open").header("x-api-key", "two"));
+    keyed(
+        "\"header:x-api-key\"",
+        |_| get("/open").header("X-Api-Key", "one"),
+        |_| get("/open").header("x-api-key", "two"),
+    );
 }
 
 #[test]
@@ -215,7 +221,8 @@ fn a_quota_by_issuer_is_one_for_all_its_subjects() {
 
 #[test]
 fn requests_without_the_key_share_one_bucket() {
-    let (_world, gateway) = limited("  q: {key: \"header:x-api-key\", rate: 1/minute}\n  ip: {key: ip, rate: 1000/s}\n", "ip, q");
+    let (_world, gateway) =
+        limited("  q: {key: \"header:x-api-key\", rate: 1/minute}\n  ip: {key: ip, rate: 1000/s}\n", "ip, q");
     get("/open").from("127.0.0.2").send(&gateway).expect(200);
     get("/open").from("127.0.0.3").send(&gateway).expect(429);
     get("/open").header("X-Api-Key", "one").send(&gateway).expect(200);
@@ -242,7 +249,8 @@ fn a_quota_by_subject_is_not_spent_by_who_is_refused_before() {
 
 #[test]
 fn a_later_quota_that_refuses_leaves_the_earlier_ones_uncharged() {
-    let (world, gateway) = limited("  wide: {key: subject, rate: 3/minute}\n  narrow: {key: client, rate: 1/minute}\n", "wide, narrow");
+    let (world, gateway) =
+        limited("  wide: {key: subject, rate: 3/minute}\n  narrow: {key: client, rate: 1/minute}\n", "wide, narrow");
     let as_client = |client: &str| get("/x").bearer(&world.token(json!({"client_id": client})));
     as_client("one").send(&gateway).expect(200);
     for _ in 0..4 {
@@ -255,7 +263,8 @@ fn a_later_quota_that_refuses_leaves_the_earlier_ones_uncharged() {
 
 #[test]
 fn flooding_with_new_keys_resets_nobody() {
-    let (_world, gateway) = limited("  q: {key: \"header:x-api-key\", rate: 1/hour}\n  ip: {key: ip, rate: 100000/s}\n", "ip, q");
+    let (_world, gateway) =
+        limited("  q: {key: \"header:x-api-key\", rate: 1/hour}\n  ip: {key: ip, rate: 100000/s}\n", "ip, q");
     let victim = get("/open").header("X-Api-Key", "victim");
     victim.send(&gateway).expect(200);
     let mut wire = gateway.connect();

@@ -60,7 +60,10 @@ fn requests_are_counted_by_route_method_and_status_class() {
 fn decisions_are_counted_by_reason() {
     let (_world, gateway) = busy();
     let count = |reason: &str| gateway.metric("stepgate_decisions_total", &[&format!("reason=\"{reason}\"")]);
-    assert_eq!([count("allowed"), count("token_missing"), count("quota_exceeded"), count("route_not_found")], [4.0, 1.0, 1.0, 1.0]);
+    assert_eq!(
+        [count("allowed"), count("token_missing"), count("quota_exceeded"), count("route_not_found")],
+        [4.0, 1.0, 1.0, 1.0]
+    );
 }
 
 #[test]
@@ -69,7 +72,9 @@ fn labels_never_come_from_a_request() {
     for n in 0..50 {
         get(&format!("/unknown-{n}")).host(&format!("host-{n}.example")).send(&gateway).expect(404);
         Request::new(&format!("M{n}"), "/open/1").send(&gateway);
-        get("/x").bearer(&world.token(json!({"sub": format!("subject-{n}"), "client_id": format!("client-{n}")}))).send(&gateway);
+        get("/x")
+            .bearer(&world.token(json!({"sub": format!("subject-{n}"), "client_id": format!("client-{n}")})))
+            .send(&gateway);
     }
     let metrics = gateway.metrics();
     for value in ["unknown-", "host-1", "subject-", "client-", "M1", "alice"] {

@@ -160,6 +160,12 @@ fn an_upload_by_curl_waits_for_100_and_arrives() {
     let file = real.world.folder().join("upload");
     std::fs::write(&file, vec![b'x'; 2_000_000]).unwrap();
     let data = format!("@{}", file.display());
-    let (status, said) = ask(&real, "POST", "/public/upload", None, &["--http1.1", "--header", "Expect: 100-continue", "--data-binary", &data]);
+    let (status, said) = ask(
+        &real,
+        "POST",
+        "/public/upload",
+        None,
+        &["--http1.1", "--header", "Expect: 100-continue", "--data-binary", &data],
+    );
     assert_eq!(status, 200, "{said}");
 }

@@ -59,7 +59,12 @@ fn a_file_with_a_mistake_changes_nothing() {
     let gateway = world.start(BEFORE);
     let mut wire = gateway.connect();
     get("/old").send_on(&mut wire).expect(200);
-    for bad in ["routes: [", &AFTER.replace("upstream: api", "upstream: apl"), &AFTER.replace("auth: none", "auth: nobody"), ""] {
+    for bad in [
+        "routes: [",
+        &AFTER.replace("upstream: api", "upstream: apl"),
+        &AFTER.replace("auth: none", "auth: nobody"),
+        "",
+    ] {
         let before = reloads(&gateway, "failure");
         world.write("gateway.yaml", world.yaml(bad));
         gateway.signal("HUP");
@@ -107,7 +112,10 @@ fn counters_and_keys_stay_warm_over_a_reload() {
 fn keys_fetched_before_a_reload_serve_after_it_with_the_provider_down() {
     let world = World::new();
     let jwks = crate::harness::Jwks::new(world.signer().jwks());
-    let issuers = format!("issuers:\n  main: {{issuer: https://idp.example/, audience: [https://api.example], keys: {{jwks_url: \"{}\"}}, algorithms: [ES256]}}\n", jwks.url());
+    let issuers = format!(
+        "issuers:\n  main: {{issuer: https://idp.example/, audience: [https://api.example], keys: {{jwks_url: \"{}\"}}, algorithms: [ES256]}}\n",
+        jwks.url()
+    );
     let gateway = world.start(&format!("{issuers}{BEFORE}"));
     get("/q").bearer(&world.token(json!({}))).send(&gateway).expect(200);
     jwks.go_down();
@@ -200,7 +208,8 @@ fn readiness_is_gone_as_soon_as_a_drain_begins() {
 #[test]
 fn a_drain_is_bounded() {
     let world = World::with(slow_upstream(Duration::from_secs(60)));
-    let mut gateway = world.start("server: {workers: 1, drain_timeout: 1s}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
+    let mut gateway =
+        world.start("server: {workers: 1, drain_timeout: 1s}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
     let mut busy = gateway.connect();
     busy.send(get("/x").bytes());
     world.upstream.wait_for(1);

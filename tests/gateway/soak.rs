@@ -15,7 +15,9 @@ fn reloads_under_load_lose_no_request() {
     let seconds = std::env::var("STEPGATE_SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     let world = World::new();
     let yaml = |marker: usize| {
-        format!("routes:\n  - {{path: /open/**, upstream: api, auth: none}}\n  - {{path: /x, upstream: api, auth: [main]}}\n  - {{path: /marker-{marker}, upstream: api, auth: none}}\n")
+        format!(
+            "routes:\n  - {{path: /open/**, upstream: api, auth: none}}\n  - {{path: /x, upstream: api, auth: [main]}}\n  - {{path: /marker-{marker}, upstream: api, auth: none}}\n"
+        )
     };
     let gateway = world.start(&yaml(0));
     let token = world.token(json!({"exp": crate::harness::unix_now() + 600 + seconds}));
@@ -33,7 +35,11 @@ fn reloads_under_load_lose_no_request() {
                     if client % 2 == 0 {
                         wire = gateway.connect();
                     }
-                    let request = if n % 2 == 0 { get("/open/x") } else { get("/x").header("Authorization", &format!("Bearer {token}")) };
+                    let request = if n % 2 == 0 {
+                        get("/open/x")
+                    } else {
+                        get("/x").header("Authorization", &format!("Bearer {token}"))
+                    };
                     request.send_on(&mut wire).expect(200);
                     served.fetch_add(1, Ordering::Relaxed);
                 }

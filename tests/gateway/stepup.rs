@@ -34,7 +34,10 @@ fn challenge(answer: &Answer) -> Vec<(String, String)> {
     while !rest.is_empty() {
         let (name, after) = rest.split_once("=\"").unwrap_or_else(|| panic!("{header}"));
         let (value, after) = after.split_once('"').unwrap_or_else(|| panic!("{header}"));
-        assert!(!parameters.iter().any(|(known, _)| known == name), "RFC 6750 section 3: {name} appears twice in {header}");
+        assert!(
+            !parameters.iter().any(|(known, _)| known == name),
+            "RFC 6750 section 3: {name} appears twice in {header}"
+        );
         parameters.push((name.to_owned(), value.to_owned()));
         rest = after.strip_prefix(", ").unwrap_or(after);
     }
@@ -47,7 +50,14 @@ fn parameter<'a>(parameters: &'a [(String, String)], name: &str) -> Option<&'a s
 
 /// Asks with these claims and checks the challenge's `acr_values` and `max_age`.
 #[track_caller]
-fn challenged(world: &World, gateway: &Gateway, path: &str, changes: Value, acr_values: Option<&str>, max_age: Option<&str>) {
+fn challenged(
+    world: &World,
+    gateway: &Gateway,
+    path: &str,
+    changes: Value,
+    acr_values: Option<&str>,
+    max_age: Option<&str>,
+) {
     let answer = get(path).bearer(&world.token(changes.clone())).send(gateway);
     assert_eq!(answer.problem(401), "insufficient-user-authentication", "{path} {changes}");
     let parameters = challenge(&answer);
@@ -63,7 +73,13 @@ const BOTH: Option<&str> = Some("urn:example:acr:mfa urn:example:acr:phr");
 #[test]
 fn a_level_that_falls_short_is_challenged_with_every_level_that_would_do() {
     let (world, gateway) = start();
-    for changes in [json!({}), json!({"acr": "urn:example:acr:pwd"}), json!({"acr": "URN:EXAMPLE:ACR:MFA"}), json!({"acr": ["urn:example:acr:mfa"]}), json!({"acr": "urn:example:acr:mfa urn:example:acr:phr"})] {
+    for changes in [
+        json!({}),
+        json!({"acr": "urn:example:acr:pwd"}),
+        json!({"acr": "URN:EXAMPLE:ACR:MFA"}),
+        json!({"acr": ["urn:example:acr:mfa"]}),
+        json!({"acr": "urn:example:acr:mfa urn:example:acr:phr"}),
+    ] {
         challenged(&world, &gateway, "/mfa", changes, BOTH, None);
     }
     world.upstream.assert_untouched();
@@ -76,7 +92,14 @@ fn a_level_that_falls_short_is_challenged_with_every_level_that_would_do() {
 fn a_login_that_is_too_old_is_challenged_with_max_age_alone() {
     let (world, gateway) = start();
     let now = unix_now();
-    challenged(&world, &gateway, "/recent", json!({"acr": "urn:example:acr:mfa", "auth_time": now - 400}), None, Some("300"));
+    challenged(
+        &world,
+        &gateway,
+        "/recent",
+        json!({"acr": "urn:example:acr:mfa", "auth_time": now - 400}),
+        None,
+        Some("300"),
+    );
     challenged(&world, &gateway, "/fresh", json!({"auth_time": now - 400}), None, Some("300"));
     challenged(&world, &gateway, "/fresh", json!({}), None, Some("300"));
     world.upstream.assert_untouched();
@@ -114,7 +137,15 @@ fn a_login_in_the_future_is_refused() {
 #[test]
 fn an_auth_time_of_the_wrong_type_satisfies_nothing() {
     let (world, gateway) = start();
-    for auth_time in [json!(unix_now().to_string()), json!(true), json!([unix_now()]), json!({"at": unix_now()}), json!(""), json!(-1), json!(0)] {
+    for auth_time in [
+        json!(unix_now().to_string()),
+        json!(true),
+        json!([unix_now()]),
+        json!({"at": unix_now()}),
+        json!(""),
+        json!(-1),
+        json!(0),
+    ] {
         challenged(&world, &gateway, "/fresh", json!({"auth_time": auth_time}), None, Some("300"));
     }
 }
@@ -156,7 +187,11 @@ fn every_key_of_a_level_must_hold() {
     for (name, value) in [("acr", json!("x")), ("amr", json!(["pwd"])), ("auth_time", json!(now - 1000))] {
         let mut less = whole.clone();
         less[name] = value;
-        assert_eq!(get("/everything").bearer(&world.token(less)).send(&gateway).problem(401), "insufficient-user-authentication", "{name}");
+        assert_eq!(
+            get("/everything").bearer(&world.token(less)).send(&gateway).problem(401),
+            "insufficient-user-authentication",
+            "{name}"
+        );
     }
 }
 
@@ -211,7 +246,9 @@ fn the_metadata_that_a_challenge_points_to_is_served() {
 #[test]
 fn after_step_up_the_same_request_passes() {
     let (world, gateway) = start();
-    let before = get("/recent").bearer(&world.token(json!({"acr": "urn:example:acr:pwd", "auth_time": unix_now() - 5}))).send(&gateway);
+    let before = get("/recent")
+        .bearer(&world.token(json!({"acr": "urn:example:acr:pwd", "auth_time": unix_now() - 5})))
+        .send(&gateway);
     before.problem(401);
     get("/recent").bearer(&world.fresh(1)).send(&gateway).expect(200);
     assert_eq!(world.upstream.count(), 1);

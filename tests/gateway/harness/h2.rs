@@ -69,8 +69,12 @@ impl H2 {
     pub fn status(&mut self, stream: u32) -> Ending {
         loop {
             match self.next() {
-                Ok(frame) if frame.kind == HEADERS && frame.stream == stream => return Ending::Status(status(&frame.payload)),
-                Ok(frame) if frame.kind == RST_STREAM && frame.stream == stream => return Ending::Reset(code(&frame.payload)),
+                Ok(frame) if frame.kind == HEADERS && frame.stream == stream => {
+                    return Ending::Status(status(&frame.payload));
+                }
+                Ok(frame) if frame.kind == RST_STREAM && frame.stream == stream => {
+                    return Ending::Reset(code(&frame.payload));
+                }
                 Ok(frame) if frame.kind == GOAWAY && code(&frame.payload[4..]) != 0 => {
                     return Ending::GoAway(code(&frame.payload[4..]));
                 }

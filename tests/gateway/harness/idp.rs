@@ -42,7 +42,8 @@ impl Idp {
         let secret = format!("{client}-secret");
         let form = format!("grant_type=client_credentials&client_id={client}&client_secret={secret}&scope=items:read");
         let answer = curl(&["-d", &form, &format!("{}/token", self.issuer())]);
-        let json: serde_json::Value = serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
+        let json: serde_json::Value =
+            serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
         let token = json["access_token"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
         remember_secret(&token);
         token

@@ -77,7 +77,8 @@ impl Jwks {
     pub fn go_up(&self) {
         let listener = eventually("the JWKS port to be free", || TcpListener::bind(("127.0.0.1", self.port)).ok());
         self.up.store(true, Ordering::SeqCst);
-        let (mood, hits, up, issuer) = (Arc::clone(&self.mood), Arc::clone(&self.hits), Arc::clone(&self.up), self.issuer());
+        let (mood, hits, up, issuer) =
+            (Arc::clone(&self.mood), Arc::clone(&self.hits), Arc::clone(&self.up), self.issuer());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if !up.load(Ordering::SeqCst) {
@@ -118,14 +119,19 @@ fn serve(mut stream: TcpStream, mood: &Mutex<Mood>, hits: &AtomicUsize, issuer: 
     let mood = mood.lock().unwrap().clone();
     let discovery = head.starts_with(b"GET /.well-known/openid-configuration ");
     let answer = |body: String, more: &str| {
-        format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{more}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{more}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
     };
     let text = match mood {
         Mood::Keys(_) | Mood::KeysFor(..) if discovery => {
             answer(json!({"issuer": issuer, "jwks_uri": format!("{issuer}/jwks")}).to_string(), "")
         }
         Mood::Keys(keys) => answer(keys.to_string(), ""),
-        Mood::KeysFor(keys, seconds) => answer(keys.to_string(), &format!("Cache-Control: public, max-age={seconds}\r\n")),
+        Mood::KeysFor(keys, seconds) => {
+            answer(keys.to_string(), &format!("Cache-Control: public, max-age={seconds}\r\n"))
+        }
         Mood::Says(text) => text,
         Mood::Silent => {
             let _ = stream.read(&mut buffer);

@@ -24,11 +24,11 @@ pub use gateway::Gateway;
 pub use jwks::{Jwks, Mood};
 pub use ports::lease as lease_port;
 pub use process::{Finished, Process, run, stepgate};
-pub use recorder::{Recorded, Recorder};
+pub use recorder::Recorder;
 pub use request::{Request, delete, get, post};
 pub use secrets::remember as remember_secret;
 pub use tls::Authority;
-pub use tokens::{AUDIENCE, ISSUER, Signer, claims, encode};
+pub use tokens::{AUDIENCE, Signer, claims, encode};
 pub use wire::Wire;
 pub use world::World;
 

@@ -24,9 +24,11 @@ impl Process {
     pub fn spawn(command: &mut Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {name}: {error} (`./test setup` installs it)"));
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("starting {name}: {error} (`./test setup` installs it)"));
         let (stdout, stderr) = (Arc::default(), Arc::default());
-        let readers = vec![collect(child.stdout.take().unwrap(), &stdout), collect(child.stderr.take().unwrap(), &stderr)];
+        let readers =
+            vec![collect(child.stdout.take().unwrap(), &stdout), collect(child.stderr.take().unwrap(), &stderr)];
         Self { name, child, stdout, stderr, readers }
     }
 
@@ -108,7 +110,8 @@ pub struct Finished {
 pub fn run(command: &mut Command, input: &str) -> Finished {
     let name = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("starting {name}: {error} (`./test setup` installs it)"));
+    let mut child =
+        command.spawn().unwrap_or_else(|error| panic!("starting {name}: {error} (`./test setup` installs it)"));
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     let writer = std::thread::spawn(move || {

@@ -64,7 +64,9 @@ pub struct Recorder {
 impl Recorder {
     /// Answers every request with 200 and `ok`.
     pub fn new() -> Self {
-        Self::answering("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Upstream: recorder\r\nContent-Length: 2\r\n\r\nok")
+        Self::answering(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nX-Upstream: recorder\r\nContent-Length: 2\r\n\r\nok",
+        )
     }
 
     /// Answers every request with these bytes and keeps the connection.
@@ -155,7 +157,8 @@ struct Reader {
 impl Reader {
     fn request(&mut self, answers: &mut TcpStream) -> Option<Recorded> {
         let head = self.until(b"\r\n\r\n")?;
-        let mut request = Recorded { head: String::from_utf8_lossy(&head).into_owned(), body: Vec::new(), trailers: String::new() };
+        let mut request =
+            Recorded { head: String::from_utf8_lossy(&head).into_owned(), body: Vec::new(), trailers: String::new() };
         if request.all("expect").iter().any(|value| value.eq_ignore_ascii_case("100-continue")) {
             answers.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").ok()?;
         }

@@ -6,11 +6,12 @@ use aws_lc_rs::{
     hmac,
     rand::SystemRandom,
     rsa::{KeyPair as RsaKeyPair, KeySize},
-    signature::{
-        self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaEncoding,
-    },
+    signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaEncoding},
 };
-use base64::{Engine as _, engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD}};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 
 use super::{secrets, unix_now};
@@ -40,7 +41,7 @@ enum Key {
     Rsa(Box<RsaKeyPair>, &'static dyn RsaEncoding),
     Ec(Box<EcdsaKeyPair>),
     Ed(Box<Ed25519KeyPair>),
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 /// A key with its name and algorithm.
@@ -105,12 +106,16 @@ impl Signer {
             "HS512" => hmac::HMAC_SHA512,
             _ => panic!("{alg} has no shared secret"),
         };
-        Self::made(alg, "shared", Value::Null, Vec::new(), Key::Hmac(hmac::Key::new(algorithm, secret)))
+        Self::made(alg, "shared", Value::Null, Vec::new(), Key::Hmac(Box::new(hmac::Key::new(algorithm, secret))))
     }
 
     fn made(alg: &'static str, kid: &str, mut public: Value, spki: Vec<u8>, key: Key) -> Self {
         if let Some(members) = public.as_object_mut() {
-            members.extend([("kid".to_owned(), json!(kid)), ("alg".to_owned(), json!(alg)), ("use".to_owned(), json!("sig"))]);
+            members.extend([
+                ("kid".to_owned(), json!(kid)),
+                ("alg".to_owned(), json!(alg)),
+                ("use".to_owned(), json!("sig")),
+            ]);
         }
         Self { kid: kid.to_owned(), alg, key, public, spki }
     }

@@ -49,7 +49,12 @@ impl Nginx {
         std::fs::create_dir(folder.path().join("files")).unwrap();
         std::fs::write(folder.path().join("nginx.conf"), nginx_conf(folder.path(), port)).unwrap();
         let mut command = Command::new("nginx");
-        command.env("PATH", path_with_sbin()).arg("-p").arg(folder.path()).arg("-c").arg(folder.path().join("nginx.conf"));
+        command
+            .env("PATH", path_with_sbin())
+            .arg("-p")
+            .arg(folder.path())
+            .arg("-c")
+            .arg(folder.path().join("nginx.conf"));
         command.args(["-e", "stderr"]);
         let process = Process::spawn(&mut command);
         eventually("nginx", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
@@ -162,7 +167,15 @@ impl TlsUpstream {
         }
         let port = ports::lease();
         let mut command = Command::new("openssl");
-        command.current_dir(folder.path()).args(["s_server", "-quiet", "-HTTP", "-cert", "server.pem", "-key", "server.key"]);
+        command.current_dir(folder.path()).args([
+            "s_server",
+            "-quiet",
+            "-HTTP",
+            "-cert",
+            "server.pem",
+            "-key",
+            "server.key",
+        ]);
         command.arg("-accept").arg(port.to_string());
         let process = Process::spawn(&mut command);
         eventually("openssl", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());

@@ -61,7 +61,9 @@ impl World {
     /// The same for another subject.
     pub fn fresh_for(&self, subject: &str, age: u64) -> String {
         let auth_time = super::unix_now() - age;
-        self.token(json!({"sub": subject, "acr": "urn:example:acr:mfa", "amr": ["pwd", "otp", "mfa"], "auth_time": auth_time}))
+        self.token(
+            json!({"sub": subject, "acr": "urn:example:acr:mfa", "amr": ["pwd", "otp", "mfa"], "auth_time": auth_time}),
+        )
     }
 
     /// A whole configuration: what the test says, and for each section that it leaves out, one that suits most.
