@@ -15,7 +15,7 @@
 
 mod enforce;
 mod evidence;
-mod forwarded;
+pub mod forwarded;
 mod hygiene;
 mod ids;
 mod inbound;

@@ -1,1 +1,30 @@
-//! x
+//! The integration tests: the real binary, real sockets, real files. The suites speak to Stepgate as its users do (command
+//! line, YAML, HTTP) and know nothing of its modules, but for `fuzz` and `floor_plan`, which are about the source.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "a test states what it expects in the plainest way, and nothing outside this binary sees it"
+)]
+
+mod harness;
+
+mod bearer;
+mod cli;
+mod contract;
+mod deletion;
+mod edge;
+mod floor_plan;
+mod forwarding;
+mod fuzz;
+mod hostile;
+mod limits;
+mod metrics;
+mod real;
+mod regression;
+mod reload;
+mod soak;
+mod stepup;

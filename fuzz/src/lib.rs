@@ -1,0 +1,117 @@
+//! What each fuzz target does with its bytes, and what must hold whatever they are. Besides "no panic", each body checks
+//! the property that the gateway's safety rests on there.
+
+use std::{net::IpAddr, path::Path};
+
+use stepgate::{
+    config::{self, Input},
+    gateway::forwarded::Origin,
+    jose,
+    route::NormalPath,
+};
+
+/// A configuration: any text gives a `Config` or problems with a place, which can be shown.
+pub fn config_document(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let env = |name: &str| (name == "SET").then(|| "value".to_owned());
+    let input = Input { file: Path::new("gateway.yaml"), text, base: Path::new("/etc/stepgate"), env: &env };
+    match config::load(&input) {
+        Ok(loaded) => assert!(!loaded.config.routes.is_empty(), "a configuration without routes was taken"),
+        Err(problems) => {
+            assert!(!problems.list.is_empty(), "a refusal without a reason");
+            assert!(!problems.to_string().is_empty());
+        }
+    }
+}
+
+/// A path: what is taken is in normal form, holds no way up, and is taken again as it is.
+pub fn path_normaliser(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(path) = NormalPath::parse(text) else { return };
+    let normal = path.as_str();
+    assert!(normal.starts_with('/') && normal.bytes().all(|b| (b'!'..=b'~').contains(&b)), "{normal:?}");
+    assert!(
+        !normal.contains("//") && !normal.contains('\\') && !normal.contains('#') && !normal.contains('?'),
+        "{normal:?}"
+    );
+    let lower = normal.to_ascii_lowercase();
+    assert!(!lower.contains("%2f") && !lower.contains("%5c") && !lower.contains("%00"), "{normal:?}");
+    assert!(normal.split('/').all(|segment| !matches!(segment.split(';').next(), Some("." | ".."))), "{normal:?}");
+    let again =
+        NormalPath::parse(normal).unwrap_or_else(|fault| panic!("{normal:?} was refused the second time: {fault}"));
+    assert_eq!(again.as_str(), normal, "normalising twice is normalising once");
+    assert_eq!(again.folded(), path.folded());
+}
+
+/// A request head as the parser under the gateway hands it on: target and fields, cut out of raw bytes.
+pub fn request_head(data: &[u8]) {
+    let head = String::from_utf8_lossy(data);
+    let mut lines = head.split("\r\n");
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let _ = http::Method::from_bytes(method.as_bytes());
+    let Ok(uri) = http::Uri::try_from(target) else { return };
+    let mut headers = http::HeaderMap::new();
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let Some((name, value)) = line.split_once(':') else { return };
+        let (Ok(name), Ok(value)) = (http::HeaderName::try_from(name), http::HeaderValue::try_from(value.trim()))
+        else {
+            return;
+        };
+        headers.append(name, value);
+    }
+    if let Ok(path) = NormalPath::parse(uri.path()) {
+        assert!(http::Uri::try_from(path.as_str()).is_ok_and(|again| again.path() == path.as_str()), "{path:?}");
+    }
+    for name in ["x-forwarded-for", "forwarded"] {
+        origin(&headers, name);
+    }
+    for value in headers.get_all("authorization") {
+        if let Some(token) = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")) {
+            jose_token(token.as_bytes());
+        }
+    }
+}
+
+/// A token: whatever it is, taking it apart ends, and nothing longer than the limit is looked at.
+pub fn jose_token(data: &[u8]) {
+    let Ok(token) = std::str::from_utf8(data) else { return };
+    if jose::inspect(token, 8 * 1024).is_ok() {
+        let parts: Vec<&str> = token.split('.').collect();
+        assert!(token.len() <= 8 * 1024 && parts.len() == 3, "{token:?}");
+        // The signature is decoded when it is verified.
+        let canonical = |part: &str| part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        assert!(parts.iter().take(2).all(|part| canonical(part)), "RFC 7515 section 2: {token:?}");
+    }
+    let _ = jose::JwkSet::parse(data);
+}
+
+/// Forwarding headers: without a trusted peer none is believed; with one, what comes out is an address or the peer.
+pub fn forwarded_headers(data: &[u8]) {
+    let mut headers = http::HeaderMap::new();
+    for line in data.split(|b| *b == b'\n').take(8) {
+        let Ok(value) = http::HeaderValue::from_bytes(line) else { return };
+        headers.append("x-forwarded-for", value.clone());
+        headers.append("forwarded", value);
+    }
+    for name in ["x-forwarded-for", "forwarded"] {
+        origin(&headers, name);
+    }
+}
+
+fn origin(headers: &http::HeaderMap, name: &str) {
+    let trusted: [ipnet::IpNet; 1] = [ipnet::IpNet::from(IpAddr::from([10, 0, 0, 1]))];
+    let stranger = IpAddr::from([192, 0, 2, 1]);
+    assert_eq!(Origin::read(stranger, headers, name, &trusted).client, stranger, "a stranger's header was believed");
+    assert_eq!(
+        Origin::read(stranger, headers, name, &[]).client,
+        stranger,
+        "a header was believed with no proxy trusted"
+    );
+    let origin = Origin::read(IpAddr::from([10, 0, 0, 1]), headers, name, &trusted);
+    let told = origin.x_forwarded_for().expect("an address is always a header value");
+    assert!(
+        told.to_str().is_ok_and(|told| told.split(", ").all(|address| address.parse::<IpAddr>().is_ok())),
+        "{told:?}"
+    );
+}

@@ -1,0 +1,26 @@
+# Short names for what is done often; `./test` does the work.
+
+# What CI runs.
+ci:
+    ./test
+
+# Every check and every test, set-up included.
+test:
+    ./test
+
+# Formatting, lints and tests, with what is installed already.
+quick:
+    ./test quick
+
+# The demo: a gateway, an issuer and a sample API, nothing to configure.
+demo:
+    cargo run --release -- demo
+
+# One fuzz target, with coverage, for a minute: needs cargo-fuzz and a nightly compiler.
+fuzz TARGET SECONDS="60":
+    mkdir -p fuzz/corpus/{{TARGET}}
+    cargo +nightly fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} fuzz/seeds/{{TARGET}} -- -max_total_time={{SECONDS}}
+
+# The long soak: reloads under load for ten minutes.
+soak SECONDS="600":
+    STEPGATE_SOAK_SECONDS={{SECONDS}} cargo nextest run --release soak --no-capture

@@ -1,0 +1,277 @@
+//! The command line: what each command prints and how it ends. Exit codes are public interface: 0 well, 1 found wanting,
+//! 2 wrong usage, 69 unavailable, 78 configuration.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Finished, World, stepgate, unix_now};
+
+const YAML: &str = "assurance:
+  recent-mfa: {acr: [urn:example:acr:mfa], max_age: 5m}
+deletion_guard: {assurance: recent-mfa}
+routes:
+  - {path: /public/**, upstream: api, auth: none}
+  - {path: /items/{id}, upstream: api, auth: [main], scopes: [items:read]}
+  - {path: /transfer, upstream: api, auth: [main], assurance: recent-mfa}
+";
+
+fn said(finished: &Finished) -> String {
+    format!("{}{}", finished.stdout, finished.stderr)
+}
+
+#[test]
+fn check_accepts_a_good_file() {
+    let finished = World::new().check(YAML);
+    assert_eq!(finished.code, 0, "{finished:?}");
+}
+
+#[test]
+fn check_reports_all_problems_at_once_each_with_its_place() {
+    let world = World::new();
+    let finished = world.check(
+        "routes:
+  - {path: /a, upstream: apl, auth: [main]}
+  - {path: b, upstream: api, auth: none}
+  - {path: /c, upstream: api, auth: [mian], lmits: []}
+",
+    );
+    assert_eq!(finished.code, 78);
+    let said = said(&finished);
+    let yaml = std::fs::read_to_string(world.folder().join("gateway.yaml")).unwrap();
+    for (mark, near) in [("apl", "api"), ("path: b", "/"), ("mian", "main"), ("lmits", "limits")] {
+        let line = 1 + yaml.lines().position(|line| line.contains(mark)).unwrap();
+        assert!(said.contains(&format!("gateway.yaml:{line}:")) && said.contains(near), "{mark}: {said}");
+    }
+}
+
+#[test]
+fn check_never_shows_a_secret() {
+    let world = World::new();
+    let finished = world.check(
+        "admin: {address: 127.0.0.1:<admin>, token: the-secret-admin-token, tokn: 1}
+issuers:
+  main: {issuer: https://idp.example/, audience: [x], keys: {secret: the-secret-of-the-issuer-in-plain-sight, encodin: raw}, algorithms: [HS256]}
+routes:
+  - {path: /a, upstream: api, auth: [main]}
+",
+    );
+    assert_eq!(finished.code, 78);
+    assert!(!said(&finished).contains("the-secret"), "{}", said(&finished));
+}
+
+#[test]
+fn files_that_are_no_configuration_end_with_78_and_a_word() {
+    for text in [
+        "",
+        "\0\0\0",
+        "- a\n- b",
+        "routes: {a: [}",
+        "a: &a [*a]",
+        "\u{feff}",
+        "x: 1\nx: 2\n",
+        "--- a\n--- b",
+        "routes: 7\nupstreams: 8\n",
+        "\t",
+        "%YAML 9",
+        "{{{{{{",
+        "!!binary x",
+    ] {
+        let world = World::new();
+        world.write("gateway.yaml", text);
+        for command in ["check", "run"] {
+            let finished = stepgate(world.folder(), &[command, "gateway.yaml"]);
+            assert_eq!(finished.code, 78, "{command} {text:?}: {finished:?}");
+            assert!(!finished.stderr.is_empty() && !finished.stderr.contains("panicked"), "{finished:?}");
+        }
+    }
+    let world = World::new();
+    let deep = format!("routes: {}", "[".repeat(200_000));
+    world.write("gateway.yaml", deep);
+    assert_eq!(stepgate(world.folder(), &["check", "gateway.yaml"]).code, 78);
+    let bomb = "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: &g [*f,*f,*f,*f,*f,*f,*f,*f,*f]\nh: [*g,*g,*g,*g,*g,*g,*g,*g,*g]\n";
+    world.write("gateway.yaml", bomb);
+    assert_eq!(stepgate(world.folder(), &["check", "gateway.yaml"]).code, 78);
+    world.write("gateway.yaml", [0xff, 0xfe, 0x00, 0xd8]);
+    assert_eq!(stepgate(world.folder(), &["check", "gateway.yaml"]).code, 78);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told() {
+    let world = World::new();
+    for command in ["check", "run"] {
+        let finished = stepgate(world.folder(), &[command, "nowhere.yaml"]);
+        assert_ne!(finished.code, 0);
+        assert!(finished.stderr.contains("nowhere.yaml"), "{finished:?}");
+    }
+}
+
+#[test]
+fn an_environment_variable_that_is_not_set_is_an_error() {
+    let finished = World::new().check("upstreams:\n  api: {targets: [\"http://${STEPGATE_TEST_UNSET}:80\"]}\nroutes:\n  - {path: /a, upstream: api, auth: [main]}\n");
+    assert_eq!(finished.code, 78);
+    assert!(said(&finished).contains("STEPGATE_TEST_UNSET"), "{finished:?}");
+}
+
+#[test]
+fn routes_that_could_tie_are_an_error() {
+    for (one, two, tie) in [
+        ("{path: /a/{x}, upstream: api, auth: none}", "{path: /a/{y}, upstream: api, auth: [main]}", true),
+        ("{path: /a, upstream: api, auth: none}", "{path: /a, upstream: api, auth: [main], methods: [GET]}", true),
+        (
+            "{path: /a, upstream: api, auth: none, methods: [GET]}",
+            "{path: /a, upstream: api, auth: [main], methods: [POST]}",
+            false,
+        ),
+        (
+            "{path: /a, upstream: api, auth: none, hosts: [x.example]}",
+            "{path: /a, upstream: api, auth: [main], hosts: [y.example]}",
+            false,
+        ),
+        ("{path: /a/*, upstream: api, auth: none}", "{path: /a/{y}, upstream: api, auth: [main]}", false),
+    ] {
+        let finished = World::new().check(&format!("routes:\n  - {one}\n  - {two}\n"));
+        assert_eq!(finished.code, if tie { 78 } else { 0 }, "{one} {two}: {finished:?}");
+    }
+}
+
+#[test]
+fn settings_that_would_be_a_hole_are_errors() {
+    for (section, why) in [
+        (
+            "issuers:\n  main: {issuer: http://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [ES256]}",
+            "an issuer over plain http",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_url: \"http://idp.example/jwks\"}, algorithms: [ES256]}",
+            "keys over plain http",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [none]}",
+            "no signature",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: [HS256]}",
+            "a public key as a secret",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: jwks.json}, algorithms: []}",
+            "no algorithm",
+        ),
+        (
+            "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {secret: short}, algorithms: [HS256]}",
+            "a secret shorter than its hash",
+        ),
+        ("server: {methods: [GET, CONNECT]}", "CONNECT"),
+        ("server: {methods: [GET, TRACE]}", "TRACE"),
+    ] {
+        let finished =
+            World::new().check(&format!("{section}\nroutes:\n  - {{path: /a, upstream: api, auth: [main]}}\n"));
+        assert_eq!(finished.code, 78, "{why}: {finished:?}");
+    }
+}
+
+#[test]
+fn a_condition_that_does_not_compile_is_an_error_at_load() {
+    let finished = World::new().check("routes:\n  - {path: /a, upstream: api, auth: [main], when: 'claims.x =='}\n");
+    assert_eq!(finished.code, 78, "{finished:?}");
+    assert!(said(&finished).contains("when"), "{finished:?}");
+}
+
+// -- explain
+
+fn explain(world: &World, arguments: &[&str]) -> Finished {
+    world.configure(YAML);
+    stepgate(world.folder(), &[&["explain"], arguments].concat())
+}
+
+#[test]
+fn explain_tells_route_and_decision_without_a_network() {
+    let world = World::new();
+    let allowed = explain(&world, &["GET", "http://gateway.example/public/x"]);
+    assert_eq!(allowed.code, 0, "{allowed:?}");
+    assert!(allowed.stdout.contains("/public/**") && allowed.stdout.contains("allowed"), "{}", allowed.stdout);
+    let missing = explain(&world, &["GET", "http://gateway.example/items/7"]);
+    assert!(missing.stdout.contains("/items/{id}") && missing.stdout.contains("token_missing"), "{}", missing.stdout);
+    let nowhere = explain(&world, &["GET", "http://gateway.example/nowhere"]);
+    assert!(nowhere.stdout.contains("route_not_found"), "{}", nowhere.stdout);
+    let ambiguous = explain(&world, &["GET", "http://gateway.example/public/%2e%2e/items/7"]);
+    assert!(ambiguous.stdout.contains("ambiguous_path"), "{}", ambiguous.stdout);
+}
+
+#[test]
+fn explain_tells_of_each_requirement_whether_it_held() {
+    let world = World::new();
+    let old = world.token(json!({"acr": "urn:example:acr:mfa", "auth_time": unix_now() - 1000}));
+    let finished = explain(&world, &["POST", "http://gateway.example/transfer", "--token", &old]);
+    assert!(finished.stdout.contains("authentication_too_old"), "{}", finished.stdout);
+    let finished = explain(&world, &["DELETE", "http://gateway.example/public/x", "--token", &world.fresh(5)]);
+    assert!(finished.stdout.contains("allowed"), "{}", finished.stdout);
+    assert!(!finished.stdout.contains(&old) && !finished.stderr.contains(&old));
+}
+
+// -- schema, usage
+
+#[test]
+fn schema_is_json_schema_that_knows_every_section() {
+    let world = World::new();
+    let finished = stepgate(world.folder(), &["schema"]);
+    assert_eq!(finished.code, 0, "{finished:?}");
+    let schema: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert!(schema["$schema"].as_str().unwrap().contains("2020-12"));
+    let properties = schema["properties"].as_object().unwrap();
+    for section in [
+        "listeners",
+        "admin",
+        "server",
+        "issuers",
+        "assurance",
+        "limits",
+        "upstreams",
+        "deletion_guard",
+        "audit",
+        "routes",
+    ] {
+        assert!(properties.contains_key(section), "{section}");
+    }
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let world = World::new();
+    for arguments in [&["chekc"][..], &["check", "a", "b"], &["audit"], &["--nope"], &["audit", "verify"]] {
+        assert_eq!(stepgate(world.folder(), arguments).code, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_told() {
+    let world = World::new();
+    let help = stepgate(world.folder(), &["--help"]);
+    assert_eq!(help.code, 0);
+    for command in ["run", "check", "explain", "schema", "demo", "audit"] {
+        assert!(help.stdout.contains(command), "{command}: {}", help.stdout);
+    }
+    assert!(stepgate(world.folder(), &["--version"]).stdout.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn run_is_the_default_command_and_gateway_yaml_the_default_file() {
+    let world = World::new();
+    for arguments in [&[][..], &["run"], &["check"]] {
+        let finished = stepgate(world.folder(), arguments);
+        assert_ne!(finished.code, 0);
+        assert!(said(&finished).contains("gateway.yaml"), "{arguments:?}: {finished:?}");
+    }
+}
+
+#[test]
+fn verify_of_what_is_no_audit_log_finds_fault_without_a_panic() {
+    let world = World::new();
+    for text in ["nonsense\n", "{}\n", "[]\n", "{\"v\":1}", "\n\n", "\0"] {
+        world.write("audit.jsonl", text);
+        let finished = stepgate(world.folder(), &["audit", "verify", "audit.jsonl"]);
+        assert_eq!(finished.code, 1, "{text:?}: {finished:?}");
+        assert!(!finished.stderr.contains("panicked"), "{finished:?}");
+    }
+    assert_ne!(stepgate(world.folder(), &["audit", "verify", "nowhere.jsonl"]).code, 0);
+}

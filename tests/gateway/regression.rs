@@ -1,0 +1,1 @@
+//! Faults that were found and mended, each with its story.
