@@ -10,7 +10,7 @@ mod watch;
 
 pub use framing::{FramingFault, check_framing};
 pub use request::{BodyFault, RequestBody};
-pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail};
+pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, ConnectionInfo, Serve, TlsInfo};
 pub use watch::{Bounds, ConnectionWatch, Protocol, Verdict};
 pub(crate) use watch::{Exchange, StreamCut};

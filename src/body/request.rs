@@ -13,7 +13,11 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{ConnectionWatch, watch::Wait};
+use super::{
+    ConnectionWatch,
+    response::{TrailerFilter, clean},
+    watch::Wait,
+};
 
 /// Why a request's body could not be read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -39,6 +43,7 @@ pub struct RequestBody {
     limit: u64,
     counter: Rc<Cell<u64>>,
     outcome: Rc<Cell<Option<BodyFault>>>,
+    trailers: TrailerFilter,
 }
 
 #[derive(Debug)]
@@ -57,7 +62,13 @@ impl RequestBody {
     /// Reads `incoming` as far as `limit` bytes.
     pub fn new(incoming: Incoming, watch: &Rc<ConnectionWatch>, limit: u64) -> Self {
         if incoming.is_end_stream() {
-            return Self { source: Source::Ended, limit, counter: Rc::default(), outcome: Rc::default() };
+            return Self {
+                source: Source::Ended,
+                limit,
+                counter: Rc::default(),
+                outcome: Rc::default(),
+                trailers: |_| {},
+            };
         }
         let wait = watch.enrol_request_body();
         let counter = Rc::clone(wait.bytes());
@@ -66,14 +77,22 @@ impl RequestBody {
             limit,
             counter,
             outcome: Rc::default(),
+            trailers: |_| {},
         }
+    }
+
+    /// Takes from the trailer section what may not go on.
+    #[must_use]
+    pub fn with_trailers(mut self, clean: TrailerFilter) -> Self {
+        self.trailers = clean;
+        self
     }
 
     /// A body that has been read already.
     pub fn buffered(bytes: Bytes) -> Self {
         let counter = Rc::new(Cell::new(bytes.len() as u64));
         let source = if bytes.is_empty() { Source::Ended } else { Source::Buffered(bytes) };
-        Self { source, limit: u64::MAX, counter, outcome: Rc::default() }
+        Self { source, limit: u64::MAX, counter, outcome: Rc::default(), trailers: |_| {} }
     }
 
     /// The number of bytes read so far; stays readable after the body has been given away.
@@ -170,7 +189,7 @@ impl Body for RequestBody {
                 if this.counter.get() > this.limit {
                     return this.fail(BodyFault::TooLarge);
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(clean(frame, this.trailers))))
             }
         }
     }

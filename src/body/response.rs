@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -34,6 +35,20 @@ impl Tail for () {
     fn end(self, _: StreamEnd) {}
 }
 
+/// Takes from a trailer section what would have meant something as a header (RFC 9110 §6.5.1).
+pub type TrailerFilter = fn(&mut HeaderMap);
+
+/// Applies a filter to the trailer section, if a frame is one.
+pub(super) fn clean(frame: Frame<Bytes>, filter: TrailerFilter) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            filter(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
 /// How an answer's body ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEnd {
@@ -59,6 +74,7 @@ pub enum HowEnded {
 /// An answer's body.
 pub struct ResponseBody<T: Tail> {
     source: Source,
+    trailers: TrailerFilter,
     /// What is left of a frame that was too long to be handed over at once.
     rest: Bytes,
     slice: usize,
@@ -103,7 +119,23 @@ impl<T: Tail> ResponseBody<T> {
     }
 
     fn new(source: Source, tail: T) -> Self {
-        Self { source, rest: Bytes::new(), slice: SLICE, bytes: 0, unsent: false, tail: Some(tail), exchange: None }
+        Self {
+            source,
+            rest: Bytes::new(),
+            slice: SLICE,
+            bytes: 0,
+            unsent: false,
+            tail: Some(tail),
+            exchange: None,
+            trailers: |_| {},
+        }
+    }
+
+    /// Takes from the trailer section what may not go on.
+    #[must_use]
+    pub fn with_trailers(mut self, clean: TrailerFilter) -> Self {
+        self.trailers = clean;
+        self
     }
 
     /// Ties the body to its exchange, which lasts as long as it does.
@@ -174,7 +206,7 @@ impl<T: Tail> Body for ResponseBody<T> {
             }
             Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
                 Ok(data) => this.hand_over(data),
-                Err(trailers) => trailers,
+                Err(frame) => clean(frame, this.trailers),
             }))),
         }
     }

@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 
 use super::{check, load};
 use crate::{
-    config::{Config, Materials, Problem},
+    config::{Config, ListenerMode, Materials, Problem, RouteDeletion},
     runtime::{Live, Services, Snapshot},
-    server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls},
+    server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
     telemetry::metrics::Names,
 };
 
@@ -227,6 +227,7 @@ impl Reloader {
         if !fixed.is_empty() {
             return Err(report(fixed));
         }
+        make_self_signed(&loaded.config).map_err(|error| format!("making a self-signed certificate: {error}"))?;
         let tls = check_tls(&loaded.config);
         if !tls.is_empty() {
             return Err(report(tls));
@@ -292,9 +293,18 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<Problem> {
 
 /// The `danger_` keys that are set.
 fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
-    let unguarded = config.routes.iter().any(|route| {
-        matches!(route.deletion, crate::config::RouteDeletion::Unguarded) && config.deletion_guard.enabled
+    let unguarded = config
+        .routes
+        .iter()
+        .any(|route| matches!(route.deletion, RouteDeletion::Unguarded) && config.deletion_guard.enabled);
+    let self_signed = config.listeners.iter().any(|listener| match &listener.mode {
+        ListenerMode::Tls(tls) => tls.self_signed,
+        ListenerMode::RedirectToHttps(_) | ListenerMode::Cleartext => false,
     });
-    let set = [(!config.deletion_guard.enabled, "danger_disabled"), (unguarded, "danger_unguarded_deletion")];
+    let set = [
+        (self_signed, "danger_self_signed"),
+        (!config.deletion_guard.enabled, "danger_disabled"),
+        (unguarded, "danger_unguarded_deletion"),
+    ];
     set.into_iter().filter_map(|(is_set, key)| is_set.then_some(key)).collect()
 }

@@ -21,7 +21,7 @@ use crate::{
     config::{Loaded, Materials},
     gateway::Gateway,
     runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
-    server::{AdminServer, LockError, Server, ServerError, ServerPlan, StateLock},
+    server::{AdminServer, LockError, Server, ServerError, ServerPlan, StateLock, check_tls, make_self_signed},
     telemetry::{
         EventFormat, Metrics,
         audit::{AuditFault, AuditFiles, AuditLog},
@@ -51,6 +51,9 @@ pub(crate) enum StartFault {
     /// A listener cannot be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// A certificate of our own making cannot be written.
+    #[error("making a self-signed certificate")]
+    SelfSigned(#[source] std::io::Error),
     /// The runtime or its signals cannot be set up.
     #[error("starting the service runtime")]
     Runtime(#[source] std::io::Error),
@@ -61,7 +64,11 @@ impl StartFault {
         match self {
             Self::Config | Self::Server(ServerError::Tls { .. }) => Exit::Config,
             Self::Lock(LockError::Held { .. }) | Self::Server(_) => Exit::Unavailable,
-            Self::Metrics(_) | Self::Lock(LockError::Io { .. }) | Self::Audit(_) | Self::Runtime(_) => Exit::Io,
+            Self::Metrics(_)
+            | Self::Lock(LockError::Io { .. })
+            | Self::Audit(_)
+            | Self::SelfSigned(_)
+            | Self::Runtime(_) => Exit::Io,
         }
     }
 }
@@ -122,7 +129,7 @@ impl Running {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new()?);
         // Before anything is opened or written: a configuration with a problem changes nothing.
-        let tls = crate::server::check_tls(&loaded.config);
+        let tls = check_tls(&loaded.config);
         if !tls.is_empty() {
             load::print_problems(&loaded.report(tls));
             return Err(StartFault::Config);
@@ -130,6 +137,7 @@ impl Running {
         let admin_token = admin_token(&loaded, &*materials)?;
         let config = &loaded.config;
         let lock = StateLock::acquire(&config.server.state_dir)?;
+        make_self_signed(config).map_err(StartFault::SelfSigned)?;
         let audit = AuditLog::open(
             &AuditFiles {
                 file: config.audit.file.path.clone(),

@@ -66,6 +66,8 @@ pub enum ListenerMode {
 pub struct ListenerTls {
     /// Certificates, chosen by SNI; the first is the one for clients that send no name, or an unknown one.
     pub certificates: Vec<CertificateFiles>,
+    /// Whether the one certificate is of our own making, by `danger_self_signed: true`, made at the first start.
+    pub self_signed: bool,
     /// The lowest version that is accepted.
     pub min_version: TlsVersion,
     /// The protocols offered by ALPN, in order of preference.

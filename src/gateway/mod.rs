@@ -131,7 +131,8 @@ impl Gateway {
     ) -> Result<Answer, Refusal> {
         let server = &snapshot.config.server;
         let (parts, incoming) = request.into_parts();
-        let mut body = RequestBody::new(incoming, &info.watch, server.limits.body_bytes);
+        let mut body =
+            RequestBody::new(incoming, &info.watch, server.limits.body_bytes).with_trailers(hygiene::clean_trailers);
         exchange.record.bytes_in = Some(body.counter());
         check_framing(parts.version, &parts.headers, server.limits.headers).map_err(framing_refusal)?;
         let uri = parts.uri.clone();
@@ -378,7 +379,7 @@ impl Exchange {
         }
         parts.version = http::Version::HTTP_11;
         parts.extensions.clear();
-        Response::from_parts(parts, ResponseBody::stream(body, self.record))
+        Response::from_parts(parts, ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers))
     }
 
     fn own(mut self, answer: Response<Bytes>) -> Response<ResponseBody<Record>> {

@@ -14,6 +14,10 @@ pub fn check_tls(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (listener, plan) in config.listeners.iter().zip(&plan.listeners) {
         let PlanMode::Tls(tls) = &plan.mode else { continue };
+        // Made at the first start.
+        if tls.self_signed && tls.certificates.iter().any(|pair| !pair.cert.path.exists()) {
+            continue;
+        }
         if let Err(error) = ListenerTlsState::load(&Arc::clone(&plan.name), tls, &()) {
             problems.push(Problem::error(&place(&listener.span, &error, tls), chain(&error)));
         }

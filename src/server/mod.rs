@@ -20,6 +20,7 @@ mod lock;
 mod observer;
 mod plan;
 mod redirect;
+mod self_signed;
 mod settings;
 mod socket;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use check::check_tls;
 pub use lock::{LockError, StateLock};
 pub use observer::{EdgeObserver, Handshake, Refused};
 pub use plan::{ListenerPlan, PlanMode, ServerPlan};
+pub use self_signed::make_self_signed;
 pub use tls::TlsError;
 
 use self::{

@@ -28,7 +28,10 @@ section! {
     "tls" Tls {
         /// Certificates, chosen by SNI; the first is for clients that send no name, or an unknown one. The files are
         /// watched and reloaded.
-        certificates: NonEmpty<Certificate>,
+        certificates: Option<NonEmpty<Certificate>>,
+        /// Makes a certificate for `localhost` in `server.state_dir` at the first start, in place of `certificates`. Nobody
+        /// vouches for it: for trying things out.
+        danger_self_signed: At<bool> = "false",
         /// The lowest version that is accepted.
         min_version: TlsVersion = "\"1.2\"",
         /// The protocols offered by ALPN, in order of preference.

@@ -1,18 +1,21 @@
 //! Listeners: each does exactly one thing, on an address of its own.
 
+use std::path::{Path, PathBuf};
+
 use super::Context;
 use crate::config::{
-    ClientAuth, Listener, ListenerMode, ListenerTls,
+    CertificateFiles, ClientAuth, File, Listener, ListenerMode, ListenerTls,
     document::{self, Document},
     text::{is_loopback_address, same_socket},
 };
 
 pub(super) fn listeners(document: &Document, to: &mut Context<'_>) -> Vec<Listener> {
     let written = &document.listeners;
+    let state_dir: PathBuf = to.base.join(&document.server.state_dir.0);
     let mut listeners: Vec<Listener> = Vec::with_capacity(written.value.0.len());
     for listener in &written.value.0 {
         report_clash(listener, &listeners, to);
-        let Some(mode) = mode(listener, to) else { continue };
+        let Some(mode) = mode(listener, &state_dir, to) else { continue };
         listeners.push(Listener { span: listener.span.clone(), address: listener.address.value, mode });
     }
     if to.cx.failed() {
@@ -28,10 +31,10 @@ pub(super) fn listeners(document: &Document, to: &mut Context<'_>) -> Vec<Listen
     listeners
 }
 
-fn mode(listener: &document::Listener, to: &mut Context<'_>) -> Option<ListenerMode> {
+fn mode(listener: &document::Listener, state_dir: &Path, to: &mut Context<'_>) -> Option<ListenerMode> {
     let cleartext = listener.cleartext.as_ref().is_some_and(|cleartext| cleartext.value);
     match (&listener.tls, &listener.redirect_to_https, cleartext) {
-        (Some(section), None, false) => Some(ListenerMode::Tls(tls(section, to))),
+        (Some(section), None, false) => Some(ListenerMode::Tls(tls(section, state_dir, to))),
         (None, Some(port), false) => u16::try_from(port.value.0).ok().map(ListenerMode::RedirectToHttps),
         (None, None, true) => Some(ListenerMode::Cleartext),
         (None, None, false) => {
@@ -54,7 +57,7 @@ fn mode(listener: &document::Listener, to: &mut Context<'_>) -> Option<ListenerM
     }
 }
 
-fn tls(tls: &document::Tls, to: &mut Context<'_>) -> ListenerTls {
+fn tls(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> ListenerTls {
     let client_auth = match (&tls.client_ca, &tls.client_auth) {
         (Some(_), Some(auth)) => auth.value,
         (None, None) => ClientAuth::Off,
@@ -81,17 +84,42 @@ fn tls(tls: &document::Tls, to: &mut Context<'_>) -> ListenerTls {
             alpn.push(protocol.value);
         }
     }
+    let self_signed = tls.danger_self_signed.value;
     ListenerTls {
-        certificates: tls
-            .certificates
-            .0
-            .iter()
-            .map(|pair| crate::config::CertificateFiles { cert: to.file(&pair.cert), key: to.file(&pair.key) })
-            .collect(),
+        certificates: certificates(tls, state_dir, to),
+        self_signed,
         min_version: tls.min_version,
         alpn,
         client_ca: tls.client_ca.as_ref().map(|ca| to.file(ca)),
         client_auth,
+    }
+}
+
+/// The certificates of a listener: those that are named, or one of our own making.
+fn certificates(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> Vec<CertificateFiles> {
+    let span = &tls.danger_self_signed.span;
+    match (&tls.certificates, tls.danger_self_signed.value) {
+        (Some(pairs), false) => {
+            pairs.0.iter().map(|pair| CertificateFiles { cert: to.file(&pair.cert), key: to.file(&pair.key) }).collect()
+        }
+        (None, true) => {
+            let message = "`danger_self_signed`: nobody vouches for this listener's certificate";
+            to.warn(span, message, "name real `certificates` before anybody else uses it");
+            let file = |name: &str| File { span: span.clone(), path: state_dir.join(name) };
+            vec![CertificateFiles { cert: file("self-signed.pem"), key: file("self-signed.key") }]
+        }
+        (Some(_), true) => {
+            let message = "`certificates` and `danger_self_signed` exclude each other";
+            to.error_with_help(span, message, "leave out `danger_self_signed`");
+            Vec::new()
+        }
+        (None, false) => {
+            if !tls.broken {
+                let message = "`tls` has no `certificates`";
+                to.error_with_help(&tls.span, message, "add `certificates: [{cert: server.pem, key: server.key}]`");
+            }
+            Vec::new()
+        }
     }
 }
 
