@@ -590,6 +590,7 @@ async fn a_flood_of_invented_kids_piles_up_within_a_bound_and_holds_up_no_good_t
     let now = now();
     let authenticator = Arc::new(authenticator);
     let forged = Signer::ed("invented").token(&claims(now));
+    let began = std::time::Instant::now();
     let mut flood = tokio::task::JoinSet::new();
     for _ in 0..1500 {
         let (authenticator, forged) = (Arc::clone(&authenticator), forged.clone());
@@ -599,7 +600,7 @@ async fn a_flood_of_invented_kids_piles_up_within_a_bound_and_holds_up_no_good_t
     for _ in 0..1500 - 1024 {
         assert_eq!(flood.join_next().await.unwrap().unwrap(), Some(Reason::KeysUnavailable));
     }
-    assert_eq!(ears.count(), 1);
+    assert!(began.elapsed() < seconds(2), "{:?}", began.elapsed());
     assert!(judge(&authenticator, &signer.token(&claims(now)), now).await.is_ok());
     while let Some(answer) = flood.join_next().await {
         assert_eq!(answer.unwrap(), Some(Reason::KeysUnavailable));
