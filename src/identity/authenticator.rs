@@ -129,11 +129,15 @@ impl Authenticator {
         let id = self.cache.identify(token);
         match self.recall(&id, accepted, now) {
             Some(credential) => credential,
-            None => self.verify(token, id, accepted, now).await,
+            None => {
+                self.observer.cache(CacheLookup::Miss);
+                self.verify(token, id, accepted, now).await
+            }
         }
     }
 
-    /// Answers what can be said without waiting and without cryptography; `None`: ask [`Self::authenticate`].
+    /// Answers what can be said without waiting and without cryptography; `None`: ask [`Self::authenticate`], which
+    /// then counts the miss.
     pub fn authenticate_cached(&self, token: &str, accepted: &[IssuerName], now: Now) -> Option<Credential> {
         if token.len() > self.token_bytes {
             return Some(self.refuse(None, Reason::TokenTooLarge));
@@ -148,11 +152,7 @@ impl Authenticator {
 
     /// What the cache knows, as far as it still holds.
     fn recall(&self, id: &TokenId, accepted: &[IssuerName], now: Now) -> Option<Credential> {
-        let known = self.cache.look(id, now).filter(|known| self.holds(known, id, now));
-        let Some(known) = known else {
-            self.observer.cache(CacheLookup::Miss);
-            return None;
-        };
+        let known = self.cache.look(id, now).filter(|known| self.holds(known, id, now))?;
         self.observer.cache(CacheLookup::Hit);
         if !is_accepted(accepted, &known.principal.issuer) {
             return Some(Credential::Invalid(Reason::TokenIssuerNotAccepted));

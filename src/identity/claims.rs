@@ -72,11 +72,12 @@ fn is_there(claims: &Map<String, Value>, name: &str) -> bool {
     }
 }
 
-/// RFC 7519 §4.1.3: a string or an array of strings, of which one must be ours.
+/// RFC 7519 §4.1.3: a string or an array of strings, of which one must be ours. Whether it must be there at all is for
+/// `required` to say.
 fn audience(issuer: &Issuer, claims: &Map<String, Value>) -> Result<(), Reason> {
     let is_ours = |name: &str| issuer.audience.iter().any(|ours| **ours == *name);
     let found = match claims.get("aud") {
-        None => false,
+        None => return Ok(()),
         Some(Value::String(name)) => is_ours(name),
         Some(Value::Array(names)) => {
             let mut found = false;
@@ -246,7 +247,8 @@ mod tests {
         }
         let mut lenient = issuer("main", KeySource::Discovery);
         lenient.required = vec!["exp".into()];
-        assert_eq!(read_with(&lenient, json!({"aud": null})).unwrap_err(), Reason::TokenAudience);
+        assert!(read_with(&lenient, json!({"aud": null})).is_ok());
+        assert_eq!(read_with(&lenient, json!({"aud": "other"})).unwrap_err(), Reason::TokenAudience);
         lenient.audience.clear();
         assert!(read_with(&lenient, json!({"aud": null})).is_ok());
         assert!(read_with(&lenient, json!({"aud": "anything"})).is_ok());

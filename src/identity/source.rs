@@ -169,9 +169,7 @@ impl KeyPlace {
                 if metadata.issuer != **issuer {
                     return Err(ReadFault::OtherIssuer);
                 }
-                // A remote provider must not point the gateway at what listens on the gateway's own machine.
-                let usable = |uri: &Url| is_trustworthy(uri) && (!is_loopback_http(uri) || is_loopback_http(url));
-                let uri = Url::parse(&metadata.jwks_uri).ok().filter(usable).ok_or(ReadFault::JwksUri)?;
+                let uri = jwks_uri(&metadata.jwks_uri, url).ok_or(ReadFault::JwksUri)?;
                 read_url(fetcher, &uri).await
             }
         }
@@ -182,6 +180,13 @@ impl KeyPlace {
 struct Metadata {
     issuer: String,
     jwks_uri: String,
+}
+
+/// The keys' address, if metadata from there may name it: a remote provider must not point the gateway at what listens
+/// on the gateway's own machine.
+fn jwks_uri(text: &str, metadata: &Url) -> Option<Url> {
+    let usable = |uri: &Url| is_trustworthy(uri) && (!is_loopback_http(uri) || is_loopback_http(metadata));
+    Url::parse(text).ok().filter(usable)
 }
 
 async fn read_url(fetcher: &Fetcher, url: &Url) -> Result<Reading, ReadFault> {
@@ -309,6 +314,18 @@ mod tests {
             ("fb ff", SecretEncoding::Hex),
         ] {
             assert_eq!(decoded(text, encoding), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn remote_metadata_cannot_point_at_this_machine() {
+        let from = |metadata: &str, uri: &str| jwks_uri(uri, &metadata.parse().unwrap()).is_some();
+        assert!(from("https://idp.example/", "https://keys.example/jwks"));
+        assert!(from("http://127.0.0.1:8000/", "http://localhost:8001/jwks"));
+        for uri in
+            ["http://127.0.0.1:9090/metrics", "http://localhost/", "http://[::1]/", "http://keys.example/", "/jwks"]
+        {
+            assert!(!from("https://idp.example/", uri), "{uri}");
         }
     }
 

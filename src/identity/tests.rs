@@ -450,6 +450,41 @@ async fn a_new_key_is_found_by_its_first_token_with_one_fetch_for_all_who_wait()
     assert_eq!(provider.hits(), 2);
 }
 
+#[test]
+fn keys_are_fetched_on_one_runtime_for_requests_that_wait_on_others() {
+    let signers = Arc::new([Signer::ed("old"), Signer::ed("new")]);
+    let (ready, started) = std::sync::mpsc::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let keys = Arc::clone(&signers);
+    let service = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let provider = Provider::start().await;
+            provider.publish(&[&keys[0]]);
+            let (authenticator, ears) = start(&[issuer("main", provider.jwks())]);
+            ears.refreshed(1).await;
+            provider.publish(&[&keys[0], &keys[1]]);
+            ready.send((provider, authenticator)).unwrap();
+            stopped.await.unwrap();
+        });
+    });
+    let (provider, authenticator) = started.recv().unwrap();
+    let now = now();
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let token = signers[1].token(&with(claims(now), "jti", json!(worker)));
+            let authenticator = &authenticator;
+            scope.spawn(move || {
+                let worker = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                assert!(worker.block_on(judge(authenticator, &token, now)).is_ok());
+            });
+        }
+    });
+    assert_eq!(provider.hits(), 2);
+    stop.send(()).unwrap();
+    service.join().unwrap();
+}
+
 #[tokio::test]
 async fn invented_kids_cost_one_fetch_a_cooldown_and_never_a_good_token() {
     let provider = Provider::start().await;
@@ -555,6 +590,7 @@ async fn a_flood_of_invented_kids_piles_up_within_a_bound_and_holds_up_no_good_t
     let now = now();
     let authenticator = Arc::new(authenticator);
     let forged = Signer::ed("invented").token(&claims(now));
+    let began = std::time::Instant::now();
     let mut flood = tokio::task::JoinSet::new();
     for _ in 0..1500 {
         let (authenticator, forged) = (Arc::clone(&authenticator), forged.clone());
@@ -564,7 +600,7 @@ async fn a_flood_of_invented_kids_piles_up_within_a_bound_and_holds_up_no_good_t
     for _ in 0..1500 - 1024 {
         assert_eq!(flood.join_next().await.unwrap().unwrap(), Some(Reason::KeysUnavailable));
     }
-    assert_eq!(ears.count(), 1);
+    assert!(began.elapsed() < seconds(2), "{:?}", began.elapsed());
     assert!(judge(&authenticator, &signer.token(&claims(now)), now).await.is_ok());
     while let Some(answer) = flood.join_next().await {
         assert_eq!(answer.unwrap(), Some(Reason::KeysUnavailable));
