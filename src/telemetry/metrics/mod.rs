@@ -494,8 +494,6 @@ mod tests {
 
     use http::Method;
 
-    use http::Method;
-
     use super::*;
 
     fn now(unix_ms: u64) -> Now {
