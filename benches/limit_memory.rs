@@ -24,18 +24,18 @@ const KEYS: u32 = 1_000_000;
 
 /// What is measured: a name, a rate, and how many requests each key makes, a second apart.
 const CASES: [(&str, Form, u32); 5] = [
-    ("100/s, one request a key", Form::PerSecond(100), 1),
-    ("100/s, five requests a key", Form::PerSecond(100), 5),
-    ("5/minute, one request a key", Form::PerMinute(5), 1),
-    ("5/minute, five requests a key", Form::PerMinute(5), 5),
-    ("10000/day, ten requests a key", Form::PerDay(10_000), 10),
+    ("100/s, one request a key", Form::Second(100), 1),
+    ("100/s, five requests a key", Form::Second(100), 5),
+    ("5/minute, one request a key", Form::Minute(5), 1),
+    ("5/minute, five requests a key", Form::Minute(5), 5),
+    ("10000/day, ten requests a key", Form::Day(10_000), 10),
 ];
 
 #[derive(Clone, Copy)]
 enum Form {
-    PerSecond(u32),
-    PerMinute(u32),
-    PerDay(u32),
+    Second(u32),
+    Minute(u32),
+    Day(u32),
 }
 
 impl Form {
@@ -43,12 +43,12 @@ impl Form {
         let per =
             |count, secs| Some(Rate::PerPeriod { count: NonZeroU32::new(count)?, period: Duration::from_secs(secs) });
         match self {
-            Self::PerSecond(count) => {
+            Self::Second(count) => {
                 let count = NonZeroU32::new(count)?;
                 Some(Rate::PerSecond { count, burst: count })
             }
-            Self::PerMinute(count) => per(count, 60),
-            Self::PerDay(count) => per(count, 86_400),
+            Self::Minute(count) => per(count, 60),
+            Self::Day(count) => per(count, 86_400),
         }
     }
 }

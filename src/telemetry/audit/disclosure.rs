@@ -47,6 +47,11 @@ pub(super) fn digest_of(disclosure: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, disclosure.as_bytes()))
 }
 
+/// Whether a disclosure was erased in its place: struck out, every character a `-`. That encodes no JSON.
+pub(super) fn is_struck_out(disclosure: &str) -> bool {
+    disclosure.bytes().all(|byte| byte == b'-')
+}
+
 /// The name and the value that a disclosure discloses; `None` if it is none.
 pub(super) fn read(disclosure: &str) -> Option<(String, String)> {
     let array: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(disclosure).ok()?).ok()?;

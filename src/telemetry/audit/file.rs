@@ -58,6 +58,7 @@ impl ChainFile {
     /// Opens the file, or makes it; moves an unfinished end aside.
     pub(super) fn open(path: &Path, head: Option<&Head>, unix_secs: u64) -> Result<(Self, Found), AuditFault> {
         let fault = |source| AuditFault::Open { path: path.to_owned(), source };
+        create_folder(path).map_err(fault)?;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
         #[cfg(unix)]
@@ -112,6 +113,12 @@ impl ChainFile {
         self.check()
     }
 
+    /// Lets other processes have the file.
+    pub(super) fn unlock(&self) {
+        // A lock that cannot be given back goes with the file.
+        let _ = self.file.unlock();
+    }
+
     /// Whether the file is still the one under this name, and as long as we left it.
     fn check(&self) -> io::Result<()> {
         let length = self.length()?;
@@ -154,6 +161,16 @@ impl ChainFile {
         self.file.sync_all()?;
         Ok(name_of(&path))
     }
+}
+
+/// Makes the folder of a file, for its owner alone, if it is missing.
+pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// Moves a file aside under a name that is free; that name.

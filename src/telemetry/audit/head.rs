@@ -19,7 +19,7 @@ use base64::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::AuditFault;
+use super::{AuditFault, file::create_folder};
 
 /// What is signed begins with this, so that a signature made for another purpose is none here.
 const CONTEXT: &str = "stepgate-audit-head-v1";
@@ -126,6 +126,7 @@ fn create(path: &Path) -> io::Result<String> {
     let refused = |_| io::Error::other("no key could be made");
     let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(refused)?;
     let pem = format!("{PEM_BEGIN}\n{}\n{PEM_END}\n", STANDARD.encode(document.as_ref()));
+    create_folder(path)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

@@ -6,9 +6,10 @@
 //! the last moment, and the counts of the last minute.
 //!
 //! The file is never rotated while the gateway runs: moved away, or changed by anybody else, it makes every intent fail.
-//! Identifying values enter the chain as salted commitments; their disclosures can be erased later (see `disclosure`).
+//! Identifying values enter the chain as salted commitments; [`erase`] strikes their disclosures out later.
 
 mod disclosure;
+mod erase;
 mod file;
 mod head;
 mod record;
@@ -25,16 +26,17 @@ use std::{
 
 use thiserror::Error;
 
+pub use self::{
+    erase::erase,
+    head::{Head, PublicKey},
+    record::{Attempt, Outcome},
+    verify::{Fault, Finding, Report, verify},
+};
 use self::{
     file::{ChainFile, Found, move_aside},
     head::{Signer, beside, replace},
     record::{Entry, Recovered},
     writer::{Shared, Writer},
-};
-pub use self::{
-    head::{Head, PublicKey},
-    record::{Attempt, Outcome},
-    verify::{Fault, Finding, Report, verify},
 };
 use crate::{clock::Clock, policy::Reason, telemetry::metrics::AuditMetrics};
 

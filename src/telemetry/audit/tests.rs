@@ -308,7 +308,7 @@ fn a_crash_at_any_byte_loses_no_whole_record_and_the_log_goes_on() {
     let good = text(folder.path());
     let ends: Vec<usize> = good.match_indices('\n').map(|(at, _)| at + 1).collect();
     // Within the first line, at each line's end, and within the last but one.
-    let cuts = (0..ends[0]).step_by(7).chain(ends.iter().copied()).chain((ends[1]..ends[2]).step_by(31));
+    let cuts = (0..ends[0]).step_by(23).chain(ends.iter().copied()).chain((ends[1]..ends[2]).step_by(61));
     for cut in cuts.chain([1, ends[0] - 1, ends[0] + 1, ends[2] - 1]) {
         let crashed = tempfile::tempdir().unwrap();
         fs::copy(folder.path().join("audit.key"), crashed.path().join("audit.key")).unwrap();
@@ -474,6 +474,35 @@ fn an_attempt_that_no_line_could_hold_is_refused() {
     assert!(verify(text(folder.path()).as_bytes(), Some(&head(folder.path())), None).is_ok());
     drop(open(folder.path()));
     assert_eq!(kinds(folder.path()), ["intent", "outcome"]);
+}
+
+#[test]
+fn a_person_is_erased_while_the_log_is_written_and_the_chain_stays_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let before = intend(&log);
+    let path = folder.path().join("audit.jsonl");
+    assert_eq!(erase(&path, |name, value| name == "subject" && value == "bob").unwrap(), 0);
+    assert_eq!(erase(&path, |name, value| name == "subject" && value == "ann").unwrap(), 1);
+    assert_eq!(erase(&path, |name, _| name.starts_with("path")).unwrap(), 2);
+    let after = intend(&log);
+    log.outcome(before, Outcome::Answered { status: 204 });
+    log.outcome(after, Outcome::Answered { status: 204 });
+    assert!(log.close());
+    let report = verify(text(folder.path()).as_bytes(), Some(&head(folder.path())), None).unwrap();
+    assert_eq!((report.records, report.erased), (4, 3));
+    assert!(erase(&path, |_, _| true).unwrap() == 7 && erase(&path, |_, _| true).unwrap() == 0);
+    drop(open(folder.path()));
+    assert_eq!(verify(text(folder.path()).as_bytes(), Some(&head(folder.path())), None).unwrap().erased, 10);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_is_too_strange_for_the_verifier(lines in proptest::collection::vec(
+        proptest::prop_oneof![".*", r#"\{"v":1,"seq":[0-9]{1,3},"prev":"x","hash":"[A-Z]{43}"(,"disclosures":\[("[-a]*",?)*\])?\}"#], 0..4,
+    )) {
+        proptest::prop_assert!(lines.is_empty() || verify(lines.join("\n").as_bytes(), None, None).is_err() || lines == [""]);
+    }
 }
 
 /// Says to the test's second self where to write; the first has it killed.

@@ -214,9 +214,6 @@ impl Writer {
             drop(queue);
             self.turn(batch, now, closing);
             if closing {
-                self.shared.metrics.failed(self.unwritten.len());
-                shared.queue().done = true;
-                shared.wake.notify_all();
                 return;
             }
         }
@@ -340,6 +337,21 @@ impl Writer {
                 self.head = (count, Some(now.instant));
             }
         }
+    }
+}
+
+/// However the thread ends, nobody waits for it any longer: an intent that it did not answer is refused.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.closing = true;
+        let lost = mem::take(&mut queue.waiting).len() + self.unwritten.len();
+        self.shared.metrics.failed(lost);
+        // Whoever waits for the end may open the file again at once.
+        self.file.unlock();
+        queue.done = true;
+        drop(queue);
+        self.shared.wake.notify_all();
     }
 }
 
