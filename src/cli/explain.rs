@@ -1,10 +1,323 @@
-//! `stepgate explain`
-use super::Exit;
+//! `stepgate explain`: what would become of a request, by the same code that judges real ones. Nothing is forwarded,
+//! counted or recorded.
+
+use std::{
+    io::Read,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use clap::Args;
-/// x
+use http::{HeaderName, HeaderValue, Method, Request, header};
+use url::Url;
+
+use super::{Exit, complain, load, print_line};
+use crate::{
+    body::{Bounds, ConnectionInfo, ConnectionWatch, TlsInfo},
+    clock::{Clock, Now, SystemClock},
+    config::{Config, LimitKey},
+    gateway::{Inbound, Matched, Refusal, gather, known_method},
+    identity::{Authenticator, IssuerServices, Unobserved, native_roots},
+    policy::{Challenge, Check, ConditionInput, Credential, Denial, Facts, Held, Reason, explain as explain_policy},
+    route::NormalPath,
+    runtime::{CompiledRoute, DiskMaterials, Snapshot},
+};
+
+/// How long the issuers' keys may take.
+const KEYS_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A request to explain.
 #[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {}
-/// x
-pub(crate) fn explain(_: &ExplainArgs) -> Exit {
-    Exit::Failure
+pub(crate) struct ExplainArgs {
+    /// The method
+    method: String,
+    /// The URL, or a path: https://api.example/items/7
+    url: String,
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+    config: PathBuf,
+    /// The access token; `-` reads it from standard input, which keeps it out of the shell's history
+    #[arg(short, long)]
+    token: Option<String>,
+    /// A header field, `Name: value`
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+    /// The client's address
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    client: IpAddr,
+}
+
+/// Explains a request: exit code 0 if it would be forwarded, 1 if not.
+pub(crate) fn explain(args: &ExplainArgs) -> Exit {
+    let loaded = match load::load(&args.config, &DiskMaterials) {
+        Ok(loaded) => loaded,
+        Err(fault) => {
+            load::print_fault(&fault);
+            return Exit::Config;
+        }
+    };
+    let request = match request(args) {
+        Ok(request) => request,
+        Err(why) => {
+            complain(&std::io::Error::other(why));
+            return Exit::Usage;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&error);
+            return Exit::Io;
+        }
+    };
+    runtime.block_on(async {
+        let services = IssuerServices {
+            handle: tokio::runtime::Handle::current(),
+            roots: Arc::new(native_roots()),
+            clock: Arc::new(SystemClock),
+            observer: Arc::new(Unobserved),
+        };
+        let snapshot = match Snapshot::for_explaining(loaded.config.clone(), &DiskMaterials, &services) {
+            Ok(snapshot) => snapshot,
+            Err(found) => {
+                load::print_problems(&loaded.report(found));
+                return Exit::Config;
+            }
+        };
+        if args.token.is_some() {
+            wait_for_keys(&snapshot.authenticator).await;
+        }
+        report(&snapshot, request, args.client).await
+    })
+}
+
+fn request(args: &ExplainArgs) -> Result<Request<()>, String> {
+    let url = if args.url.starts_with('/') { format!("https://localhost{}", args.url) } else { args.url.clone() };
+    // Only a URL that is one, but the path as it was typed: that is what there is to explain.
+    let parsed = Url::parse(&url).map_err(|error| format!("`{}` is not a URL: {error}", args.url))?;
+    let authority = parsed.authority();
+    let target = url.split_once(authority).map_or("/", |(_, target)| target);
+    let target = target.split('#').next().filter(|target| !target.is_empty()).unwrap_or("/");
+    let method: Method = args.method.parse().map_err(|_| format!("`{}` is not a method", args.method))?;
+    let mut request = Request::builder().method(method).uri(target).header(header::HOST, authority);
+    for field in &args.headers {
+        let (name, value) = field.split_once(':').ok_or_else(|| format!("`{field}` is not `Name: value`"))?;
+        let name: HeaderName = name.trim().parse().map_err(|_| format!("`{name}` is not a header name"))?;
+        let value: HeaderValue = value.trim().parse().map_err(|_| format!("the value of `{name}` is not one"))?;
+        request = request.header(name, value);
+    }
+    if let Some(token) = &args.token {
+        let mut text = token.clone();
+        if token == "-" {
+            text.clear();
+            std::io::stdin().read_to_string(&mut text).map_err(|error| format!("reading the token: {error}"))?;
+        }
+        let value = format!("Bearer {}", text.trim());
+        let value: HeaderValue = value.parse().map_err(|_| "the token is not a header value".to_owned())?;
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    request.body(()).map_err(|error| format!("not a request: {error}"))
+}
+
+async fn wait_for_keys(authenticator: &Authenticator) {
+    let deadline = Instant::now() + KEYS_TIMEOUT;
+    while Instant::now() < deadline {
+        if authenticator.readiness(SystemClock.now()).iter().all(|issuer| issuer.ready || issuer.failures > 0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A connection as the first TLS listener would give it.
+fn connection(config: &Config, client: IpAddr) -> ConnectionInfo {
+    let peer = SocketAddr::new(client, 0);
+    let bounds = Rc::new(Bounds::unlimited());
+    ConnectionInfo {
+        peer,
+        local: config.listeners.first().map_or(peer, |listener| listener.address),
+        listener: Arc::from("explain"),
+        listener_index: 0,
+        tls: Some(TlsInfo { version: "TLSv1.3", sni: None, alpn: None, client_certificate: None }),
+        watch: ConnectionWatch::new(bounds, Instant::now()),
+    }
+}
+
+async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Exit {
+    let now = SystemClock.now();
+    let (parts, ()) = request.into_parts();
+    let uri = parts.uri.clone();
+    print_line(&format!("request    {} {}", parts.method, uri));
+    let info = connection(&snapshot.config, client);
+    let judged = async {
+        let inbound = Inbound::parse(parts, &uri, &info, &snapshot.config.server, Arc::from("explain"))?;
+        known_method(&inbound.method, &snapshot.config.server.methods)?;
+        let path = NormalPath::parse(uri.path())
+            .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
+        let matched = Matched::find(snapshot, &inbound.host, &path, &inbound.method, None)?;
+        let query = inbound.query.as_deref();
+        let credential = gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
+        print_matched(&inbound, &path, &matched);
+        print_credential(&credential, now);
+        let mut denial = None;
+        for route in matched.all() {
+            let checks = check_route(route, &inbound, &path, &matched, &credential, now);
+            print_checks(route, &checks, matched.all().count() > 1);
+            let first = checks.into_iter().find_map(|check| match check.held {
+                Held::No(denial) => Some(denial),
+                Held::Yes | Held::NotAsked => None,
+            });
+            denial = denial.or(first);
+        }
+        print_quotas(&matched);
+        denial.map_or(Ok(()), |denial: Denial| Err(Refusal::from(denial)))
+    };
+    match judged.await {
+        Ok(()) => {
+            print_line("decision   allowed: the request would be forwarded, as far as quotas allow");
+            Exit::Success
+        }
+        Err(refusal) => {
+            let problem = refusal.problem();
+            let detail = refusal.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            print_line(&format!(
+                "decision   refused: {} {} — {}{detail}",
+                problem.status.as_u16(),
+                problem.name,
+                refusal.reason.name()
+            ));
+            Exit::Failure
+        }
+    }
+}
+
+fn check_route(
+    route: &CompiledRoute,
+    inbound: &Inbound,
+    path: &NormalPath<'_>,
+    matched: &Matched<'_>,
+    credential: &Credential,
+    now: Now,
+) -> Vec<Check> {
+    let params = route.pattern.parameters(path);
+    let facts = Facts {
+        credential,
+        guarded: matched.guarded(),
+        input: ConditionInput {
+            method: matched.method.as_str(),
+            path: path.as_str(),
+            path_params: &params,
+            query: inbound.query.as_deref(),
+            headers: &inbound.headers,
+            client_ip: inbound.origin.client,
+            principal: None,
+            now,
+        },
+    };
+    explain_policy(&route.policy, &facts)
+}
+
+fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>) {
+    print_line(&format!("client     {}", inbound.origin.client));
+    if path.folds() {
+        print_line(&format!("path       {} (a lax server may take it for {})", path.as_str(), path.folded()));
+    } else {
+        print_line(&format!("path       {}", path.as_str()));
+    }
+    let route = matched.route;
+    print_line(&format!("route      {} → {} {}", route.name, route.upstream.name, matched.target_path));
+    for alias in &matched.aliases {
+        print_line(&format!("           also judged as {}", alias.name));
+    }
+    for operation in &matched.operations {
+        let left = if route.policy.deletion.is_none() { " — but the route has left the guard" } else { "" };
+        print_line(&format!("guarded    by `{}`{left}", operation.text));
+    }
+}
+
+fn print_credential(credential: &Credential, now: Now) {
+    let text = match credential {
+        Credential::Absent => "none, or none is looked at here".to_owned(),
+        Credential::Invalid(reason) => format!("invalid: {}", reason.name()),
+        Credential::Unavailable { reason, .. } => format!("cannot be verified now: {}", reason.name()),
+        Credential::Valid(principal) => {
+            let assurance = &principal.assurance;
+            let acr = assurance.acr.as_deref().unwrap_or("none");
+            let amr: Vec<&str> = assurance.amr.iter().map(|value| &**value).collect();
+            let age = assurance.auth_time.map_or_else(
+                || "unknown".to_owned(),
+                |auth_time| format!("{:.0} s", now.numeric_date() - auth_time),
+            );
+            let scopes: Vec<&str> = principal.scopes.iter().map(|scope| &**scope).collect();
+            format!(
+                "{} of {}; acr {acr}; amr {}; authenticated {age} ago; scopes {}",
+                principal.subject,
+                principal.issuer,
+                if amr.is_empty() { "none".to_owned() } else { amr.join(" ") },
+                if scopes.is_empty() { "none".to_owned() } else { scopes.join(" ") },
+            )
+        }
+    };
+    print_line(&format!("credential {text}"));
+}
+
+fn print_checks(route: &CompiledRoute, checks: &[Check], several: bool) {
+    for check in checks {
+        let of = if several { format!(" [{}]", route.name) } else { String::new() };
+        let text = match &check.held {
+            Held::NotAsked => "not asked for".to_owned(),
+            Held::Yes => "held".to_owned(),
+            Held::No(denial) => format!("MISSING: {}{}", denial.reason.name(), wanted(denial)),
+        };
+        print_line(&format!("{:<10} {text}{of}", check.name));
+    }
+}
+
+/// What the challenge of a denial asks for.
+fn wanted(denial: &Denial) -> String {
+    let mut text = match &denial.challenge {
+        Challenge::Scope(scopes) => format!("; wanted: {}", scopes.join(" ")),
+        Challenge::StepUp(step_up) => {
+            let mut parts = Vec::new();
+            if !step_up.acr_values.is_empty() {
+                parts.push(format!("acr of {}", step_up.acr_values.join(", ")));
+            }
+            if !step_up.amr_values.is_empty() {
+                parts.push(format!("amr of {}", step_up.amr_values.join(", ")));
+            }
+            if let Some(max_age) = step_up.max_age {
+                parts.push(format!("authenticated within {} s", max_age.as_secs()));
+            }
+            format!("; wanted: {}", parts.join(", "))
+        }
+        Challenge::Token
+        | Challenge::InvalidRequest
+        | Challenge::InvalidToken
+        | Challenge::Later(_)
+        | Challenge::Nothing => String::new(),
+    };
+    if let Some(detail) = &denial.detail {
+        text.push_str("; ");
+        text.push_str(detail);
+    }
+    text
+}
+
+fn print_quotas(matched: &Matched<'_>) {
+    let mut names: Vec<String> = Vec::new();
+    for route in matched.all() {
+        for quota in route.early_quotas.iter().chain(&route.late_quotas).chain(&route.deletion_quota) {
+            let early = if *quota.key() == LimitKey::Ip { " (before authentication)" } else { "" };
+            names.push(format!("{}{early}", quota.name()));
+        }
+    }
+    if matched.guarded() && matched.route.deletion_quota.is_none() {
+        names.extend(matched.operations.iter().filter_map(|operation| operation.quota.as_ref()).map(|quota| quota.name().to_owned()));
+    }
+    if !names.is_empty() {
+        print_line(&format!("quotas     {}", names.join(", ")));
+    }
 }
