@@ -1,7 +1,7 @@
 //! How two path patterns lie to each other, folded as the deletion guard matches: any case, without `;params`, a
 //! trailing `/`, `.` or space. For checking a configuration, never for a request.
 
-use super::{PathPattern, Segment};
+use super::{PathPattern, Segment, path::fold_segment};
 
 /// Whether some path matches both.
 pub fn overlaps(one: &PathPattern, other: &PathPattern) -> bool {
@@ -49,14 +49,9 @@ fn folded(pattern: &PathPattern) -> &[Segment] {
     }
 }
 
-/// A literal as it is compared.
+/// A literal as the guard compares it. One that cannot be folded was refused when its pattern was read.
 fn fold(literal: &str) -> String {
-    let lower = literal.to_ascii_lowercase();
-    let mut name = lower.split(';').next().unwrap_or_default();
-    while let Some(shorter) = [".", " ", "%20", "%2e"].iter().find_map(|end| name.strip_suffix(end)) {
-        name = shorter;
-    }
-    name.to_owned()
+    fold_segment(literal).unwrap_or_else(|_| literal.to_owned())
 }
 
 #[cfg(test)]

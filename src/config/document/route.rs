@@ -13,7 +13,7 @@ use crate::{
         text::{LimitText, Name, RouteName, Scope, Zone},
         yaml::{Node, Value},
     },
-    route::{HostPattern, PathPattern, Segment},
+    route::{HostPattern, NormalPath, PathPattern, Segment},
 };
 
 section! {
@@ -176,15 +176,13 @@ impl Decode for AuthText {
     }
 }
 
-/// Leading segments of a path, all literal, in normal form without a final slash; the root is empty.
+/// Leading segments of a path, all literal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::config) struct Prefix(pub(in crate::config) Vec<Arc<str>>);
-
-impl Prefix {
-    /// As a path: `/reports`, or nothing for the root.
-    pub(in crate::config) fn text(&self) -> String {
-        self.0.iter().flat_map(|segment| ["/", segment]).collect()
-    }
+pub(in crate::config) struct Prefix {
+    /// Decoded, as patterns have them; none is the root.
+    pub(in crate::config) segments: Vec<Arc<str>>,
+    /// In normal form, without a final slash: `/reports`, or nothing for the root.
+    pub(in crate::config) normal: Arc<str>,
 }
 
 impl FromText for Prefix {
@@ -204,10 +202,36 @@ impl FromText for Prefix {
         if literals.last().is_some_and(|last| last.is_empty()) {
             literals.pop();
         }
-        Ok(Self(literals))
+        // What is forwarded is the normal form, never the decoded one.
+        let encode = |c: char| if c.is_ascii() { c.to_string() } else { utf8_percent(c) };
+        let ascii: String = text.chars().map(encode).collect();
+        let normal = NormalPath::parse(&ascii).map_err(|fault| Refusal::because(fault.to_string()))?;
+        let normal = normal.as_str().trim_end_matches('/').into();
+        Ok(Self { segments: literals, normal })
     }
 
     fn shape() -> Shape {
         Shape::Text(TextShape { name: "path prefix", about: "literal segments: `/reports`", pattern: Some("/[^*{}]*") })
+    }
+}
+
+fn utf8_percent(c: char) -> String {
+    c.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn prefixes_are_literal_and_forwarded_in_normal_form() {
+        let normal = |text: &str| Prefix::from_text(text).unwrap().normal.to_string();
+        assert_eq!(normal("/reports/"), "/reports");
+        assert_eq!(normal("/"), "");
+        assert_eq!(normal("/café"), "/caf%C3%A9");
+        for wrong in ["reports", "/*", "/a/**", "/{x}", "/a//b", "/..", "/a?b", "/a/%2e%2e", ""] {
+            assert!(Prefix::from_text(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -197,11 +197,11 @@ fn rewrite(section: &document::Rewrite, path: &PathPattern, to: &mut Context<'_>
     match (&section.strip_prefix, &section.replace_prefix) {
         (Some(prefix), None) => {
             leads(prefix, path, to)?;
-            Some(Rewrite::StripPrefix(prefix.value.text().into()))
+            Some(Rewrite::StripPrefix(prefix.value.normal.clone()))
         }
         (None, Some(replace)) => {
             leads(&replace.from, path, to)?;
-            Some(Rewrite::ReplacePrefix(replace.from.value.text().into(), replace.to.value.text().into()))
+            Some(Rewrite::ReplacePrefix(replace.from.value.normal.clone(), replace.to.value.normal.clone()))
         }
         (Some(_), Some(_)) => {
             to.error(&section.span, "a rewrite is either `strip_prefix` or `replace_prefix`, not both");
@@ -219,7 +219,7 @@ fn rewrite(section: &document::Rewrite, path: &PathPattern, to: &mut Context<'_>
 
 /// A prefix must be there in every path of the route, or the rewrite would not be what it says.
 fn leads(prefix: &At<Prefix>, path: &PathPattern, to: &mut Context<'_>) -> Option<()> {
-    let wanted = &prefix.value.0;
+    let wanted = &prefix.value.segments;
     let literal = |segment: &Segment, wanted: &Arc<str>| matches!(segment, Segment::Literal(is) if is == wanted);
     let segments = path.segments();
     let fits = wanted.len() <= segments.len() && segments.iter().zip(wanted).all(|(is, wanted)| literal(is, wanted));
