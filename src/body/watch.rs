@@ -27,6 +27,10 @@ use super::pace::{Pace, PaceBounds};
 /// is gone looks the same until something is written to it, and its request upstream has to be dropped.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a connection is idle before it gives back its protocol's buffers. Longer than the gaps of a busy client,
+/// much shorter than `keepalive_idle`.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 /// How long a connection that was told to end may go on without a request: a GOAWAY is final once the client has
 /// answered a PING (RFC 9113 §6.8), which takes it a round trip.
 const CLOSE_GRACE: Duration = Duration::from_secs(2);
@@ -237,6 +241,8 @@ pub struct ConnectionWatch {
     leftover: RefCell<Option<Incoming>>,
     discarded: Cell<u64>,
     input_abandoned: Cell<bool>,
+    may_rest: Cell<bool>,
+    rested: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
     waker: RefCell<Option<Waker>>,
     write_pace: Cell<Pace>,
@@ -267,6 +273,8 @@ impl ConnectionWatch {
             leftover: RefCell::default(),
             discarded: Cell::new(0),
             input_abandoned: Cell::new(false),
+            may_rest: Cell::new(false),
+            rested: Cell::new(false),
             verdict: Cell::new(None),
             waker: RefCell::default(),
             write_pace: Cell::default(),
@@ -323,6 +331,11 @@ impl ConnectionWatch {
     /// Our side has closed, and the client's last bytes are being read off.
     pub(crate) fn lingering(&self) {
         self.stage.set(Stage::Lingering);
+    }
+
+    /// Whether the connection has been idle for long enough to give back what it can; asked once each time.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.may_rest.replace(false) && self.phase() == Phase::Idle
     }
 
     /// Registers the task to wake for a verdict.
@@ -501,6 +514,7 @@ impl ConnectionWatch {
         let (phase, epoch) = (self.phase(), self.exchanges.get());
         if (phase, epoch) != (seen.phase, seen.epoch) {
             (seen.phase, seen.epoch, seen.since) = (phase, epoch, now);
+            self.rested.set(false);
         } else {
             self.judge_phase(phase, now.saturating_duration_since(seen.since));
         }
@@ -529,7 +543,13 @@ impl ConnectionWatch {
             Phase::Busy => return,
             Phase::Handshake => (self.bounds.tls_handshake_timeout, Verdict::HandshakeTimeout),
             Phase::Opening | Phase::Head => (self.bounds.header_timeout, Verdict::HeaderTimeout),
-            Phase::Idle => (self.bounds.keepalive_idle, Verdict::Idle),
+            Phase::Idle => {
+                if lasted >= REST_AFTER && !self.rested.replace(true) {
+                    self.may_rest.set(true);
+                    self.wake();
+                }
+                (self.bounds.keepalive_idle, Verdict::Idle)
+            }
             Phase::Closing => (CLOSE_GRACE.min(self.bounds.write_stall_timeout), Verdict::CloseTimeout),
             Phase::Lingering => (LINGER.min(self.bounds.refused_body_timeout), Verdict::CloseTimeout),
             Phase::Discarding => {
@@ -637,5 +657,128 @@ impl StreamCut {
     pub(crate) fn poll(&self, waker: &Waker) -> bool {
         register(&self.0.waker, waker);
         self.0.is_expired()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Watched {
+        watch: Rc<ConnectionWatch>,
+        now: Instant,
+    }
+
+    impl Watched {
+        fn new(protocol: Protocol) -> Self {
+            let bounds = Bounds {
+                tls_handshake_timeout: 10 * SECOND,
+                header_timeout: 10 * SECOND,
+                keepalive_idle: 15 * SECOND,
+                body_idle_timeout: 10 * SECOND,
+                body_min_rate: 1024,
+                write_stall_timeout: 25 * SECOND,
+                refused_body_timeout: 20 * SECOND,
+                refused_body_bytes: 1 << 20,
+            };
+            let now = Instant::now();
+            let watch = ConnectionWatch::new(Rc::new(bounds), now);
+            watch.serve(protocol);
+            Self { watch, now }
+        }
+
+        /// Lets seconds pass, with `each` before every sweep, until there is a verdict or they are over.
+        fn pass(&mut self, seconds: u32, each: impl Fn(&ConnectionWatch)) -> Option<(u32, Verdict)> {
+            for second in 1..=seconds {
+                each(&self.watch);
+                self.now += SECOND;
+                self.watch.sweep(self.now);
+                if let Some(verdict) = self.watch.verdict() {
+                    return Some((second, verdict));
+                }
+            }
+            None
+        }
+    }
+
+    #[test]
+    fn a_connection_without_a_request_is_given_the_header_timeout_whatever_it_sends() {
+        let mut watched = Watched::new(Protocol::Http1);
+        assert_eq!(watched.pass(60, |watch| watch.on_read(1)), Some((11, Verdict::HeaderTimeout)));
+    }
+
+    #[test]
+    fn a_connection_between_requests_is_idle_until_the_first_byte_of_the_next_head() {
+        let mut watched = Watched::new(Protocol::Http1);
+        drop(watched.watch.begin());
+        assert_eq!(watched.pass(10, |_| {}), None);
+        assert_eq!(watched.pass(60, |watch| watch.on_read(1)), Some((11, Verdict::HeaderTimeout)));
+        let mut watched = Watched::new(Protocol::Http1);
+        drop(watched.watch.begin());
+        assert_eq!(watched.pass(60, |_| {}), Some((16, Verdict::Idle)));
+    }
+
+    #[test]
+    fn an_idle_http2_connection_stays_idle_whatever_frames_come() {
+        let mut watched = Watched::new(Protocol::Http2);
+        drop(watched.watch.begin());
+        assert_eq!(watched.pass(60, |watch| watch.on_read(17)), Some((16, Verdict::Idle)));
+    }
+
+    #[test]
+    fn an_exchange_that_waits_for_the_upstream_may_take_for_ever() {
+        let mut watched = Watched::new(Protocol::Http1);
+        let _exchange = watched.watch.begin();
+        assert_eq!(watched.pass(3600, |_| {}), None);
+    }
+
+    #[test]
+    fn a_request_body_counts_only_while_somebody_keeps_asking_for_it() {
+        let mut watched = Watched::new(Protocol::Http1);
+        let _exchange = watched.watch.begin();
+        let wait = watched.watch.enrol_request_body();
+        wait.pause(None);
+        // The upstream takes nothing: nobody asks again.
+        assert_eq!(watched.pass(600, |_| {}), None);
+        assert!(!wait.is_expired());
+        assert_eq!(watched.pass(10, |_| wait.pause(None)), None);
+        assert!(wait.is_expired());
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_is_a_slow_reader_and_one_that_takes_enough_is_not() {
+        let mut watched = Watched::new(Protocol::Http1);
+        let _exchange = watched.watch.begin();
+        let takes = |bytes| {
+            move |watch: &ConnectionWatch| {
+                watch.on_written(bytes);
+                watch.on_write_blocked();
+            }
+        };
+        assert_eq!(watched.pass(600, takes(1024)), None);
+        assert_eq!(watched.pass(60, takes(100)).map(|(_, verdict)| verdict), Some(Verdict::SlowReader));
+        let mut watched = Watched::new(Protocol::Http1);
+        let _exchange = watched.watch.begin();
+        assert_eq!(watched.pass(60, ConnectionWatch::on_write_blocked), Some((10, Verdict::SlowReader)));
+    }
+
+    #[test]
+    fn a_header_block_that_stays_open_is_timed_although_streams_are_busy() {
+        let mut watched = Watched::new(Protocol::Http2);
+        let _exchange = watched.watch.begin();
+        watched.watch.on_header_block(true);
+        assert_eq!(watched.pass(60, |watch| watch.on_read(9)), Some((11, Verdict::HeaderTimeout)));
+    }
+
+    #[test]
+    fn the_end_of_a_clients_bytes_is_kept_back_only_while_an_answer_is_due_and_not_for_long() {
+        let mut watched = Watched::new(Protocol::Http1);
+        assert!(!watched.watch.defers_eof());
+        let _exchange = watched.watch.begin();
+        assert!(watched.watch.defers_eof());
+        watched.pass(3, |_| {});
+        assert!(!watched.watch.defers_eof());
     }
 }
