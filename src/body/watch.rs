@@ -21,7 +21,11 @@ use std::{
 
 use hyper::body::Incoming;
 
-use super::pace::{Pace, PaceBounds};
+use super::{
+    bounds::{Bounds, Protocol, Verdict},
+    pace::Pace,
+    wait::{StreamCut, Wait, register},
+};
 
 /// How long a client that has closed its sending side is still taken for one that waits for its answer. A client that
 /// is gone looks the same until something is written to it, and its request upstream has to be dropped.
@@ -38,153 +42,6 @@ const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// How long the bytes of a client are read off after our side has closed, so that it gets to see the last answer
 /// instead of a reset (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
-
-/// The bounds on what a client may do on its connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the configuration's limit of the same name")]
-pub struct Bounds {
-    pub tls_handshake_timeout: Duration,
-    pub header_timeout: Duration,
-    pub keepalive_idle: Duration,
-    pub body_idle_timeout: Duration,
-    pub body_min_rate: u64,
-    pub write_stall_timeout: Duration,
-    pub refused_body_timeout: Duration,
-    /// How many bytes of a refused request's body are read off before the connection is given up.
-    pub refused_body_bytes: u64,
-}
-
-impl Bounds {
-    fn pace(&self) -> PaceBounds {
-        PaceBounds { idle: self.body_idle_timeout, min_rate: self.body_min_rate }
-    }
-
-    /// How often connections have to be looked at for these bounds to hold closely.
-    pub fn sweep_period(&self) -> Duration {
-        let shortest = [
-            self.tls_handshake_timeout,
-            self.header_timeout,
-            self.keepalive_idle,
-            self.body_idle_timeout,
-            self.write_stall_timeout,
-            self.refused_body_timeout,
-        ]
-        .into_iter()
-        .min()
-        .unwrap_or_default();
-        (shortest / 8).clamp(Duration::from_millis(10), Duration::from_millis(250))
-    }
-}
-
-/// What is spoken on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// RFC 9112.
-    Http1,
-    /// RFC 9113.
-    Http2,
-}
-
-/// Why a connection has to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// The TLS handshake took too long.
-    HandshakeTimeout,
-    /// The head of a request took too long.
-    HeaderTimeout,
-    /// No request for too long: ends in good order.
-    Idle,
-    /// It was told to end, and did not.
-    CloseTimeout,
-    /// It took nothing of what was ready for it, or too little.
-    SlowReader,
-    /// Its frames cost more than they carry.
-    Flood,
-    /// The drain's deadline has passed.
-    Drain,
-}
-
-/// Whose move a body is waiting for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Ours,
-    Client,
-}
-
-/// One body in progress, as far as the client is concerned.
-#[derive(Debug)]
-pub(super) struct Wait {
-    turn: Cell<Turn>,
-    /// Set by each poll that found nothing; a request body's wait counts only while this keeps being confirmed, so that
-    /// an upstream that takes nothing is not held against the client.
-    confirmed: Cell<bool>,
-    needs_confirmation: bool,
-    expired: Cell<bool>,
-    bytes: Rc<Cell<u64>>,
-    pace: Cell<Pace>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Wait {
-    fn new(needs_confirmation: bool) -> Rc<Self> {
-        Rc::new(Self {
-            turn: Cell::new(Turn::Ours),
-            confirmed: Cell::new(false),
-            needs_confirmation,
-            expired: Cell::new(false),
-            bytes: Rc::default(),
-            pace: Cell::default(),
-            waker: RefCell::default(),
-        })
-    }
-
-    /// It is the client's turn now.
-    pub(super) fn pause(&self, waker: Option<&Waker>) {
-        self.turn.set(Turn::Client);
-        self.confirmed.set(true);
-        if let Some(waker) = waker {
-            register(&self.waker, waker);
-        }
-    }
-
-    /// The client did its part.
-    pub(super) fn resume(&self) {
-        self.turn.set(Turn::Ours);
-        self.expired.set(false);
-    }
-
-    pub(super) fn moved(&self, bytes: u64) {
-        self.bytes.set(self.bytes.get().saturating_add(bytes));
-    }
-
-    pub(super) fn bytes(&self) -> &Rc<Cell<u64>> {
-        &self.bytes
-    }
-
-    pub(super) fn is_expired(&self) -> bool {
-        self.expired.get()
-    }
-
-    fn sweep(&self, elapsed: Duration, bounds: PaceBounds) {
-        let mut pace = self.pace.get();
-        let counts = match self.turn.get() {
-            Turn::Ours => false,
-            Turn::Client => !self.needs_confirmation || self.confirmed.replace(false),
-        };
-        if counts {
-            if pace.wait(elapsed, self.bytes.get(), bounds).is_some() {
-                self.expired.set(true);
-            }
-        } else {
-            pace.rest(self.bytes.get());
-        }
-        self.pace.set(pace);
-        let wake = self.expired.get() || (self.needs_confirmation && self.turn.get() == Turn::Client);
-        if wake && let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
-}
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -593,13 +450,6 @@ fn since(before: Option<(u64, Instant)>, state: Option<u64>, now: Instant) -> Op
     before.filter(|(same, _)| *same == state).or(Some((state, now)))
 }
 
-fn register(slot: &RefCell<Option<Waker>>, waker: &Waker) {
-    let mut slot = slot.borrow_mut();
-    if !slot.as_ref().is_some_and(|registered| registered.will_wake(waker)) {
-        *slot = Some(waker.clone());
-    }
-}
-
 /// One exchange under way, from its head to the end of its answer's body; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -619,7 +469,7 @@ impl Exchange {
 
     /// What can end this exchange alone, where the protocol can.
     pub(crate) fn stream_cut(&self) -> Option<StreamCut> {
-        self.wait.clone().map(StreamCut)
+        self.wait.clone().map(StreamCut::new)
     }
 
     pub(super) fn wait(&self) -> Option<&Wait> {
@@ -645,18 +495,6 @@ impl Drop for Exchange {
         if let Some(wait) = &self.wait {
             self.watch.dismiss(wait);
         }
-    }
-}
-
-/// Tells the task of one HTTP/2 stream that its client takes nothing.
-#[derive(Debug, Clone)]
-pub(crate) struct StreamCut(Rc<Wait>);
-
-impl StreamCut {
-    /// Whether the stream is to be reset; wakes `waker` when that changes.
-    pub(crate) fn poll(&self, waker: &Waker) -> bool {
-        register(&self.0.waker, waker);
-        self.0.is_expired()
     }
 }
 
@@ -743,7 +581,7 @@ mod tests {
         // The upstream takes nothing: nobody asks again.
         assert_eq!(watched.pass(600, |_| {}), None);
         assert!(!wait.is_expired());
-        assert_eq!(watched.pass(10, |_| wait.pause(None)), None);
+        assert_eq!(watched.pass(11, |_| wait.pause(None)), None);
         assert!(wait.is_expired());
     }
 
@@ -761,7 +599,7 @@ mod tests {
         assert_eq!(watched.pass(60, takes(100)).map(|(_, verdict)| verdict), Some(Verdict::SlowReader));
         let mut watched = Watched::new(Protocol::Http1);
         let _exchange = watched.watch.begin();
-        assert_eq!(watched.pass(60, ConnectionWatch::on_write_blocked), Some((10, Verdict::SlowReader)));
+        assert_eq!(watched.pass(60, ConnectionWatch::on_write_blocked), Some((11, Verdict::SlowReader)));
     }
 
     #[test]
