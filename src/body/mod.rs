@@ -1,16 +1,20 @@
 //! Bodies on the wire, both ways, and the watch over a client's connection that both report to.
 //! A leaf: it knows hyper's bodies and nothing of the gateway; the server and the gateway meet here.
 
+mod bounds;
 mod framing;
 mod pace;
 mod request;
 mod response;
 mod serve;
+mod wait;
 mod watch;
 
+pub use bounds::{Bounds, Protocol, Verdict};
 pub use framing::{FramingFault, check_framing};
 pub use request::{BodyFault, RequestBody};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, ConnectionInfo, Serve, TlsInfo};
-pub use watch::{Bounds, ConnectionWatch, Protocol, Verdict};
-pub(crate) use watch::{Exchange, StreamCut};
+pub(crate) use wait::StreamCut;
+pub use watch::ConnectionWatch;
+pub(crate) use watch::Exchange;

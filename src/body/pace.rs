@@ -27,6 +27,8 @@ pub(crate) enum TooSlow {
 /// The measure of one direction of one exchange. It only ever counts waiting that its owner vouches for.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Pace {
+    /// Whether it was the client's turn when last looked: since when before that, nobody knows, so it is not counted.
+    waiting: bool,
     silent: Duration,
     waited: Duration,
     bytes_at_window: u64,
@@ -36,6 +38,10 @@ pub(crate) struct Pace {
 impl Pace {
     /// Adds `elapsed` of waiting, at the end of which `bytes` had moved in all.
     pub(crate) fn wait(&mut self, elapsed: Duration, bytes: u64, bounds: PaceBounds) -> Option<TooSlow> {
+        if !std::mem::replace(&mut self.waiting, true) {
+            self.bytes_last = bytes;
+            return None;
+        }
         if bytes == self.bytes_last {
             self.silent += elapsed;
         } else {
@@ -58,6 +64,7 @@ impl Pace {
 
     /// Notes that it was not the client's turn: silence starts again, the average goes on.
     pub(crate) fn rest(&mut self, bytes: u64) {
+        self.waiting = false;
         self.silent = Duration::ZERO;
         self.bytes_last = bytes;
     }
@@ -73,7 +80,7 @@ mod tests {
     #[test]
     fn silence_for_the_whole_idle_time_is_too_slow() {
         let mut pace = Pace::default();
-        for _ in 0..9 {
+        for _ in 0..10 {
             assert_eq!(pace.wait(SECOND, 0, BOUNDS), None);
         }
         assert_eq!(pace.wait(SECOND, 0, BOUNDS), Some(TooSlow::Silent));
@@ -82,8 +89,8 @@ mod tests {
     #[test]
     fn a_byte_every_few_seconds_falls_below_the_rate_after_the_window() {
         let mut pace = Pace::default();
-        let mut verdicts = (1..=20).map(|second| pace.wait(SECOND, second, BOUNDS));
-        assert!(verdicts.by_ref().take(19).all(|verdict| verdict.is_none()));
+        let mut verdicts = (1..=21).map(|second| pace.wait(SECOND, second, BOUNDS));
+        assert!(verdicts.by_ref().take(20).all(|verdict| verdict.is_none()));
         assert_eq!(verdicts.next(), Some(Some(TooSlow::BelowRate)));
     }
 

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use super::{
     ConnectionWatch,
     response::{TrailerFilter, clean},
-    watch::Wait,
+    wait::Wait,
 };
 
 /// Why a request's body could not be read to its end.

@@ -21,11 +21,19 @@ use std::{
 
 use hyper::body::Incoming;
 
-use super::pace::{Pace, PaceBounds};
+use super::{
+    bounds::{Bounds, Protocol, Verdict},
+    pace::Pace,
+    wait::{StreamCut, Wait, register},
+};
 
 /// How long a client that has closed its sending side is still taken for one that waits for its answer. A client that
 /// is gone looks the same until something is written to it, and its request upstream has to be dropped.
 const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a connection is idle before it gives back its protocol's buffers. Longer than the gaps of a busy client,
+/// much shorter than `keepalive_idle`.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// How long a connection that was told to end may go on without a request: a GOAWAY is final once the client has
 /// answered a PING (RFC 9113 §6.8), which takes it a round trip.
@@ -34,153 +42,6 @@ const CLOSE_GRACE: Duration = Duration::from_secs(2);
 /// How long the bytes of a client are read off after our side has closed, so that it gets to see the last answer
 /// instead of a reset (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
-
-/// The bounds on what a client may do on its connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the configuration's limit of the same name")]
-pub struct Bounds {
-    pub tls_handshake_timeout: Duration,
-    pub header_timeout: Duration,
-    pub keepalive_idle: Duration,
-    pub body_idle_timeout: Duration,
-    pub body_min_rate: u64,
-    pub write_stall_timeout: Duration,
-    pub refused_body_timeout: Duration,
-    /// How many bytes of a refused request's body are read off before the connection is given up.
-    pub refused_body_bytes: u64,
-}
-
-impl Bounds {
-    fn pace(&self) -> PaceBounds {
-        PaceBounds { idle: self.body_idle_timeout, min_rate: self.body_min_rate }
-    }
-
-    /// How often connections have to be looked at for these bounds to hold closely.
-    pub fn sweep_period(&self) -> Duration {
-        let shortest = [
-            self.tls_handshake_timeout,
-            self.header_timeout,
-            self.keepalive_idle,
-            self.body_idle_timeout,
-            self.write_stall_timeout,
-            self.refused_body_timeout,
-        ]
-        .into_iter()
-        .min()
-        .unwrap_or_default();
-        (shortest / 8).clamp(Duration::from_millis(10), Duration::from_millis(250))
-    }
-}
-
-/// What is spoken on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// RFC 9112.
-    Http1,
-    /// RFC 9113.
-    Http2,
-}
-
-/// Why a connection has to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// The TLS handshake took too long.
-    HandshakeTimeout,
-    /// The head of a request took too long.
-    HeaderTimeout,
-    /// No request for too long: ends in good order.
-    Idle,
-    /// It was told to end, and did not.
-    CloseTimeout,
-    /// It took nothing of what was ready for it, or too little.
-    SlowReader,
-    /// Its frames cost more than they carry.
-    Flood,
-    /// The drain's deadline has passed.
-    Drain,
-}
-
-/// Whose move a body is waiting for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Ours,
-    Client,
-}
-
-/// One body in progress, as far as the client is concerned.
-#[derive(Debug)]
-pub(super) struct Wait {
-    turn: Cell<Turn>,
-    /// Set by each poll that found nothing; a request body's wait counts only while this keeps being confirmed, so that
-    /// an upstream that takes nothing is not held against the client.
-    confirmed: Cell<bool>,
-    needs_confirmation: bool,
-    expired: Cell<bool>,
-    bytes: Rc<Cell<u64>>,
-    pace: Cell<Pace>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Wait {
-    fn new(needs_confirmation: bool) -> Rc<Self> {
-        Rc::new(Self {
-            turn: Cell::new(Turn::Ours),
-            confirmed: Cell::new(false),
-            needs_confirmation,
-            expired: Cell::new(false),
-            bytes: Rc::default(),
-            pace: Cell::default(),
-            waker: RefCell::default(),
-        })
-    }
-
-    /// It is the client's turn now.
-    pub(super) fn pause(&self, waker: Option<&Waker>) {
-        self.turn.set(Turn::Client);
-        self.confirmed.set(true);
-        if let Some(waker) = waker {
-            register(&self.waker, waker);
-        }
-    }
-
-    /// The client did its part.
-    pub(super) fn resume(&self) {
-        self.turn.set(Turn::Ours);
-        self.expired.set(false);
-    }
-
-    pub(super) fn moved(&self, bytes: u64) {
-        self.bytes.set(self.bytes.get().saturating_add(bytes));
-    }
-
-    pub(super) fn bytes(&self) -> &Rc<Cell<u64>> {
-        &self.bytes
-    }
-
-    pub(super) fn is_expired(&self) -> bool {
-        self.expired.get()
-    }
-
-    fn sweep(&self, elapsed: Duration, bounds: PaceBounds) {
-        let mut pace = self.pace.get();
-        let counts = match self.turn.get() {
-            Turn::Ours => false,
-            Turn::Client => !self.needs_confirmation || self.confirmed.replace(false),
-        };
-        if counts {
-            if pace.wait(elapsed, self.bytes.get(), bounds).is_some() {
-                self.expired.set(true);
-            }
-        } else {
-            pace.rest(self.bytes.get());
-        }
-        self.pace.set(pace);
-        let wake = self.expired.get() || (self.needs_confirmation && self.turn.get() == Turn::Client);
-        if wake && let Some(waker) = self.waker.borrow().as_ref() {
-            waker.wake_by_ref();
-        }
-    }
-}
 
 /// Where a connection is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,6 +98,8 @@ pub struct ConnectionWatch {
     leftover: RefCell<Option<Incoming>>,
     discarded: Cell<u64>,
     input_abandoned: Cell<bool>,
+    may_rest: Cell<bool>,
+    rested: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
     waker: RefCell<Option<Waker>>,
     write_pace: Cell<Pace>,
@@ -267,6 +130,8 @@ impl ConnectionWatch {
             leftover: RefCell::default(),
             discarded: Cell::new(0),
             input_abandoned: Cell::new(false),
+            may_rest: Cell::new(false),
+            rested: Cell::new(false),
             verdict: Cell::new(None),
             waker: RefCell::default(),
             write_pace: Cell::default(),
@@ -323,6 +188,11 @@ impl ConnectionWatch {
     /// Our side has closed, and the client's last bytes are being read off.
     pub(crate) fn lingering(&self) {
         self.stage.set(Stage::Lingering);
+    }
+
+    /// Whether the connection has been idle for long enough to give back what it can; asked once each time.
+    pub(crate) fn may_rest(&self) -> bool {
+        self.may_rest.replace(false) && self.phase() == Phase::Idle
     }
 
     /// Registers the task to wake for a verdict.
@@ -501,6 +371,7 @@ impl ConnectionWatch {
         let (phase, epoch) = (self.phase(), self.exchanges.get());
         if (phase, epoch) != (seen.phase, seen.epoch) {
             (seen.phase, seen.epoch, seen.since) = (phase, epoch, now);
+            self.rested.set(false);
         } else {
             self.judge_phase(phase, now.saturating_duration_since(seen.since));
         }
@@ -529,7 +400,13 @@ impl ConnectionWatch {
             Phase::Busy => return,
             Phase::Handshake => (self.bounds.tls_handshake_timeout, Verdict::HandshakeTimeout),
             Phase::Opening | Phase::Head => (self.bounds.header_timeout, Verdict::HeaderTimeout),
-            Phase::Idle => (self.bounds.keepalive_idle, Verdict::Idle),
+            Phase::Idle => {
+                if lasted >= REST_AFTER && !self.rested.replace(true) {
+                    self.may_rest.set(true);
+                    self.wake();
+                }
+                (self.bounds.keepalive_idle, Verdict::Idle)
+            }
             Phase::Closing => (CLOSE_GRACE.min(self.bounds.write_stall_timeout), Verdict::CloseTimeout),
             Phase::Lingering => (LINGER.min(self.bounds.refused_body_timeout), Verdict::CloseTimeout),
             Phase::Discarding => {
@@ -573,13 +450,6 @@ fn since(before: Option<(u64, Instant)>, state: Option<u64>, now: Instant) -> Op
     before.filter(|(same, _)| *same == state).or(Some((state, now)))
 }
 
-fn register(slot: &RefCell<Option<Waker>>, waker: &Waker) {
-    let mut slot = slot.borrow_mut();
-    if !slot.as_ref().is_some_and(|registered| registered.will_wake(waker)) {
-        *slot = Some(waker.clone());
-    }
-}
-
 /// One exchange under way, from its head to the end of its answer's body; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -599,7 +469,7 @@ impl Exchange {
 
     /// What can end this exchange alone, where the protocol can.
     pub(crate) fn stream_cut(&self) -> Option<StreamCut> {
-        self.wait.clone().map(StreamCut)
+        self.wait.clone().map(StreamCut::new)
     }
 
     pub(super) fn wait(&self) -> Option<&Wait> {
@@ -628,14 +498,125 @@ impl Drop for Exchange {
     }
 }
 
-/// Tells the task of one HTTP/2 stream that its client takes nothing.
-#[derive(Debug, Clone)]
-pub(crate) struct StreamCut(Rc<Wait>);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl StreamCut {
-    /// Whether the stream is to be reset; wakes `waker` when that changes.
-    pub(crate) fn poll(&self, waker: &Waker) -> bool {
-        register(&self.0.waker, waker);
-        self.0.is_expired()
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Watched {
+        watch: Rc<ConnectionWatch>,
+        now: Instant,
+    }
+
+    impl Watched {
+        fn new(protocol: Protocol) -> Self {
+            let bounds = Bounds {
+                tls_handshake_timeout: 10 * SECOND,
+                header_timeout: 10 * SECOND,
+                keepalive_idle: 15 * SECOND,
+                body_idle_timeout: 10 * SECOND,
+                body_min_rate: 1024,
+                write_stall_timeout: 25 * SECOND,
+                refused_body_timeout: 20 * SECOND,
+                refused_body_bytes: 1 << 20,
+            };
+            let now = Instant::now();
+            let watch = ConnectionWatch::new(Rc::new(bounds), now);
+            watch.serve(protocol);
+            Self { watch, now }
+        }
+
+        /// Lets seconds pass, with `each` before every sweep, until there is a verdict or they are over.
+        fn pass(&mut self, seconds: u32, each: impl Fn(&ConnectionWatch)) -> Option<(u32, Verdict)> {
+            for second in 1..=seconds {
+                each(&self.watch);
+                self.now += SECOND;
+                self.watch.sweep(self.now);
+                if let Some(verdict) = self.watch.verdict() {
+                    return Some((second, verdict));
+                }
+            }
+            None
+        }
+    }
+
+    #[test]
+    fn a_connection_without_a_request_is_given_the_header_timeout_whatever_it_sends() {
+        let mut watched = Watched::new(Protocol::Http1);
+        assert_eq!(watched.pass(60, |watch| watch.on_read(1)), Some((11, Verdict::HeaderTimeout)));
+    }
+
+    #[test]
+    fn a_connection_between_requests_is_idle_until_the_first_byte_of_the_next_head() {
+        let mut watched = Watched::new(Protocol::Http1);
+        drop(watched.watch.begin());
+        assert_eq!(watched.pass(10, |_| {}), None);
+        assert_eq!(watched.pass(60, |watch| watch.on_read(1)), Some((11, Verdict::HeaderTimeout)));
+        let mut watched = Watched::new(Protocol::Http1);
+        drop(watched.watch.begin());
+        assert_eq!(watched.pass(60, |_| {}), Some((16, Verdict::Idle)));
+    }
+
+    #[test]
+    fn an_idle_http2_connection_stays_idle_whatever_frames_come() {
+        let mut watched = Watched::new(Protocol::Http2);
+        drop(watched.watch.begin());
+        assert_eq!(watched.pass(60, |watch| watch.on_read(17)), Some((16, Verdict::Idle)));
+    }
+
+    #[test]
+    fn an_exchange_that_waits_for_the_upstream_may_take_for_ever() {
+        let mut watched = Watched::new(Protocol::Http1);
+        let _exchange = watched.watch.begin();
+        assert_eq!(watched.pass(3600, |_| {}), None);
+    }
+
+    #[test]
+    fn a_request_body_counts_only_while_somebody_keeps_asking_for_it() {
+        let mut watched = Watched::new(Protocol::Http1);
+        let _exchange = watched.watch.begin();
+        let wait = watched.watch.enrol_request_body();
+        wait.pause(None);
+        // The upstream takes nothing: nobody asks again.
+        assert_eq!(watched.pass(600, |_| {}), None);
+        assert!(!wait.is_expired());
+        assert_eq!(watched.pass(11, |_| wait.pause(None)), None);
+        assert!(wait.is_expired());
+    }
+
+    #[test]
+    fn a_socket_that_takes_nothing_is_a_slow_reader_and_one_that_takes_enough_is_not() {
+        let mut watched = Watched::new(Protocol::Http1);
+        let _exchange = watched.watch.begin();
+        let takes = |bytes| {
+            move |watch: &ConnectionWatch| {
+                watch.on_written(bytes);
+                watch.on_write_blocked();
+            }
+        };
+        assert_eq!(watched.pass(600, takes(1024)), None);
+        assert_eq!(watched.pass(60, takes(100)).map(|(_, verdict)| verdict), Some(Verdict::SlowReader));
+        let mut watched = Watched::new(Protocol::Http1);
+        let _exchange = watched.watch.begin();
+        assert_eq!(watched.pass(60, ConnectionWatch::on_write_blocked), Some((11, Verdict::SlowReader)));
+    }
+
+    #[test]
+    fn a_header_block_that_stays_open_is_timed_although_streams_are_busy() {
+        let mut watched = Watched::new(Protocol::Http2);
+        let _exchange = watched.watch.begin();
+        watched.watch.on_header_block(true);
+        assert_eq!(watched.pass(60, |watch| watch.on_read(9)), Some((11, Verdict::HeaderTimeout)));
+    }
+
+    #[test]
+    fn the_end_of_a_clients_bytes_is_kept_back_only_while_an_answer_is_due_and_not_for_long() {
+        let mut watched = Watched::new(Protocol::Http1);
+        assert!(!watched.watch.defers_eof());
+        let _exchange = watched.watch.begin();
+        assert!(watched.watch.defers_eof());
+        watched.pass(3, |_| {});
+        assert!(!watched.watch.defers_eof());
     }
 }

@@ -18,12 +18,13 @@ use super::{Exit, complain, load, print_line};
 use crate::{
     body::{Bounds, ConnectionInfo, ConnectionWatch, TlsInfo},
     clock::{Clock, Now, SystemClock},
-    config::{Config, LimitKey},
+    config::{AccessLog, Config, LimitKey},
     gateway::{Inbound, Matched, Refusal, gather, known_method},
     identity::{Authenticator, IssuerServices, Unobserved, native_roots},
     policy::{Challenge, Check, ConditionInput, Credential, Denial, Facts, Held, Reason, explain as explain_policy},
     route::NormalPath,
-    runtime::{CompiledRoute, DiskMaterials, Snapshot},
+    runtime::{CompiledRoute, DiskMaterials, Means, Snapshot},
+    telemetry::Metrics,
 };
 
 /// How long the issuers' keys may take.
@@ -80,7 +81,17 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
         };
-        let snapshot = match Snapshot::for_explaining(loaded.config.clone(), &DiskMaterials, &services) {
+        let metrics = match Metrics::new() {
+            Ok(metrics) => metrics,
+            Err(error) => {
+                complain(&error);
+                return Exit::Io;
+            }
+        };
+        // Nothing is recorded, so no file is opened.
+        let config = Config { access_log: AccessLog::Off, ..loaded.config.clone() };
+        let means = Means { issuers: &services, metrics: &metrics };
+        let snapshot = match Snapshot::compile(config, &DiskMaterials, &means, None) {
             Ok(snapshot) => snapshot,
             Err(found) => {
                 load::print_problems(&loaded.report(found));
@@ -247,10 +258,9 @@ fn print_credential(credential: &Credential, now: Now) {
             let assurance = &principal.assurance;
             let acr = assurance.acr.as_deref().unwrap_or("none");
             let amr: Vec<&str> = assurance.amr.iter().map(|value| &**value).collect();
-            let age = assurance.auth_time.map_or_else(
-                || "unknown".to_owned(),
-                |auth_time| format!("{:.0} s", now.numeric_date() - auth_time),
-            );
+            let age = assurance
+                .auth_time
+                .map_or_else(|| "unknown".to_owned(), |auth_time| format!("{:.0} s", now.numeric_date() - auth_time));
             let scopes: Vec<&str> = principal.scopes.iter().map(|scope| &**scope).collect();
             format!(
                 "{} of {}; acr {acr}; amr {}; authenticated {age} ago; scopes {}",
@@ -315,7 +325,13 @@ fn print_quotas(matched: &Matched<'_>) {
         }
     }
     if matched.guarded() && matched.route.deletion_quota.is_none() {
-        names.extend(matched.operations.iter().filter_map(|operation| operation.quota.as_ref()).map(|quota| quota.name().to_owned()));
+        names.extend(
+            matched
+                .operations
+                .iter()
+                .filter_map(|operation| operation.quota.as_ref())
+                .map(|quota| quota.name().to_owned()),
+        );
     }
     if !names.is_empty() {
         print_line(&format!("quotas     {}", names.join(", ")));

@@ -235,8 +235,9 @@ impl Reloader {
         let token = loaded.config.admin.token.as_ref().map(|source| self.materials.secret(source)).transpose();
         let token = token.map_err(|problem| report(vec![problem]))?;
         let plan = ServerPlan::new(&loaded.config);
-        let snapshot = Snapshot::compile(loaded.config.clone(), &*self.materials, &self.services, Some(&before))
-            .map_err(report)?;
+        let snapshot =
+            Snapshot::compile(loaded.config.clone(), &*self.materials, &self.services.means(), Some(&before))
+                .map_err(report)?;
         let prepared = self.server.prepare(&plan).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             format!("{error}{cause}")

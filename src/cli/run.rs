@@ -148,7 +148,7 @@ impl Running {
             metrics.audit(),
         )?;
         let services = Services::new(clock, metrics.clone(), Arc::new(audit), handle.clone());
-        let snapshot = Snapshot::compile(config.clone(), &*materials, &services, None).map_err(|found| {
+        let snapshot = Snapshot::compile(config.clone(), &*materials, &services.means(), None).map_err(|found| {
             load::print_problems(&loaded.report(found));
             StartFault::Config
         })?;

@@ -41,10 +41,7 @@ pub async fn gather(
         several = accepted(matched, guarded);
         several.as_slice()
     };
-    match authenticator.authenticate_cached(token, accepted, now) {
-        Some(credential) => credential,
-        None => authenticator.authenticate(token, accepted, now).await,
-    }
+    authenticator.authenticate(token, accepted, now).await
 }
 
 /// The issuers that any of the routes takes; empty: all. Each route's own list is judged by the policy.

@@ -40,7 +40,7 @@ impl KeyObserver for IssuerObserver {
     fn refresh(&self, issuer: &str, outcome: RefreshOutcome) {
         match outcome {
             RefreshOutcome::Refreshed { keys, left_aside } => {
-                tracing::info!(issuer, keys, left_aside, "issuer keys refreshed");
+                tracing::debug!(issuer, keys, left_aside, "issuer keys refreshed");
                 self.issuer(issuer).refreshed();
                 self.metrics.keys_fetched(issuer, self.clock.now());
             }

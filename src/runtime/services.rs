@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::IssuerObserver;
+use super::{IssuerObserver, Means};
 use crate::{
     clock::Clock,
     identity::IssuerServices,
@@ -30,6 +30,11 @@ impl std::fmt::Debug for Services {
 }
 
 impl Services {
+    /// What compiling a configuration needs of them.
+    pub fn means(&self) -> Means<'_> {
+        Means { issuers: &self.issuers, metrics: &self.metrics }
+    }
+
     /// Puts the services together; `handle` is the runtime of background work.
     pub fn new(
         clock: Arc<dyn Clock>,

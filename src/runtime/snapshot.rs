@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::Services;
 use crate::{
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
-    identity::Authenticator,
+    identity::{Authenticator, IssuerServices},
     limit::{Quota, RateLimiter},
     policy::{AccessPolicy, Condition},
     route::{Entry, PathPattern, RouteTable},
-    telemetry::{AccessLog, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
+    telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
     upstream::{Service, Upstreams},
 };
 
@@ -104,32 +103,41 @@ impl CompiledRoute {
     }
 }
 
+/// What compiling needs besides the configuration.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// What issuers need for fetching keys.
+    pub issuers: &'a IssuerServices,
+    /// The metrics that routes count in.
+    pub metrics: &'a Metrics,
+}
+
 impl Snapshot {
     /// Compiles a configuration; what did not change since `previous` keeps its state.
     pub fn compile(
         config: Config,
         materials: &dyn Materials,
-        services: &Services,
+        means: &Means<'_>,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let authenticator = Authenticator::compile(
             &config.issuers,
             materials,
-            &services.issuers,
+            means.issuers,
             previous.map(|previous| &*previous.authenticator),
         )
         .map_err(|found| problems.extend(found));
         let upstreams = Upstreams::compile(&config.upstreams, materials, previous.map(|previous| &*previous.upstreams))
             .map_err(|found| problems.extend(found));
         let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
-        let access_log = access_log(&config, services, previous).map_err(|problem| problems.push(problem));
+        let access_log = access_log(&config, means, previous).map_err(|problem| problems.push(problem));
         let (Ok(authenticator), Ok(upstreams), Ok(access_log)) = (authenticator, upstreams, access_log) else {
             return Err(problems);
         };
         let mut routes = Vec::with_capacity(config.routes.len());
         for (number, route) in config.routes.iter().enumerate() {
-            match compile_route(number, route, &limiter, &upstreams, services) {
+            match compile_route(number, route, &limiter, &upstreams, means.metrics) {
                 Ok(route) => routes.push(route),
                 Err(problem) => problems.push(problem),
             }
@@ -175,7 +183,7 @@ impl Snapshot {
 }
 
 /// The access log, opened again only where the configuration says another.
-fn access_log(config: &Config, services: &Services, previous: Option<&Snapshot>) -> Result<Arc<AccessLog>, Problem> {
+fn access_log(config: &Config, means: &Means<'_>, previous: Option<&Snapshot>) -> Result<Arc<AccessLog>, Problem> {
     if let Some(previous) = previous.filter(|previous| previous.config.access_log == config.access_log) {
         return Ok(previous.access_log.clone());
     }
@@ -184,7 +192,7 @@ fn access_log(config: &Config, services: &Services, previous: Option<&Snapshot>)
         config::AccessLog::Off => (AccessSink::Off, config::Span::default()),
         config::AccessLog::File(file) => (AccessSink::File(file.path.clone()), file.span.clone()),
     };
-    AccessLog::start(&sink, services.metrics.access_log_dropped())
+    AccessLog::start(&sink, means.metrics.access_log_dropped())
         .map(Arc::new)
         .map_err(|fault| Problem::error(&span, fault.to_string()))
 }
@@ -210,7 +218,7 @@ fn compile_route(
     route: &config::Route,
     limiter: &RateLimiter,
     upstreams: &Upstreams,
-    services: &Services,
+    metrics: &Metrics,
 ) -> Result<CompiledRoute, Problem> {
     let internal = |what: &str| Problem::error(&route.span, format!("{what} is not in the configuration"));
     let service = upstreams.get(&route.upstream.name).ok_or_else(|| internal("the upstream"))?;
@@ -254,8 +262,8 @@ fn compile_route(
         early_quotas: early,
         late_quotas: late,
         deletion_quota,
-        metrics: services.metrics.route(&route.name),
-        upstream_metrics: services.metrics.upstream(&route.upstream.name),
+        metrics: metrics.route(&route.name),
+        upstream_metrics: metrics.upstream(&route.upstream.name),
     })
 }
 

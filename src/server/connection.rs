@@ -16,9 +16,12 @@ use hyper::{body::Incoming, rt::Executor, service::service_fn};
 
 use super::{
     settings::HttpSettings,
-    wire::{Transport, Wire},
+    wire::{self, Transport, Wire},
 };
 use crate::body::{ConnectionInfo, ConnectionWatch, Exchange, Protocol, ResponseBody, Serve, StreamCut, Verdict};
+
+/// The start of every HTTP/2 connection (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The most that is read off a client after our side has closed.
 const LINGER_BYTES: usize = 1 << 20;
@@ -69,23 +72,32 @@ pub(super) struct Serving<S> {
     pub(super) draining: Rc<Draining>,
 }
 
-/// Serves `transport` to its end; gives the verdict, if there was one.
+/// Serves `transport` to its end; gives the verdict, if there was one. Without a protocol, it is told by the first bytes.
 pub(super) async fn serve<S: Serve>(
     serving: Serving<S>,
-    protocol: Protocol,
+    protocol: Option<Protocol>,
     transport: Transport,
-    first: Vec<u8>,
 ) -> Option<Verdict> {
     let watch = Rc::clone(&serving.info.watch);
     let transport = Rc::new(RefCell::new(transport));
-    let wire = Wire::new(&transport, &watch, protocol, first);
-    // Boxed, so that a connection takes the room of its own protocol only.
-    let ended = match protocol {
-        Protocol::Http1 => Box::pin(http1(serving, wire)).await,
-        Protocol::Http2 => Box::pin(http2(serving, wire)).await,
+    watch.serve(protocol.unwrap_or(Protocol::Http1));
+    // Boxed, so that a connection takes the room of its own protocol only, and while it says nothing, of none.
+    let ended = match first_bytes(protocol, &transport, &serving).await {
+        Err(ended) => ended,
+        Ok((Protocol::Http1, first)) => Box::pin(http1(serving, &transport, first)).await,
+        Ok((Protocol::Http2, first)) => {
+            watch.serve(Protocol::Http2);
+            Box::pin(http2(serving, Wire::new(&transport, &watch, Protocol::Http2, first))).await
+        }
     };
     match ended {
         Ended::Cut(verdict) => Some(verdict),
+        Ended::Quiet(verdict) => {
+            let shutdown = poll_fn(|cx| transport.borrow_mut().stream().poll_shutdown(cx));
+            // Whether the client learns of it or not, the connection ends here.
+            let _ = until_verdict(&watch, shutdown).await;
+            verdict
+        }
         Ended::Finished { client_may_send, verdict } => {
             linger(&transport, &watch, client_may_send || watch.input_abandoned()).await;
             verdict
@@ -96,14 +108,57 @@ pub(super) async fn serve<S: Serve>(
 enum Ended {
     /// There is nothing more to be said to the client.
     Cut(Verdict),
+    /// Nothing was under way; our side has yet to be closed.
+    Quiet(Option<Verdict>),
     /// hyper is done, and has closed our side.
     Finished { client_may_send: bool, verdict: Option<Verdict> },
 }
 
-async fn http1<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
-    let Serving { service, info, settings, draining } = serving;
-    let watch = Rc::clone(&info.watch);
-    let service = service_fn(move |request: Request<Incoming>| {
+/// Waits for a client that has nothing under way to say something. Until it does, its connection has no hyper, and
+/// none of hyper's buffers: they are most of what an idle connection would take.
+async fn rest<S>(transport: &RefCell<Transport>, serving: &Serving<S>) -> Result<Vec<u8>, Ended> {
+    let watch = &serving.info.watch;
+    poll_fn(|cx| {
+        watch.register(cx.waker());
+        match wire::poll_bytes(&mut transport.borrow_mut(), cx) {
+            Poll::Ready(Ok(bytes)) if !bytes.is_empty() => return Poll::Ready(Ok(bytes)),
+            Poll::Ready(_) => return Poll::Ready(Err(Ended::Quiet(None))),
+            Poll::Pending => {}
+        }
+        match watch.verdict() {
+            Some(Verdict::Idle) => {
+                watch.closing();
+                Poll::Ready(Err(Ended::Quiet(watch.take_verdict())))
+            }
+            Some(verdict) => Poll::Ready(Err(Ended::Cut(verdict))),
+            None if serving.draining.applies_to(watch) => Poll::Ready(Err(Ended::Quiet(None))),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Waits for the first bytes, and as many of them as it takes to tell HTTP/2 by prior knowledge (RFC 9113 §3.3).
+async fn first_bytes<S>(
+    protocol: Option<Protocol>,
+    transport: &RefCell<Transport>,
+    serving: &Serving<S>,
+) -> Result<(Protocol, Vec<u8>), Ended> {
+    let mut first = rest(transport, serving).await?;
+    if let Some(protocol) = protocol {
+        return Ok((protocol, first));
+    }
+    while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+        first.extend(rest(transport, serving).await?);
+    }
+    let protocol = if first.starts_with(PREFACE) { Protocol::Http2 } else { Protocol::Http1 };
+    Ok((protocol, first))
+}
+
+async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>, mut first: Vec<u8>) -> Ended {
+    let watch = &serving.info.watch;
+    let (service, info) = (Rc::clone(&serving.service), Rc::clone(&serving.info));
+    let mut service = service_fn(move |request: Request<Incoming>| {
         let (service, info) = (Rc::clone(&service), Rc::clone(&info));
         let exchange = info.watch.begin();
         let expects_continue = request.headers().contains_key(header::EXPECT);
@@ -118,36 +173,54 @@ async fn http1<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
             Ok::<_, Infallible>(response)
         }
     });
-    let mut connection = pin!(settings.http1.serve_connection(wire, service));
     let (mut told, mut verdict) = (false, None);
-    poll_fn(|cx| {
-        watch.register(cx.waker());
-        loop {
-            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Ended::Finished { client_may_send: result.is_err(), verdict });
-            }
-            match watch.verdict() {
-                Some(Verdict::Idle) => {
-                    verdict = watch.take_verdict();
+    loop {
+        let wire = Wire::new(transport, watch, Protocol::Http1, first);
+        let mut connection = serving.settings.http1.serve_connection(wire, service);
+        let ended = poll_fn(|cx| {
+            watch.register(cx.waker());
+            loop {
+                if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+                    return Poll::Ready(Some(Ended::Finished { client_may_send: result.is_err(), verdict }));
+                }
+                match watch.verdict() {
+                    Some(Verdict::Idle) => {
+                        verdict = watch.take_verdict();
+                        watch.closing();
+                        Pin::new(&mut connection).graceful_shutdown();
+                        continue;
+                    }
+                    Some(verdict) => return Poll::Ready(Some(Ended::Cut(verdict))),
+                    None => {}
+                }
+                if !told && serving.draining.applies_to(watch) {
+                    told = true;
                     watch.closing();
-                    connection.as_mut().graceful_shutdown();
+                    Pin::new(&mut connection).graceful_shutdown();
                     continue;
                 }
-                Some(verdict) => return Poll::Ready(Ended::Cut(verdict)),
-                None => {}
+                if !discard(watch, cx) {
+                    return if watch.may_rest() { Poll::Ready(None) } else { Poll::Pending };
+                }
             }
-            if !told && draining.applies_to(&watch) {
-                told = true;
-                watch.closing();
-                connection.as_mut().graceful_shutdown();
-                continue;
-            }
-            if !discard(&watch, cx) {
-                return Poll::Pending;
-            }
+        })
+        .await;
+        if let Some(ended) = ended {
+            return ended;
         }
-    })
-    .await
+        let parts = connection.into_parts();
+        service = parts.service;
+        // Copied where there is any, so that the buffer itself goes.
+        let unread = parts.read_buf.to_vec();
+        drop((parts.io, parts.read_buf));
+        first = match unread.is_empty() {
+            false => unread,
+            true => match rest(transport, &serving).await {
+                Ok(bytes) => bytes,
+                Err(ended) => return ended,
+            },
+        };
+    }
 }
 
 async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {

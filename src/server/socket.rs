@@ -31,10 +31,6 @@ impl Socket {
         &self.tcp
     }
 
-    pub(super) fn watch(&self) -> &Rc<ConnectionWatch> {
-        &self.watch
-    }
-
     fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &wrote {
             Poll::Pending => self.watch.on_write_blocked(),

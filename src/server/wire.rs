@@ -31,11 +31,11 @@ pub(super) enum Transport {
     /// Nothing but TCP.
     Plain(Socket),
     /// TLS, after its handshake.
-    Tls(TlsStream<Socket>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 /// A stream of bytes, both ways.
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 impl Transport {
@@ -46,10 +46,10 @@ impl Transport {
         }
     }
 
-    fn stream(&mut self) -> Pin<&mut dyn Stream> {
+    pub(super) fn stream(&mut self) -> Pin<&mut dyn Stream> {
         match self {
             Self::Plain(socket) => Pin::new(socket),
-            Self::Tls(stream) => Pin::new(stream),
+            Self::Tls(stream) => Pin::new(stream.as_mut()),
         }
     }
 }
@@ -101,20 +101,33 @@ impl Read for Wire {
             let bytes = std::mem::replace(&mut this.first, rest);
             return this.deliver(&bytes, cursor);
         }
-        let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice());
-        let room = scratch.len().min(cursor.remaining());
-        let Some(window) = scratch.get_mut(..room) else { return Poll::Ready(Ok(())) };
-        let mut buffer = ReadBuf::new(window);
-        let read = this.transport.borrow_mut().stream().poll_read(cx, &mut buffer);
-        let outcome = match read {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => this.deliver(buffer.filled(), cursor),
-            Poll::Ready(read) if is_eof(&read) && this.watch.defers_eof() => Poll::Pending,
-            Poll::Ready(read) => Poll::Ready(read),
-        };
-        SCRATCH.set(Some(scratch));
-        outcome
+        with_scratch(|scratch| {
+            let room = scratch.len().min(cursor.remaining());
+            let mut buffer = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
+            let read = this.transport.borrow_mut().stream().poll_read(cx, &mut buffer);
+            match read {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => this.deliver(buffer.filled(), cursor),
+                Poll::Ready(read) if is_eof(&read) && this.watch.defers_eof() => Poll::Pending,
+                Poll::Ready(read) => Poll::Ready(read),
+            }
+        })
     }
+}
+
+/// Reads what there is; nothing at the end.
+pub(super) fn poll_bytes(transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+    with_scratch(|scratch| {
+        let mut buffer = ReadBuf::new(scratch);
+        transport.stream().poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().to_vec())
+    })
+}
+
+fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice());
+    let value = read(&mut scratch);
+    SCRATCH.set(Some(scratch));
+    value
 }
 
 /// Whether a read that gave nothing says that the client sends no more: with or without TLS's own word for it.

@@ -4,7 +4,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    io,
     net::{self, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -35,9 +34,6 @@ use crate::{
     body::{AlpnChoice, ConnectionInfo, ConnectionWatch, Protocol, Serve, TlsInfo, Verdict},
     config::{Alpn, ServerLimits},
 };
-
-/// The start of every HTTP/2 connection (RFC 9113 §3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a drain waits for the first request of a connection that has just been accepted.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
@@ -315,35 +311,23 @@ async fn converse<S: Serve>(
                 Err(verdict) => return Some(verdict),
             };
             let protocol = spoken(tls, agreed.alpn)?;
-            watch.serve(protocol);
             let serving =
                 Serving { service: Rc::clone(&shared.service), info: info(Some(agreed)), settings: http(), draining };
-            connection::serve(serving, protocol, transport, Vec::new()).await
+            connection::serve(serving, Some(protocol), transport).await
         }
         // A listener without its certificates serves nobody.
         (PlanMode::Tls(_), None) => None,
         (PlanMode::Redirect(port), _) => {
-            watch.serve(Protocol::Http1);
             let service = Rc::clone(
                 shared.redirects.borrow_mut().entry(*port).or_insert_with(|| Rc::new(Redirect::to_port(*port))),
             );
             let serving = Serving { service, info: info(None), settings: http(), draining };
-            connection::serve(serving, Protocol::Http1, Transport::Plain(socket), Vec::new()).await
+            connection::serve(serving, Some(Protocol::Http1), Transport::Plain(socket)).await
         }
         (mode @ (PlanMode::Cleartext | PlanMode::Http1), _) => {
-            watch.serve(Protocol::Http1);
-            let (protocol, first) = match mode {
-                PlanMode::Cleartext => match until_verdict(&watch, sniff(&socket)).await {
-                    Ok(sniffed) => sniffed.ok()?,
-                    Err(verdict) => return Some(verdict),
-                },
-                PlanMode::Http1 | PlanMode::Redirect(_) | PlanMode::Tls(_) => (Protocol::Http1, Vec::new()),
-            };
-            if protocol == Protocol::Http2 {
-                watch.serve(protocol);
-            }
+            let protocol = (*mode == PlanMode::Http1).then_some(Protocol::Http1);
             let serving = Serving { service: Rc::clone(&shared.service), info: info(None), settings: http(), draining };
-            connection::serve(serving, protocol, Transport::Plain(socket), first).await
+            connection::serve(serving, protocol, Transport::Plain(socket)).await
         }
     }
 }
@@ -385,34 +369,11 @@ async fn handshake<S>(
                     .and_then(|chain| chain.first())
                     .map(|leaf| leaf.as_ref().to_vec()),
             };
-            (Handshake::Done, Ok(Some((Transport::Tls(stream), info))))
+            (Handshake::Done, Ok(Some((Transport::Tls(Box::new(stream)), info))))
         }
     };
     shared.observer.handshake(&settings.name, outcome);
     result
-}
-
-/// Reads as much as it takes to tell HTTP/2 by prior knowledge from HTTP/1.1: one byte, mostly.
-async fn sniff(socket: &Socket) -> io::Result<(Protocol, Vec<u8>)> {
-    let mut first = Vec::new();
-    while first.len() < PREFACE.len() {
-        socket.tcp().readable().await?;
-        let mut chunk = [0; PREFACE.len()];
-        let Some(room) = chunk.get_mut(first.len()..) else { break };
-        match socket.tcp().try_read(room) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => {
-                socket.watch().on_read(count);
-                first.extend_from_slice(room.get(..count).unwrap_or_default());
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-        if !PREFACE.starts_with(&first) {
-            return Ok((Protocol::Http1, first));
-        }
-    }
-    Ok((Protocol::Http2, first))
 }
 
 impl<S> Shared<S> {

@@ -1,5 +1,4 @@
 //! HTTP/2 on the wire, frame by frame: what a client may do, and what it may not do to us.
-#![expect(clippy::indexing_slicing, reason = "frames of a test have the lengths that it gave them")]
 
 use super::*;
 

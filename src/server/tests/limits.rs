@@ -134,3 +134,19 @@ fn connections_beyond_the_limits_are_closed_at_once_and_their_places_come_back()
     running.wait_closed();
     exchange(&mut running.connect(), "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
 }
+
+#[test]
+fn a_connection_that_has_rested_goes_on_where_it_was() {
+    let running = Running::cleartext(limits());
+    let mut client = running.connect();
+    for _ in 0..2 {
+        assert_eq!(exchange(&mut client, "GET / HTTP/1.1\r\nhost: a\r\n\r\n"), (200, "hello".into()));
+        // Longer than a connection is idle before it gives back its buffers.
+        std::thread::park_timeout(Duration::from_millis(1600));
+    }
+    // With the next head half there, it does not rest, and nothing of it is lost.
+    client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HTTP/1.1\r\n").unwrap();
+    assert_eq!(answer(&mut client), (200, "hello".into()));
+    std::thread::park_timeout(Duration::from_millis(1600));
+    assert_eq!(exchange(&mut client, "host: a\r\n\r\n"), (200, "hello".into()));
+}

@@ -240,10 +240,8 @@ impl Running {
     }
 
     pub(super) fn wait_closed(&self) -> Option<Verdict> {
-        match self.wait_for(|event| matches!(event, Event::Closed(_))) {
-            Event::Closed(verdict) => verdict,
-            other => panic!("{other:?}"),
-        }
+        let Event::Closed(verdict) = self.wait_for(|event| matches!(event, Event::Closed(_))) else { return None };
+        verdict
     }
 }
 
