@@ -54,13 +54,17 @@ pub(crate) enum StartFault {
     /// A certificate of our own making cannot be written.
     #[error("making a self-signed certificate")]
     SelfSigned(#[source] std::io::Error),
+    /// The demo's issuer cannot be made.
+    #[error("starting the demo")]
+    Demo(#[source] std::io::Error),
     /// The runtime or its signals cannot be set up.
     #[error("starting the service runtime")]
     Runtime(#[source] std::io::Error),
 }
 
 impl StartFault {
-    fn exit(&self) -> Exit {
+    /// The exit code that it ends with.
+    pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Config | Self::Server(ServerError::Tls { .. }) => Exit::Config,
             Self::Lock(LockError::Held { .. }) | Self::Server(_) => Exit::Unavailable,
@@ -68,6 +72,7 @@ impl StartFault {
             | Self::Lock(LockError::Io { .. })
             | Self::Audit(_)
             | Self::SelfSigned(_)
+            | Self::Demo(_)
             | Self::Runtime(_) => Exit::Io,
         }
     }
