@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     error::Error,
+    path::Path,
     sync::{Arc, PoisonError, RwLock},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -61,10 +62,10 @@ impl EdgeObserver for EdgeMetrics {
         });
     }
 
-    fn certificate(&self, listener: &str, index: usize, not_after: SystemTime) {
+    fn certificate(&self, listener: &str, file: &Path, not_after: SystemTime) {
         let secs = not_after.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let secs = i64::try_from(secs).unwrap_or(i64::MAX);
-        self.listener(listener).certificate_not_after(&index.to_string(), secs);
+        self.listener(listener).certificate_not_after(&file.to_string_lossy(), secs);
     }
 
     fn certificates_reloaded(&self, listener: &str, result: Result<(), &TlsError>) {

@@ -11,7 +11,9 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Exit, complain,
+    Exit,
+    check::material_problems,
+    complain,
     load::{self, LoadFault},
     observers::EdgeMetrics,
     reload::{Control, Reloader},
@@ -21,7 +23,7 @@ use crate::{
     config::{Loaded, Materials},
     gateway::Gateway,
     runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
-    server::{AdminServer, LockError, Server, ServerError, ServerPlan, StateLock, check_tls, make_self_signed},
+    server::{AdminServer, LockError, Server, ServerError, ServerPlan, StateLock, make_self_signed},
     telemetry::{
         EventFormat, Metrics,
         audit::{AuditFault, AuditFiles, AuditLog},
@@ -134,9 +136,9 @@ impl Running {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new()?);
         // Before anything is opened or written: a configuration with a problem changes nothing.
-        let tls = check_tls(&loaded.config);
-        if !tls.is_empty() {
-            load::print_problems(&loaded.report(tls));
+        let found = material_problems(&loaded, &*materials);
+        if !found.is_empty() {
+            load::print_problems(&loaded.report(found));
             return Err(StartFault::Config);
         }
         let admin_token = admin_token(&loaded, &*materials)?;

@@ -1,6 +1,6 @@
 //! What the sockets have to tell, for whoever counts it. Labels are listeners as configured and closed enums alone.
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use super::TlsError;
 use crate::body::Verdict;
@@ -36,7 +36,7 @@ pub trait EdgeObserver: Send + Sync + 'static {
     /// A connection was closed at once.
     fn connection_refused(&self, listener: &str, why: Refused);
     /// A certificate is in use until `not_after`; told at start and whenever it changes.
-    fn certificate(&self, listener: &str, index: usize, not_after: SystemTime);
+    fn certificate(&self, listener: &str, file: &Path, not_after: SystemTime);
     /// Certificate files had changed and were read again; with a fault, those before stay in use.
     fn certificates_reloaded(&self, listener: &str, result: Result<(), &TlsError>);
 }
@@ -47,6 +47,6 @@ impl EdgeObserver for () {
     fn connection_opened(&self, _: &str) {}
     fn connection_closed(&self, _: &str, _: Option<Verdict>) {}
     fn connection_refused(&self, _: &str, _: Refused) {}
-    fn certificate(&self, _: &str, _: usize, _: SystemTime) {}
+    fn certificate(&self, _: &str, _: &Path, _: SystemTime) {}
     fn certificates_reloaded(&self, _: &str, _: Result<(), &TlsError>) {}
 }

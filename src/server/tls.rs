@@ -194,8 +194,8 @@ impl ListenerTlsState {
     }
 
     fn report(&self, observer: &dyn EdgeObserver) {
-        for (index, certificate) in self.resolver.set().certificates().iter().enumerate() {
-            observer.certificate(&self.name, index, certificate.not_after());
+        for (files, certificate) in self.plan.certificates.iter().zip(self.resolver.set().certificates()) {
+            observer.certificate(&self.name, &files.cert.path, certificate.not_after());
         }
     }
 }

@@ -84,7 +84,7 @@ pub(super) enum Event {
     Closed(Option<Verdict>),
     Refused(Refused),
     Handshake(Handshake),
-    Certificate(usize),
+    Certificate(std::path::PathBuf),
     Reloaded(bool),
 }
 
@@ -122,8 +122,8 @@ impl EdgeObserver for Observer {
     fn connection_refused(&self, _: &str, why: Refused) {
         self.say(Event::Refused(why));
     }
-    fn certificate(&self, _: &str, index: usize, _: std::time::SystemTime) {
-        self.say(Event::Certificate(index));
+    fn certificate(&self, _: &str, file: &std::path::Path, _: std::time::SystemTime) {
+        self.say(Event::Certificate(file.to_owned()));
     }
     fn certificates_reloaded(&self, _: &str, result: Result<(), &TlsError>) {
         self.say(Event::Reloaded(result.is_ok()));
