@@ -1,6 +1,7 @@
 //! Conditions in CEL, as far as the configuration goes: they compile, within bounds. Evaluation is the policy's.
 
 use super::{Problem, Severity, Span, nearest};
+use crate::policy::Condition;
 
 /// The longest condition: the parser's time grows faster than its input.
 const MAX_BYTES: usize = 4 * 1024;
@@ -56,7 +57,10 @@ pub(super) fn check(source: &str) -> Result<(), ConditionFault> {
             "it has more than {MAX_OPERATORS} operators; `x in [a, b, …]` is one for any number"
         )));
     }
-    let Err(errors) = cel::Program::compile(source) else { return Ok(()) };
+    let Err(errors) = cel::Program::compile(source) else {
+        // It is CEL; whether it speaks of what there is, the policy knows. The zone is checked by itself.
+        return Condition::compile(source, "UTC").map(|_| ()).map_err(|why| fault(why.to_string()));
+    };
     let Some(first) = errors.errors.first() else { return Err(fault("it is not CEL".into())) };
     let number = |n: isize| u32::try_from(n).ok().filter(|n| *n > 0);
     let at = number(first.pos.0).zip(number(first.pos.1));

@@ -13,11 +13,15 @@ use http::HeaderMap;
 use jiff::{Timestamp, tz::TimeZone};
 use thiserror::Error;
 
-use super::Principal;
+use super::{Principal, names::Names};
 use crate::clock::Now;
 
 /// The variables that a condition can name.
 pub const VARIABLES: [&str; 4] = ["claims", "request", "time", "assurance"];
+
+/// How deep loops may stand inside each other. A list in a token can have thousands of elements, and a condition runs on
+/// the thread that serves every other request, too.
+const MAX_LOOPS: usize = 2;
 
 /// Why a condition cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -35,6 +39,9 @@ pub enum ConditionFault {
     /// It names a variable that there is none of.
     #[error("`{0}` is not a variable here: claims, request, time and assurance are")]
     UnknownVariable(String),
+    /// It loops inside a loop inside a loop.
+    #[error("`all`, `exists`, `map` and `filter` stand inside each other more than {MAX_LOOPS} deep")]
+    TooManyLoops,
     /// The zone is not in the IANA database.
     #[error("`{0}` is not a time zone of the IANA database")]
     UnknownZone(String),
@@ -107,11 +114,14 @@ impl Condition {
             }
             Err(_) => return Err(syntax(1, 1, "the expression cannot be read".to_owned())),
         };
-        let references = program.references();
-        if let Some(unknown) = references.variables().into_iter().find(|name| !known_variable(name)) {
-            return Err(ConditionFault::UnknownVariable(unknown.to_owned()));
+        let names = Names::of(program.expression());
+        if let Some(unknown) = names.free.iter().find(|name| !known_variable(name)) {
+            return Err(ConditionFault::UnknownVariable((*unknown).to_owned()));
         }
-        let uses = VARIABLES.map(|name| references.has_variable(name));
+        if names.loops > MAX_LOOPS {
+            return Err(ConditionFault::TooManyLoops);
+        }
+        let uses = VARIABLES.map(|name| names.free.contains(name));
         let zone = TimeZone::get(zone).map_err(|_| ConditionFault::UnknownZone(zone.to_owned()))?;
         Ok(Self { source: source.into(), program, zone, uses })
     }
@@ -308,6 +318,8 @@ mod tests {
             "time.hour == 1 && time.weekday == 1 && time.now == 347400",
             r#"assurance.acr == "gold" && "mfa" in assurance.amr && assurance.age > 60.0"#,
             r#"!has(claims.nothing)"#,
+            r#"claims.roles.exists(role, role == "b")"#,
+            r#"claims.roles.all(role, ["a", "b"].exists(known, known == role))"#,
         ] {
             assert_eq!(evaluate(source), ConditionOutcome::True, "{source}");
         }
@@ -327,6 +339,8 @@ mod tests {
         let fault = Condition::compile("claims.a ==", "UTC").unwrap_err();
         assert!(matches!(fault, ConditionFault::Syntax { line: 1, .. }), "{fault}");
         assert_eq!(Condition::compile("user.a", "UTC").unwrap_err(), ConditionFault::UnknownVariable("user".into()));
+        let deep = "claims.l.all(a, claims.l.all(b, claims.l.all(c, a == c)))";
+        assert_eq!(Condition::compile(deep, "UTC").unwrap_err(), ConditionFault::TooManyLoops);
         assert_eq!(Condition::compile("true", "Mars").unwrap_err(), ConditionFault::UnknownZone("Mars".into()));
     }
 }

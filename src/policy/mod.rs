@@ -3,6 +3,7 @@
 
 mod condition;
 mod decide;
+mod names;
 mod principal;
 mod reason;
 mod requirement;
