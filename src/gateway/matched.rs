@@ -82,8 +82,11 @@ impl<'s> Matched<'s> {
                 aliases.push(route_of(snapshot, chosen(folded.choose(method))?)?);
             }
         }
-        aliases.retain(|alias| alias.number != route.number);
         let target_path = rewritten(path.as_str(), route.rewrite.as_ref())?;
+        if target_path != path.as_str() {
+            aliases.extend(routes_of_target(snapshot, host, &target_path, method, route)?);
+        }
+        aliases.retain(|alias| alias.number != route.number);
         let operations = guarded_operations(snapshot, path, &target_path, [said, method])?;
         Ok(Self { route, aliases, method: method.clone(), target_path, operations })
     }
@@ -97,6 +100,31 @@ impl<'s> Matched<'s> {
     pub fn guarded(&self) -> bool {
         !self.operations.is_empty()
     }
+}
+
+/// The routes of the same service that a rewritten path is for. A rewrite is declared, but what it makes of a request may
+/// be something that the service is protected from by another route, and then that one is asked too.
+fn routes_of_target<'s>(
+    snapshot: &'s Snapshot,
+    host: &str,
+    target_path: &str,
+    method: &Method,
+    route: &CompiledRoute,
+) -> Result<SmallVec<[&'s CompiledRoute; 2]>, Refusal> {
+    let target = NormalPath::parse(target_path).map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
+    let exact = snapshot.table.routes_at(host, &target).choose(method);
+    let folded = snapshot.table.routes_at_folded(host, &target).map(|folded| folded.choose(method));
+    let mut found = SmallVec::new();
+    for candidate in [Some(exact), folded].into_iter().flatten() {
+        // Another route's methods are no law for this one.
+        if let Found::Route(number) = candidate {
+            let other = route_of(snapshot, number)?;
+            if other.upstream.name == route.upstream.name {
+                found.push(other);
+            }
+        }
+    }
+    Ok(found)
 }
 
 fn route_of(snapshot: &Snapshot, number: usize) -> Result<&CompiledRoute, Refusal> {
