@@ -94,6 +94,7 @@ impl Outbound {
             headers.insert(header::AUTHORIZATION, value.clone());
         }
         if let Some((name, value)) = credential {
+            hygiene::drop_aliases(&mut headers, name);
             headers.insert(name.clone(), value.clone());
         }
         if let (true, Some(principal)) = (upstream.identity_headers, principal) {
