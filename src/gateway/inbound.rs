@@ -126,6 +126,10 @@ fn routing_host(uri: &http::Uri, headers: &mut HeaderMap, version: Version) -> R
         return Err(invalid());
     }
     let field = field.map(|value| value.to_str().map(str::to_owned).map_err(|_| invalid())).transpose()?;
+    // An absolute target names the scheme by which we were asked (RFC 9112 §3.2.2); we gate no other.
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(invalid());
+    }
     let authority = match (uri.authority().map(Authority::as_str), field.as_deref()) {
         (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => return Err(invalid()),
         (Some(target), _) => target,
