@@ -34,13 +34,14 @@ impl Redirect {
         if hosts.next().is_some() {
             return None;
         }
-        // RFC 9112 §3.2.2: an absolute target goes before the Host field.
-        let authority = match uri.authority() {
-            Some(authority) => authority.clone(),
-            None => Authority::try_from(host.as_bytes()).ok()?,
-        };
+        // RFC 9112 §3.2.2: an absolute target goes before the Host field; one that differs from it is refused.
+        let authority = Authority::try_from(host.as_bytes()).ok()?;
+        if uri.authority().is_some_and(|target| *target != authority) {
+            return None;
+        }
         let host = authority.host();
-        if authority.as_str().contains('@') || !is_host(host) {
+        let port = authority.as_str().strip_prefix(host)?;
+        if !is_host(host) || !is_port(port) {
             return None;
         }
         let location = match self.port {
@@ -59,6 +60,11 @@ fn is_host(host: &str) -> bool {
     !host.is_empty()
         && host.len() <= 253
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+}
+
+/// Nothing, or a colon and a number.
+fn is_port(port: &str) -> bool {
+    port.is_empty() || port.strip_prefix(':').is_some_and(|number| number.is_empty() || number.parse::<u16>().is_ok())
 }
 
 impl Serve for Redirect {
@@ -110,7 +116,7 @@ mod tests {
         assert_eq!(location(8443, "/", &["api.example"]).unwrap(), "https://api.example:8443/");
         assert_eq!(location(8443, "/x", &["[::1]:80"]).unwrap(), "https://[::1]:8443/x");
         assert_eq!(location(443, "//evil.example/", &["api.example"]).unwrap(), "https://api.example//evil.example/");
-        assert_eq!(location(443, "http://a.example/x", &["b.example"]).unwrap(), "https://a.example/x");
+        assert_eq!(location(443, "http://a.example/x", &["a.example"]).unwrap(), "https://a.example/x");
     }
 
     #[test]
@@ -119,5 +125,7 @@ mod tests {
             assert_eq!(location(443, "/", hosts), None, "{hosts:?}");
         }
         assert_eq!(location(443, "*", &["a"]), None);
+        assert_eq!(location(443, "/", &["a:x"]), None);
+        assert_eq!(location(443, "http://a.example/x", &["b.example"]), None);
     }
 }
