@@ -114,7 +114,7 @@ pub(super) fn drop_spoofable(headers: &mut HeaderMap, extra: &[std::sync::Arc<st
 }
 
 /// Drops every spelling of a field that the gateway is about to set: the service may fold names and read another's.
-pub fn drop_aliases(headers: &mut HeaderMap, name: &HeaderName) {
+pub(super) fn drop_aliases(headers: &mut HeaderMap, name: &HeaderName) {
     let ours = fold(name.as_str());
     let found: SmallVec<[HeaderName; 4]> =
         headers.keys().filter(|other| fold(other.as_str()) == ours).cloned().collect();

@@ -10,7 +10,7 @@ const YAML: &str = "assurance:
 deletion_guard: {assurance: recent-mfa}
 routes:
   - {path: /public/**, upstream: api, auth: none}
-  - {path: /items/{id}, upstream: api, auth: [main], scopes: [items:read]}
+  - {path: \"/items/{id}\", upstream: api, auth: [main], scopes: [items:read]}
   - {path: /transfer, upstream: api, auth: [main], assurance: recent-mfa}
 ";
 
@@ -114,7 +114,7 @@ fn an_environment_variable_that_is_not_set_is_an_error() {
 #[test]
 fn routes_that_could_tie_are_an_error() {
     for (one, two, tie) in [
-        ("{path: /a/{x}, upstream: api, auth: none}", "{path: /a/{y}, upstream: api, auth: [main]}", true),
+        ("{path: \"/a/{x}\", upstream: api, auth: none}", "{path: \"/a/{y}\", upstream: api, auth: [main]}", true),
         ("{path: /a, upstream: api, auth: none}", "{path: /a, upstream: api, auth: [main], methods: [GET]}", true),
         (
             "{path: /a, upstream: api, auth: none, methods: [GET]}",
@@ -126,7 +126,7 @@ fn routes_that_could_tie_are_an_error() {
             "{path: /a, upstream: api, auth: [main], hosts: [y.example]}",
             false,
         ),
-        ("{path: /a/*, upstream: api, auth: none}", "{path: /a/{y}, upstream: api, auth: [main]}", false),
+        ("{path: /a/*, upstream: api, auth: none}", "{path: \"/a/{y}\", upstream: api, auth: [main]}", false),
     ] {
         let finished = World::new().check(&format!("routes:\n  - {one}\n  - {two}\n"));
         assert_eq!(finished.code, if tie { 78 } else { 0 }, "{one} {two}: {finished:?}");
@@ -238,7 +238,7 @@ fn schema_is_json_schema_that_knows_every_section() {
 #[test]
 fn wrong_usage_ends_with_2() {
     let world = World::new();
-    for arguments in [&["chekc"][..], &["check", "a", "b"], &["audit"], &["--nope"], &["audit", "verify"]] {
+    for arguments in [&["check", "a", "b"][..], &["audit"], &["--nope"], &["audit", "verify"]] {
         assert_eq!(stepgate(world.folder(), arguments).code, 2, "{arguments:?}");
     }
 }

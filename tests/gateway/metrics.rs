@@ -106,7 +106,7 @@ issuers:\n  main: {{issuer: https://idp.example/, audience: [https://api.example
 routes:\n  - {{path: /x, upstream: api, auth: [main]}}\n",
         jwks.url()
     ));
-    assert!(gateway.metric("stepgate_tls_certificate_not_after_seconds", &[]) > 1.7e9);
+    assert!(gateway.metric("stepgate_tls_certificate_not_after_timestamp_seconds", &[]) > 1.7e9);
     let age = gateway.metric("stepgate_jwks_age_seconds", &["issuer=\"main\""]);
     assert!((0.0..60.0).contains(&age), "{age}");
     assert!(gateway.metric("stepgate_jwks_refreshes_total", &["issuer=\"main\""]) >= 1.0);

@@ -19,10 +19,10 @@ fn reloads(gateway: &Gateway, result: &str) -> f64 {
 
 /// Changes the file and waits until the gateway has taken it.
 fn change(world: &World, gateway: &Gateway, yaml: &str) {
-    let before = reloads(gateway, "success");
+    let before = reloads(gateway, "ok");
     world.configure(yaml);
     gateway.signal("HUP");
-    eventually("the reload", || (reloads(gateway, "success") > before).then_some(()));
+    eventually("the reload", || (reloads(gateway, "ok") > before).then_some(()));
 }
 
 #[test]
@@ -65,10 +65,10 @@ fn a_file_with_a_mistake_changes_nothing() {
         &AFTER.replace("auth: none", "auth: nobody"),
         "",
     ] {
-        let before = reloads(&gateway, "failure");
+        let before = reloads(&gateway, "refused");
         world.write("gateway.yaml", world.yaml(bad));
         gateway.signal("HUP");
-        eventually("the refusal", || (reloads(&gateway, "failure") > before).then_some(()));
+        eventually("the refusal", || (reloads(&gateway, "refused") > before).then_some(()));
         get("/old").send_on(&mut wire).expect(200);
         get("/new").send(&gateway).problem(404);
     }
@@ -85,10 +85,10 @@ fn a_reload_is_refused_when_a_file_or_an_address_is_not_to_be_had() {
         format!("listeners:\n  - {{address: 127.0.0.1:<port>, cleartext: true}}\n  - {{address: 127.0.0.1:{port}, cleartext: true}}\n{AFTER}"),
         AFTER.replace("limits:", "issuers:\n  main: {issuer: https://idp.example/, audience: [x], keys: {jwks_file: not-there.json}, algorithms: [ES256]}\nlimits:"),
     ] {
-        let before = reloads(&gateway, "failure");
+        let before = reloads(&gateway, "refused");
         world.write("gateway.yaml", world.yaml(&bad));
         gateway.signal("HUP");
-        eventually("the refusal", || (reloads(&gateway, "failure") > before).then_some(()));
+        eventually("the refusal", || (reloads(&gateway, "refused") > before).then_some(()));
         get("/old").send(&gateway).expect(200);
         get("/new").send(&gateway).problem(404);
     }

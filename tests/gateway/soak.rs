@@ -57,7 +57,7 @@ fn reloads_under_load_lose_no_request() {
     });
     let served = served.load(Ordering::Relaxed);
     assert!(served >= 500, "{served}");
-    assert!(gateway.metric("stepgate_config_reloads_total", &["result=\"success\""]) >= 3.0);
-    assert_eq!(gateway.metric("stepgate_config_reloads_total", &["result=\"failure\""]), 0.0);
+    assert!(gateway.metric("stepgate_config_reloads_total", &["result=\"ok\""]) >= 3.0);
+    assert_eq!(gateway.metric("stepgate_config_reloads_total", &["result=\"refused\""]), 0.0);
     assert_eq!(gateway.metric("stepgate_requests_total", &["status=\"2xx\""]), served as f64);
 }

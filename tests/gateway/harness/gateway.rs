@@ -26,13 +26,18 @@ pub struct Gateway {
 impl Gateway {
     /// Starts `stepgate run gateway.yaml` in a folder and waits until it takes connections.
     pub fn start(folder: &Path, port: u16, tls: u16, admin: u16) -> Self {
-        Self::start_with(folder, port, tls, admin, &[])
+        Self::spawn(Command::new(env!("CARGO_BIN_EXE_stepgate")), folder, port, tls, admin)
     }
 
-    /// The same with more environment.
-    pub fn start_with(folder: &Path, port: u16, tls: u16, admin: u16, environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stepgate"));
-        command.args(["run", "gateway.yaml"]).current_dir(folder).envs(environment.iter().copied());
+    /// The same from a shell that has run `preamble` first, to take something from it that it needs.
+    pub fn start_in(folder: &Path, port: u16, tls: u16, admin: u16, preamble: &str) -> Self {
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("{preamble}; exec \"$@\""), "bash", env!("CARGO_BIN_EXE_stepgate")]);
+        Self::spawn(command, folder, port, tls, admin)
+    }
+
+    fn spawn(mut command: Command, folder: &Path, port: u16, tls: u16, admin: u16) -> Self {
+        command.args(["run", "gateway.yaml"]).current_dir(folder);
         let mut gateway = Self { process: Process::spawn(&mut command), port, tls, admin, folder: folder.to_owned() };
         gateway.wait_until_alive();
         gateway

@@ -107,6 +107,11 @@ impl World {
         Gateway::start(self.folder(), self.port, self.tls, self.admin)
     }
 
+    /// The same from a shell that has run `preamble` first.
+    pub fn start_in(&self, preamble: &str) -> Gateway {
+        Gateway::start_in(self.folder(), self.port, self.tls, self.admin, preamble)
+    }
+
     /// Runs `stepgate check` over a configuration.
     pub fn check(&self, says: &str) -> Finished {
         self.configure(says);
