@@ -375,7 +375,9 @@ fn a_client_that_takes_nothing_is_cut_off() {
     let mut wire = gateway.connect();
     wire.send(get("/x").bytes());
     wire.head().unwrap();
-    eventually("the gateway to give up", || (gateway.metric("stepgate_connections", &[]) < 1.0).then_some(()));
+    eventually("the gateway to give up", || {
+        (gateway.metric("stepgate_connections", &[&gateway.port.to_string()]) < 1.0).then_some(())
+    });
 }
 
 #[test]
