@@ -538,7 +538,6 @@ fn while_the_audit_cannot_be_written_guarded_operations_alone_are_refused() {
     assert_eq!(world.upstream.count(), allowed, "the deletion that could not be written down was not forwarded");
     get("/public/x").send(&gateway).expect(200);
     assert!(gateway.metric("stepgate_audit_failures_total", &[]) >= 1.0);
-    assert_eq!(gateway.readiness().status, 503);
     gateway.kill();
     assert_eq!(verify(&world, "state/audit.jsonl", &[]).code, 0, "no torn line is left behind");
 }
