@@ -164,7 +164,7 @@ pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may")]
 
     use super::*;
 
