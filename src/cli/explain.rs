@@ -35,7 +35,7 @@ const KEYS_TIMEOUT: Duration = Duration::from_secs(4);
 pub(crate) struct ExplainArgs {
     /// The method
     method: String,
-    /// The URL, or a path: https://api.example/items/7
+    /// The URL, or a path: `https://api.example/items/7`
     url: String,
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]

@@ -1,7 +1,7 @@
 //! The closed list of why a request was let through or refused.
 //!
 //! One `Reason` is the metric label, the field in the access and audit records and the line that
-//! `stepgate explain` prints. What the caller is told is the coarser [`Reason::problem`]: several reasons share
+//! `stepgate explain` prints. What the caller is told is coarser: several reasons share
 //! one problem type wherever the difference would help somebody guess.
 
 /// Why a request ended as it did. The names are public interface: dashboards and alerts use them.

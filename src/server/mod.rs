@@ -1,5 +1,5 @@
 //! Sockets in, sockets out: listeners, TLS, workers, limits, drain and reload. What a request means is not known here;
-//! that is the [`Serve`](crate::body::Serve) that each worker drives.
+//! that is the [`crate::body::Serve`] that each worker drives.
 //!
 //! ```text
 //!   Server::start ── binds, loads TLS, starts a thread for each worker

@@ -6,7 +6,7 @@
 //! the last moment, and the counts of the last minute.
 //!
 //! The file is never rotated while the gateway runs: moved away, or changed by anybody else, it makes every intent fail.
-//! Identifying values enter the chain as salted commitments; [`erase`] strikes their disclosures out later.
+//! Identifying values enter the chain as salted commitments; [`erase()`] strikes their disclosures out later.
 
 mod disclosure;
 mod erase;
