@@ -36,6 +36,11 @@ impl Now {
 pub trait Clock: Send + Sync + 'static {
     /// Reads the time.
     fn now(&self) -> Now;
+
+    /// Reads the monotonic clock alone, for how long something took.
+    fn instant(&self) -> Instant {
+        self.now().instant
+    }
 }
 
 /// The machine's clocks.
@@ -46,5 +51,9 @@ impl Clock for SystemClock {
     fn now(&self) -> Now {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now { unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX), instant: Instant::now() }
+    }
+
+    fn instant(&self) -> Instant {
+        Instant::now()
     }
 }

@@ -169,7 +169,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
         let matched = Matched::find(snapshot, &inbound.host, &path, &inbound.method, None)?;
-        let query = inbound.query.as_deref();
+        let query = inbound.query();
         let credential = gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
         print_matched(&inbound, &path, &matched);
         print_credential(&credential, now);
@@ -221,7 +221,7 @@ fn check_route(
             method: matched.method.as_str(),
             path: path.as_str(),
             path_params: &params,
-            query: inbound.query.as_deref(),
+            query: inbound.query(),
             headers: &inbound.headers,
             client_ip: inbound.origin.client,
             principal: None,

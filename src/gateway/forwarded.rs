@@ -1,6 +1,9 @@
 //! Who the client is: the peer, or what a trusted proxy says of it. Without trusted proxies no header is believed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
 
 use http::{HeaderMap, HeaderValue, header};
 use ipnet::IpNet;
@@ -40,25 +43,24 @@ impl Origin {
 
     /// The value of `X-Forwarded-For` for the upstream: what was verified, and nothing else.
     pub fn x_forwarded_for(&self) -> Option<HeaderValue> {
-        if self.hops.is_empty() {
-            return HeaderValue::from_str(&self.client.to_string()).ok();
+        let mut text = String::with_capacity(48);
+        for address in [self.client].iter().chain(&self.hops) {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{}{address}", if text.is_empty() { "" } else { ", " });
         }
-        let all: Vec<String> = [self.client].iter().chain(&self.hops).map(ToString::to_string).collect();
-        HeaderValue::from_str(&all.join(", ")).ok()
+        HeaderValue::try_from(text).ok()
     }
 
     /// The value of `Forwarded` (RFC 7239 §4) for the upstream.
     pub fn forwarded(&self, scheme: &str, host: &str) -> Option<HeaderValue> {
-        let mut text = String::with_capacity(64);
-        let node = |address: &IpAddr| match address {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("\"[{address}]\""),
-        };
-        text.push_str("for=");
-        text.push_str(&node(&self.client));
-        for hop in &self.hops {
-            text.push_str(", for=");
-            text.push_str(&node(hop));
+        let mut text = String::with_capacity(96);
+        for address in [self.client].iter().chain(&self.hops) {
+            let separator = if text.is_empty() { "" } else { ", " };
+            // Writing to a string cannot fail.
+            let _ = match address {
+                IpAddr::V4(address) => write!(text, "{separator}for={address}"),
+                IpAddr::V6(address) => write!(text, "{separator}for=\"[{address}]\""),
+            };
         }
         text.push_str(";proto=");
         text.push_str(scheme);
@@ -67,7 +69,7 @@ impl Origin {
             text.push_str(host);
             text.push('"');
         }
-        HeaderValue::from_str(&text).ok()
+        HeaderValue::try_from(text).ok()
     }
 }
 

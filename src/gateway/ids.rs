@@ -2,6 +2,8 @@
 
 use std::{cell::Cell, sync::Arc};
 
+use http::HeaderValue;
+
 /// One worker's source of names: a random half of its own, and a count.
 #[derive(Debug)]
 pub(super) struct RequestIds {
@@ -19,14 +21,37 @@ impl RequestIds {
     pub(super) fn next(&self) -> Arc<str> {
         let count = self.count.get().wrapping_add(1);
         self.count.set(count);
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let value = u128::from(self.prefix | 1) << 64 | u128::from(count);
         let mut text = [0u8; 32];
-        for (at, digit) in text.iter_mut().enumerate() {
-            let nibble = (value >> (124 - 4 * at)) & 0xf;
-            *digit = DIGITS.get(nibble as usize).copied().unwrap_or(b'0');
-        }
+        hex(u128::from(self.prefix | 1) << 64 | u128::from(count), &mut text);
         Arc::from(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+/// The `traceparent` of a new trace (W3C Trace Context §3.2), not sampled: it is named after the request where that is
+/// named by us, else after what hashes from its name.
+pub(super) fn new_traceparent(request_id: &str) -> HeaderValue {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let ours = u128::from_str_radix(request_id, 16).ok().filter(|_| request_id.len() == 32);
+    let trace = ours.unwrap_or_else(|| {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, request_id.as_bytes());
+        digest.as_ref().iter().take(16).fold(0, |value, byte| value << 8 | u128::from(*byte))
+    });
+    if let Some(digits) = text.get_mut(3..35) {
+        hex(trace.max(1), digits);
+    }
+    if let Some(digits) = text.get_mut(36..52) {
+        // A span of its own, never zero.
+        hex((trace ^ trace >> 64 | 1) & u128::from(u64::MAX), digits);
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Writes the lowest bits of a number, a digit for each place.
+fn hex(value: u128, places: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (at, place) in places.iter_mut().rev().enumerate() {
+        let nibble = (value >> (4 * at)) & 0xf;
+        *place = DIGITS.get(nibble as usize).copied().unwrap_or(b'0');
     }
 }
 

@@ -3,12 +3,17 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Version, header, request::Parts, uri::Authority};
+use http::{
+    HeaderMap, HeaderValue, Method, Version, header,
+    request::Parts,
+    uri::{Authority, Uri},
+};
 
 use super::{
     Refusal,
     forwarded::Origin,
     hygiene::{self, Te},
+    ids::new_traceparent,
     method_override::{self, OverrideHeader},
 };
 use crate::{body::ConnectionInfo, config::Server, policy::Reason};
@@ -26,8 +31,8 @@ pub struct Inbound {
     pub authority: Arc<str>,
     /// The host for routing: lower case, without port and final dot.
     pub host: String,
-    /// The query without `?`, byte for byte.
-    pub query: Option<String>,
+    /// The request target.
+    pub uri: Uri,
     /// The fields that are left.
     pub headers: HeaderMap,
     /// The method overrides that were there.
@@ -56,10 +61,15 @@ pub enum Authorization {
 }
 
 impl Inbound {
+    /// The query without `?`, byte for byte.
+    pub fn query(&self) -> Option<&str> {
+        self.uri.query()
+    }
+
     /// Reads a request head; `uri` is its target.
     pub fn parse(
         parts: Parts,
-        uri: &http::Uri,
+        uri: &Uri,
         info: &ConnectionInfo,
         server: &Server,
         fresh_id: Arc<str>,
@@ -78,7 +88,6 @@ impl Inbound {
         if version == Version::HTTP_2 {
             join_cookies(&mut headers);
         }
-        let query = uri.query().map(str::to_owned);
         let scheme = if info.tls.is_some() { "https" } else { "http" };
         Ok(Self {
             method,
@@ -86,7 +95,7 @@ impl Inbound {
             scheme,
             authority,
             host,
-            query,
+            uri: uri.clone(),
             headers,
             overrides,
             authorization,
@@ -98,7 +107,7 @@ impl Inbound {
     }
 }
 
-fn check_limits(uri: &http::Uri, headers: &HeaderMap, server: &Server) -> Result<(), Refusal> {
+fn check_limits(uri: &Uri, headers: &HeaderMap, server: &Server) -> Result<(), Refusal> {
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > server.limits.uri_bytes {
         return Err(Refusal::of(Reason::UriTooLong));
@@ -118,7 +127,7 @@ fn check_limits(uri: &http::Uri, headers: &HeaderMap, server: &Server) -> Result
 }
 
 /// Exactly one host: `Host`, or the authority of the target, and never two that differ (RFC 9112 §3.2, RFC 9113 §8.3.1).
-fn routing_host(uri: &http::Uri, headers: &mut HeaderMap, version: Version) -> Result<(Arc<str>, String), Refusal> {
+fn routing_host(uri: &Uri, headers: &mut HeaderMap, version: Version) -> Result<(Arc<str>, String), Refusal> {
     let invalid = || Refusal::of(Reason::InvalidHost);
     let mut fields = headers.get_all(header::HOST).iter();
     let (field, more) = (fields.next(), fields.next());
@@ -205,13 +214,7 @@ fn traceparent(headers: &mut HeaderMap, request_id: &str) -> HeaderValue {
     valid.unwrap_or_else(|| {
         headers.remove("traceparent");
         headers.remove("tracestate");
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, request_id.as_bytes());
-        let is_hex = request_id.len() == 32 && request_id.bytes().all(|b| b.is_ascii_hexdigit());
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let trace =
-            if is_hex { request_id.to_ascii_lowercase() } else { hex(digest.as_ref().get(..16).unwrap_or(&[1])) };
-        let span = hex(digest.as_ref().get(16..24).unwrap_or(&[1; 8]));
-        HeaderValue::from_str(&format!("00-{trace}-{span}-00")).unwrap_or_else(|_| HeaderValue::from_static(""))
+        new_traceparent(request_id)
     })
 }
 

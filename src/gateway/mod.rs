@@ -58,7 +58,7 @@ const FORM_BYTES_HELD: usize = 64 << 20;
 
 /// One worker's gateway.
 pub struct Gateway {
-    services: Arc<Services>,
+    services: Rc<Arc<Services>>,
     view: RefCell<LiveView>,
     pools: Pools<RequestBody>,
     ids: RequestIds,
@@ -106,7 +106,7 @@ impl Gateway {
     /// A gateway for one worker.
     pub fn new(services: Arc<Services>, live: &Live, observer: impl UpstreamObserver + 'static) -> Self {
         Self {
-            services,
+            services: Rc::new(services),
             view: RefCell::new(live.view()),
             pools: Pools::new(observer),
             ids: RequestIds::new(),
@@ -123,7 +123,7 @@ impl Gateway {
 
     async fn pass(
         &self,
-        snapshot: &Arc<Snapshot>,
+        snapshot: &Snapshot,
         exchange: &mut Exchange,
         info: &Rc<ConnectionInfo>,
         request: Request<Incoming>,
@@ -163,7 +163,7 @@ impl Gateway {
         exchange.rates = early;
         charged?;
 
-        let query = inbound.query.as_deref();
+        let query = inbound.query();
         let credential = evidence::gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
         if let Credential::Valid(principal) = &credential {
             exchange.record.principal = Some(principal.clone());
@@ -207,7 +207,7 @@ impl Gateway {
                     method: matched.method.as_str(),
                     path: path.as_str(),
                     path_params: &params,
-                    query: inbound.query.as_deref(),
+                    query: inbound.query(),
                     headers: &inbound.headers,
                     client_ip: inbound.origin.client,
                     principal: None,
@@ -280,7 +280,7 @@ impl Gateway {
             }
             None => None,
         };
-        let query = inbound.query.as_deref();
+        let query = inbound.query();
         let seen =
             method_override::resolve(&honoured, &inbound.overrides, query, form.as_ref()).map_err(conflicting)?;
         let Some(seen) = seen else { return plain };

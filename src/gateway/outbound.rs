@@ -6,6 +6,7 @@ use std::fmt::Write;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
     header::{self, VIA},
+    uri::PathAndQuery,
 };
 
 use super::{
@@ -68,11 +69,7 @@ impl Outbound {
         credential: Option<&Credential>,
     ) -> Result<Self, Refusal> {
         let internal = |what: &str| Refusal::of(Reason::InternalFault).because(what.to_owned());
-        let uri = match &inbound.query {
-            Some(query) => Uri::try_from(format!("{path}?{query}")),
-            None => Uri::try_from(path),
-        };
-        let uri = uri.map_err(|_| Refusal::of(Reason::MalformedRequest))?;
+        let uri = target(&inbound.uri, path).ok_or_else(|| Refusal::of(Reason::MalformedRequest))?;
         let mut headers = std::mem::take(&mut inbound.headers);
         let host = match upstream.host {
             UpstreamHost::Preserve if !inbound.authority.is_empty() => &*inbound.authority,
@@ -102,6 +99,19 @@ impl Outbound {
         }
         Ok(Self { method: inbound.method.clone(), uri, headers })
     }
+}
+
+/// The target in origin form: the client's own, where its path did not change.
+fn target(uri: &Uri, path: &str) -> Option<Uri> {
+    let same = uri.path_and_query().filter(|target| target.path() == path);
+    let target = match (same, uri.query()) {
+        (Some(target), _) => target.clone(),
+        (None, Some(query)) => PathAndQuery::try_from(format!("{path}?{query}")).ok()?,
+        (None, None) => PathAndQuery::try_from(path).ok()?,
+    };
+    let mut parts = http::uri::Parts::default();
+    parts.path_and_query = Some(target);
+    Uri::from_parts(parts).ok()
 }
 
 /// RFC 9110 §7.6.3: a gateway names itself in each request that it forwards.

@@ -20,8 +20,8 @@ use crate::{
 
 /// A request's record, filled in on its way and told when it is dropped.
 pub struct Record {
-    services: Arc<Services>,
-    snapshot: Arc<Snapshot>,
+    services: Rc<Arc<Services>>,
+    snapshot: Rc<Arc<Snapshot>>,
     info: Rc<ConnectionInfo>,
     /// When the request came.
     pub began: Now,
@@ -54,8 +54,8 @@ pub struct Record {
 impl Record {
     /// Starts a record; until it is answered it is one of a client that went away.
     pub fn begin(
-        services: Arc<Services>,
-        snapshot: Arc<Snapshot>,
+        services: Rc<Arc<Services>>,
+        snapshot: Rc<Arc<Snapshot>>,
         info: Rc<ConnectionInfo>,
         head: (&Method, Version, &str),
         request_id: Arc<str>,
@@ -83,7 +83,7 @@ impl Record {
     }
 
     fn tell(&self) {
-        let took = self.services.clock.now().instant.saturating_duration_since(self.began.instant);
+        let took = self.services.clock.instant().saturating_duration_since(self.began.instant);
         let route = self.route.and_then(|number| self.snapshot.routes.get(number));
         match route {
             Some(route) => route.metrics.answered(&self.method, self.status, took),
@@ -116,7 +116,7 @@ impl Record {
 
     /// Notes how long the upstream took.
     pub fn upstream_answered(&mut self, sent: Instant) {
-        let took = self.services.clock.now().instant.saturating_duration_since(sent);
+        let took = self.services.clock.instant().saturating_duration_since(sent);
         self.upstream_took = Some(took);
         if let Some(route) = self.route.and_then(|number| self.snapshot.routes.get(number)) {
             route.upstream_metrics.answered(took);

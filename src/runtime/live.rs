@@ -1,6 +1,6 @@
 //! The snapshot in force. Workers read it without a lock; a reload swaps it for all of them at once.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -10,9 +10,13 @@ use super::Snapshot;
 #[derive(Debug, Clone)]
 pub struct Live(Arc<ArcSwap<Snapshot>>);
 
-/// One worker's view of it, refreshed by a comparison.
+/// One worker's view of it, refreshed by a comparison. What it gives counts its holders on the worker alone: a count that
+/// all workers share would cost each request a line of the others' cache.
 #[derive(Debug)]
-pub struct LiveView(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+pub struct LiveView {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    held: Rc<Arc<Snapshot>>,
+}
 
 impl Live {
     /// Puts the first snapshot in force.
@@ -32,13 +36,17 @@ impl Live {
 
     /// A view for one worker.
     pub fn view(&self) -> LiveView {
-        LiveView(Cache::new(self.0.clone()))
+        LiveView { cache: Cache::new(self.0.clone()), held: Rc::new(self.load()) }
     }
 }
 
 impl LiveView {
     /// The snapshot in force.
-    pub fn load(&mut self) -> Arc<Snapshot> {
-        self.0.load().clone()
+    pub fn load(&mut self) -> Rc<Arc<Snapshot>> {
+        let current = self.cache.load();
+        if !Arc::ptr_eq(current, &self.held) {
+            self.held = Rc::new(current.clone());
+        }
+        self.held.clone()
     }
 }

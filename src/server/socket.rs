@@ -13,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::body::ConnectionWatch;
+use crate::body::{ConnectionWatch, SMALL_WRITE_BYTES, gather_small};
 
 /// A client's TCP connection that reports to its watch.
 #[derive(Debug)]
@@ -64,7 +64,12 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        // For what fits in a packet, copying costs less than what the kernel does for a vector.
+        let mut small = [0u8; SMALL_WRITE_BYTES];
+        let wrote = match gather_small(slices, &mut small) {
+            Some(bytes) => Pin::new(&mut self.tcp).poll_write(cx, bytes),
+            None => Pin::new(&mut self.tcp).poll_write_vectored(cx, slices),
+        };
         self.note_write(wrote)
     }
 

@@ -4,7 +4,7 @@ use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::{client::conn::http1, rt};
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     fault::{BoxError, ConnectFault, UpstreamFault},
+    small_writes::SmallWrites,
     target::{Place, Target, TargetTls},
     upload::Upload,
 };
@@ -124,14 +125,13 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
-    TokioIo<S>: rt::Read + rt::Write,
 {
     // What hyper leaves off by default stays off: folded lines, spaces before the colon, HTTP/0.9, invalid fields.
     // Its limit of 100 fields stays too, as a higher one costs two allocations for every answer.
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES)
         .max_header_size(HEAD_BYTES)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(SmallWrites(stream)))
         .await
         .map_err(UpstreamFault::from_hyper)?;
     spawn_local(async move {

@@ -25,6 +25,7 @@ mod observer;
 mod pool;
 mod pools;
 mod service;
+mod small_writes;
 mod target;
 mod tls;
 mod upload;
