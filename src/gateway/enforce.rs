@@ -112,7 +112,8 @@ pub(super) async fn enforce(
         return (rate, Err(refusal));
     }
     let ticket = if permit.guarded() {
-        match intent(enforcement, principal.as_ref(), audit).await {
+        // Boxed: few requests are guarded.
+        match Box::pin(intent(enforcement, principal.as_ref(), audit)).await {
             Ok(ticket) => Some(ticket),
             Err(refusal) => return (rate, Err(refusal)),
         }

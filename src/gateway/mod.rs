@@ -149,7 +149,8 @@ impl Gateway {
 
         let mut matched = Matched::find(snapshot, &inbound.host, &path, &inbound.method, None);
         if snapshot.honours_overrides {
-            matched = self.match_overridden(snapshot, &inbound, &path, &mut body, matched).await;
+            // Boxed, as it is rare and large.
+            matched = Box::pin(self.match_overridden(snapshot, &inbound, &path, &mut body, matched)).await;
         }
         let matched = matched?;
         exchange.record.route = Some(matched.route.number);

@@ -131,7 +131,8 @@ impl Authenticator {
             Some(credential) => credential,
             None => {
                 self.observer.cache(CacheLookup::Miss);
-                self.verify(token, id, accepted, now).await
+                // Boxed: rare, and large enough to make every request's future larger.
+                Box::pin(self.verify(token, id, accepted, now)).await
             }
         }
     }

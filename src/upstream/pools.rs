@@ -251,7 +251,8 @@ where
             return Ok(Chosen { connection, pool: Rc::clone(pool) });
         }
         let target = &pool.target;
-        match connect(target, &pool.addresses, deadline()).await {
+        // Boxed: rare, and large enough to make every request's future larger.
+        match Box::pin(connect(target, &pool.addresses, deadline())).await {
             Ok(sender) => {
                 self.observer.opened();
                 if target.health.succeeded() {
