@@ -11,6 +11,7 @@ use crate::{
     limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, check_all},
     policy::{Permit, Principal, Reason},
     route::NormalPath,
+    runtime::CompiledRoute,
     telemetry::{
         Metrics,
         audit::{Attempt, AuditLog, IntentId, Outcome},
@@ -86,7 +87,7 @@ pub(super) fn charge_early(
     enforcement: &Enforcement<'_>,
     metrics: &Metrics,
 ) -> (Option<RateHeaders>, Result<(), Refusal>) {
-    let quotas = enforcement.matched.all().flat_map(|route| route.early_quotas.iter());
+    let quotas = enforcement.matched.all().flat_map(|route| charged(route, &route.early_quotas));
     charge(quotas, enforcement, None, metrics)
 }
 
@@ -98,14 +99,17 @@ pub(super) async fn enforce(
     metrics: &Metrics,
 ) -> (Option<RateHeaders>, Result<Clearance, Refusal>) {
     let Enforcement { matched, .. } = *enforcement;
+    // A route's own quota stands in for the operation's, but only where all routes that it may be for have one.
     let operations = matched.operations.iter().filter_map(|operation| operation.quota.as_ref());
     let own = matched.all().filter_map(|route| route.deletion_quota.as_ref());
-    let deletion: SmallVec<[&Arc<Quota>; 4]> = match (permit.guarded(), matched.route.deletion_quota.is_some()) {
-        (false, _) => SmallVec::new(),
-        (true, true) => own.collect(),
-        (true, false) => operations.chain(own).collect(),
-    };
-    let quotas = matched.all().flat_map(|route| route.late_quotas.iter()).chain(deletion);
+    let deletion: SmallVec<[&Arc<Quota>; 4]> =
+        match (permit.guarded(), matched.all().all(|route| route.deletion_quota.is_some())) {
+            (false, _) => SmallVec::new(),
+            (true, true) => own.collect(),
+            (true, false) => operations.chain(own).collect(),
+        };
+    let deletion = deletion.into_iter().map(|quota| (&*matched.route.name, quota));
+    let quotas = matched.all().flat_map(|route| charged(route, &route.late_quotas)).chain(deletion);
     let principal = permit.principal().cloned();
     let (rate, charged) = charge(quotas, enforcement, principal.as_deref(), metrics);
     if let Err(refusal) = charged {
@@ -123,19 +127,25 @@ pub(super) async fn enforce(
     (rate, Ok(Clearance { principal, ticket }))
 }
 
+/// Quotas with the route that they are charged for: an alias is charged as itself.
+fn charged<'a>(route: &'a CompiledRoute, quotas: &'a [Arc<Quota>]) -> impl Iterator<Item = (&'a str, &'a Arc<Quota>)> {
+    quotas.iter().map(|quota| (&*route.name, quota))
+}
+
 fn charge<'a>(
-    quotas: impl Iterator<Item = &'a Arc<Quota>>,
+    quotas: impl Iterator<Item = (&'a str, &'a Arc<Quota>)>,
     enforcement: &Enforcement<'_>,
     principal: Option<&Principal>,
     metrics: &Metrics,
 ) -> (Option<RateHeaders>, Result<(), Refusal>) {
-    let facts = KeyFacts {
+    let facts = |route| KeyFacts {
         principal,
         client: enforcement.inbound.origin.client,
         headers: &enforcement.inbound.headers,
-        route: &enforcement.matched.route.name,
+        route,
     };
-    let charges: SmallVec<[(&Quota, QuotaKey); 4]> = quotas.map(|quota| (&**quota, quota.key_of(&facts))).collect();
+    let charges: SmallVec<[(&Quota, QuotaKey); 4]> =
+        quotas.map(|(route, quota)| (&**quota, quota.key_of(&facts(route)))).collect();
     if charges.is_empty() {
         return (None, Ok(()));
     }

@@ -79,7 +79,8 @@ fn bearer(value: &[u8]) -> Bearer<'_> {
 
 /// RFC 6750 §2: a client uses one way a request, and the query is none of ours.
 fn has_query_token(query: &str) -> bool {
-    query.split(['&', ';']).any(|pair| pair.split('=').next().is_some_and(|name| name == "access_token"))
+    let named = |pair: &str| url::form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| name == "access_token");
+    query.split(['&', ';']).any(named)
 }
 
 #[cfg(test)]
@@ -106,6 +107,7 @@ mod tests {
     fn a_token_in_the_query_is_seen() {
         assert!(has_query_token("a=1&access_token=x"));
         assert!(has_query_token("access_token"));
+        assert!(has_query_token("%61ccess%5ftoken=x"));
         assert!(!has_query_token("my_access_token=1&b=access_token"));
     }
 }

@@ -18,21 +18,32 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// Requests fields that are the gateway's to say, folded: lower case, `-` for anything but letters and digits.
 /// Sorted, for binary search.
-const SPOOFABLE: [&str; 24] = [
+const SPOOFABLE: [&str; 37] = [
     "cf-connecting-ip",
+    // RFC 9440 §4: what a proxy in front of the service would say of a client certificate.
+    "client-cert",
+    "client-cert-chain",
+    "client-ip",
     "fastly-client-ip",
+    "fly-client-ip",
     "forwarded",
     "proxy",
+    "proxy-client-ip",
     "remote-user",
     "stepgate-otp",
     "true-client-ip",
+    "wl-proxy-client-ip",
     "x-authenticated-user",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-cert",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-envoy-external-address",
     "x-envoy-original-path",
     "x-forwarded",
     "x-forwarded-user",
+    "x-host",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
@@ -40,13 +51,17 @@ const SPOOFABLE: [&str; 24] = [
     "x-original-host",
     "x-original-method",
     "x-original-url",
+    "x-originating-ip",
     "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
     "x-remote-user",
     "x-rewrite-url",
 ];
 
 /// Prefixes of the same.
-const SPOOFABLE_PREFIXES: [&str; 3] = ["x-auth-", "x-forwarded-", "x-stepgate-"];
+const SPOOFABLE_PREFIXES: [&str; 6] =
+    ["ssl-client-", "x-auth-", "x-forwarded-", "x-ssl-client-", "x-stepgate-", "x-webauth-"];
 
 /// What framing and routing stand on: `Connection` cannot take them away.
 const PROTECTED: [HeaderName; 3] = [header::HOST, header::CONTENT_LENGTH, header::CONTENT_TYPE];
@@ -60,7 +75,7 @@ pub(super) fn fold(name: &str) -> SmallVec<[u8; 48]> {
 pub fn is_spoofable(name: &str, extra: &[std::sync::Arc<str>]) -> bool {
     // Most fields of most requests are told apart by their first letter.
     let first = name.as_bytes().first().copied().unwrap_or_default();
-    if extra.is_empty() && !matches!(first, b'c' | b'f' | b'p' | b'r' | b's' | b't' | b'x') {
+    if extra.is_empty() && !matches!(first, b'c' | b'f' | b'p' | b'r' | b's' | b't' | b'w' | b'x') {
         return false;
     }
     let folded = fold(name);
@@ -179,7 +194,7 @@ mod tests {
     #[test]
     fn the_list_is_sorted_for_the_search() {
         assert!(SPOOFABLE.is_sorted());
-        assert!(SPOOFABLE.iter().all(|name| b"cfprstx".contains(&name.as_bytes()[0])));
+        assert!(SPOOFABLE.iter().all(|name| b"cfprstwx".contains(&name.as_bytes()[0])));
     }
 
     #[test]
@@ -203,6 +218,13 @@ mod tests {
             "Proxy",
             "x~auth~subject",
             "Stepgate-OTP",
+            "Client-IP",
+            "client_ip",
+            "WL-Proxy-Client-IP",
+            "Client-Cert",
+            "SSL-Client-Verify",
+            "X-SSL-Client-S-DN",
+            "X-WebAuth-User",
         ] {
             assert!(is_spoofable(&name.to_ascii_lowercase(), &[]), "{name}");
         }
@@ -231,6 +253,14 @@ mod tests {
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "host", "kept"]);
+    }
+
+    #[test]
+    fn no_spelling_of_what_the_gateway_says_itself_is_left() {
+        let mut map =
+            headers(&[("x_legacy_key", "1"), ("x-legacy-key", "2"), ("x.legacy.key", "3"), ("x-legacy", "4")]);
+        drop_aliases(&mut map, &HeaderName::from_static("x-legacy-key"));
+        assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-legacy"]);
     }
 
     #[test]

@@ -162,7 +162,7 @@ fn host_name(authority: &str) -> Option<String> {
         }
         None => authority.split_once(':').unwrap_or((authority, "")),
     };
-    if !port.is_empty() && port.parse::<u16>().is_err() {
+    if !port.is_empty() && (!port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err()) {
         return None;
     }
     let name = host.strip_suffix('.').unwrap_or(host);

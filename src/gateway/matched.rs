@@ -4,7 +4,7 @@
 use http::Method;
 use smallvec::SmallVec;
 
-use super::{Refusal, outbound::rewritten};
+use super::{Refusal, method_override::Override, outbound::rewritten};
 use crate::{
     policy::Reason,
     route::{Found, NormalPath},
@@ -16,10 +16,13 @@ use crate::{
 pub struct Matched<'s> {
     /// The route that the request takes.
     pub route: &'s CompiledRoute,
-    /// Other routes of the same upstream that it may be taken for.
+    /// Other routes to the same service that it may be taken for.
     pub aliases: Vec<&'s CompiledRoute>,
     /// The method that the upstream will see.
     pub method: Method,
+    /// The method of the request line, where the upstream may take the request for that instead: conditions are to hold
+    /// for both.
+    pub said: Option<Method>,
     /// The path that the upstream gets.
     pub target_path: String,
     /// The guarded operations that it is, or may be taken for.
@@ -49,46 +52,55 @@ pub fn known_method(method: &Method, known: &[Method]) -> Result<(), Refusal> {
 }
 
 impl<'s> Matched<'s> {
-    /// Finds the routes for a request. `said` is the method of the request line, `seen` the one that an override makes
-    /// of it.
+    /// Finds the routes for a request. `said` is the method of the request line, `seen` what an override makes of it.
     pub fn find(
         snapshot: &'s Snapshot,
         host: &str,
         path: &NormalPath<'_>,
         said: &Method,
-        seen: Option<&Method>,
+        seen: Option<&Override>,
     ) -> Result<Self, Refusal> {
-        let method = seen.unwrap_or(said);
+        let method = seen.map_or(said, |seen| &seen.method);
+        // What only some services honour may stay what the request line says, so it must be allowed as that, too.
+        let doubtful = seen.is_some_and(|seen| !seen.certain && seen.method != *said);
         let at = snapshot.table.routes_at(host, path);
         let route = route_of(snapshot, chosen(at.choose(method))?)?;
         let mut aliases: Vec<&CompiledRoute> = Vec::new();
         if method != said {
             match at.choose(said) {
-                Found::Route(number) => aliases.push(route_of(snapshot, number)?),
-                // Overrides are meant for POST; on another method a service may ignore them.
-                Found::MethodNotAllowed(allow) if *said != Method::POST => {
-                    return Err(Refusal::method_not_allowed(allow));
+                Found::Route(number) => {
+                    let alias = route_of(snapshot, number)?;
+                    if alias.upstream.name != route.upstream.name {
+                        return Err(Refusal::of(Reason::ConflictingOverride));
+                    }
+                    aliases.push(alias);
                 }
+                Found::MethodNotAllowed(allow) if doubtful => return Err(Refusal::method_not_allowed(allow)),
                 Found::MethodNotAllowed(_) | Found::Nothing => {}
             }
         }
         if let Some(folded) = snapshot.table.routes_at_folded(host, path) {
             let numbers: SmallVec<[usize; 4]> = folded.routes().collect();
-            let concerns = |number: &usize| {
-                snapshot.routes.get(*number).is_some_and(|other| other.upstream.name == route.upstream.name)
-            };
+            let concerns = |number: &usize| snapshot.routes.get(*number).is_some_and(|other| other.is_beside(route));
             let is_ours = numbers.contains(&route.number);
             if !is_ours && numbers.iter().any(concerns) {
                 aliases.push(route_of(snapshot, chosen(folded.choose(method))?)?);
+                if doubtful {
+                    aliases.push(route_of(snapshot, chosen(folded.choose(said))?)?);
+                }
             }
         }
         let target_path = rewritten(path.as_str(), route.rewrite.as_ref())?;
         if target_path != path.as_str() {
             aliases.extend(routes_of_target(snapshot, host, &target_path, method, route)?);
+            if doubtful {
+                aliases.extend(routes_of_target(snapshot, host, &target_path, said, route)?);
+            }
         }
         aliases.retain(|alias| alias.number != route.number);
         let operations = guarded_operations(snapshot, path, &target_path, [said, method])?;
-        Ok(Self { route, aliases, method: method.clone(), target_path, operations })
+        let said = doubtful.then(|| said.clone());
+        Ok(Self { route, aliases, method: method.clone(), said, target_path, operations })
     }
 
     /// The route, then its aliases.
@@ -119,7 +131,7 @@ fn routes_of_target<'s>(
         // Another route's methods are no law for this one.
         if let Found::Route(number) = candidate {
             let other = route_of(snapshot, number)?;
-            if other.upstream.name == route.upstream.name {
+            if other.is_beside(route) {
                 found.push(other);
             }
         }

@@ -3,6 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::hygiene;
 use crate::config::MethodOverride;
 
 /// The header fields that say another method; every framework that honours one honours one of these.
@@ -34,127 +35,174 @@ pub(super) fn take_headers(headers: &mut HeaderMap) -> Vec<OverrideHeader> {
     taken
 }
 
-/// The overrides in header, query and form that a service honours, as one method; `None` where there is none.
+/// What overrides make of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// The method that the service will see.
+    pub method: Method,
+    /// Whether every service that honours overrides honours this one: a POST that is to be a PUT, PATCH or DELETE, in
+    /// the usual spelling. Others may take the request line at its word.
+    pub certain: bool,
+}
+
+impl Override {
+    fn new(said: &Method, method: Method, usual: bool) -> Self {
+        let usual_methods = *said == Method::POST && [Method::PUT, Method::PATCH, Method::DELETE].contains(&method);
+        Self { certain: usual && usual_methods, method }
+    }
+}
+
+/// Whether an override stands where, and as, every framework looks for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    Usual,
+    Lax,
+}
+
+type Add<'a> = dyn FnMut(&[u8], Spelling) -> Result<(), ConflictingOverride> + 'a;
+
+/// The overrides in header, query and form that a service honours, as one method; `None` where there is none. `said` is
+/// the method of the request line.
 pub(super) fn resolve(
+    said: &Method,
     honoured: &[MethodOverride],
     taken: &[OverrideHeader],
     query: Option<&str>,
     form: Option<&Form<'_>>,
-) -> Result<Option<Method>, ConflictingOverride> {
-    let mut found: Option<Method> = None;
-    let mut add = |value: &[u8]| -> Result<(), ConflictingOverride> {
+) -> Result<Option<Override>, ConflictingOverride> {
+    let mut found: Option<(Method, bool)> = None;
+    let mut add = |value: &[u8], spelling: Spelling| -> Result<(), ConflictingOverride> {
         let method = method(value)?;
-        match &found {
-            Some(known) if *known != method => Err(ConflictingOverride),
-            _ => {
-                found = Some(method);
-                Ok(())
-            }
+        let usual = spelling == Spelling::Usual;
+        match &mut found {
+            Some((known, _)) if *known != method => return Err(ConflictingOverride),
+            Some((_, before)) => *before |= usual,
+            None => found = Some((method, usual)),
         }
+        Ok(())
     };
     for way in honoured {
         match way {
-            MethodOverride::Header => taken.iter().try_for_each(|(_, value)| add(value.as_bytes()))?,
+            MethodOverride::Header => {
+                taken.iter().try_for_each(|(_, value)| add(value.as_bytes(), Spelling::Usual))?;
+            }
             MethodOverride::Query => parameters(query.unwrap_or_default().as_bytes(), &mut add)?,
             MethodOverride::Form => match form {
-                Some(Form::UrlEncoded(body)) => parameters(body, &mut add)?,
-                Some(Form::Multipart { body, boundary }) => multipart(body, boundary, &mut add)?,
+                Some(Form { kind: FormKind::UrlEncoded, body }) => parameters(body, &mut add)?,
+                Some(Form { kind: FormKind::Multipart { boundary }, body }) => multipart(body, boundary, &mut add)?,
                 None => {}
             },
         }
     }
-    Ok(found)
-}
-
-/// Whether a request's body is a form, and must be read before the decision where a service honours overrides in forms.
-pub(super) fn is_form(headers: &HeaderMap) -> bool {
-    // Several content types, or one that cannot be read, may look like a form to the service.
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let Some(first) = types.next() else { return false };
-    types.next().is_some() || media_type(first) != MediaType::Other
+    Ok(found.map(|(method, usual)| Override::new(said, method, usual)))
 }
 
 /// A form body, read whole.
 #[derive(Debug)]
-pub(super) enum Form<'a> {
+pub(super) struct Form<'a> {
+    /// How to read it.
+    pub kind: FormKind,
+    /// Its bytes.
+    pub body: &'a [u8],
+}
+
+/// What kind of form a body is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FormKind {
     /// `application/x-www-form-urlencoded`
-    UrlEncoded(&'a [u8]),
-    /// `multipart/form-data` (RFC 7578)
+    UrlEncoded,
+    /// `multipart/form-data` (RFC 7578) and its kin.
     Multipart {
-        /// The body.
-        body: &'a [u8],
         /// The boundary, without its dashes.
         boundary: Vec<u8>,
     },
 }
 
-impl<'a> Form<'a> {
-    /// The form in a body, by its content type. An error where the type is a form's and cannot be read without doubt.
-    pub(super) fn read(headers: &HeaderMap, body: &'a [u8]) -> Result<Option<Self>, ConflictingOverride> {
-        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-        let Some(value) = types.next() else { return Ok(None) };
-        if types.next().is_some() {
-            return Err(ConflictingOverride);
-        }
-        match media_type(value) {
-            MediaType::UrlEncoded => Ok(Some(Self::UrlEncoded(body))),
-            MediaType::Multipart => {
-                let boundary = boundary(value.as_bytes()).ok_or(ConflictingOverride)?;
-                Ok(Some(Self::Multipart { body, boundary }))
-            }
-            MediaType::Other => Ok(None),
-        }
+/// Whether a request's body is a form to any framework, and must be read before the decision where a service honours
+/// overrides in forms. An error where it is one and frameworks may read it in two ways.
+pub(super) fn form_kind(said: &Method, headers: &HeaderMap) -> Result<Option<FormKind>, ConflictingOverride> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let first = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    let lower = first.to_ascii_lowercase();
+    let holds = |words: &[&str]| words.iter().any(|word| find(&lower, word.as_bytes()).is_some());
+    // Some servers end the type at a space or a comma, so a word anywhere makes a form. Rack takes a POST without any
+    // type for one.
+    let multipart = holds(&["multipart/"]);
+    let urlencoded = holds(&["urlencoded", "url-encoded"]) || (first.is_empty() && *said == Method::POST);
+    if types.next().is_some() {
+        return Err(ConflictingOverride);
     }
+    if !multipart && !urlencoded {
+        return Ok(None);
+    }
+    let lower = std::str::from_utf8(&lower).map_err(|_| ConflictingOverride)?;
+    if (multipart && urlencoded) || is_encoded(headers) || !is_charset_plain(lower) {
+        return Err(ConflictingOverride);
+    }
+    if urlencoded {
+        return Ok(Some(FormKind::UrlEncoded));
+    }
+    let boundary = std::str::from_utf8(first).ok().and_then(boundary).ok_or(ConflictingOverride)?;
+    Ok(Some(FormKind::Multipart { boundary }))
 }
 
-#[derive(PartialEq, Eq)]
-enum MediaType {
-    UrlEncoded,
-    Multipart,
-    Other,
+/// Whether a body is compressed: some frameworks unpack forms before they read them.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    headers.iter().any(|(name, value)| {
+        &*hygiene::fold(name.as_str()) == b"content-encoding" && !value.as_bytes().eq_ignore_ascii_case(b"identity")
+    })
 }
 
-fn media_type(value: &HeaderValue) -> MediaType {
-    let essence = value.as_bytes().split(|b| matches!(b, b';' | b',')).next().unwrap_or_default().trim_ascii();
-    if essence.eq_ignore_ascii_case(b"application/x-www-form-urlencoded") {
-        MediaType::UrlEncoded
-    } else if essence.len() >= 10 && essence.get(..10).is_some_and(|start| start.eq_ignore_ascii_case(b"multipart/")) {
-        MediaType::Multipart
-    } else {
-        MediaType::Other
-    }
+/// Whether every character set that a type names writes ASCII as ASCII. In EBCDIC or UTF-16, `_method` is other bytes.
+fn is_charset_plain(lower: &str) -> bool {
+    const PLAIN: [&str; 8] =
+        ["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-15", "latin1", "windows-1252"];
+    lower.split("charset").skip(1).all(|rest| {
+        let value = rest.trim_start().strip_prefix('=').map(str::trim_start).unwrap_or_default();
+        let value = value.strip_prefix('"').unwrap_or(value);
+        let end = value.find(['"', ';', ',', ' ', '\t']).unwrap_or(value.len());
+        PLAIN.contains(&value.get(..end).unwrap_or_default())
+    })
 }
 
-fn boundary(content_type: &[u8]) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(content_type).ok()?;
-    let mut found = None;
-    for parameter in text.split(';').skip(1) {
-        let (name, value) = parameter.split_once('=')?;
-        if name.trim().eq_ignore_ascii_case("boundary") {
-            let value = value.trim();
-            let value = value.strip_prefix('"').map_or(Some(value), |rest| rest.strip_suffix('"'))?;
-            if value.is_empty() || value.contains(['"', '\\']) || found.replace(value).is_some() {
-                return None;
-            }
-        }
+/// The boundary of a multipart type (RFC 2046 §5.1.1), if every parser reads the same out of it: some take the first
+/// `boundary` wherever it stands, end it at a comma, or keep spaces.
+fn boundary(content_type: &str) -> Option<Vec<u8>> {
+    const NAME: &str = "boundary";
+    let lower = content_type.to_ascii_lowercase();
+    let at = lower.find(NAME)?;
+    let before = content_type.get(..at)?.trim_end_matches([' ', '\t']);
+    if !lower.starts_with("multipart/") || !before.ends_with(';') {
+        return None;
     }
-    found.map(|value| value.as_bytes().to_vec())
+    let value = content_type.get(at + NAME.len()..)?.strip_prefix('=')?;
+    let (value, after) = match value.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"')?,
+        None => value.split_at(value.find(';').unwrap_or(value.len())),
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"'+_-./:=?".contains(&b);
+    let once = (after.is_empty() || after.starts_with(';')) && !after.to_ascii_lowercase().contains(NAME);
+    let fits = (1..=70).contains(&value.len()) && value.bytes().all(plain);
+    (once && fits).then(|| value.as_bytes().to_vec())
 }
 
 /// Frameworks compare the value in any case.
 fn method(value: &[u8]) -> Result<Method, ConflictingOverride> {
-    Method::from_bytes(&value.trim_ascii().to_ascii_uppercase()).map_err(|_| ConflictingOverride)
+    const LONGEST: usize = 32;
+    let value = value.trim_ascii();
+    if value.len() > LONGEST {
+        return Err(ConflictingOverride);
+    }
+    Method::from_bytes(&value.to_ascii_uppercase()).map_err(|_| ConflictingOverride)
 }
 
-fn parameters(
-    text: &[u8],
-    add: &mut impl FnMut(&[u8]) -> Result<(), ConflictingOverride>,
-) -> Result<(), ConflictingOverride> {
+fn parameters(text: &[u8], add: &mut Add<'_>) -> Result<(), ConflictingOverride> {
     // `;` separates parameters too for some servers.
-    for part in text.split(|b| *b == b';') {
-        for (name, value) in url::form_urlencoded::parse(part) {
+    for (at, pair) in text.split(|b| *b == b'&').flat_map(|pair| pair.split(|b| *b == b';').enumerate()) {
+        for (name, value) in url::form_urlencoded::parse(pair) {
             if is_parameter(&name) {
-                add(value.as_bytes())?;
+                let usual = at == 0 && name == PARAMETER && !text.contains(&b';');
+                add(value.as_bytes(), if usual { Spelling::Usual } else { Spelling::Lax })?;
             }
         }
     }
@@ -170,26 +218,61 @@ fn is_parameter(name: &str) -> bool {
 
 /// Finds `_method` among the parts of a multipart body. Whatever looks like one counts: a parser that is stricter than
 /// the service's would miss what the service sees.
-fn multipart(
-    body: &[u8],
-    boundary: &[u8],
-    add: &mut impl FnMut(&[u8]) -> Result<(), ConflictingOverride>,
-) -> Result<(), ConflictingOverride> {
+fn multipart(body: &[u8], boundary: &[u8], add: &mut Add<'_>) -> Result<(), ConflictingOverride> {
     let delimiter = [b"--", boundary].concat();
     for part in parts(body, &delimiter).skip(1) {
-        let (head, content) = match (find(part, b"\r\n\r\n"), find(part, b"\n\n")) {
-            (Some(crlf), Some(lf)) if lf < crlf => (part.get(..lf), part.get(lf + 2..)),
-            (Some(crlf), _) => (part.get(..crlf), part.get(crlf + 4..)),
-            (None, Some(lf)) => (part.get(..lf), part.get(lf + 2..)),
-            (None, None) => continue,
-        };
-        let head = head.unwrap_or_default().to_ascii_lowercase();
-        if find(&head, PARAMETER.as_bytes()).is_some() || find(&head, b"name*").is_some() {
-            let content = content.unwrap_or_default();
-            add(content.strip_suffix(b"\r\n").or_else(|| content.strip_suffix(b"\n")).unwrap_or(content))?;
+        // No parser looks for a head's end behind the first empty line that has both its characters.
+        let end = find(part, b"\r\n\r\n").unwrap_or(part.len());
+        let head = part.get(..end).unwrap_or_default();
+        let Some(at) = names_parameter(head)? else { continue };
+        let usual = find(&head.to_ascii_lowercase(), b"; name=\"_method\"").is_some();
+        let mut nameless = true;
+        for content in contents(part, at, end) {
+            nameless = false;
+            add(
+                content.strip_suffix(b"\r\n").or_else(|| content.strip_suffix(b"\n")).unwrap_or(content),
+                if usual { Spelling::Usual } else { Spelling::Lax },
+            )?;
+        }
+        if nameless {
+            return Err(ConflictingOverride);
         }
     }
     Ok(())
+}
+
+/// Where the head of a part has named `_method`, however it quotes, escapes or breaks the name. An error where the name
+/// is in an encoding of its own (RFC 2231, RFC 2047).
+fn names_parameter(head: &[u8]) -> Result<Option<usize>, ConflictingOverride> {
+    let mut squeezed = Vec::with_capacity(head.len());
+    let mut places = Vec::with_capacity(head.len());
+    let mut at = 0;
+    while let Some(&byte) = head.get(at) {
+        let escaped = (byte == b'%').then(|| head.get(at + 1..at + 3)).flatten();
+        let decoded = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        at += if decoded.is_some() { 3 } else { 1 };
+        let byte = decoded.unwrap_or(byte).to_ascii_lowercase();
+        if !matches!(byte, b'"' | b'\'' | b'\\' | b'\0') && !byte.is_ascii_whitespace() {
+            // PHP makes a name's dots underscores.
+            squeezed.push(if byte == b'.' { b'_' } else { byte });
+            places.push(at);
+        }
+    }
+    if [&b"name*"[..], b"=?"].iter().any(|strange| find(&squeezed, strange).is_some()) {
+        return Err(ConflictingOverride);
+    }
+    let last = find(&squeezed, PARAMETER.as_bytes()).map(|at| at + PARAMETER.len() - 1);
+    Ok(last.and_then(|last| places.get(last).copied()))
+}
+
+/// What stands behind each empty line that some parser may take for the end of a head, from `from` to `end`.
+fn contents(part: &[u8], from: usize, end: usize) -> impl Iterator<Item = &[u8]> {
+    let lines = part.iter().enumerate().skip(from).take_while(move |(at, _)| *at <= end + 1);
+    lines.filter(|(_, byte)| **byte == b'\n').filter_map(|(at, _)| {
+        let rest = part.get(at + 1..)?;
+        let blank = rest.iter().position(|b| !matches!(b, b' ' | b'\t' | b'\r'))?;
+        (rest.get(blank) == Some(&b'\n')).then(|| rest.get(blank + 1..))?
+    })
 }
 
 fn parts<'a>(body: &'a [u8], delimiter: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
@@ -231,9 +314,25 @@ mod tests {
         HeaderMap::from_iter([(header::CONTENT_TYPE, content_type.parse().unwrap())])
     }
 
+    fn seen(found: Result<Option<Override>, ConflictingOverride>) -> Result<Option<Method>, ConflictingOverride> {
+        found.map(|found| found.map(|found| found.method))
+    }
+
+    fn resolve(
+        honoured: &[MethodOverride],
+        taken: &[OverrideHeader],
+        query: Option<&str>,
+    ) -> Result<Option<Method>, ConflictingOverride> {
+        seen(super::resolve(&Method::POST, honoured, taken, query, None))
+    }
+
+    fn form(headers: &HeaderMap, body: &[u8]) -> Result<Option<Method>, ConflictingOverride> {
+        let form = form_kind(&Method::POST, headers)?.map(|kind| Form { kind, body });
+        seen(super::resolve(&Method::POST, &[FormWay], &[], None, form.as_ref()))
+    }
+
     fn in_form(content_type: &str, body: &str) -> Result<Option<Method>, ConflictingOverride> {
-        let form = Form::read(&typed(content_type), body.as_bytes())?;
-        resolve(&[FormWay], &[], None, form.as_ref())
+        form(&typed(content_type), body.as_bytes())
     }
 
     #[test]
@@ -242,22 +341,22 @@ mod tests {
         headers.insert("x-http-method", "delete".parse().unwrap());
         let taken = take_headers(&mut headers);
         assert!(headers.is_empty());
-        assert_eq!(resolve(&[Header], &taken, None, None), Ok(Some(Method::DELETE)));
-        assert_eq!(resolve(&[Query], &taken, None, None), Ok(None));
+        assert_eq!(resolve(&[Header], &taken, None), Ok(Some(Method::DELETE)));
+        assert_eq!(resolve(&[Query], &taken, None), Ok(None));
         for query in
             ["a=1&_method=delete", "_METHOD=Delete", "%5Fmethod=DELETE", "a=1;_method=delete", "_method[]=DELETE"]
         {
-            assert_eq!(resolve(&[Query], &[], Some(query), None), Ok(Some(Method::DELETE)), "{query}");
+            assert_eq!(resolve(&[Query], &[], Some(query)), Ok(Some(Method::DELETE)), "{query}");
         }
-        assert_eq!(resolve(&[Query], &[], Some("method=DELETE"), None), Ok(None));
+        assert_eq!(resolve(&[Query], &[], Some("method=DELETE")), Ok(None));
     }
 
     #[test]
     fn overrides_that_disagree_are_refused() {
         let header = (HEADERS[0].clone(), HeaderValue::from_static("PUT"));
-        assert_eq!(resolve(&[Header, Query], &[header], Some("_method=DELETE"), None), Err(ConflictingOverride));
-        assert_eq!(resolve(&[Query], &[], Some("_method=GET&_method=DELETE"), None), Err(ConflictingOverride));
-        assert_eq!(resolve(&[Query], &[], Some("_method=a b"), None), Err(ConflictingOverride));
+        assert_eq!(resolve(&[Header, Query], &[header], Some("_method=DELETE")), Err(ConflictingOverride));
+        assert_eq!(resolve(&[Query], &[], Some("_method=GET&_method=DELETE")), Err(ConflictingOverride));
+        assert_eq!(resolve(&[Query], &[], Some("_method=a b")), Err(ConflictingOverride));
     }
 
     #[test]
@@ -276,5 +375,75 @@ mod tests {
         assert_eq!(in_form("multipart/form-data; boundary=x", other), Ok(None));
         assert_eq!(in_form("multipart/form-data", other), Err(ConflictingOverride));
         assert_eq!(in_form("multipart/form-data; boundary=a; boundary=b", other), Err(ConflictingOverride));
+    }
+
+    #[test]
+    fn a_form_that_frameworks_read_in_two_ways_is_never_taken_for_none() {
+        let found = |result| assert_ne!(result, Ok(None));
+        for content_type in [
+            "application/x-www-form-urlencoded charset=utf-8",
+            "application/x-www-form-urlencoded, text/plain",
+            "APPLICATION/X-WWW-FORM-URLENCODED",
+            "",
+        ] {
+            assert_eq!(in_form(content_type, "_method=DELETE"), Ok(Some(Method::DELETE)), "{content_type}");
+        }
+        assert_eq!(form(&HeaderMap::new(), b"_method=DELETE"), Ok(Some(Method::DELETE)));
+        assert_eq!(form_kind(&Method::PUT, &HeaderMap::new()), Ok(None), "an upload without a type is no form");
+        for charset in ["utf-16", "ibm037", "\"utf-7\"", "utf-8; charset=utf-16"] {
+            found(in_form(&format!("application/x-www-form-urlencoded; charset={charset}"), "a=b"));
+        }
+        found(in_form("application/x-www-form-urlencoded; charset*=utf-8''utf-16", "a=b"));
+        for name in ["content-encoding", "content_encoding"] {
+            let mut headers = typed("application/x-www-form-urlencoded");
+            headers.insert(name, HeaderValue::from_static("gzip"));
+            found(form(&headers, b"a=b"));
+        }
+    }
+
+    #[test]
+    fn a_boundary_that_parsers_read_in_two_ways_is_refused() {
+        for parameters in ["boundary=x,y", "xboundary=x; boundary=y", "boundary= x", "boundary =x", "boundary=x y", ""]
+        {
+            assert_eq!(in_form(&format!("multipart/form-data; {parameters}"), ""), Err(ConflictingOverride));
+        }
+        for parameters in ["boundary=----WebKitFormBoundary7MA4YWxk", "boundary=\"----=_Part_0\"; charset=utf-8"] {
+            assert_eq!(in_form(&format!("multipart/form-data; {parameters}"), ""), Ok(None), "{parameters}");
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_part_ends_where_any_parser_thinks_it_does() {
+        for part in [
+            "Content-Disposition: form-data; name=\"_method\"\n\r\nDELETE",
+            "Content-Disposition: form-data; name=\"_method\"\r\n\nDELETE",
+            "Content-Disposition: form-data; name=\"_method\"\n \nDELETE",
+            "X: a\n\n\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nDELETE",
+            "Content-Disposition: form-data; name=\"_met\\hod\"\r\n\r\nDELETE",
+            "Content-Disposition: form-data; name=\"%5fm%65thod\"\r\n\r\nDELETE",
+            "Content-Disposition: form-data; name=\"=?utf-8?q?=5Fmethod?=\"\r\n\r\nDELETE",
+            "Content-Disposition: form-data; name*0=_met; name*1=hod\r\n\r\nDELETE",
+            "Content-Disposition: form-data; name=\".method\"\r\n\r\nDELETE",
+            "Content-Disposition: form-data; name=\"_method\"; x=\"--x\"\r\n\r\nDELETE",
+            "Content-Disposition: form-data; name=\"_method\"\r\rDELETE",
+        ] {
+            let body = format!("--x\r\n{part}\r\n--x--\r\n");
+            assert_ne!(in_form("multipart/form-data; boundary=x", &body), Ok(None), "{part:?}");
+        }
+        let file =
+            "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"100%.txt\"\r\n\r\na _method\n\nb\r\n--x--";
+        assert_eq!(in_form("multipart/form-data; boundary=x", file), Ok(None));
+    }
+
+    #[test]
+    fn only_a_post_that_is_to_change_something_is_certain_to_be_overridden() {
+        let certain = |said: &Method, query: &str| {
+            super::resolve(said, &[Query], &[], Some(query), None).unwrap().unwrap().certain
+        };
+        assert!(certain(&Method::POST, "_method=delete") && certain(&Method::POST, "a=b&_method=PUT"));
+        for query in ["_method=GET", "a;_method=PUT", "_METHOD=PUT", ".method=PUT", "_method[]=PUT"] {
+            assert!(!certain(&Method::POST, query), "{query}");
+        }
+        assert!(!certain(&Method::GET, "_method=DELETE"));
     }
 }

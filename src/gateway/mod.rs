@@ -39,6 +39,7 @@ pub use self::{
     hygiene::is_spoofable,
     inbound::{Authorization, Inbound},
     matched::{Matched, known_method},
+    method_override::Override,
     record::Record,
     refusal::{METADATA_PATH, Problem, Refusal, RefusalContext},
 };
@@ -162,7 +163,11 @@ impl Gateway {
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
         let (early, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
         exchange.rates = early;
-        charged?;
+        if let Err(refusal) = charged {
+            // Nobody has been verified yet, so the attempt is counted as a stranger's.
+            self.audit_refusal(&enforcement, &Credential::Absent, refusal.reason);
+            return Err(refusal);
+        }
 
         let query = inbound.query();
         let credential = evidence::gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
@@ -199,13 +204,15 @@ impl Gateway {
     fn judge(&self, enforcement: &Enforcement<'_>, credential: &Credential) -> Result<Permit, Refusal> {
         let Enforcement { inbound, path, matched, now } = *enforcement;
         let mut permit: Option<Permit> = None;
-        for route in matched.all() {
+        let methods = [Some(&matched.method), matched.said.as_ref()];
+        let ways = matched.all().flat_map(|route| methods.into_iter().flatten().map(move |method| (route, method)));
+        for (route, method) in ways {
             let params = if route.policy.when.is_some() { route.pattern.parameters(path) } else { Vec::new() };
             let facts = Facts {
                 credential,
                 guarded: matched.guarded(),
                 input: ConditionInput {
-                    method: matched.method.as_str(),
+                    method: method.as_str(),
                     path: path.as_str(),
                     path_params: &params,
                     query: inbound.query(),
@@ -270,22 +277,27 @@ impl Gateway {
             return plain;
         }
         let conflicting = |_| Refusal::of(Reason::ConflictingOverride);
-        let form_bytes = snapshot.form_bytes(at.routes()).filter(|_| method_override::is_form(&inbound.headers));
+        let kind = match snapshot.form_bytes(at.routes()) {
+            Some(max) => method_override::form_kind(&inbound.method, &inbound.headers)
+                .map_err(conflicting)?
+                .map(|kind| (kind, max)),
+            None => None,
+        };
         let bytes;
-        let form = match form_bytes {
-            Some(max) => {
+        let form = match kind {
+            Some((kind, max)) => {
                 let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
                 bytes = self.read_form(taken, max).await?;
                 *body = RequestBody::buffered(bytes.clone());
-                Form::read(&inbound.headers, &bytes).map_err(conflicting)?
+                Some(Form { kind, body: &bytes })
             }
             None => None,
         };
         let query = inbound.query();
-        let seen =
-            method_override::resolve(&honoured, &inbound.overrides, query, form.as_ref()).map_err(conflicting)?;
+        let seen = method_override::resolve(&inbound.method, &honoured, &inbound.overrides, query, form.as_ref())
+            .map_err(conflicting)?;
         let Some(seen) = seen else { return plain };
-        known_method(&seen, &snapshot.config.server.methods)?;
+        known_method(&seen.method, &snapshot.config.server.methods)?;
         Matched::find(snapshot, &inbound.host, path, &inbound.method, Some(&seen))
     }
 

@@ -226,27 +226,47 @@ fn from_json(json: &serde_json::Value) -> Value {
 }
 
 fn request_value(input: &ConditionInput<'_>) -> Value {
-    let mut headers: Vec<(&str, Value)> = Vec::new();
-    for name in input.headers.keys() {
-        let joined: Vec<_> =
-            input.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-        headers.push((name.as_str(), text(&joined.join(", "))));
-    }
     map([
         ("method", text(input.method)),
         ("path", text(input.path)),
         ("path_params", map(input.path_params.iter().map(|(name, value)| (&**name, text(value))))),
         ("query", query_value(input.query.unwrap_or_default())),
-        ("headers", map(headers)),
+        ("headers", headers_value(input.headers)),
         ("client_ip", text(&input.client_ip.to_canonical().to_string())),
     ])
 }
 
+/// Each field by its name, its lines joined. Spellings that a lax server takes for one name (`x_tier`, `x.tier`) are
+/// joined, too, and stand under `x-tier` besides, so that a rule for one of them sees what the upstream may see.
+fn headers_value(headers: &HeaderMap) -> Value {
+    let is_usual = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let value = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let mut entries: HashMap<String, Vec<String>> = HashMap::new();
+    if headers.keys().all(|name| is_usual(name.as_str())) {
+        for (name, line) in headers {
+            entries.entry(name.as_str().to_owned()).or_default().push(value(line));
+        }
+    } else {
+        let fold = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        for (name, line) in headers {
+            entries.entry(fold(name.as_str())).or_default().push(value(line));
+        }
+        for name in headers.keys().filter(|name| !is_usual(name.as_str())) {
+            let lines = entries.get(&fold(name.as_str())).cloned().unwrap_or_default();
+            entries.insert(name.as_str().to_owned(), lines);
+        }
+    }
+    map(entries.into_iter().map(|(name, lines)| (name, text(&lines.join(", ")))))
+}
+
 /// Each parameter by its name; one that appears more than once is a list, so that a rule written for one value does not
-/// pass on the strength of whichever the upstream ignores.
+/// pass on the strength of whichever the upstream ignores. Where `;` may separate parameters for the upstream, both
+/// readings count.
 fn query_value(query: &str) -> Value {
     let mut entries: HashMap<String, Vec<Value>> = HashMap::new();
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+    let pairs = query.split('&').filter(|pair| pair.contains(';'));
+    let readings = std::iter::once(query).chain(pairs.flat_map(|pair| pair.split(';')));
+    for (name, value) in readings.flat_map(|reading| url::form_urlencoded::parse(reading.as_bytes())) {
         entries.entry(name.into_owned()).or_default().push(text(&value));
     }
     map(entries.into_iter().map(|(name, mut values)| {
@@ -342,5 +362,47 @@ mod tests {
         let deep = "claims.l.all(a, claims.l.all(b, claims.l.all(c, a == c)))";
         assert_eq!(Condition::compile(deep, "UTC").unwrap_err(), ConditionFault::TooManyLoops);
         assert_eq!(Condition::compile("true", "Mars").unwrap_err(), ConditionFault::UnknownZone("Mars".into()));
+    }
+
+    #[test]
+    fn what_the_upstream_may_read_otherwise_does_not_satisfy_a_rule() {
+        let headers = |lines: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in lines {
+                map.append(http::HeaderName::from_static(name), http::HeaderValue::from_static(value));
+            }
+            map
+        };
+        let outcome = |source: &str, query: &str, lines: &[(&'static str, &'static str)]| {
+            let input = ConditionInput {
+                method: "GET",
+                path: "/",
+                path_params: &[],
+                query: Some(query),
+                headers: &headers(lines),
+                client_ip: IpAddr::from([192, 0, 2, 7]),
+                principal: None,
+                now: Now { unix_ms: 0, instant: std::time::Instant::now() },
+            };
+            Condition::compile(source, "UTC").unwrap().evaluate(&input)
+        };
+        let role = r#"request.query.role == "user" && !("debug" in request.query)"#;
+        assert_eq!(outcome(role, "a=1&role=user", &[]), ConditionOutcome::True);
+        for query in ["role=user&a=1;role=admin", "role=user&a=1;debug=1", "role=user;x", "role=user&debug"] {
+            assert_ne!(outcome(role, query, &[]), ConditionOutcome::True, "{query}");
+        }
+        let tier = r#"request.headers["x-tier"] == "basic" && !("x-debug" in request.headers)"#;
+        assert_eq!(outcome(tier, "", &[("x-tier", "basic"), ("x_other", "1")]), ConditionOutcome::True);
+        for lines in [
+            [("x-tier", "basic"), ("x_tier", "gold")],
+            [("x-tier", "basic"), ("x-tier", "gold")],
+            [("x-tier", "basic"), ("x_debug", "1")],
+        ] {
+            assert_ne!(outcome(tier, "", &lines), ConditionOutcome::True, "{lines:?}");
+        }
+        assert_eq!(
+            outcome(r#"request.headers["x_tier"] == "basic""#, "", &[("x_tier", "basic")]),
+            ConditionOutcome::True
+        );
     }
 }

@@ -97,6 +97,12 @@ impl GuardedOperation {
 }
 
 impl CompiledRoute {
+    /// Whether both go to the same service: by the same name, or by two names of one address.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.upstream.name == other.upstream.name
+            || self.upstream.targets.iter().any(|target| other.upstream.targets.contains(target))
+    }
+
     /// Whether a request here needs a token.
     pub fn asks_for_token(&self, guarded: bool) -> bool {
         !self.policy.issuers.is_empty() || (guarded && self.policy.deletion.is_some())

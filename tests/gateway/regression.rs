@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Wire, World, get};
+use crate::harness::{Request, Wire, World, delete, get, post};
 
 /// The interpreter lists the variables that `all` and `exists` bind beside those that an expression needs. They were taken
 /// for unknown ones, so that `stepgate check` was content with such a condition and `stepgate run` refused to start.
@@ -62,4 +62,121 @@ fn a_target_of_another_scheme_is_refused() {
     wire.send("GET ftp://gateway.example/x HTTP/1.1\r\nHost: gateway.example\r\n\r\n");
     assert_eq!(wire.answer().problem(400), "invalid-host");
     world.upstream.assert_untouched();
+}
+
+/// A service that honours overrides was sent a POST that had been judged as the GET that `_method=GET` made of it; most
+/// frameworks let a POST become only a PUT, PATCH or DELETE, and would have carried out the POST.
+#[test]
+fn a_post_that_calls_itself_a_get_is_judged_as_a_post_too() {
+    let world = World::new();
+    let gateway = world.start(
+        "upstreams:
+  api: {targets: [http://127.0.0.1:<upstream>], method_override: [header, query, form]}
+routes:
+  - {path: /shop/**, upstream: api, auth: none, methods: [GET, PUT]}
+  - {path: /when/**, upstream: api, auth: none, when: 'request.method == \"GET\" || request.method == \"PUT\"'}
+",
+    );
+    for path in ["/shop/x?_method=GET", "/shop/x?a;_METHOD=PUT", "/shop/x?_method[]=PUT"] {
+        post(path, "x").send(&gateway).problem(405);
+    }
+    post("/shop/x", "x").header("X-HTTP-Method-Override", "GET").send(&gateway).problem(405);
+    post("/when/x?_method=GET", "x").send(&gateway).problem(403);
+    world.upstream.assert_untouched();
+    post("/shop/x?_method=PUT", "x").send(&gateway).expect(200);
+    post("/when/x?_method=PUT", "x").send(&gateway).expect(200);
+}
+
+/// Forms were read by one idea of what a form is; frameworks have several, so a deletion could hide in a form that the
+/// service unpacks, decodes or takes apart otherwise.
+#[test]
+fn a_deletion_cannot_hide_in_a_form_that_the_service_reads_otherwise() {
+    let world = World::new();
+    let gateway = world.start(
+        "upstreams:
+  api: {targets: [http://127.0.0.1:<upstream>], method_override: [form]}
+routes:
+  - {path: /public/**, upstream: api, auth: none}
+",
+    );
+    let urlencoded = "application/x-www-form-urlencoded";
+    let hidden = "--x\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nDELETE\r\n--x--\r\n";
+    let refused = |request: Request| {
+        let status = request.send(&gateway).status;
+        assert!([400, 401].contains(&status), "{status}");
+    };
+    refused(post("/public/x", "zipped").header("Content-Type", urlencoded).header("Content-Encoding", "gzip"));
+    refused(post("/public/x", "_method=DELETE"));
+    refused(post("/public/x", "_method=DELETE").header("Content-Type", &format!("{urlencoded} charset=utf-8")));
+    refused(post("/public/x", "x").header("Content-Type", &format!("{urlencoded}; charset=ibm037")));
+    refused(post("/public/x", hidden).header("Content-Type", "multipart/form-data; boundary=x,y"));
+    refused(post("/public/x", hidden).header("Content-Type", "multipart/form-data; xboundary=x; boundary=y"));
+    let mixed = hidden.replace("\"\r\n\r\n", "\"\n\r\n");
+    refused(post("/public/x", &mixed).header("Content-Type", "multipart/form-data; boundary=x"));
+    world.upstream.assert_untouched();
+    let ordinary = hidden.replace("_method", "comment");
+    post("/public/x", &ordinary).header("Content-Type", "multipart/form-data; boundary=x").send(&gateway).expect(200);
+}
+
+/// A quota of a route's own took the operation's place even where the request could be for another route without one, so
+/// that `/account/DELETE` escaped the quota of `/account/delete`.
+#[test]
+fn another_spelling_does_not_escape_an_operations_quota() {
+    let world = World::new();
+    let gateway = world.start(
+        "deletion_guard:
+  operations: [{match: \"* /account/delete/**\", limit: 1/10m}]
+routes:
+  - {path: \"/account/{id}\", upstream: api, auth: [main], deletion: {limit: 100/m}}
+  - {path: /account/delete, upstream: api, auth: [main]}
+",
+    );
+    let token = world.fresh(5);
+    delete("/account/delete").bearer(&token).send(&gateway).expect(200);
+    for path in ["/account/delete", "/account/DELETE", "/account/delete;x"] {
+        delete(path).bearer(&token).send(&gateway).problem(429);
+    }
+    assert_eq!(world.upstream.count(), 1);
+}
+
+/// Two names of one address were taken for two services, so another spelling of a path under one name was not judged
+/// by the routes under the other.
+#[test]
+fn a_service_under_two_names_is_one_service() {
+    let world = World::new();
+    let gateway = world.start(
+        "upstreams:
+  api: {targets: [http://127.0.0.1:<upstream>]}
+  slow: {targets: [http://127.0.0.1:<upstream>], timeouts: {response: 60s}}
+routes:
+  - {path: /shop/**, upstream: slow, auth: none}
+  - {path: /shop/admin/**, upstream: api, auth: [main]}
+",
+    );
+    for path in ["/shop/admin/x", "/shop/ADMIN/x", "/shop/admin;a/x"] {
+        get(path).send(&gateway).problem(401);
+    }
+    world.upstream.assert_untouched();
+    get("/shop/admin/x").bearer(&world.token(json!({}))).send(&gateway).expect(200);
+}
+
+/// `drop_headers: [x.tenant]` dropped nothing, the header that names the client to us reached the service from
+/// strangers, and so did another spelling of the header that carries our own credential.
+#[test]
+fn headers_that_are_the_gateways_to_say_are_dropped_in_every_spelling() {
+    let world = World::new();
+    world.write("key", "our-own-credential");
+    let gateway = world.start(
+        "server: {workers: 1, drop_headers: [x.tenant], client_ip_header: x-edge-client}
+upstreams:
+  api: {targets: [http://127.0.0.1:<upstream>], credential: {header: {name: X-Legacy-Key, value: {file: key}}}}
+routes:
+  - {path: /**, upstream: api, auth: none}
+",
+    );
+    let names = ["x.tenant", "X-Tenant", "X-Edge-Client", "X_Legacy_Key", "Client-IP", "Client-Cert", "X-WebAuth-User"];
+    names.iter().fold(get("/x"), |request, name| request.header(name, "spoofed")).send(&gateway).expect(200);
+    let seen = world.upstream.last();
+    assert!(!seen.head.contains("spoofed"), "{}", seen.head);
+    assert_eq!(seen.header("x-legacy-key"), "our-own-credential");
 }

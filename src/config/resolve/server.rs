@@ -58,13 +58,22 @@ pub(super) fn server(server: &document::Server, to: &mut Context<'_>) -> Server 
             methods.push(method.value.clone());
         }
     }
+    // The gateway compares names with `-` for anything but letters and digits.
+    let fold = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "-").to_ascii_lowercase();
+    let mut drop_headers: Vec<std::sync::Arc<str>> =
+        server.drop_headers.iter().map(|header| fold(header.value.as_str()).into()).collect();
+    // Whatever names the client to us is ours to say; the standard ones are dropped anyway.
+    let client_header = fold(client_ip_header.value.as_str());
+    if client_header != "forwarded" && !client_header.starts_with("x-forwarded-") {
+        drop_headers.push(client_header.into());
+    }
     Server {
         workers: server.workers.0,
         trusted_proxies: server.trusted_proxies.iter().map(|network| network.value.0).collect(),
         client_ip_header: client_ip_header.value.as_str().into(),
         state_dir: to.base.join(&server.state_dir.0),
         methods,
-        drop_headers: server.drop_headers.iter().map(|header| header.value.as_str().replace('_', "-").into()).collect(),
+        drop_headers,
         drain_timeout: server.drain_timeout,
         limits: limits(&server.limits),
     }
