@@ -98,13 +98,7 @@ pub(super) async fn enforce(
     metrics: &Metrics,
 ) -> (Option<RateHeaders>, Result<Clearance, Refusal>) {
     let Enforcement { matched, .. } = *enforcement;
-    let operations = matched.operations.iter().filter_map(|operation| operation.quota.as_ref());
-    let own = matched.all().filter_map(|route| route.deletion_quota.as_ref());
-    let deletion: SmallVec<[&Arc<Quota>; 4]> = match (permit.guarded(), matched.route.deletion_quota.is_some()) {
-        (false, _) => SmallVec::new(),
-        (true, true) => own.collect(),
-        (true, false) => operations.chain(own).collect(),
-    };
+    let deletion = permit.guarded().then(|| matched.deletion_quotas()).into_iter().flatten();
     let quotas = matched.all().flat_map(|route| route.late_quotas.iter()).chain(deletion);
     let principal = permit.principal().cloned();
     let (rate, charged) = charge(quotas, enforcement, principal.as_deref(), metrics);

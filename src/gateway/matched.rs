@@ -1,11 +1,19 @@
 //! Step 2: which routes a request is for. Usually one; more where the upstream could take the request for another than
 //! its bytes say (a method override, a path that lax servers fold). Then each of them is judged and the strictest wins.
 
+use std::sync::Arc;
+
 use http::Method;
 use smallvec::SmallVec;
 
-use super::{Refusal, outbound::rewritten};
+use super::{
+    Refusal,
+    inbound::Inbound,
+    method_override::{self, Form},
+    outbound::rewritten,
+};
 use crate::{
+    limit::Quota,
     policy::Reason,
     route::{Found, NormalPath},
     runtime::{CompiledRoute, GuardedOperation, Snapshot},
@@ -48,17 +56,46 @@ pub fn known_method(method: &Method, known: &[Method]) -> Result<(), Refusal> {
     }
 }
 
+/// How much of a request's body must be read before its routes can be found: a form in which a service looks for the
+/// method. `None` where nothing must.
+pub fn form_bytes(snapshot: &Snapshot, inbound: &Inbound, path: &NormalPath<'_>) -> Option<usize> {
+    if !snapshot.honours_overrides || !method_override::is_form(&inbound.headers) {
+        return None;
+    }
+    snapshot.form_bytes(snapshot.table.routes_at(&inbound.host, path).routes())
+}
+
+/// The method that an override makes of the request's, for the services that honour it; `None` where there is none.
+fn seen_method(
+    snapshot: &Snapshot,
+    inbound: &Inbound,
+    path: &NormalPath<'_>,
+    form: Option<&[u8]>,
+) -> Result<Option<Method>, Refusal> {
+    let at = snapshot.table.routes_at(&inbound.host, path);
+    let services = at.routes().filter_map(|number| snapshot.routes.get(number)).map(|route| &route.upstream);
+    let honoured: SmallVec<[_; 4]> = services.flat_map(|upstream| upstream.method_override.iter().copied()).collect();
+    let conflicting = |_| Refusal::of(Reason::ConflictingOverride);
+    let form = form.map(|body| Form::read(&inbound.headers, body)).transpose().map_err(conflicting)?.flatten();
+    let query = inbound.query();
+    let seen = method_override::resolve(&honoured, &inbound.overrides, query, form.as_ref()).map_err(conflicting)?;
+    if let Some(seen) = &seen {
+        known_method(seen, &snapshot.config.server.methods)?;
+    }
+    Ok(seen)
+}
+
 impl<'s> Matched<'s> {
-    /// Finds the routes for a request. `said` is the method of the request line, `seen` the one that an override makes
-    /// of it.
+    /// Finds the routes for a request. `form` is its body, where [`form_bytes`] said that it must be read.
     pub fn find(
         snapshot: &'s Snapshot,
-        host: &str,
+        inbound: &Inbound,
         path: &NormalPath<'_>,
-        said: &Method,
-        seen: Option<&Method>,
+        form: Option<&[u8]>,
     ) -> Result<Self, Refusal> {
-        let method = seen.unwrap_or(said);
+        let (host, said) = (&*inbound.host, &inbound.method);
+        let seen = if snapshot.honours_overrides { seen_method(snapshot, inbound, path, form)? } else { None };
+        let method = seen.as_ref().unwrap_or(said);
         let at = snapshot.table.routes_at(host, path);
         let route = route_of(snapshot, chosen(at.choose(method))?)?;
         let mut aliases: Vec<&CompiledRoute> = Vec::new();
@@ -99,6 +136,13 @@ impl<'s> Matched<'s> {
     /// Whether the operation is under the deletion guard.
     pub fn guarded(&self) -> bool {
         !self.operations.is_empty()
+    }
+
+    /// The quotas of a guarded operation: the route's own takes the place of the operations'.
+    pub fn deletion_quotas(&self) -> impl Iterator<Item = &'s Arc<Quota>> {
+        let operations = if self.route.deletion_quota.is_some() { &[] } else { self.operations.as_slice() };
+        let own = self.all().filter_map(|route| route.deletion_quota.as_ref());
+        operations.iter().filter_map(|operation| operation.quota.as_ref()).chain(own)
     }
 }
 
@@ -161,4 +205,136 @@ fn guarded_operations<'s>(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use std::{path::Path, rc::Rc, time::Instant};
+
+    use http::Request;
+
+    use super::*;
+    use crate::{
+        body::{Bounds, ConnectionInfo, ConnectionWatch},
+        clock::SystemClock,
+        config::{self, Input},
+        identity::{IssuerServices, Unobserved},
+        runtime::{DiskMaterials, Means},
+        telemetry::Metrics,
+    };
+
+    const POLICY: &str = "
+access_log: off
+issuers:
+  main: {issuer: https://idp.example/, audience: [a], keys: {secret: '${KEY}'}, algorithms: [HS256]}
+limits:
+  few: {key: subject, rate: 3/10m}
+upstreams:
+  plain: {targets: [http://127.0.0.1:9]}
+  lenient: {targets: [http://127.0.0.1:9], method_override: [header, query, form]}
+deletion_guard:
+  operations: ['DELETE /**', {match: 'POST /account/remove', limit: 3/10m}]
+  assurance: {amr: [mfa]}
+routes:
+  - {path: /plain/**, upstream: plain, auth: none}
+  - {path: /admin/**, upstream: plain, auth: none}
+  - {path: /account/**, upstream: plain, auth: none}
+  - {path: /v1/**, upstream: plain, auth: none, rewrite: {strip_prefix: /v1}}
+  - {path: /own/**, upstream: plain, auth: none, deletion: {limit: few}}
+  - {path: /lenient/**, upstream: lenient, auth: none, methods: [POST, GET]}
+  - {path: /lenient/**, upstream: lenient, auth: none, methods: [DELETE, PUT]}
+  - {path: /**, upstream: plain, auth: none}
+";
+
+    async fn snapshot() -> Snapshot {
+        let env = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
+        let input = Input { file: Path::new("p.yaml"), text: POLICY, base: Path::new("/"), env: &env };
+        let config = config::load(&input).unwrap().config;
+        let metrics = Metrics::new().unwrap();
+        let issuers = IssuerServices {
+            handle: tokio::runtime::Handle::current(),
+            roots: Arc::new(rustls::RootCertStore::empty()),
+            clock: Arc::new(SystemClock),
+            observer: Arc::new(Unobserved),
+        };
+        let means = Means { issuers: &issuers, metrics: &metrics };
+        Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
+    }
+
+    /// What a request is matched to: route, other routes, method, the number of guarded operations and of their quotas.
+    fn find(snapshot: &Snapshot, line: &str, fields: &[(&str, &str)], form: Option<&str>) -> Result<String, Reason> {
+        let (method, target) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(target).header("host", "h");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let peer = ([127, 0, 0, 1], 0).into();
+        let info = ConnectionInfo {
+            peer,
+            local: peer,
+            listener: "l".into(),
+            listener_index: 0,
+            tls: None,
+            watch: ConnectionWatch::new(Rc::new(Bounds::unlimited()), Instant::now()),
+        };
+        let uri = parts.uri.clone();
+        let inbound = Inbound::parse(parts, &uri, &info, &snapshot.config.server, "id".into()).unwrap();
+        let path = NormalPath::parse(uri.path()).unwrap();
+        assert_eq!(form_bytes(snapshot, &inbound, &path).is_some(), form.is_some(), "{line}");
+        let matched = Matched::find(snapshot, &inbound, &path, form.map(str::as_bytes)).map_err(|r| r.reason)?;
+        let others: String = matched.aliases.iter().map(|route| format!(" or {}", route.pattern)).collect();
+        Ok(format!(
+            "{} {}{others} guarded {} quotas {}",
+            matched.method,
+            matched.route.pattern,
+            matched.operations.len(),
+            matched.deletion_quotas().count()
+        ))
+    }
+
+    #[tokio::test]
+    async fn a_request_is_guarded_by_its_own_path_or_by_the_one_that_the_upstream_gets() {
+        let snapshot = snapshot().await;
+        for (line, expected) in [
+            ("GET /plain/x", "GET /plain/** guarded 0 quotas 0"),
+            ("DELETE /plain/x", "DELETE /plain/** guarded 1 quotas 0"),
+            ("POST /account/remove", "POST /account/** guarded 1 quotas 1"),
+            ("POST /account/Remove;v=1/", "POST /account/** guarded 1 quotas 1"),
+            ("POST /v1/account/remove", "POST /v1/** or /account/** guarded 1 quotas 1"),
+            ("DELETE /own/x", "DELETE /own/** guarded 1 quotas 1"),
+        ] {
+            assert_eq!(find(&snapshot, line, &[], None).as_deref(), Ok(expected), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_that_a_lax_server_takes_for_another_routes_is_judged_by_both() {
+        let snapshot = snapshot().await;
+        for line in ["GET /ADMIN/x", "GET /admin;v/x", "GET /Admin./x"] {
+            let expected = "GET /** or /admin/** guarded 0 quotas 0";
+            assert_eq!(find(&snapshot, line, &[], None).as_deref(), Ok(expected), "{line}");
+        }
+        assert_eq!(find(&snapshot, "GET /admin/X", &[], None).unwrap(), "GET /admin/** guarded 0 quotas 0");
+    }
+
+    #[tokio::test]
+    async fn the_method_that_a_service_will_see_is_the_one_that_is_matched() {
+        let snapshot = snapshot().await;
+        let header = [("x-http-method-override", "delete")];
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let deletion = "DELETE /lenient/** or /lenient/** guarded 1 quotas 0";
+        let of = |line: &str, fields: &[(&str, &str)], body| find(&snapshot, line, fields, body);
+        assert_eq!(of("POST /lenient/x", &[], None).unwrap(), "POST /lenient/** guarded 0 quotas 0");
+        assert_eq!(of("POST /lenient/x", &header, None).unwrap(), deletion);
+        assert_eq!(of("GET /lenient/x?_method=DELETE", &[], None).unwrap(), deletion);
+        assert_eq!(of("POST /lenient/x", &form, Some("a=1&_method=DELETE")).unwrap(), deletion);
+        assert_eq!(of("POST /lenient/x?_method=PUT", &header, None), Err(Reason::ConflictingOverride));
+        assert_eq!(of("POST /lenient/x?_method=TRACE", &[], None), Err(Reason::MethodNotAllowed));
+        assert_eq!(of("POST /lenient/x?_method=BREW", &[], None), Err(Reason::MethodUnknown));
+        // Where no service honours them they say nothing, and are dropped.
+        assert_eq!(of("POST /plain/x?_method=DELETE", &header, None).unwrap(), "POST /plain/** guarded 0 quotas 0");
+    }
 }

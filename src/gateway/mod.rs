@@ -20,16 +20,20 @@ mod hygiene;
 mod ids;
 mod inbound;
 mod matched;
-mod metadata;
+pub mod metadata;
 mod method_override;
 mod outbound;
 mod record;
 mod refusal;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 pub use self::{
@@ -38,11 +42,11 @@ pub use self::{
     forwarded::{Origin, address_list, forwarded},
     hygiene::is_spoofable,
     inbound::{Authorization, Inbound},
-    matched::{Matched, known_method},
+    matched::{Matched, form_bytes, known_method},
     record::Record,
     refusal::{METADATA_PATH, Problem, Refusal, RefusalContext},
 };
-use self::{ids::RequestIds, method_override::Form, outbound::Outbound};
+use self::{ids::RequestIds, outbound::Outbound};
 use crate::{
     body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
@@ -62,7 +66,7 @@ pub struct Gateway {
     view: RefCell<LiveView>,
     pools: Pools<RequestBody>,
     ids: RequestIds,
-    form_bytes_held: std::cell::Cell<usize>,
+    form_bytes_held: Cell<usize>,
 }
 
 /// What there is to answer.
@@ -71,6 +75,37 @@ enum Answer {
     Upstream(Response<UpstreamBody<RequestBody>>),
     /// The gateway's own.
     Own(Response<Bytes>),
+}
+
+/// A form that was read before its decision, with its share of what one worker holds.
+struct HeldForm<'a> {
+    bytes: Bytes,
+    _share: Share<'a>,
+}
+
+/// A part of [`FORM_BYTES_HELD`], given back when it is dropped.
+struct Share<'a> {
+    held: &'a Cell<usize>,
+    bytes: usize,
+}
+
+impl<'a> Share<'a> {
+    fn take(held: &'a Cell<usize>, bytes: usize) -> Result<Self, Refusal> {
+        let total = held.get().saturating_add(bytes);
+        if total > FORM_BYTES_HELD {
+            let mut refusal = Refusal::of(Reason::Overloaded);
+            refusal.retry_after = Some(1);
+            return Err(refusal);
+        }
+        held.set(total);
+        Ok(Self { held, bytes })
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.held.set(self.held.get().saturating_sub(self.bytes));
+    }
 }
 
 /// What is known of a request while it passes, for its answer and its record.
@@ -110,7 +145,7 @@ impl Gateway {
             view: RefCell::new(live.view()),
             pools: Pools::new(observer),
             ids: RequestIds::new(),
-            form_bytes_held: std::cell::Cell::new(0),
+            form_bytes_held: Cell::new(0),
         }
     }
 
@@ -147,11 +182,13 @@ impl Gateway {
             return serve_metadata(snapshot, &inbound, resource, now);
         }
 
-        let mut matched = Matched::find(snapshot, &inbound.host, &path, &inbound.method, None);
-        if snapshot.honours_overrides {
-            matched = self.match_overridden(snapshot, &inbound, &path, &mut body, matched).await;
-        }
-        let matched = matched?;
+        // Held until the upstream answers: it is in memory until then.
+        let form = match form_bytes(snapshot, &inbound, &path) {
+            Some(max) => Some(self.read_form(&mut body, max).await?),
+            None => None,
+        };
+        let form = form.as_ref().map(|form| &*form.bytes);
+        let matched = Matched::find(snapshot, &inbound, &path, form)?;
         exchange.record.route = Some(matched.route.number);
         // Known before anything is spent on it.
         if body.is_declared_too_large() {
@@ -248,67 +285,17 @@ impl Gateway {
         }
     }
 
-    /// Steps 1 and 2 again for services that honour method overrides: with the method that they will see. A form is read
-    /// whole first, since the method may stand in it.
-    async fn match_overridden<'s>(
-        &self,
-        snapshot: &'s Snapshot,
-        inbound: &Inbound,
-        path: &NormalPath<'_>,
-        body: &mut RequestBody,
-        plain: Result<Matched<'s>, Refusal>,
-    ) -> Result<Matched<'s>, Refusal> {
-        let at = snapshot.table.routes_at(&inbound.host, path);
-        let mut honoured: Vec<_> = at
-            .routes()
-            .filter_map(|number| snapshot.routes.get(number))
-            .flat_map(|route| route.upstream.method_override.iter().copied())
-            .collect();
-        honoured.dedup();
-        if honoured.is_empty() {
-            return plain;
-        }
-        let conflicting = |_| Refusal::of(Reason::ConflictingOverride);
-        let form_bytes = snapshot.form_bytes(at.routes()).filter(|_| method_override::is_form(&inbound.headers));
-        let bytes;
-        let form = match form_bytes {
-            Some(max) => {
-                let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
-                bytes = self.read_form(taken, max).await?;
-                *body = RequestBody::buffered(bytes.clone());
-                Form::read(&inbound.headers, &bytes).map_err(conflicting)?
-            }
-            None => None,
-        };
-        let query = inbound.query();
-        let seen =
-            method_override::resolve(&honoured, &inbound.overrides, query, form.as_ref()).map_err(conflicting)?;
-        let Some(seen) = seen else { return plain };
-        known_method(&seen, &snapshot.config.server.methods)?;
-        Matched::find(snapshot, &inbound.host, path, &inbound.method, Some(&seen))
-    }
-
-    /// Reads a form, within its own bound and the worker's.
-    async fn read_form(&self, body: RequestBody, max: usize) -> Result<Bytes, Refusal> {
-        struct Held<'a>(&'a std::cell::Cell<usize>, usize);
-        impl Drop for Held<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get().saturating_sub(self.1));
-            }
-        }
-        let held = self.form_bytes_held.get().saturating_add(max);
-        if held > FORM_BYTES_HELD {
-            let mut refusal = Refusal::of(Reason::Overloaded);
-            refusal.retry_after = Some(1);
-            return Err(refusal);
-        }
-        self.form_bytes_held.set(held);
-        let _held = Held(&self.form_bytes_held, max);
-        let outcome = body.outcome();
-        body.read_whole(max as u64).await.map_err(|fault| {
+    /// Reads a form whole, within its own bound and the worker's, and puts it back as the body to forward.
+    async fn read_form(&self, body: &mut RequestBody, max: usize) -> Result<HeldForm<'_>, Refusal> {
+        let share = Share::take(&self.form_bytes_held, max)?;
+        let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
+        let outcome = taken.outcome();
+        let bytes = taken.read_whole(max as u64).await.map_err(|fault| {
             outcome.set(Some(fault));
             body_refusal(fault)
-        })
+        })?;
+        *body = RequestBody::buffered(bytes.clone());
+        Ok(HeldForm { bytes, _share: share })
     }
 
     /// Step 8. Takes the clearance by value: nothing is sent without one.
@@ -466,9 +453,7 @@ fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
 
 /// The metadata is a route like any other: a public one, judged before it is served.
 fn serve_metadata(snapshot: &Snapshot, inbound: &Inbound, resource: &str, now: Now) -> Result<Answer, Refusal> {
-    if ![Method::GET, Method::HEAD].contains(&inbound.method) {
-        return Err(Refusal::method_not_allowed(vec![Method::GET, Method::HEAD]));
-    }
+    metadata::check_method(&inbound.method)?;
     let facts = Facts {
         credential: &Credential::Absent,
         guarded: false,
