@@ -26,7 +26,7 @@ pub struct Matched<'s> {
     pub route: &'s CompiledRoute,
     /// Other routes of the same upstream that it may be taken for.
     pub aliases: Vec<&'s CompiledRoute>,
-    /// The method that the upstream will see.
+    /// The effective method: the one that the upstream will act on.
     pub method: Method,
     /// The path that the upstream gets.
     pub target_path: String,
@@ -65,8 +65,8 @@ pub fn form_bytes(snapshot: &Snapshot, inbound: &Inbound, path: &NormalPath<'_>)
     snapshot.form_bytes(snapshot.table.routes_at(&inbound.host, path).routes())
 }
 
-/// The method that an override makes of the request's, for the services that honour it; `None` where there is none.
-fn seen_method(
+/// The effective method, where an override that a service honours makes it another than the request line's.
+fn effective_method(
     snapshot: &Snapshot,
     inbound: &Inbound,
     path: &NormalPath<'_>,
@@ -94,8 +94,9 @@ impl<'s> Matched<'s> {
         form: Option<&[u8]>,
     ) -> Result<Self, Refusal> {
         let (host, said) = (&*inbound.host, &inbound.method);
-        let seen = if snapshot.honours_overrides { seen_method(snapshot, inbound, path, form)? } else { None };
-        let method = seen.as_ref().unwrap_or(said);
+        let effective =
+            if snapshot.honours_overrides { effective_method(snapshot, inbound, path, form)? } else { None };
+        let method = effective.as_ref().unwrap_or(said);
         let at = snapshot.table.routes_at(host, path);
         let route = route_of(snapshot, chosen(at.choose(method))?)?;
         let mut aliases: Vec<&CompiledRoute> = Vec::new();

@@ -53,7 +53,7 @@ use crate::{
     limit::RateHeaders,
     policy::{ConditionInput, Credential, Decision, Facts, Permit, Reason, decide},
     route::NormalPath,
-    runtime::{Live, LiveView, Services, Snapshot},
+    runtime::{Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
 };
 
@@ -62,7 +62,7 @@ const FORM_BYTES_HELD: usize = 64 << 20;
 
 /// One worker's gateway.
 pub struct Gateway {
-    services: Rc<Arc<Services>>,
+    services: OnWorker<Services>,
     view: RefCell<LiveView>,
     pools: Pools<RequestBody>,
     ids: RequestIds,
@@ -182,9 +182,9 @@ impl Gateway {
             return serve_metadata(snapshot, &inbound, resource, now);
         }
 
-        // Held until the upstream answers: it is in memory until then.
+        // Held until the upstream answers: it is in memory until then. Boxed, as it is rare and large.
         let form = match form_bytes(snapshot, &inbound, &path) {
-            Some(max) => Some(self.read_form(&mut body, max).await?),
+            Some(max) => Some(Box::pin(self.read_form(&mut body, max)).await?),
             None => None,
         };
         let form = form.as_ref().map(|form| &*form.bytes);
@@ -211,7 +211,7 @@ impl Gateway {
         let (late, cleared) =
             enforce::enforce(permit, &enforcement, &self.services.audit, &self.services.metrics).await;
         exchange.rates = enforce::join_rates(exchange.rates.take(), late);
-        let cleared = match cleared {
+        let clearance = match cleared {
             Ok(clearance) => clearance,
             Err(refusal) => {
                 self.audit_refusal(&enforcement, &credential, refusal.reason);
@@ -223,12 +223,12 @@ impl Gateway {
         let outbound = Outbound::prepare(
             &mut inbound,
             &matched.target_path,
-            cleared.principal().map(|principal| &**principal),
+            clearance.principal().map(|principal| &**principal),
             &matched.route.upstream,
             "",
             service.credential(),
         );
-        self.forward(cleared, outbound, body, exchange, &matched, now).await
+        self.forward(clearance, outbound, body, exchange, &matched, now).await
     }
 
     /// Judges a request by every route that it may be for; the strictest wins.
@@ -259,9 +259,7 @@ impl Gateway {
                     });
                 }
                 Decision::Deny(denial) => {
-                    if matched.guarded() && route.policy.deletion.is_some() {
-                        self.audit_refusal(enforcement, credential, denial.reason);
-                    }
+                    self.audit_refusal(enforcement, credential, denial.reason);
                     return Err(denial.into());
                 }
             }
