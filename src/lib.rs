@@ -6,6 +6,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod gateway;
+mod gather;
 pub mod identity;
 pub mod jose;
 pub mod limit;

@@ -3,7 +3,6 @@
 
 mod bounds;
 mod framing;
-mod gather;
 mod pace;
 mod request;
 mod response;
@@ -13,7 +12,6 @@ mod watch;
 
 pub use bounds::{Bounds, Protocol, Verdict};
 pub use framing::{FramingFault, check_framing};
-pub(crate) use gather::{SMALL_WRITE_BYTES, gather_small};
 pub use request::{BodyFault, RequestBody};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, ConnectionInfo, Serve, TlsInfo};

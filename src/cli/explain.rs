@@ -19,8 +19,9 @@ use crate::{
     body::{Bounds, ConnectionInfo, ConnectionWatch, TlsInfo},
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey},
-    gateway::{Inbound, Matched, Refusal, gather, known_method},
+    gateway::{Inbound, Matched, Refusal, form_to_read, gather, known_method, metadata},
     identity::{Authenticator, IssuerServices, Unobserved, native_roots},
+    limit::Quota,
     policy::{Challenge, Check, ConditionInput, Credential, Denial, Facts, Held, Reason, explain as explain_policy},
     route::NormalPath,
     runtime::{CompiledRoute, DiskMaterials, Means, Snapshot},
@@ -168,7 +169,14 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
         known_method(&inbound.method, &snapshot.config.server.methods)?;
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
-        let matched = Matched::find(snapshot, &inbound.host, &path, &inbound.method, None)?;
+        if snapshot.serves_metadata && metadata::resource_path(path.as_str()).is_some() {
+            print_line("route      none: the metadata that tells callers where to get a token (RFC 9728)");
+            return metadata::check_method(&inbound.method);
+        }
+        if form_to_read(snapshot, &inbound, &path)?.is_some() {
+            print_line("body       a form: the service may find another method in it, which is not looked for here");
+        }
+        let matched = Matched::find(snapshot, &inbound, &path, None)?;
         let query = inbound.query();
         let credential = gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
         print_matched(&inbound, &path, &matched);
@@ -237,6 +245,9 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
         print_line(&format!("path       {} (a lax server may take it for {})", path.as_str(), path.folded()));
     } else {
         print_line(&format!("path       {}", path.as_str()));
+    }
+    if matched.method != inbound.method {
+        print_line(&format!("method     {}, as the service will see it", matched.method));
     }
     let route = matched.route;
     print_line(&format!("route      {} → {} {}", route.name, route.upstream.name, matched.target_path));
@@ -317,21 +328,18 @@ fn wanted(denial: &Denial) -> String {
 }
 
 fn print_quotas(matched: &Matched<'_>) {
+    let named = |quota: &Arc<Quota>| {
+        let early = if *quota.key() == LimitKey::Ip { " (before authentication)" } else { "" };
+        format!("{}{early}", quota.name())
+    };
+    let guarded = matched.guarded() && matched.all().any(|route| route.policy.deletion.is_some());
+    let own = matched.all().flat_map(|route| route.early_quotas.iter().chain(&route.late_quotas));
     let mut names: Vec<String> = Vec::new();
-    for route in matched.all() {
-        for quota in route.early_quotas.iter().chain(&route.late_quotas).chain(&route.deletion_quota) {
-            let early = if *quota.key() == LimitKey::Ip { " (before authentication)" } else { "" };
-            names.push(format!("{}{early}", quota.name()));
+    // Each quota is charged once, however many of the routes name it.
+    for name in own.chain(guarded.then(|| matched.deletion_quotas()).into_iter().flatten()).map(named) {
+        if !names.contains(&name) {
+            names.push(name);
         }
-    }
-    if matched.guarded() && matched.route.deletion_quota.is_none() {
-        names.extend(
-            matched
-                .operations
-                .iter()
-                .filter_map(|operation| operation.quota.as_ref())
-                .map(|quota| quota.name().to_owned()),
-        );
     }
     if !names.is_empty() {
         print_line(&format!("quotas     {}", names.join(", ")));

@@ -99,16 +99,8 @@ pub(super) async fn enforce(
     metrics: &Metrics,
 ) -> (Option<RateHeaders>, Result<Clearance, Refusal>) {
     let Enforcement { matched, .. } = *enforcement;
-    // A route's own quota stands in for the operation's, but only where all routes that it may be for have one.
-    let operations = matched.operations.iter().filter_map(|operation| operation.quota.as_ref());
-    let own = matched.all().filter_map(|route| route.deletion_quota.as_ref());
-    let deletion: SmallVec<[&Arc<Quota>; 4]> =
-        match (permit.guarded(), matched.all().all(|route| route.deletion_quota.is_some())) {
-            (false, _) => SmallVec::new(),
-            (true, true) => own.collect(),
-            (true, false) => operations.chain(own).collect(),
-        };
-    let deletion = deletion.into_iter().map(|quota| (&*matched.route.name, quota));
+    let deletion = permit.guarded().then(|| matched.deletion_quotas()).into_iter().flatten();
+    let deletion = deletion.map(|quota| (&*matched.route.name, quota));
     let quotas = matched.all().flat_map(|route| charged(route, &route.late_quotas)).chain(deletion);
     let principal = permit.principal().cloned();
     let (rate, charged) = charge(quotas, enforcement, principal.as_deref(), metrics);

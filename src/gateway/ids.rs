@@ -57,7 +57,7 @@ fn hex(value: u128, places: &mut [u8]) {
 
 fn random() -> u64 {
     let mut bytes = [0u8; 8];
-    // Names need no secrecy; if the system has no randomness, the address of a local tells processes apart enough.
+    // Names need no secrecy; if the system has no randomness, the process id tells instances apart enough.
     if aws_lc_rs::rand::fill(&mut bytes).is_err() {
         bytes = (std::process::id() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
     }

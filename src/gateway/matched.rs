@@ -1,11 +1,19 @@
 //! Step 2: which routes a request is for. Usually one; more where the upstream could take the request for another than
 //! its bytes say (a method override, a path that lax servers fold). Then each of them is judged and the strictest wins.
 
+use std::sync::Arc;
+
 use http::Method;
 use smallvec::SmallVec;
 
-use super::{Refusal, method_override::Override, outbound::rewritten};
+use super::{
+    Refusal,
+    inbound::Inbound,
+    method_override::{self, ConflictingOverride, Form, FormKind, Override},
+    outbound::rewritten,
+};
 use crate::{
+    limit::Quota,
     policy::Reason,
     route::{Found, NormalPath},
     runtime::{CompiledRoute, GuardedOperation, Snapshot},
@@ -18,7 +26,7 @@ pub struct Matched<'s> {
     pub route: &'s CompiledRoute,
     /// Other routes to the same service that it may be taken for.
     pub aliases: Vec<&'s CompiledRoute>,
-    /// The method that the upstream will see.
+    /// The effective method: the one that the upstream will act on.
     pub method: Method,
     /// The method of the request line, where the upstream may take the request for that instead: conditions are to hold
     /// for both.
@@ -51,18 +59,59 @@ pub fn known_method(method: &Method, known: &[Method]) -> Result<(), Refusal> {
     }
 }
 
+/// The form that must be read before a request's routes can be found, because a service looks for the method in it, and
+/// how much of it at most. `None` where nothing must.
+pub fn form_to_read(
+    snapshot: &Snapshot,
+    inbound: &Inbound,
+    path: &NormalPath<'_>,
+) -> Result<Option<(FormKind, usize)>, Refusal> {
+    if !snapshot.honours_overrides {
+        return Ok(None);
+    }
+    let Some(max) = snapshot.form_bytes(snapshot.table.routes_at(&inbound.host, path).routes()) else {
+        return Ok(None);
+    };
+    let kind = method_override::form_kind(&inbound.method, &inbound.headers).map_err(conflicting)?;
+    Ok(kind.map(|kind| (kind, max)))
+}
+
+/// The method that a service that honours overrides may see in place of the request line's.
+fn seen_method(
+    snapshot: &Snapshot,
+    inbound: &Inbound,
+    path: &NormalPath<'_>,
+    form: Option<&Form<'_>>,
+) -> Result<Option<Override>, Refusal> {
+    let at = snapshot.table.routes_at(&inbound.host, path);
+    let services = at.routes().filter_map(|number| snapshot.routes.get(number)).map(|route| &route.upstream);
+    let honoured: SmallVec<[_; 4]> = services.flat_map(|upstream| upstream.method_override.iter().copied()).collect();
+    let overrides = &inbound.overrides;
+    let seen = method_override::resolve(&inbound.method, &honoured, overrides, inbound.query(), form);
+    let seen = seen.map_err(conflicting)?;
+    if let Some(seen) = &seen {
+        known_method(&seen.method, &snapshot.config.server.methods)?;
+    }
+    Ok(seen)
+}
+
+fn conflicting(_: ConflictingOverride) -> Refusal {
+    Refusal::of(Reason::ConflictingOverride)
+}
+
 impl<'s> Matched<'s> {
-    /// Finds the routes for a request. `said` is the method of the request line, `seen` what an override makes of it.
+    /// Finds the routes for a request. `form` is its body, where [`form_to_read`] said that it must be read.
     pub fn find(
         snapshot: &'s Snapshot,
-        host: &str,
+        inbound: &Inbound,
         path: &NormalPath<'_>,
-        said: &Method,
-        seen: Option<&Override>,
+        form: Option<&Form<'_>>,
     ) -> Result<Self, Refusal> {
-        let method = seen.map_or(said, |seen| &seen.method);
+        let (host, said) = (&*inbound.host, &inbound.method);
+        let seen = if snapshot.honours_overrides { seen_method(snapshot, inbound, path, form)? } else { None };
+        let method = seen.as_ref().map_or(said, |seen| &seen.method);
         // What only some services honour may stay what the request line says, so it must be allowed as that, too.
-        let doubtful = seen.is_some_and(|seen| !seen.certain && seen.method != *said);
+        let doubtful = seen.as_ref().is_some_and(|seen| !seen.certain && seen.method != *said);
         let at = snapshot.table.routes_at(host, path);
         let route = route_of(snapshot, chosen(at.choose(method))?)?;
         let mut aliases: Vec<&CompiledRoute> = Vec::new();
@@ -111,6 +160,14 @@ impl<'s> Matched<'s> {
     /// Whether the operation is under the deletion guard.
     pub fn guarded(&self) -> bool {
         !self.operations.is_empty()
+    }
+
+    /// The quotas of a guarded operation: the route's own takes the place of the operations'.
+    pub fn deletion_quotas(&self) -> impl Iterator<Item = &'s Arc<Quota>> {
+        let all_have_own = self.all().all(|route| route.deletion_quota.is_some());
+        let operations = if all_have_own { &[] } else { self.operations.as_slice() };
+        let own = self.all().filter_map(|route| route.deletion_quota.as_ref());
+        operations.iter().filter_map(|operation| operation.quota.as_ref()).chain(own)
     }
 }
 
@@ -173,4 +230,138 @@ fn guarded_operations<'s>(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use std::{path::Path, rc::Rc, time::Instant};
+
+    use http::Request;
+
+    use super::*;
+    use crate::{
+        body::{Bounds, ConnectionInfo, ConnectionWatch},
+        clock::SystemClock,
+        config::{self, Input},
+        identity::{IssuerServices, Unobserved},
+        runtime::{DiskMaterials, Means},
+        telemetry::Metrics,
+    };
+
+    const POLICY: &str = "
+access_log: off
+issuers:
+  main: {issuer: https://idp.example/, audience: [a], keys: {secret: '${KEY}'}, algorithms: [HS256]}
+limits:
+  few: {key: subject, rate: 3/10m}
+upstreams:
+  plain: {targets: [http://127.0.0.1:9]}
+  lenient: {targets: [http://127.0.0.1:9], method_override: [header, query, form]}
+deletion_guard:
+  operations: ['DELETE /**', {match: 'POST /account/remove', limit: 3/10m}]
+  assurance: {amr: [mfa]}
+routes:
+  - {path: /plain/**, upstream: plain, auth: none}
+  - {path: /admin/**, upstream: plain, auth: none}
+  - {path: /account/**, upstream: plain, auth: none}
+  - {path: /v1/**, upstream: plain, auth: none, rewrite: {strip_prefix: /v1}}
+  - {path: /own/**, upstream: plain, auth: none, deletion: {limit: few}}
+  - {path: /lenient/**, upstream: lenient, auth: none, methods: [POST, GET]}
+  - {path: /lenient/**, upstream: lenient, auth: none, methods: [DELETE, PUT]}
+  - {path: /**, upstream: plain, auth: none}
+";
+
+    async fn snapshot() -> Snapshot {
+        let env = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
+        let input = Input { file: Path::new("p.yaml"), text: POLICY, base: Path::new("/"), env: &env };
+        let config = config::load(&input).unwrap().config;
+        let metrics = Metrics::new().unwrap();
+        let issuers = IssuerServices {
+            handle: tokio::runtime::Handle::current(),
+            roots: Arc::new(rustls::RootCertStore::empty()),
+            clock: Arc::new(SystemClock),
+            observer: Arc::new(Unobserved),
+        };
+        let means = Means { issuers: &issuers, metrics: &metrics };
+        Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
+    }
+
+    /// What a request is matched to: route, other routes, method, the number of guarded operations and of their quotas.
+    fn find(snapshot: &Snapshot, line: &str, fields: &[(&str, &str)], form: Option<&str>) -> Result<String, Reason> {
+        let (method, target) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(target).header("host", "h");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let peer = ([127, 0, 0, 1], 0).into();
+        let info = ConnectionInfo {
+            peer,
+            local: peer,
+            listener: "l".into(),
+            listener_index: 0,
+            tls: None,
+            watch: ConnectionWatch::new(Rc::new(Bounds::unlimited()), Instant::now()),
+        };
+        let uri = parts.uri.clone();
+        let inbound = Inbound::parse(parts, &uri, &info, &snapshot.config.server, "id".into()).unwrap();
+        let path = NormalPath::parse(uri.path()).unwrap();
+        let kind = form_to_read(snapshot, &inbound, &path).map_err(|refusal| refusal.reason)?;
+        assert_eq!(kind.is_some(), form.is_some(), "{line}");
+        let form = kind.zip(form).map(|((kind, _), body)| Form { kind, body: body.as_bytes() });
+        let matched = Matched::find(snapshot, &inbound, &path, form.as_ref()).map_err(|refusal| refusal.reason)?;
+        let others: String = matched.aliases.iter().map(|route| format!(" or {}", route.pattern)).collect();
+        Ok(format!(
+            "{} {}{others} guarded {} quotas {}",
+            matched.method,
+            matched.route.pattern,
+            matched.operations.len(),
+            matched.deletion_quotas().count()
+        ))
+    }
+
+    #[tokio::test]
+    async fn a_request_is_guarded_by_its_own_path_or_by_the_one_that_the_upstream_gets() {
+        let snapshot = snapshot().await;
+        for (line, expected) in [
+            ("GET /plain/x", "GET /plain/** guarded 0 quotas 0"),
+            ("DELETE /plain/x", "DELETE /plain/** guarded 1 quotas 0"),
+            ("POST /account/remove", "POST /account/** guarded 1 quotas 1"),
+            ("POST /account/Remove;v=1/", "POST /account/** guarded 1 quotas 1"),
+            ("POST /v1/account/remove", "POST /v1/** or /account/** guarded 1 quotas 1"),
+            ("DELETE /own/x", "DELETE /own/** guarded 1 quotas 1"),
+        ] {
+            assert_eq!(find(&snapshot, line, &[], None).as_deref(), Ok(expected), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_that_a_lax_server_takes_for_another_routes_is_judged_by_both() {
+        let snapshot = snapshot().await;
+        for line in ["GET /ADMIN/x", "GET /admin;v/x", "GET /Admin./x"] {
+            let expected = "GET /** or /admin/** guarded 0 quotas 0";
+            assert_eq!(find(&snapshot, line, &[], None).as_deref(), Ok(expected), "{line}");
+        }
+        assert_eq!(find(&snapshot, "GET /admin/X", &[], None).unwrap(), "GET /admin/** guarded 0 quotas 0");
+    }
+
+    #[tokio::test]
+    async fn the_method_that_a_service_will_see_is_the_one_that_is_matched() {
+        let snapshot = snapshot().await;
+        let header = [("x-http-method-override", "delete")];
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let deletion = "DELETE /lenient/** or /lenient/** guarded 1 quotas 0";
+        let of = |line: &str, fields: &[(&str, &str)], body| find(&snapshot, line, fields, body);
+        assert_eq!(of("POST /lenient/x", &[], None).unwrap(), "POST /lenient/** guarded 0 quotas 0");
+        assert_eq!(of("POST /lenient/x", &header, None).unwrap(), deletion);
+        assert_eq!(of("GET /lenient/x?_method=DELETE", &[], None).unwrap(), deletion);
+        assert_eq!(of("POST /lenient/x", &form, Some("a=1&_method=DELETE")).unwrap(), deletion);
+        assert_eq!(of("POST /lenient/x?_method=PUT", &header, None), Err(Reason::ConflictingOverride));
+        assert_eq!(of("POST /lenient/x?_method=TRACE", &[], None), Err(Reason::MethodNotAllowed));
+        assert_eq!(of("POST /lenient/x?_method=BREW", &[], None), Err(Reason::MethodUnknown));
+        // Where no service honours them they say nothing, and are dropped.
+        assert_eq!(of("POST /plain/x?_method=DELETE", &header, None).unwrap(), "POST /plain/** guarded 0 quotas 0");
+    }
 }

@@ -1,14 +1,24 @@
 //! The protected resource's metadata (RFC 9728): where clients learn who issues tokens for what is behind us.
 
+use http::Method;
 use serde_json::{Value, json};
 
-use super::refusal::METADATA_PATH;
+use super::{Refusal, refusal::METADATA_PATH};
 use crate::runtime::Snapshot;
 
 /// Whether a path is that of the metadata, of the whole origin or of a path below it (RFC 9728 §3.1).
-pub(super) fn resource_path(path: &str) -> Option<&str> {
+pub fn resource_path(path: &str) -> Option<&str> {
     let rest = path.strip_prefix(METADATA_PATH)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// Whether a method may be used on the metadata: it is there to be read.
+pub fn check_method(method: &Method) -> Result<(), Refusal> {
+    if [Method::GET, Method::HEAD].contains(method) {
+        Ok(())
+    } else {
+        Err(Refusal::method_not_allowed(vec![Method::GET, Method::HEAD]))
+    }
 }
 
 /// The metadata of the resource at an origin and path.

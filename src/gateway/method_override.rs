@@ -99,7 +99,7 @@ pub(super) fn resolve(
 
 /// A form body, read whole.
 #[derive(Debug)]
-pub(super) struct Form<'a> {
+pub struct Form<'a> {
     /// How to read it.
     pub kind: FormKind,
     /// Its bytes.
@@ -107,8 +107,8 @@ pub(super) struct Form<'a> {
 }
 
 /// What kind of form a body is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum FormKind {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FormKind {
     /// `application/x-www-form-urlencoded`
     UrlEncoded,
     /// `multipart/form-data` (RFC 7578) and its kin.

@@ -20,16 +20,20 @@ mod hygiene;
 mod ids;
 mod inbound;
 mod matched;
-mod metadata;
+pub mod metadata;
 mod method_override;
 mod outbound;
 mod record;
 mod refusal;
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 pub use self::{
@@ -38,19 +42,19 @@ pub use self::{
     forwarded::{Origin, address_list, forwarded},
     hygiene::is_spoofable,
     inbound::{Authorization, Inbound},
-    matched::{Matched, known_method},
-    method_override::Override,
+    matched::{Matched, form_to_read, known_method},
+    method_override::{Form, FormKind, Override},
     record::Record,
     refusal::{METADATA_PATH, Problem, Refusal, RefusalContext},
 };
-use self::{ids::RequestIds, method_override::Form, outbound::Outbound};
+use self::{ids::RequestIds, outbound::Outbound};
 use crate::{
     body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
     limit::RateHeaders,
     policy::{ConditionInput, Credential, Decision, Facts, Permit, Reason, decide},
     route::NormalPath,
-    runtime::{Live, LiveView, Services, Snapshot},
+    runtime::{Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
 };
 
@@ -59,11 +63,11 @@ const FORM_BYTES_HELD: usize = 64 << 20;
 
 /// One worker's gateway.
 pub struct Gateway {
-    services: Rc<Arc<Services>>,
+    services: OnWorker<Services>,
     view: RefCell<LiveView>,
     pools: Pools<RequestBody>,
     ids: RequestIds,
-    form_bytes_held: std::cell::Cell<usize>,
+    form_bytes_held: Cell<usize>,
 }
 
 /// What there is to answer.
@@ -72,6 +76,37 @@ enum Answer {
     Upstream(Response<UpstreamBody<RequestBody>>),
     /// The gateway's own.
     Own(Response<Bytes>),
+}
+
+/// A form that was read before its decision, with its share of what one worker holds.
+struct HeldForm<'a> {
+    bytes: Bytes,
+    _share: Share<'a>,
+}
+
+/// A part of [`FORM_BYTES_HELD`], given back when it is dropped.
+struct Share<'a> {
+    held: &'a Cell<usize>,
+    bytes: usize,
+}
+
+impl<'a> Share<'a> {
+    fn take(held: &'a Cell<usize>, bytes: usize) -> Result<Self, Refusal> {
+        let total = held.get().saturating_add(bytes);
+        if total > FORM_BYTES_HELD {
+            let mut refusal = Refusal::of(Reason::Overloaded);
+            refusal.retry_after = Some(1);
+            return Err(refusal);
+        }
+        held.set(total);
+        Ok(Self { held, bytes })
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.held.set(self.held.get().saturating_sub(self.bytes));
+    }
 }
 
 /// What is known of a request while it passes, for its answer and its record.
@@ -111,7 +146,7 @@ impl Gateway {
             view: RefCell::new(live.view()),
             pools: Pools::new(observer),
             ids: RequestIds::new(),
-            form_bytes_held: std::cell::Cell::new(0),
+            form_bytes_held: Cell::new(0),
         }
     }
 
@@ -148,12 +183,13 @@ impl Gateway {
             return serve_metadata(snapshot, &inbound, resource, now);
         }
 
-        let mut matched = Matched::find(snapshot, &inbound.host, &path, &inbound.method, None);
-        if snapshot.honours_overrides {
-            // Boxed, as it is rare and large.
-            matched = Box::pin(self.match_overridden(snapshot, &inbound, &path, &mut body, matched)).await;
-        }
-        let matched = matched?;
+        // Held until the upstream answers: it is in memory until then. Boxed, as it is rare and large.
+        let form = match form_to_read(snapshot, &inbound, &path)? {
+            Some((kind, max)) => Some((kind, Box::pin(self.read_form(&mut body, max)).await?)),
+            None => None,
+        };
+        let form = form.as_ref().map(|(kind, form)| Form { kind: kind.clone(), body: &form.bytes });
+        let matched = Matched::find(snapshot, &inbound, &path, form.as_ref())?;
         exchange.record.route = Some(matched.route.number);
         // Known before anything is spent on it.
         if body.is_declared_too_large() {
@@ -180,7 +216,7 @@ impl Gateway {
         let (late, cleared) =
             enforce::enforce(permit, &enforcement, &self.services.audit, &self.services.metrics).await;
         exchange.rates = enforce::join_rates(exchange.rates.take(), late);
-        let cleared = match cleared {
+        let clearance = match cleared {
             Ok(clearance) => clearance,
             Err(refusal) => {
                 self.audit_refusal(&enforcement, &credential, refusal.reason);
@@ -192,12 +228,12 @@ impl Gateway {
         let outbound = Outbound::prepare(
             &mut inbound,
             &matched.target_path,
-            cleared.principal().map(|principal| &**principal),
+            clearance.principal().map(|principal| &**principal),
             &matched.route.upstream,
             "",
             service.credential(),
         );
-        self.forward(cleared, outbound, body, exchange, &matched, now).await
+        self.forward(clearance, outbound, body, exchange, &matched, now).await
     }
 
     /// Judges a request by every route that it may be for; the strictest wins.
@@ -230,9 +266,7 @@ impl Gateway {
                     });
                 }
                 Decision::Deny(denial) => {
-                    if matched.guarded() && route.policy.deletion.is_some() {
-                        self.audit_refusal(enforcement, credential, denial.reason);
-                    }
+                    self.audit_refusal(enforcement, credential, denial.reason);
                     return Err(denial.into());
                 }
             }
@@ -256,72 +290,17 @@ impl Gateway {
         }
     }
 
-    /// Steps 1 and 2 again for services that honour method overrides: with the method that they will see. A form is read
-    /// whole first, since the method may stand in it.
-    async fn match_overridden<'s>(
-        &self,
-        snapshot: &'s Snapshot,
-        inbound: &Inbound,
-        path: &NormalPath<'_>,
-        body: &mut RequestBody,
-        plain: Result<Matched<'s>, Refusal>,
-    ) -> Result<Matched<'s>, Refusal> {
-        let at = snapshot.table.routes_at(&inbound.host, path);
-        let mut honoured: Vec<_> = at
-            .routes()
-            .filter_map(|number| snapshot.routes.get(number))
-            .flat_map(|route| route.upstream.method_override.iter().copied())
-            .collect();
-        honoured.dedup();
-        if honoured.is_empty() {
-            return plain;
-        }
-        let conflicting = |_| Refusal::of(Reason::ConflictingOverride);
-        let kind = match snapshot.form_bytes(at.routes()) {
-            Some(max) => method_override::form_kind(&inbound.method, &inbound.headers)
-                .map_err(conflicting)?
-                .map(|kind| (kind, max)),
-            None => None,
-        };
-        let bytes;
-        let form = match kind {
-            Some((kind, max)) => {
-                let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
-                bytes = self.read_form(taken, max).await?;
-                *body = RequestBody::buffered(bytes.clone());
-                Some(Form { kind, body: &bytes })
-            }
-            None => None,
-        };
-        let query = inbound.query();
-        let seen = method_override::resolve(&inbound.method, &honoured, &inbound.overrides, query, form.as_ref())
-            .map_err(conflicting)?;
-        let Some(seen) = seen else { return plain };
-        known_method(&seen.method, &snapshot.config.server.methods)?;
-        Matched::find(snapshot, &inbound.host, path, &inbound.method, Some(&seen))
-    }
-
-    /// Reads a form, within its own bound and the worker's.
-    async fn read_form(&self, body: RequestBody, max: usize) -> Result<Bytes, Refusal> {
-        struct Held<'a>(&'a std::cell::Cell<usize>, usize);
-        impl Drop for Held<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get().saturating_sub(self.1));
-            }
-        }
-        let held = self.form_bytes_held.get().saturating_add(max);
-        if held > FORM_BYTES_HELD {
-            let mut refusal = Refusal::of(Reason::Overloaded);
-            refusal.retry_after = Some(1);
-            return Err(refusal);
-        }
-        self.form_bytes_held.set(held);
-        let _held = Held(&self.form_bytes_held, max);
-        let outcome = body.outcome();
-        body.read_whole(max as u64).await.map_err(|fault| {
+    /// Reads a form whole, within its own bound and the worker's, and puts it back as the body to forward.
+    async fn read_form(&self, body: &mut RequestBody, max: usize) -> Result<HeldForm<'_>, Refusal> {
+        let share = Share::take(&self.form_bytes_held, max)?;
+        let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
+        let outcome = taken.outcome();
+        let bytes = taken.read_whole(max as u64).await.map_err(|fault| {
             outcome.set(Some(fault));
             body_refusal(fault)
-        })
+        })?;
+        *body = RequestBody::buffered(bytes.clone());
+        Ok(HeldForm { bytes, _share: share })
     }
 
     /// Step 8. Takes the clearance by value: nothing is sent without one.
@@ -479,9 +458,7 @@ fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
 
 /// The metadata is a route like any other: a public one, judged before it is served.
 fn serve_metadata(snapshot: &Snapshot, inbound: &Inbound, resource: &str, now: Now) -> Result<Answer, Refusal> {
-    if ![Method::GET, Method::HEAD].contains(&inbound.method) {
-        return Err(Refusal::method_not_allowed(vec![Method::GET, Method::HEAD]));
-    }
+    metadata::check_method(&inbound.method)?;
     let facts = Facts {
         credential: &Credential::Absent,
         guarded: false,

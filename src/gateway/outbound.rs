@@ -68,7 +68,7 @@ impl Outbound {
         target_host: &str,
         credential: Option<&Credential>,
     ) -> Result<Self, Refusal> {
-        let internal = |what: &str| Refusal::of(Reason::InternalFault).because(what.to_owned());
+        let internal = |what: &str| Refusal::of(Reason::InternalFault).because(what);
         let uri = target(&inbound.uri, path).ok_or_else(|| Refusal::of(Reason::MalformedRequest))?;
         let mut headers = std::mem::take(&mut inbound.headers);
         let host = match upstream.host {

@@ -14,14 +14,14 @@ use crate::{
     body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
     clock::Now,
     policy::{Principal, Reason},
-    runtime::{Services, Snapshot},
+    runtime::{OnWorker, Services, Snapshot},
     telemetry::AccessRecord,
 };
 
 /// A request's record, filled in on its way and told when it is dropped.
 pub struct Record {
-    services: Rc<Arc<Services>>,
-    snapshot: Rc<Arc<Snapshot>>,
+    services: OnWorker<Services>,
+    snapshot: OnWorker<Snapshot>,
     info: Rc<ConnectionInfo>,
     /// When the request came.
     pub began: Now,
@@ -54,8 +54,8 @@ pub struct Record {
 impl Record {
     /// Starts a record; until it is answered it is one of a client that went away.
     pub fn begin(
-        services: Rc<Arc<Services>>,
-        snapshot: Rc<Arc<Snapshot>>,
+        services: OnWorker<Services>,
+        snapshot: OnWorker<Snapshot>,
         info: Rc<ConnectionInfo>,
         head: (&Method, Version, &str),
         request_id: Arc<str>,

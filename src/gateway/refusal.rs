@@ -21,9 +21,9 @@ pub struct Refusal {
     /// What would help the caller.
     pub challenge: Challenge,
     /// For the operator's log alone.
-    pub detail: Option<String>,
+    pub detail: Option<Box<str>>,
     /// The methods that the path has, for `Allow`.
-    pub allow: Vec<Method>,
+    pub allow: Box<[Method]>,
     /// The quota that is used up.
     pub limit: Option<Arc<str>>,
     /// Seconds to wait, for `Retry-After`.
@@ -52,7 +52,7 @@ impl Refusal {
             reason,
             challenge: Challenge::Nothing,
             detail: None,
-            allow: Vec::new(),
+            allow: Box::default(),
             limit: None,
             retry_after: None,
             close: false,
@@ -61,7 +61,7 @@ impl Refusal {
 
     /// The same, with something for the operator.
     #[must_use]
-    pub fn because(mut self, detail: impl Into<String>) -> Self {
+    pub fn because(mut self, detail: impl Into<Box<str>>) -> Self {
         self.detail = Some(detail.into());
         self
     }
@@ -75,7 +75,7 @@ impl Refusal {
 
     /// A method that the path does not have, and those that it has.
     pub fn method_not_allowed(allow: Vec<Method>) -> Self {
-        Self { allow, ..Self::of(Reason::MethodNotAllowed) }
+        Self { allow: allow.into(), ..Self::of(Reason::MethodNotAllowed) }
     }
 
     /// A quota that is used up.
@@ -87,7 +87,8 @@ impl Refusal {
 impl From<Denial> for Refusal {
     fn from(denial: Denial) -> Self {
         let retry_after = if let Challenge::Later(secs) = denial.challenge { Some(u64::from(secs)) } else { None };
-        Self { challenge: denial.challenge, detail: denial.detail, retry_after, ..Self::of(denial.reason) }
+        let detail = denial.detail.map(Into::into);
+        Self { challenge: denial.challenge, detail, retry_after, ..Self::of(denial.reason) }
     }
 }
 

@@ -1,28 +1,26 @@
 //! How two path patterns lie to each other, folded as the deletion guard matches: any case, without `;params`, a
 //! trailing `/`, `.` or space. For checking a configuration, never for a request.
 
-use super::{PathPattern, Segment, path::fold_segment};
+use super::{PathPattern, Segment};
 
 /// Whether some path matches both.
 pub fn overlaps(one: &PathPattern, other: &PathPattern) -> bool {
-    walk(folded(one), folded(other), |one, other| match (one, other) {
-        (Segment::Literal(one), Segment::Literal(other)) => fold(one) == fold(other),
+    walk(one.folded_segments(), other.folded_segments(), |one, other| match (one, other) {
+        (Segment::Literal(one), Segment::Literal(other)) => one == other,
         _ => true,
     })
 }
 
 /// Whether every path that matches `inner` matches `outer`.
 pub fn covers(outer: &PathPattern, inner: &PathPattern) -> bool {
-    let inner = folded(inner);
-    if matches!(inner.last(), Some(Segment::Rest)) && !matches!(folded(outer).last(), Some(Segment::Rest)) {
-        return false;
-    }
+    let (outer, inner) = (outer.folded_segments(), inner.folded_segments());
+    let swallows_rest = matches!(outer.last(), Some(Segment::Rest));
     // Where both end in `**`, the outer one must come to it first.
-    if matches!(inner.last(), Some(Segment::Rest)) && folded(outer).len() > inner.len() {
+    if matches!(inner.last(), Some(Segment::Rest)) && (!swallows_rest || outer.len() > inner.len()) {
         return false;
     }
-    walk(folded(outer), inner, |outer, inner| match (outer, inner) {
-        (Segment::Literal(outer), Segment::Literal(inner)) => fold(outer) == fold(inner),
+    walk(outer, inner, |outer, inner| match (outer, inner) {
+        (Segment::Literal(outer), Segment::Literal(inner)) => outer == inner,
         (Segment::Literal(_), _) => false,
         _ => true,
     })
@@ -39,19 +37,6 @@ fn walk(one: &[Segment], other: &[Segment], fits: impl Fn(&Segment, &Segment) ->
             (Some(_), Some(_)) | (Some(_), None) | (None, Some(_)) => return false,
         }
     }
-}
-
-/// The segments without a trailing slash.
-fn folded(pattern: &PathPattern) -> &[Segment] {
-    match pattern.segments().split_last() {
-        Some((Segment::Literal(last), rest)) if last.is_empty() => rest,
-        Some(_) | None => pattern.segments(),
-    }
-}
-
-/// A literal as the guard compares it. One that cannot be folded was refused when its pattern was read.
-fn fold(literal: &str) -> String {
-    fold_segment(literal).unwrap_or_else(|_| literal.to_owned())
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ pub enum Segment {
 pub struct PathPattern {
     text: Arc<str>,
     segments: Box<[Segment]>,
+    folded: Box<[Segment]>,
 }
 
 impl PathPattern {
@@ -81,7 +82,8 @@ impl PathPattern {
                 },
             });
         }
-        Ok(Self { text: text.into(), segments: segments.into() })
+        let folded = folded(&segments)?;
+        Ok(Self { text: text.into(), segments: segments.into(), folded })
     }
 
     /// The pattern as it was written.
@@ -93,6 +95,20 @@ impl PathPattern {
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }
+
+    /// Its segments as a lax server takes them: folded literals, no trailing slash.
+    pub fn folded_segments(&self) -> &[Segment] {
+        &self.folded
+    }
+}
+
+fn folded(segments: &[Segment]) -> Result<Box<[Segment]>, PathFault> {
+    let kept = segments.iter().filter(|segment| !matches!(segment, Segment::Literal(text) if text.is_empty()));
+    let fold = |segment: &Segment| match segment {
+        Segment::Literal(text) => Ok(Segment::Literal(path::fold_segment(text)?.into())),
+        Segment::Parameter(_) | Segment::Any | Segment::Rest => Ok(segment.clone()),
+    };
+    kept.map(fold).collect()
 }
 
 impl fmt::Display for PathPattern {

@@ -6,10 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use http::Method;
 
-use super::{
-    HostPattern, NormalPath, PathPattern, Segment,
-    path::{Segments, fold_segment},
-};
+use super::{HostPattern, NormalPath, PathPattern, Segment, path::Segments};
 
 /// A route as the table knows it; its number is its place in the list.
 #[derive(Debug, Clone)]
@@ -74,11 +71,11 @@ impl RouteTable {
         let mut table = Self::default();
         for (route, entry) in entries.iter().enumerate() {
             let methods: Option<Arc<[Method]>> = entry.methods.as_deref().map(Into::into);
-            let folded: Vec<Segment> = folded(entry.path.segments());
+            let folded = entry.path.folded_segments();
             table.literals_fold |= folded != entry.path.segments();
             for trees in table.trees(&entry.hosts) {
                 trees.exact.insert(entry.path.segments(), Leaf { route, methods: methods.clone() });
-                trees.folded.insert(&folded, Leaf { route, methods: methods.clone() });
+                trees.folded.insert(folded, Leaf { route, methods: methods.clone() });
             }
         }
         table.wildcard_hosts.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
@@ -191,22 +188,6 @@ fn choose(leaves: &[Leaf], method: &Method) -> Found {
     Found::MethodNotAllowed(allowed)
 }
 
-/// A pattern's segments as a lax server takes them: folded literals, no trailing slash.
-fn folded(segments: &[Segment]) -> Vec<Segment> {
-    let mut out: Vec<Segment> = Vec::with_capacity(segments.len());
-    for segment in segments {
-        match segment {
-            Segment::Literal(text) if text.is_empty() => {}
-            // A literal that cannot be folded never came through the pattern parser.
-            Segment::Literal(text) => {
-                out.push(Segment::Literal(fold_segment(text).map_or_else(|_| text.clone(), Into::into)));
-            }
-            Segment::Parameter(_) | Segment::Any | Segment::Rest => out.push(segment.clone()),
-        }
-    }
-    out
-}
-
 impl Trees {
     fn sort(&mut self) {
         self.exact.sort();
@@ -269,14 +250,11 @@ impl PathPattern {
     pub fn matches_folded(&self, path: &NormalPath<'_>) -> bool {
         let segments = path.folded_segments();
         let mut left = segments.iter();
-        for wanted in self.segments() {
+        for wanted in self.folded_segments() {
             match wanted {
                 Segment::Rest => return true,
-                Segment::Literal(text) if text.is_empty() => {}
                 Segment::Literal(text) => {
-                    let folded = fold_segment(text);
-                    let wanted = folded.as_deref().unwrap_or(text);
-                    if left.next().is_none_or(|segment| segment != wanted) {
+                    if left.next().is_none_or(|segment| *segment != **text) {
                         return false;
                     }
                 }
@@ -306,6 +284,8 @@ impl PathPattern {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -389,5 +369,135 @@ mod tests {
         assert!(!pattern.matches_folded(&NormalPath::parse("/account/7").unwrap()));
         let path = NormalPath::parse("/account/a%20b/delete").unwrap();
         assert_eq!(pattern.parameters(&path), [("id".into(), "a b".to_owned())]);
+    }
+
+    /// How a path is read: as it is, or as a lax server would.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Reading {
+        Exact,
+        Lax,
+    }
+
+    /// The definition of a match, written as plainly as it can be: the table must agree with it.
+    fn fits(reading: Reading, pattern: &[Segment], path: &[String]) -> bool {
+        match (pattern, path) {
+            ([], []) | ([Segment::Rest], _) => true,
+            ([Segment::Literal(text)], []) => reading == Reading::Lax && text.is_empty(),
+            ([first, pattern @ ..], [segment, path @ ..]) => {
+                let this = match (first, reading) {
+                    (Segment::Literal(text), Reading::Exact) => **text == **segment,
+                    (Segment::Literal(text), Reading::Lax) => lax(text) == lax(segment),
+                    _ => !segment.is_empty(),
+                };
+                this && fits(reading, pattern, path)
+            }
+            _ => false,
+        }
+    }
+
+    /// Folding, for the few spellings that the property uses.
+    fn lax(segment: &str) -> String {
+        segment.to_lowercase().split(';').next().unwrap().trim_end_matches('.').to_owned()
+    }
+
+    fn naive(entries: &[Entry], reading: Reading, host: &str, path: &[String], method: &Method) -> Found {
+        let host_rank = |entry: &Entry| {
+            let rank = |pattern: &HostPattern| match pattern {
+                HostPattern::Exact(name) => (**name == *host).then_some(0),
+                HostPattern::Wildcard(suffix) => host.ends_with(&format!(".{suffix}")).then(|| 100 - suffix.len()),
+            };
+            if entry.hosts.is_empty() { Some(100) } else { entry.hosts.iter().filter_map(rank).min() }
+        };
+        // A pattern that says more at the first segment where two differ is the more specific one.
+        let path_rank = |entry: &Entry| {
+            let kind = |segment: &Segment| match segment {
+                Segment::Literal(_) => 0,
+                Segment::Parameter(_) => 1,
+                Segment::Any => 2,
+                Segment::Rest => 3,
+            };
+            let slash = |segment: &&Segment| {
+                reading == Reading::Exact || !matches!(segment, Segment::Literal(text) if text.is_empty())
+            };
+            let kinds: Vec<u8> = entry.path.segments().iter().filter(slash).map(kind).collect();
+            fits(reading, entry.path.segments(), path).then_some(kinds)
+        };
+        let rank = |entry: &Entry| Some((host_rank(entry)?, path_rank(entry)?));
+        let Some(best) = entries.iter().filter_map(rank).min() else { return Found::Nothing };
+        let at: Vec<(usize, &Entry)> =
+            entries.iter().enumerate().filter(|(_, entry)| rank(entry).as_ref() == Some(&best)).collect();
+        let naming = |method: &Method| {
+            at.iter().find(|(_, entry)| entry.methods.as_ref().is_some_and(|methods| methods.contains(method)))
+        };
+        let any = || at.iter().find(|(_, entry)| entry.methods.is_none());
+        let found = naming(method).or_else(|| (*method == Method::HEAD).then(|| naming(&Method::GET)).flatten());
+        match found.or_else(any) {
+            Some((number, _)) => Found::Route(*number),
+            None => Found::MethodNotAllowed(Vec::new()),
+        }
+    }
+
+    /// The methods of a 405 are another test's.
+    fn without_methods(found: Found) -> Found {
+        match found {
+            Found::MethodNotAllowed(_) => Found::MethodNotAllowed(Vec::new()),
+            Found::Route(_) | Found::Nothing => found,
+        }
+    }
+
+    fn any_pattern() -> impl Strategy<Value = PathPattern> {
+        let segment = prop::sample::select(vec!["a", "b", "A", "b;v", "{}", "*"]);
+        let end = prop::sample::select(vec!["", "/", "/**"]);
+        (prop::collection::vec(segment, 0..4), end).prop_map(|(segments, end)| {
+            let named = |(at, segment): (usize, &&str)| segment.replace("{}", &format!("{{p{at}}}"));
+            let text: String = segments.iter().enumerate().map(named).map(|segment| format!("/{segment}")).collect();
+            let text = format!("{text}{end}");
+            PathPattern::parse(if text.is_empty() { "/" } else { &text }).unwrap()
+        })
+    }
+
+    fn any_entry() -> impl Strategy<Value = Entry> {
+        let host = prop::sample::select(vec!["a.example", "*.example", "*.b.example", "x.b.example"]);
+        let hosts = prop::collection::vec(host.prop_map(|host| HostPattern::parse(host).unwrap()), 0..3);
+        let method = prop::sample::select(vec![Method::GET, Method::HEAD, Method::POST]);
+        (any_pattern(), hosts, prop::option::of(prop::collection::vec(method, 1..3)))
+            .prop_map(|(path, hosts, methods)| Entry { path, hosts, methods })
+    }
+
+    fn any_path() -> impl Strategy<Value = String> {
+        let segment = prop::sample::select(vec!["a", "b", "c", "A", "%61", "b;v", "a."]);
+        (prop::collection::vec(segment, 0..5), prop::bool::ANY).prop_map(|(segments, slash)| {
+            let text: String = segments.iter().map(|segment| format!("/{segment}")).collect();
+            if text.is_empty() || slash { text + "/" } else { text }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_agrees_with_a_naive_matcher(
+            entries in prop::collection::vec(any_entry(), 0..12),
+            host in prop::sample::select(vec!["a.example", "b.example", "x.b.example", "example", "other"]),
+            path in any_path(),
+            method in prop::sample::select(vec![Method::GET, Method::HEAD, Method::POST, Method::DELETE]),
+        ) {
+            let table = RouteTable::build(&entries);
+            let path = NormalPath::parse(&path).unwrap();
+            let exact: Vec<String> = path.as_str().split('/').skip(1).map(str::to_owned).collect();
+            let exact = if path.as_str() == "/" { Vec::new() } else { exact };
+            let found = table.find(host, &path, &method);
+            prop_assert_eq!(without_methods(found.clone()), naive(&entries, Reading::Exact, host, &exact, &method));
+
+            let folded: Vec<String> = exact.iter().filter(|segment| !segment.is_empty()).cloned().collect();
+            let expected = naive(&entries, Reading::Lax, host, &folded, &method);
+            match table.routes_at_folded(host, &path) {
+                Some(at) => prop_assert_eq!(without_methods(at.choose(&method)), expected),
+                // Nothing to be lax about: the two readings are one.
+                None => prop_assert_eq!(without_methods(found), expected),
+            }
+            for entry in &entries {
+                let expected = fits(Reading::Lax, entry.path.segments(), &folded);
+                prop_assert_eq!(entry.path.matches_folded(&path), expected, "{}", entry.path);
+            }
+        }
     }
 }

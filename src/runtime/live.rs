@@ -10,12 +10,15 @@ use super::Snapshot;
 #[derive(Debug, Clone)]
 pub struct Live(Arc<ArcSwap<Snapshot>>);
 
-/// One worker's view of it, refreshed by a comparison. What it gives counts its holders on the worker alone: a count that
-/// all workers share would cost each request a line of the others' cache.
+/// Something that all workers have, with its holders on one worker counted there: a count that all of them share would
+/// cost each request a line of the others' cache.
+pub type OnWorker<T> = Rc<Arc<T>>;
+
+/// One worker's view of it, refreshed by a comparison.
 #[derive(Debug)]
 pub struct LiveView {
     cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
-    held: Rc<Arc<Snapshot>>,
+    held: OnWorker<Snapshot>,
 }
 
 impl Live {
@@ -42,7 +45,7 @@ impl Live {
 
 impl LiveView {
     /// The snapshot in force.
-    pub fn load(&mut self) -> Rc<Arc<Snapshot>> {
+    pub fn load(&mut self) -> OnWorker<Snapshot> {
         let current = self.cache.load();
         if !Arc::ptr_eq(current, &self.held) {
             self.held = Rc::new(current.clone());

@@ -6,7 +6,7 @@ mod observers;
 mod services;
 mod snapshot;
 
-pub use live::{Live, LiveView};
+pub use live::{Live, LiveView, OnWorker};
 pub use materials::DiskMaterials;
 pub use observers::{IssuerObserver, WorkerObserver};
 pub use services::Services;

@@ -13,7 +13,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::body::{ConnectionWatch, SMALL_WRITE_BYTES, gather_small};
+use crate::{
+    body::ConnectionWatch,
+    gather::{SMALL_WRITE_BYTES, gather_small},
+};
 
 /// A client's TCP connection that reports to its watch.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::body::{SMALL_WRITE_BYTES, gather_small};
+use crate::gather::{SMALL_WRITE_BYTES, gather_small};
 
 /// A stream whose small vectored writes are gathered.
 pub(super) struct SmallWrites<S>(pub(super) S);

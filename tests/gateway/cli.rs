@@ -208,6 +208,42 @@ fn explain_tells_of_each_requirement_whether_it_held() {
     assert!(!finished.stdout.contains(&old) && !finished.stderr.contains(&old));
 }
 
+#[test]
+fn explain_judges_the_method_that_a_service_will_see() {
+    let world = World::new();
+    world.configure(
+        "upstreams:
+  api: {targets: [http://127.0.0.1:9], method_override: [header, query]}
+  plain: {targets: [http://127.0.0.1:9]}
+limits:
+  few: {key: subject, rate: 3/10m}
+routes:
+  - {path: /old/**, upstream: api, auth: none, deletion: {limit: few}}
+  - {path: /new/**, upstream: plain, auth: none}
+",
+    );
+    let explain = |arguments: &[&str]| stepgate(world.folder(), &[&["explain", "POST"], arguments].concat());
+    for overridden in [&["/old/x?_method=DELETE"][..], &["/old/x", "-H", "X-HTTP-Method-Override: delete"]] {
+        let finished = explain(overridden);
+        assert_eq!(finished.code, 1, "{finished:?}");
+        for said in ["DELETE, as the service will see it", "guarded", "few", "token_missing"] {
+            assert!(finished.stdout.contains(said), "{said}: {}", finished.stdout);
+        }
+    }
+    let plain = explain(&["/old/x"]);
+    assert!(plain.code == 0 && !plain.stdout.contains("few"), "{plain:?}");
+    assert_eq!(explain(&["/new/x?_method=DELETE", "-H", "X-HTTP-Method-Override: delete"]).code, 0);
+    assert!(explain(&["/old/x?_method=PUT", "-H", "X-HTTP-Method: GET"]).stdout.contains("conflicting_override"));
+}
+
+#[test]
+fn explain_knows_the_metadata_that_the_gateway_serves() {
+    let world = World::new();
+    let finished = explain(&world, &["GET", "/.well-known/oauth-protected-resource"]);
+    assert!(finished.code == 0 && finished.stdout.contains("RFC 9728"), "{finished:?}");
+    assert_eq!(explain(&world, &["DELETE", "/.well-known/oauth-protected-resource"]).code, 1);
+}
+
 // -- schema, usage
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 /// The rooms of each floor, from the ground up. `body` is a leaf beside them.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "secret", "jose"],
+    &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
     &["config", "telemetry"],
     &["identity", "limit", "upstream"],

@@ -146,10 +146,24 @@ fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Res
     response
 }
 
+/// This program as a shell takes it: by its own path, since nothing says that it is installed.
+fn program() -> String {
+    let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("stepgate"));
+    quoted(&path)
+}
+
+/// A path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | '@' | '%' | ',' | ':');
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// What to paste, and what each line shows.
 fn instructions(dir: &Path, ports: [u16; 5]) -> String {
     let [gateway, redirect, admin, issuer, _] = ports;
-    let dir = dir.display();
+    let dir = quoted(dir);
+    let program = program();
     format!(
         r#"
 Stepgate is running: an orders API that knows nothing of tokens, an issuer for trying things out, and the gateway.
@@ -186,8 +200,26 @@ In another terminal, in this folder:
   G http://localhost:{redirect}/orders
 
   # the metrics, and the audit trail of the deletions
-  curl -s http://127.0.0.1:{admin}/metrics | grep stepgate_decisions_total
-  stepgate audit verify {dir}/state/audit.jsonl
+  curl -s http://127.0.0.1:{admin}/metrics | grep '^stepgate_decisions_total' | grep -v ' 0$'
+  {program} audit verify {dir}/state/audit.jsonl
 "#
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_one_word_of_a_shell() {
+        assert_eq!(quoted(Path::new("/usr/bin/stepgate")), "/usr/bin/stepgate");
+        assert_eq!(quoted(Path::new("a folder/it's")), r"'a folder/it'\''s'");
+    }
+
+    #[test]
+    fn the_instructions_name_the_program_and_the_ports_that_are_used() {
+        let text = instructions(Path::new("a b"), [1, 2, 3, 4, 5]);
+        assert!(text.contains("audit verify 'a b'/state/audit.jsonl"), "{text}");
+        assert!(text.contains(&program()) && text.contains("https://localhost:1/orders"), "{text}");
+    }
 }
