@@ -309,7 +309,6 @@ routes:
         let inbound = Inbound::parse(parts, &uri, &info, &snapshot.config.server, "id".into()).unwrap();
         let path = NormalPath::parse(uri.path()).unwrap();
         let kind = form_to_read(snapshot, &inbound, &path).map_err(|refusal| refusal.reason)?;
-        assert_eq!(kind.is_some(), form.is_some(), "{line}");
         let form = kind.zip(form).map(|((kind, _), body)| Form { kind, body: body.as_bytes() });
         let matched = Matched::find(snapshot, &inbound, &path, form.as_ref()).map_err(|refusal| refusal.reason)?;
         let others: String = matched.aliases.iter().map(|route| format!(" or {}", route.pattern)).collect();
