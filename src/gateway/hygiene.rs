@@ -59,6 +59,10 @@ const SPOOFABLE: [&str; 37] = [
     "x-rewrite-url",
 ];
 
+/// Fields that frame a message or say what it is. Another spelling of one (`Content_Length`) is nothing to us and may be
+/// the thing itself to a service that folds names.
+const FRAMING: [&str; 4] = ["content-length", "content-type", "transfer-encoding", "x-request-id"];
+
 /// Prefixes of the same.
 const SPOOFABLE_PREFIXES: [&str; 6] =
     ["ssl-client-", "x-auth-", "x-forwarded-", "x-ssl-client-", "x-stepgate-", "x-webauth-"];
@@ -83,6 +87,7 @@ pub fn is_spoofable(name: &str, extra: &[std::sync::Arc<str>]) -> bool {
     SPOOFABLE.binary_search(&folded).is_ok()
         || SPOOFABLE_PREFIXES.iter().any(|prefix| folded.starts_with(prefix))
         || extra.iter().any(|dropped| **dropped == *folded)
+        || (FRAMING.contains(&folded) && !name.eq_ignore_ascii_case(folded))
 }
 
 /// Drops hop-by-hop fields of a message: what `Connection` lists in every occurrence, then the known ones. `te` says
@@ -225,10 +230,23 @@ mod tests {
             "SSL-Client-Verify",
             "X-SSL-Client-S-DN",
             "X-WebAuth-User",
+            "content_length",
+            "transfer.encoding",
+            "x_request_id",
         ] {
             assert!(is_spoofable(&name.to_ascii_lowercase(), &[]), "{name}");
         }
-        for name in ["x-request-id", "accept", "x-author", "referer", "x-api-key", "cookie", "te"] {
+        for name in [
+            "x-request-id",
+            "content-length",
+            "content-type",
+            "accept",
+            "x-author",
+            "referer",
+            "x-api-key",
+            "cookie",
+            "te",
+        ] {
             assert!(!is_spoofable(name, &[]), "{name}");
         }
         assert!(is_spoofable("a_tenant", &["a-tenant".into()]));

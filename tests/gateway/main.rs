@@ -16,6 +16,7 @@ mod bearer;
 mod cli;
 mod contract;
 mod deletion;
+mod demo;
 mod edge;
 mod floor_plan;
 mod forwarding;
