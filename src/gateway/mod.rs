@@ -15,6 +15,7 @@
 
 mod enforce;
 mod evidence;
+mod forms;
 pub mod forwarded;
 mod hygiene;
 mod ids;
@@ -42,9 +43,14 @@ pub use self::{
     record::Record,
     refusal::{METADATA_PATH, Problem, Refusal, RefusalContext},
 };
-use self::{ids::RequestIds, method_override::Form, outbound::Outbound};
+use self::{
+    forms::{Forms, HeldForm},
+    ids::RequestIds,
+    method_override::Form,
+    outbound::Outbound,
+};
 use crate::{
-    body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, check_framing},
+    body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, Unread, check_framing},
     clock::Now,
     limit::RateHeaders,
     policy::{ConditionInput, Credential, Decision, Facts, Permit, Reason, decide},
@@ -53,16 +59,13 @@ use crate::{
     upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
 };
 
-/// How much of forms, read before their decision, one worker holds at once.
-const FORM_BYTES_HELD: usize = 64 << 20;
-
 /// One worker's gateway.
 pub struct Gateway {
     services: Rc<Arc<Services>>,
     view: RefCell<LiveView>,
     pools: Pools<RequestBody>,
     ids: RequestIds,
-    form_bytes_held: std::cell::Cell<usize>,
+    forms: Forms,
 }
 
 /// What there is to answer.
@@ -110,7 +113,7 @@ impl Gateway {
             view: RefCell::new(live.view()),
             pools: Pools::new(observer),
             ids: RequestIds::new(),
-            form_bytes_held: std::cell::Cell::new(0),
+            forms: Forms::default(),
         }
     }
 
@@ -148,8 +151,11 @@ impl Gateway {
         }
 
         let mut matched = Matched::find(snapshot, &inbound.host, &path, &inbound.method, None);
+        // Until the answer's head is there: the form is kept for the upstream.
+        let mut form = None;
         if snapshot.honours_overrides {
-            matched = self.match_overridden(snapshot, &inbound, &path, &mut body, matched).await;
+            let reading = (&mut body, &mut form);
+            matched = self.match_overridden(snapshot, &inbound, &path, reading, matched).await;
         }
         let matched = matched?;
         exchange.record.route = Some(matched.route.number);
@@ -250,12 +256,12 @@ impl Gateway {
 
     /// Steps 1 and 2 again for services that honour method overrides: with the method that they will see. A form is read
     /// whole first, since the method may stand in it.
-    async fn match_overridden<'s>(
-        &self,
+    async fn match_overridden<'s, 'g>(
+        &'g self,
         snapshot: &'s Snapshot,
         inbound: &Inbound,
         path: &NormalPath<'_>,
-        body: &mut RequestBody,
+        (body, held): (&mut RequestBody, &mut Option<HeldForm<'g>>),
         plain: Result<Matched<'s>, Refusal>,
     ) -> Result<Matched<'s>, Refusal> {
         let at = snapshot.table.routes_at(&inbound.host, path);
@@ -274,7 +280,8 @@ impl Gateway {
         let form = match form_bytes {
             Some(max) => {
                 let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
-                bytes = self.read_form(taken, max).await?;
+                let form = held.insert(self.forms.hold(inbound.origin.client, max));
+                bytes = read_form(taken, max, form).await?;
                 *body = RequestBody::buffered(bytes.clone());
                 Form::read(&inbound.headers, &bytes).map_err(conflicting)?
             }
@@ -286,29 +293,6 @@ impl Gateway {
         let Some(seen) = seen else { return plain };
         known_method(&seen, &snapshot.config.server.methods)?;
         Matched::find(snapshot, &inbound.host, path, &inbound.method, Some(&seen))
-    }
-
-    /// Reads a form, within its own bound and the worker's.
-    async fn read_form(&self, body: RequestBody, max: usize) -> Result<Bytes, Refusal> {
-        struct Held<'a>(&'a std::cell::Cell<usize>, usize);
-        impl Drop for Held<'_> {
-            fn drop(&mut self) {
-                self.0.set(self.0.get().saturating_sub(self.1));
-            }
-        }
-        let held = self.form_bytes_held.get().saturating_add(max);
-        if held > FORM_BYTES_HELD {
-            let mut refusal = Refusal::of(Reason::Overloaded);
-            refusal.retry_after = Some(1);
-            return Err(refusal);
-        }
-        self.form_bytes_held.set(held);
-        let _held = Held(&self.form_bytes_held, max);
-        let outcome = body.outcome();
-        body.read_whole(max as u64).await.map_err(|fault| {
-            outcome.set(Some(fault));
-            body_refusal(fault)
-        })
     }
 
     /// Step 8. Takes the clearance by value: nothing is sent without one.
@@ -374,6 +358,10 @@ impl Exchange {
         self.record.reason = Reason::Allowed;
         let (mut parts, body) = answer.into_parts();
         outbound::clean_response(&mut parts.headers, &self.record.request_id);
+        if parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110 §8.6: a client that believed it would take the next answer for the body.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
         if let Some(rates) = self.rates {
             rates.apply(&mut parts.headers);
         }
@@ -427,6 +415,18 @@ fn log_refusal(refusal: &Refusal, record: &Record) {
     } else {
         tracing::debug!(request.id = &*record.request_id, reason = refusal.reason.name(), detail, "request refused");
     }
+}
+
+/// Reads a form, within its own bound and the worker's.
+async fn read_form(body: RequestBody, max: usize, held: &mut HeldForm<'_>) -> Result<Bytes, Refusal> {
+    let outcome = body.outcome();
+    body.read_gradually(max as u64, |more| held.grow(more)).await.map_err(|why| match why {
+        Unread::Fault(fault) => {
+            outcome.set(Some(fault));
+            body_refusal(fault)
+        }
+        Unread::Refused(refusal) => refusal,
+    })
 }
 
 fn framing_refusal(fault: FramingFault) -> Refusal {
