@@ -114,7 +114,9 @@ routes:
     let promise = "POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n\
                    Content-Length: 100\r\n\r\na";
     let mut held: Vec<Wire> = (0..100).map(|_| gateway.connect()).collect();
-    held.iter_mut().for_each(|wire| drop(wire.send(promise)));
+    for wire in &mut held {
+        wire.send(promise);
+    }
     // Wait until all of them are being read: the gateway has taken as many connections.
     eventually("the promises", || (gateway.metric("stepgate_connections", &["listener"]) > 100.0).then_some(()));
     let form = post("/", "a=b").header("content-type", "application/x-www-form-urlencoded");
