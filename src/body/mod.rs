@@ -12,7 +12,7 @@ mod watch;
 
 pub use bounds::{Bounds, Protocol, Verdict};
 pub use framing::{FramingFault, check_framing};
-pub use request::{BodyFault, RequestBody};
+pub use request::{BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, ConnectionInfo, Serve, TlsInfo};
 pub(crate) use wait::StreamCut;

@@ -36,6 +36,15 @@ pub enum BodyFault {
     Malformed,
 }
 
+/// Why a body was not read whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread<E> {
+    /// It could not be.
+    Fault(BodyFault),
+    /// There is no room for it.
+    Refused(E),
+}
+
 /// A request's body.
 #[derive(Debug)]
 pub struct RequestBody {
@@ -114,12 +123,28 @@ impl RequestBody {
     ///
     /// # Errors
     /// Any fault of reading it, and `TooLarge` over `max`.
-    pub async fn read_whole(mut self, max: u64) -> Result<Bytes, BodyFault> {
+    pub async fn read_whole(self, max: u64) -> Result<Bytes, BodyFault> {
+        self.read_gradually(max, |_| Ok(())).await.map_err(|why: Unread<std::convert::Infallible>| match why {
+            Unread::Fault(fault) => fault,
+            Unread::Refused(never) => match never {},
+        })
+    }
+
+    /// The same, asking `grow` for room for each part before it is kept.
+    ///
+    /// # Errors
+    /// Those of [`RequestBody::read_whole`], and what `grow` says.
+    pub async fn read_gradually<E>(
+        mut self,
+        max: u64,
+        mut grow: impl FnMut(usize) -> Result<(), E>,
+    ) -> Result<Bytes, Unread<E>> {
         self.limit = self.limit.min(max);
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
-            let Ok(data) = frame?.into_data() else { continue };
+            let Ok(data) = frame.map_err(Unread::Fault)?.into_data() else { continue };
+            grow(data.len()).map_err(Unread::Refused)?;
             if whole.is_empty() && first.is_empty() {
                 first = data;
                 continue;

@@ -24,6 +24,8 @@ pub enum Exit {
     Usage = 2,
     /// An address is taken, or another process holds the state directory.
     Unavailable = 69,
+    /// A fault of the program itself: a worker has failed, and the rest was drained.
+    Software = 70,
     /// A file cannot be read or written.
     Io = 74,
     /// The configuration is refused.
@@ -41,6 +43,7 @@ const EXIT_CODES: &str = "Exit codes:
   1   the answer is no: records do not verify, the request would be refused
   2   the command line cannot be understood
   69  an address is taken, or another process holds the state directory
+  70  a fault of the program: a worker has failed, and the rest was drained
   74  a file cannot be read or written
   78  the configuration is refused";
 

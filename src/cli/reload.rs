@@ -184,6 +184,11 @@ impl Reloader {
         self.control.clone()
     }
 
+    /// Notified when a worker has failed.
+    pub(crate) fn server_failed(&self) -> Arc<Notify> {
+        self.server.failed()
+    }
+
     /// How long a drain may take by the configuration in force.
     pub(crate) fn drain_timeout(&self) -> Option<Duration> {
         Some(self.live.load().config.server.drain_timeout)

@@ -23,7 +23,10 @@ use crate::{
     config::{Loaded, Materials},
     gateway::Gateway,
     runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
-    server::{AdminServer, LockError, Server, ServerError, ServerPlan, StateLock, make_self_signed},
+    server::{
+        AdminServer, LockError, Server, ServerError, ServerPlan, StateLock, connections_within_open_files,
+        make_self_signed, raise_open_files,
+    },
     telemetry::{
         EventFormat, Metrics,
         audit::{AuditFault, AuditFiles, AuditLog},
@@ -59,6 +62,9 @@ pub(crate) enum StartFault {
     /// The demo's issuer cannot be made.
     #[error("starting the demo")]
     Demo(#[source] std::io::Error),
+    /// A worker panicked outside of any request.
+    #[error("a worker has failed; the rest was drained")]
+    Worker,
     /// The runtime or its signals cannot be set up.
     #[error("starting the service runtime")]
     Runtime(#[source] std::io::Error),
@@ -69,6 +75,7 @@ impl StartFault {
     pub(super) fn exit(&self) -> Exit {
         match self {
             Self::Config | Self::Server(ServerError::Tls { .. }) => Exit::Config,
+            Self::Worker => Exit::Software,
             Self::Lock(LockError::Held { .. }) | Self::Server(_) => Exit::Unavailable,
             Self::Metrics(_)
             | Self::Lock(LockError::Io { .. })
@@ -82,9 +89,8 @@ impl StartFault {
 
 /// Runs the gateway of a configuration file until it is told to stop.
 pub(crate) fn run(file: &Path) -> Exit {
-    if let Err(fault) = init_tracing(EventFormat::Json) {
-        complain(&fault);
-    }
+    // Last to be dropped, so that the last words are written, too.
+    let _events = init_tracing(EventFormat::Json).inspect_err(|fault| complain(fault));
     let loaded = match load::load(file, &DiskMaterials) {
         Ok(loaded) => loaded,
         Err(fault) => {
@@ -105,6 +111,8 @@ pub(crate) fn run(file: &Path) -> Exit {
         let running = Running::start(file, loaded, Arc::new(DiskMaterials))?;
         running.until_told_to_stop().await
     });
+    // Not dropped: that would wait for a resolver that does not answer, and the drain has its deadline.
+    runtime.shutdown_background();
     match end {
         Ok(()) => Exit::Success,
         Err(fault) => {
@@ -163,6 +171,15 @@ impl Running {
             tracing::warn!(line = warning.span.line, key = &*warning.span.key, "{}", warning.message);
         }
         let plan = ServerPlan::new(config);
+        raise_open_files();
+        let (connections, wanted) = (connections_within_open_files(plan.limits.connections), plan.limits.connections);
+        if connections < wanted {
+            tracing::warn!(
+                connections,
+                wanted,
+                "the limit on open files leaves room for fewer connections than configured"
+            );
+        }
         let admin_address = config.admin.address;
         let drain_timeout = config.server.drain_timeout;
         let live = Live::new(snapshot);
@@ -189,10 +206,17 @@ impl Running {
         let mut hangup = signal(SignalKind::hangup()).map_err(StartFault::Runtime)?;
         let mut poll = tokio::time::interval(super::reload::POLL_PERIOD);
         let control = reloader.control();
+        let (workers_failed, admin_failed) = (reloader.server_failed(), admin.failed());
+        let mut end = Ok(());
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                () = either(&workers_failed, &admin_failed) => {
+                    tracing::error!("a worker has failed: draining what is left, to be started anew");
+                    end = Err(StartFault::Worker);
+                    break;
+                }
                 _ = hangup.recv() => reloader.reload(&admin),
                 () = control.reload_asked() => reloader.reload(&admin),
                 _ = poll.tick() => reloader.reload_if_changed(&admin),
@@ -212,7 +236,14 @@ impl Running {
         control.close_access_log();
         admin.drain(Instant::now() + Duration::from_millis(200));
         tracing::info!("stopped");
-        Ok(())
+        end
+    }
+}
+
+async fn either(one: &tokio::sync::Notify, other: &tokio::sync::Notify) {
+    tokio::select! {
+        () = one.notified() => {}
+        () = other.notified() => {}
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod enforce;
 mod evidence;
+mod forms;
 pub mod forwarded;
 mod hygiene;
 mod ids;
@@ -26,11 +27,7 @@ mod outbound;
 mod record;
 mod refusal;
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -47,9 +44,13 @@ pub use self::{
     record::Record,
     refusal::{METADATA_PATH, Problem, Refusal, RefusalContext},
 };
-use self::{ids::RequestIds, outbound::Outbound};
+use self::{
+    forms::{Forms, HeldForm},
+    ids::RequestIds,
+    outbound::Outbound,
+};
 use crate::{
-    body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, check_framing},
+    body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, Unread, check_framing},
     clock::Now,
     limit::RateHeaders,
     policy::{ConditionInput, Credential, Decision, Facts, Permit, Reason, decide},
@@ -58,16 +59,13 @@ use crate::{
     upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
 };
 
-/// How much of forms, read before their decision, one worker holds at once.
-const FORM_BYTES_HELD: usize = 64 << 20;
-
 /// One worker's gateway.
 pub struct Gateway {
     services: OnWorker<Services>,
     view: RefCell<LiveView>,
     pools: Pools<RequestBody>,
     ids: RequestIds,
-    form_bytes_held: Cell<usize>,
+    forms: Forms,
 }
 
 /// What there is to answer.
@@ -76,37 +74,6 @@ enum Answer {
     Upstream(Response<UpstreamBody<RequestBody>>),
     /// The gateway's own.
     Own(Response<Bytes>),
-}
-
-/// A form that was read before its decision, with its share of what one worker holds.
-struct HeldForm<'a> {
-    bytes: Bytes,
-    _share: Share<'a>,
-}
-
-/// A part of [`FORM_BYTES_HELD`], given back when it is dropped.
-struct Share<'a> {
-    held: &'a Cell<usize>,
-    bytes: usize,
-}
-
-impl<'a> Share<'a> {
-    fn take(held: &'a Cell<usize>, bytes: usize) -> Result<Self, Refusal> {
-        let total = held.get().saturating_add(bytes);
-        if total > FORM_BYTES_HELD {
-            let mut refusal = Refusal::of(Reason::Overloaded);
-            refusal.retry_after = Some(1);
-            return Err(refusal);
-        }
-        held.set(total);
-        Ok(Self { held, bytes })
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        self.held.set(self.held.get().saturating_sub(self.bytes));
-    }
 }
 
 /// What is known of a request while it passes, for its answer and its record.
@@ -146,7 +113,7 @@ impl Gateway {
             view: RefCell::new(live.view()),
             pools: Pools::new(observer),
             ids: RequestIds::new(),
-            form_bytes_held: Cell::new(0),
+            forms: Forms::default(),
         }
     }
 
@@ -185,10 +152,13 @@ impl Gateway {
 
         // Held until the upstream answers: it is in memory until then. Boxed, as it is rare and large.
         let form = match form_to_read(snapshot, &inbound, &path)? {
-            Some((kind, max)) => Some((kind, Box::pin(self.read_form(&mut body, max)).await?)),
+            Some((kind, max)) => {
+                let client = inbound.origin.client;
+                Some((kind, Box::pin(self.read_form(&mut body, client, max)).await?))
+            }
             None => None,
         };
-        let form = form.as_ref().map(|(kind, form)| Form { kind: kind.clone(), body: &form.bytes });
+        let form = form.as_ref().map(|(kind, (bytes, _held))| Form { kind: kind.clone(), body: bytes });
         let matched = Matched::find(snapshot, &inbound, &path, form.as_ref())?;
         exchange.record.route = Some(matched.route.number);
         // Known before anything is spent on it.
@@ -290,17 +260,28 @@ impl Gateway {
         }
     }
 
-    /// Reads a form whole, within its own bound and the worker's, and puts it back as the body to forward.
-    async fn read_form(&self, body: &mut RequestBody, max: usize) -> Result<HeldForm<'_>, Refusal> {
-        let share = Share::take(&self.form_bytes_held, max)?;
+    /// Reads a form whole, as far as there is room for it, and puts it back as the body to forward.
+    async fn read_form(
+        &self,
+        body: &mut RequestBody,
+        client: IpAddr,
+        max: usize,
+    ) -> Result<(Bytes, HeldForm<'_>), Refusal> {
+        if hyper::body::Body::size_hint(body).lower() > max as u64 {
+            return Err(Refusal::of(Reason::BodyTooLarge));
+        }
+        let mut held = self.forms.hold(client, max);
         let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
         let outcome = taken.outcome();
-        let bytes = taken.read_whole(max as u64).await.map_err(|fault| {
-            outcome.set(Some(fault));
-            body_refusal(fault)
+        let bytes = taken.read_gradually(max as u64, |more| held.grow(more)).await.map_err(|why| match why {
+            Unread::Fault(fault) => {
+                outcome.set(Some(fault));
+                body_refusal(fault)
+            }
+            Unread::Refused(refusal) => refusal,
         })?;
         *body = RequestBody::buffered(bytes.clone());
-        Ok(HeldForm { bytes, _share: share })
+        Ok((bytes, held))
     }
 
     /// Step 8. Takes the clearance by value: nothing is sent without one.
@@ -366,6 +347,10 @@ impl Exchange {
         self.record.reason = Reason::Allowed;
         let (mut parts, body) = answer.into_parts();
         outbound::clean_response(&mut parts.headers, &self.record.request_id);
+        if parts.status == StatusCode::NO_CONTENT {
+            // RFC 9110 §8.6: a client that believed it would take the next answer for the body.
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
         if let Some(rates) = self.rates {
             rates.apply(&mut parts.headers);
         }

@@ -69,6 +69,11 @@ impl AdminServer {
         self.server.local_addresses().first().copied()
     }
 
+    /// Notified when its worker has failed.
+    pub fn failed(&self) -> Arc<tokio::sync::Notify> {
+        self.server.failed()
+    }
+
     /// Asks for another token from now on, or turns the admin API off.
     pub fn set_token(&self, token: Option<Secret>) {
         self.token.store(token.map(Arc::new));

@@ -99,6 +99,12 @@ pub(super) async fn serve<S: Serve>(
             verdict
         }
         Ended::Finished { client_may_send, verdict } => {
+            if client_may_send {
+                // After an error hyper has not closed our side, and the client should not wait for that: it may be in
+                // the middle of an answer of which nothing more will come.
+                let shutdown = poll_fn(|cx| transport.borrow_mut().stream().poll_shutdown(cx));
+                let _ = until_verdict(&watch, shutdown).await;
+            }
             linger(&transport, &watch, client_may_send || watch.input_abandoned()).await;
             verdict
         }
@@ -110,7 +116,7 @@ enum Ended {
     Cut(Verdict),
     /// Nothing was under way; our side has yet to be closed.
     Quiet(Option<Verdict>),
-    /// hyper is done, and has closed our side.
+    /// hyper is done, and has closed our side, unless an error has ended it.
     Finished { client_may_send: bool, verdict: Option<Verdict> },
 }
 

@@ -15,6 +15,7 @@ mod bind;
 mod certificates;
 mod check;
 mod connection;
+mod descriptors;
 mod frames;
 mod lock;
 mod observer;
@@ -39,10 +40,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
 pub use check::check_tls;
+pub use descriptors::{connections_within_open_files, raise_open_files};
 pub use lock::{LockError, StateLock};
 pub use observer::{EdgeObserver, Handshake, Refused};
 pub use plan::{ListenerPlan, PlanMode, ServerPlan};
@@ -58,6 +60,9 @@ use crate::body::Serve;
 
 /// How often certificate files are looked at.
 const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
+
+/// How long after its deadline a drain believes that a worker will still end.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a server cannot be started, or cannot take a new plan.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +121,7 @@ pub struct Server {
     admission: Arc<Admission>,
     observer: Arc<dyn EdgeObserver>,
     active: Arc<Mutex<Vec<Active>>>,
+    failed: Arc<Notify>,
 }
 
 impl fmt::Debug for Server {
@@ -155,16 +161,24 @@ impl Server {
         F: Fn(usize) -> Rc<S> + Send + Sync + 'static,
     {
         let prepared = prepare(name, plan, plan.workers, &[], &*observer)?;
-        let admission = Admission::new(plan.limits.connections, plan.limits.connections_per_ip);
+        let admission =
+            Admission::new(connections_within_open_files(plan.limits.connections), plan.limits.connections_per_ip);
         let factory = Arc::new(factory);
+        let failed = Arc::new(Notify::new());
         let threads = (0..plan.workers).map(|index| {
             let (factory, observer, admission) = (Arc::clone(&factory), Arc::clone(&observer), Arc::clone(&admission));
-            start_thread(&format!("{name}-{index}"), observer, admission, move || factory(index))
+            start_thread(&format!("{name}-{index}"), observer, admission, Arc::clone(&failed), move || factory(index))
         });
         let threads = threads.collect::<io::Result<Vec<_>>>().map_err(ServerError::Worker)?;
-        let server = Self { name, threads, admission, observer, active: Arc::default() };
+        let server = Self { name, threads, admission, observer, active: Arc::default(), failed };
         server.apply(prepared);
         Ok(server)
+    }
+
+    /// Notified when a worker has lost a part that it cannot do without, which is a fault of the program: it serves
+    /// fewer clients than it seems to, or without their limits. What is left should be drained, and started anew.
+    pub fn failed(&self) -> Arc<Notify> {
+        Arc::clone(&self.failed)
     }
 
     /// The addresses that are really listened on, in the order of the plan.
@@ -186,7 +200,8 @@ impl Server {
     /// both plans name are looked at again.
     pub fn apply(&self, prepared: Prepared) {
         let Prepared { plan, active, mut sockets } = prepared;
-        self.admission.set_bounds(plan.limits.connections, plan.limits.connections_per_ip);
+        self.admission
+            .set_bounds(connections_within_open_files(plan.limits.connections), plan.limits.connections_per_ip);
         for thread in &self.threads {
             let orders = active.iter().enumerate().map(|(index, active)| ListenerOrder {
                 key: active.key,
@@ -226,29 +241,37 @@ impl Server {
         for thread in &self.threads {
             let _ = thread.orders.send(Order::Drain(deadline));
         }
-        Drain { threads: self.threads }
+        Drain { threads: self.threads, deadline: deadline + LAST_PATIENCE }
     }
 }
 
 /// A drain under way.
 pub struct Drain {
     threads: Vec<Thread>,
+    /// When a worker that has not ended is given up.
+    deadline: Instant,
 }
 
 impl Drain {
-    /// Ends when all workers have.
+    /// Ends when all workers have, and soon after the deadline whatever they do.
     pub async fn done(self) {
         for thread in self.threads {
             // Dropped without a word by a worker that panicked: it has ended, too.
-            let _ = thread.ended.await;
-            let _ = thread.handle.join();
+            if tokio::time::timeout_at(self.deadline.into(), thread.ended).await.is_ok() {
+                let _ = thread.handle.join();
+            }
         }
     }
 
-    /// Blocks until all workers have ended.
+    /// Blocks as long as [`Drain::done`] would take.
     pub fn wait(self) {
         for thread in self.threads {
-            let _ = thread.handle.join();
+            while !thread.handle.is_finished() && Instant::now() < self.deadline {
+                thread::sleep(Duration::from_millis(2));
+            }
+            if thread.handle.is_finished() {
+                let _ = thread.handle.join();
+            }
         }
     }
 }
@@ -273,17 +296,42 @@ fn start_thread<S: Serve>(
     name: &str,
     observer: Arc<dyn EdgeObserver>,
     admission: Arc<Admission>,
+    failed: Arc<Notify>,
     factory: impl FnOnce() -> Rc<S> + Send + 'static,
 ) -> io::Result<Thread> {
     let (orders, receiver) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
-        runtime.block_on(worker::run(factory, observer, admission, receiver));
-        drop(runtime);
+        let alarm = Alarm(failed);
+        runtime.block_on(worker::run(factory, observer, admission, &alarm, receiver));
+        // Dropping it would wait for the resolver's answers, however long they take.
+        runtime.shutdown_background();
         let _ = end.send(());
     })?;
     Ok(Thread { orders, ended, handle })
+}
+
+/// Tells when it is dropped by a panic.
+pub(super) struct Alarm(Arc<Notify>);
+
+impl Alarm {
+    /// Runs what a worker cannot do without; should it panic, that is told.
+    pub(super) fn guard<F: Future<Output = ()>>(&self, vital: F) -> impl Future<Output = ()> + use<F> {
+        let alarm = Self(Arc::clone(&self.0));
+        async move {
+            vital.await;
+            drop(alarm);
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.notify_one();
+        }
+    }
 }
 
 fn prepare(

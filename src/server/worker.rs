@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    EdgeObserver, Handshake,
+    Alarm, EdgeObserver, Handshake,
     admission::{Admission, Permit},
     bind,
     connection::{self, Draining, Serving, until_verdict},
@@ -120,6 +120,7 @@ pub(super) async fn run<S: Serve>(
     factory: impl FnOnce() -> Rc<S>,
     observer: Arc<dyn EdgeObserver>,
     admission: Arc<Admission>,
+    alarm: &Alarm,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
     let local = LocalSet::new();
@@ -136,7 +137,7 @@ pub(super) async fn run<S: Serve>(
                 all_closed: Notify::new(),
             });
             let period = Rc::new(Cell::new(Duration::from_millis(250)));
-            spawn_local(sweep(Rc::clone(&shared), Rc::clone(&period)));
+            spawn_local(alarm.guard(sweep(Rc::clone(&shared), Rc::clone(&period))));
             let mut listening = HashMap::new();
             let mut deadline = Instant::now();
             while let Some(order) = orders.recv().await {
@@ -144,7 +145,7 @@ pub(super) async fn run<S: Serve>(
                     Order::Listen(listeners, limits) => {
                         let http = Rc::new(HttpSettings::new(&limits));
                         period.set(http.bounds.sweep_period());
-                        listening = listen(&shared, listening, listeners, &http);
+                        listening = listen(&shared, alarm, listening, listeners, &http);
                     }
                     Order::Drain(until) => {
                         deadline = until;
@@ -160,6 +161,7 @@ pub(super) async fn run<S: Serve>(
 /// Makes the listeners what `orders` say; those without an order stop accepting and drain.
 fn listen<S: Serve>(
     shared: &Rc<Shared<S>>,
+    alarm: &Alarm,
     mut before: HashMap<ListenerKey, Rc<Listening>>,
     orders: Vec<ListenerOrder>,
     http: &Rc<HttpSettings>,
@@ -178,7 +180,7 @@ fn listen<S: Serve>(
                     draining: Rc::default(),
                     stop: Notify::new(),
                 });
-                spawn_local(accept_all(Open::new(shared), Rc::clone(&listening), socket));
+                spawn_local(alarm.guard(accept_all(Open::new(shared), Rc::clone(&listening), socket)));
                 listening
             }
             (None, None) => continue,

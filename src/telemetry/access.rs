@@ -232,8 +232,13 @@ impl AccessLog {
 }
 
 impl Drop for AccessLog {
+    /// Has the rest written, and does not wait for it: after a reload it is a worker, in the middle of its requests, that
+    /// lets go of the last one.
     fn drop(&mut self) {
-        self.close();
+        if let Some(shared) = &self.shared {
+            shared.queue().closing = true;
+            shared.wake.notify_all();
+        }
     }
 }
 

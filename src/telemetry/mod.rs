@@ -12,5 +12,5 @@ mod time;
 
 pub use access::{AccessLog, AccessRecord};
 pub use audit::AuditLog;
-pub use events::{EventFormat, init_tracing};
+pub use events::{EventFormat, Events, EventsFault, init_tracing};
 pub use metrics::{Metrics, RouteMetrics};

@@ -1,8 +1,14 @@
 //! Faults that were found and mended, each with its story.
 
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
 use serde_json::json;
 
-use crate::harness::{Request, Wire, World, delete, get, post};
+use crate::harness::{Recorder, Request, Wire, World, delete, eventually, get, post};
 
 /// The interpreter lists the variables that `all` and `exists` bind beside those that an expression needs. They were taken
 /// for unknown ones, so that `stepgate check` was content with such a condition and `stepgate run` refused to start.
@@ -179,4 +185,88 @@ routes:
     let seen = world.upstream.last();
     assert!(!seen.head.contains("spoofed"), "{}", seen.head);
     assert_eq!(seen.header("x-legacy-key"), "our-own-credential");
+}
+
+/// Events were written to standard error by whoever told them. A supervisor that stopped reading the pipe stopped every
+/// worker as soon as 64 KiB of it were full, which a stranger could fill by asking for an upstream that was down; and the
+/// drain never ended.
+#[test]
+fn standard_error_that_nobody_reads_stops_neither_traffic_nor_the_drain() {
+    let world = World::new();
+    world.configure(
+        "upstreams:
+  api: {targets: [http://127.0.0.1:<upstream>]}
+  down: {targets: [http://127.0.0.1:1]}
+routes:
+  - {path: /public/**, upstream: api, auth: none}
+  - {path: /down, upstream: down, auth: none}
+",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stepgate"));
+    command.args(["run", "gateway.yaml"]).current_dir(world.folder());
+    let mut gateway = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the gateway to listen", || std::net::TcpStream::connect(("127.0.0.1", world.port)).ok());
+    let mut wire = Wire::connect(world.port);
+    for _ in 0..1000 {
+        get("/down").send_on(&mut wire).expect(502);
+    }
+    get("/public/x").send_to(world.port).expect(200);
+    Command::new("kill").arg(gateway.id().to_string()).status().unwrap();
+    let ended = eventually("the gateway to end", || gateway.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(0));
+}
+
+/// Each form that was being read took its longest possible length out of what a worker may hold, before anything was
+/// known of its sender: 64 connections that sent one byte each kept everybody else's forms out.
+#[test]
+fn forms_that_are_only_promised_keep_nobody_elses_out() {
+    let world = World::new();
+    let gateway = world.start(
+        "upstreams:
+  api: {targets: [http://127.0.0.1:<upstream>], method_override: [form]}
+routes:
+  - {path: /**, upstream: api, auth: none}
+",
+    );
+    let promise = "POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                   Content-Length: 100\r\n\r\na";
+    let mut held: Vec<Wire> = (0..100).map(|_| gateway.connect()).collect();
+    for wire in &mut held {
+        wire.send(promise);
+    }
+    // Wait until all of them are being read: the gateway has taken as many connections.
+    eventually("the promises", || (gateway.metric("stepgate_connections", &["listener"]) > 100.0).then_some(()));
+    let form = post("/", "a=b").header("content-type", "application/x-www-form-urlencoded");
+    form.send(&gateway).expect(200);
+}
+
+/// After an answer that broke off, the client was told so only when the two seconds were over in which the connection
+/// waited for what the client might still send.
+#[test]
+fn an_answer_that_breaks_off_is_seen_to_break_off_at_once() {
+    let upstream = Recorder::with(|_, answers| {
+        let _ = answers.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc");
+        false
+    });
+    let world = World::with(upstream);
+    let gateway = world.start("routes:\n  - {path: /**, upstream: api, auth: none}\n");
+    let mut wire = gateway.connect();
+    wire.send(get("/").bytes());
+    let began = Instant::now();
+    wire.rest();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+/// An upstream's `Content-Length` in a 204 was passed on to a HEAD: a client that believed it would take the next answer
+/// for the body.
+#[test]
+fn an_answer_without_content_has_no_length() {
+    let world = World::with(Recorder::answering("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"));
+    let gateway = world.start("routes:\n  - {path: /**, upstream: api, auth: none}\n");
+    for method in ["GET", "HEAD"] {
+        let mut wire = gateway.connect();
+        wire.send(format!("{method} / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"));
+        let answer = String::from_utf8_lossy(&wire.rest()).to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 204") && !answer.contains("content-length"), "{method}: {answer}");
+    }
 }

@@ -41,9 +41,7 @@ pub(crate) struct DemoArgs {
 
 /// Runs the demo until it is told to stop.
 pub(crate) fn demo(args: &DemoArgs) -> Exit {
-    if let Err(fault) = init_tracing(EventFormat::Text) {
-        complain(&fault);
-    }
+    let _events = init_tracing(EventFormat::Text).inspect_err(|fault| complain(fault));
     let ports = match free_ports() {
         Ok(ports) => ports,
         Err(error) => {

@@ -171,3 +171,48 @@ fn the_admin_listener_tells_health_to_all_and_the_rest_to_who_has_the_token() {
     assert_eq!(ask("POST /reload", "authorization: Bearer s3cret\r\n", "").0, 404);
     admin.drain(Instant::now() + SECOND);
 }
+
+/// A service whose making, or whose first request, goes wrong in a way that no request of another should feel.
+struct Broken;
+
+impl Serve for Broken {
+    type Tail = ();
+
+    async fn serve(&self, _: Rc<ConnectionInfo>, _: Request<Incoming>) -> Response<ResponseBody<()>> {
+        // As a resolver that does not answer: it is asked on a thread of its own, and cannot be told to stop.
+        tokio::task::spawn_blocking(|| thread::sleep(20 * SECOND));
+        Response::new(ResponseBody::empty(()))
+    }
+}
+
+#[test]
+fn a_drain_does_not_wait_for_a_blocking_call_that_never_ends() {
+    let server = Server::start(&plan(&[PlanMode::Cleartext], limits()), |_| Rc::new(Broken), Arc::new(())).unwrap();
+    let mut client = TcpStream::connect(server.local_addresses().first().unwrap()).unwrap();
+    assert_eq!(exchange(&mut client, GET).0, 200);
+    drop(client);
+    let (took, ()) = timed(|| server.drain(Instant::now() + SECOND).wait());
+    assert!(took < 3 * SECOND, "{took:?}");
+}
+
+#[test]
+fn a_worker_that_panics_is_told_of() {
+    let broken = |_| -> Rc<Broken> { panic!("on purpose") };
+    let server = Server::start(&plan(&[PlanMode::Cleartext], limits()), broken, Arc::new(())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let failed = server.failed();
+    runtime.block_on(async { tokio::time::timeout(10 * SECOND, failed.notified()).await }).unwrap();
+}
+
+#[test]
+fn a_part_of_a_worker_that_panics_is_told_of() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let failed = Arc::new(tokio::sync::Notify::new());
+    let alarm = Alarm(Arc::clone(&failed));
+    runtime.block_on(async {
+        tokio::spawn(alarm.guard(async {})).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(1), failed.notified()).await.is_err());
+        tokio::spawn(alarm.guard(async { panic!("on purpose") })).await.unwrap_err();
+        tokio::time::timeout(SECOND, failed.notified()).await.unwrap();
+    });
+}
