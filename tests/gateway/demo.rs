@@ -33,7 +33,7 @@ fn every_line_of_the_demo_shows_what_it_says() {
     let binary = Path::new(env!("CARGO_BIN_EXE_stepgate"));
     // The demo's ports are its own and fixed, so that what it prints can be pasted; nothing else here uses them.
     let mut demo = Process::spawn(Command::new(binary).arg("demo").current_dir(folder.path()));
-    demo.wait_for_line(" audit verify ");
+    demo.wait_for_line(&format!("  {} audit verify", binary.display()));
     let screen = demo.stdout.lock().unwrap().clone();
     let steps = steps(&screen);
     assert!(steps.len() >= 8, "{screen}");
