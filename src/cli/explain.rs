@@ -169,7 +169,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
         known_method(&inbound.method, &snapshot.config.server.methods)?;
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
-        if snapshot.serves_metadata && metadata::resource_path(path.as_str()).is_some() {
+        if metadata::resource_path(snapshot, &inbound.host, &path).is_some() {
             print_line("route      none: the metadata that tells callers where to get a token (RFC 9728)");
             return metadata::check_method(&inbound.method);
         }

@@ -7,9 +7,6 @@ use std::{
 
 use crate::config::{self, Color, Input, Loaded, Materials, Problems};
 
-/// The longest configuration that is read.
-const MAX_BYTES: u64 = 1 << 20;
-
 /// Why there is no configuration.
 #[derive(Debug)]
 pub(crate) enum LoadFault {
@@ -23,7 +20,6 @@ pub(crate) enum LoadFault {
 pub(crate) fn load(file: &Path, materials: &dyn Materials) -> Result<Loaded, LoadFault> {
     let unreadable = |why: String| LoadFault::Unreadable(file.to_owned(), why);
     let bytes = materials.read_file(file).map_err(unreadable)?;
-    debug_assert!(bytes.len() as u64 <= MAX_BYTES);
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
         let line = line.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -1,10 +1,9 @@
 //! What the sockets report, turned into metrics and events.
 
 use std::{
-    collections::HashMap,
     error::Error,
     path::Path,
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -17,21 +16,18 @@ use crate::{
 /// Counts what happens to connections.
 pub(crate) struct EdgeMetrics {
     metrics: Arc<Metrics>,
-    listeners: RwLock<HashMap<Box<str>, Arc<ListenerMetrics>>>,
 }
 
 impl EdgeMetrics {
     /// An observer that counts in `metrics`.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, listeners: RwLock::default() }
+        Self { metrics }
     }
 
-    fn listener(&self, name: &str) -> Arc<ListenerMetrics> {
-        if let Some(known) = self.listeners.read().unwrap_or_else(PoisonError::into_inner).get(name) {
-            return known.clone();
-        }
-        let mut listeners = self.listeners.write().unwrap_or_else(PoisonError::into_inner);
-        listeners.entry(name.into()).or_insert_with(|| Arc::new(self.metrics.listener(name))).clone()
+    /// Looked up each time: connections are few beside requests, and a listener that is removed and comes back must not
+    /// count in a series that has left with it.
+    fn listener(&self, name: &str) -> ListenerMetrics {
+        self.metrics.listener(name)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Exit,
@@ -124,8 +124,26 @@ pub(crate) fn run(file: &Path) -> Exit {
     }
 }
 
+/// The signals that the process understands.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// A gateway that runs.
 pub(crate) struct Running {
+    signals: Signals,
     services: Arc<Services>,
     reloader: Reloader,
     admin: AdminServer,
@@ -140,6 +158,8 @@ impl Running {
         loaded: Loaded,
         materials: Arc<dyn Materials + Send + Sync>,
     ) -> Result<Self, StartFault> {
+        // First of all: until then a SIGHUP would end the process, and a SIGTERM end it without a drain.
+        let signals = Signals::listen().map_err(StartFault::Runtime)?;
         let handle = tokio::runtime::Handle::current();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new()?);
@@ -195,15 +215,13 @@ impl Running {
         }
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, workers = plan.workers, admin = ?admin.local_address(), "stepgate is ready");
-        Ok(Self { services, reloader, admin, drain_timeout, _lock: lock })
+        Ok(Self { signals, services, reloader, admin, drain_timeout, _lock: lock })
     }
 
     /// Serves until SIGTERM or SIGINT, reloading on SIGHUP and when a file changes; then drains.
     pub(crate) async fn until_told_to_stop(self) -> Result<(), StartFault> {
-        let Self { services, mut reloader, admin, drain_timeout, _lock } = self;
-        let mut terminate = signal(SignalKind::terminate()).map_err(StartFault::Runtime)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartFault::Runtime)?;
-        let mut hangup = signal(SignalKind::hangup()).map_err(StartFault::Runtime)?;
+        let Self { signals, services, mut reloader, admin, drain_timeout, _lock } = self;
+        let Signals { mut terminate, mut interrupt, mut hangup } = signals;
         let mut poll = tokio::time::interval(super::reload::POLL_PERIOD);
         let control = reloader.control();
         let (workers_failed, admin_failed) = (reloader.server_failed(), admin.failed());

@@ -133,9 +133,11 @@ impl<'s> Matched<'s> {
             let concerns = |number: &usize| snapshot.routes.get(*number).is_some_and(|other| other.is_beside(route));
             let is_ours = numbers.contains(&route.number);
             if !is_ours && numbers.iter().any(concerns) {
-                aliases.push(route_of(snapshot, chosen(folded.choose(method))?)?);
-                if doubtful {
-                    aliases.push(route_of(snapshot, chosen(folded.choose(said))?)?);
+                for method in [Some(method), doubtful.then_some(said)].into_iter().flatten() {
+                    chosen(folded.choose(method))?;
+                    for number in folded.taking(method) {
+                        aliases.push(route_of(snapshot, number)?);
+                    }
                 }
             }
         }

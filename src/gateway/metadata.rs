@@ -4,12 +4,16 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Refusal, refusal::METADATA_PATH};
-use crate::runtime::Snapshot;
+use crate::{route::NormalPath, runtime::Snapshot};
 
-/// Whether a path is that of the metadata, of the whole origin or of a path below it (RFC 9728 §3.1).
-pub fn resource_path(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix(METADATA_PATH)?;
-    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+/// The resource whose metadata a path asks for: the whole origin, or a path below it (RFC 9728 §3.1). `None` where it asks
+/// for something else, or where a route of the configuration names that path itself.
+pub fn resource_path<'p>(snapshot: &Snapshot, host: &str, path: &'p NormalPath<'_>) -> Option<&'p str> {
+    let resource = path.as_str().strip_prefix(METADATA_PATH)?;
+    let at = snapshot.table.routes_at(host, path);
+    let mut routes = at.routes().filter_map(|number| snapshot.routes.get(number));
+    let is_named = routes.any(|route| route.pattern.as_str().starts_with(METADATA_PATH));
+    (!is_named && (resource.is_empty() || resource.starts_with('/'))).then_some(resource)
 }
 
 /// Whether a method may be used on the metadata: it is there to be read.

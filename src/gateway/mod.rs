@@ -144,9 +144,7 @@ impl Gateway {
         known_method(&inbound.method, &server.methods)?;
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
-        if snapshot.serves_metadata
-            && let Some(resource) = metadata::resource_path(path.as_str())
-        {
+        if let Some(resource) = metadata::resource_path(snapshot, &inbound.host, &path) {
             return serve_metadata(snapshot, &inbound, resource, now);
         }
 
@@ -161,11 +159,6 @@ impl Gateway {
         let form = form.as_ref().map(|(kind, (bytes, _held))| Form { kind: kind.clone(), body: bytes });
         let matched = Matched::find(snapshot, &inbound, &path, form.as_ref())?;
         exchange.record.route = Some(matched.route.number);
-        // Known before anything is spent on it.
-        if body.is_declared_too_large() {
-            return Err(Refusal::of(Reason::BodyTooLarge));
-        }
-
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
         let (early, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
         exchange.rates = early;
@@ -173,6 +166,11 @@ impl Gateway {
             // Nobody has been verified yet, so the attempt is counted as a stranger's.
             self.audit_refusal(&enforcement, &Credential::Absent, refusal.reason);
             return Err(refusal);
+        }
+        // Known before anything more is spent on it.
+        if body.is_declared_too_large() {
+            self.audit_refusal(&enforcement, &Credential::Absent, Reason::BodyTooLarge);
+            return Err(Refusal::of(Reason::BodyTooLarge));
         }
 
         let query = inbound.query();
@@ -200,7 +198,7 @@ impl Gateway {
             &matched.target_path,
             clearance.principal().map(|principal| &**principal),
             &matched.route.upstream,
-            "",
+            service.targets().first().map_or("", |target| target.authority()),
             service.credential(),
         );
         self.forward(clearance, outbound, body, exchange, &matched, now).await
@@ -338,6 +336,7 @@ impl Exchange {
     /// Takes over what the head told.
     fn learn(&mut self, inbound: &Inbound) {
         self.record.request_id = inbound.request_id.clone();
+        self.record.traceparent = Some(inbound.traceparent.clone());
         self.record.client = inbound.origin.client;
         self.authority = inbound.authority.clone();
     }

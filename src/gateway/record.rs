@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, Version};
+use http::{HeaderValue, Method, Version};
 
 use crate::{
     body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
@@ -33,6 +33,8 @@ pub struct Record {
     pub path: Box<str>,
     /// The identifier of the request.
     pub request_id: Arc<str>,
+    /// The trace that it belongs to.
+    pub traceparent: Option<HeaderValue>,
     /// The client's address.
     pub client: IpAddr,
     /// Which route it took.
@@ -72,6 +74,7 @@ impl Record {
             version,
             path: path.into(),
             request_id,
+            traceparent: None,
             route: None,
             principal: None,
             status: 499,
@@ -94,7 +97,7 @@ impl Record {
         self.snapshot.access_log.record(&AccessRecord {
             unix_ms: self.began.unix_ms,
             request_id: &self.request_id,
-            trace_id: None,
+            trace_id: self.traceparent.as_ref().and_then(trace_id),
             client: self.client,
             listener: &self.info.listener,
             protocol: protocol(self.version),
@@ -148,6 +151,11 @@ impl Tail for Record {
             }
         }
     }
+}
+
+/// The trace's identifier: the second field of a `traceparent`.
+fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
+    traceparent.to_str().ok()?.get(3..35)
 }
 
 fn protocol(version: Version) -> &'static str {

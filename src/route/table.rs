@@ -154,6 +154,17 @@ impl RoutesAt<'_> {
         self.0.iter().map(|leaf| leaf.route)
     }
 
+    /// The routes that take a method, whichever is preferred: where several paths fold alike, a lax server may take a
+    /// request for any of them.
+    pub fn taking(&self, method: &Method) -> impl Iterator<Item = usize> {
+        let takes = move |leaf: &&Leaf| {
+            leaf.methods.as_deref().is_none_or(|methods| {
+                methods.contains(method) || (*method == Method::HEAD && methods.contains(&Method::GET))
+            })
+        };
+        self.0.iter().filter(takes).map(|leaf| leaf.route)
+    }
+
     /// The route for a method.
     pub fn choose(&self, method: &Method) -> Found {
         if self.0.is_empty() { Found::Nothing } else { choose(self.0, method) }
@@ -358,6 +369,16 @@ mod tests {
         assert_eq!(folded("/items/"), Some(Found::Route(2)));
         let plain = RouteTable::build(&[entry("* /**")]);
         assert!(plain.routes_at_folded("", &NormalPath::parse("/a").unwrap()).is_none());
+    }
+
+    #[test]
+    fn routes_that_fold_alike_are_all_told() {
+        let table =
+            RouteTable::build(&[entry("* /**"), entry("GET /Admin/**"), entry("* /ADMIN/**"), entry("PUT /admiN/**")]);
+        let path = NormalPath::parse("/admin/x").unwrap();
+        let folded = table.routes_at_folded("", &path).unwrap();
+        assert_eq!(folded.taking(&Method::HEAD).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(folded.taking(&Method::PUT).collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]

@@ -42,8 +42,6 @@ pub struct Snapshot {
     pub honours_overrides: bool,
     /// Where requests are recorded.
     pub access_log: Arc<AccessLog>,
-    /// Whether the protected resource's metadata is ours to serve: not if a route names its path.
-    pub serves_metadata: bool,
 }
 
 /// A route, compiled.
@@ -168,7 +166,6 @@ impl Snapshot {
             scopes: scopes(&config),
             access_log,
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
-            serves_metadata: !config.routes.iter().any(|route| route.path.as_str().starts_with("/.well-known/oauth-p")),
             config,
         })
     }

@@ -29,6 +29,7 @@ pub(super) fn names(routes: &[Route], to: &mut Context<'_>) -> Vec<Arc<str>> {
         }
     }
     let mut used: HashSet<Arc<str>> = taken.keys().map(|name| Arc::from(*name)).collect();
+    let mut last = HashMap::new();
     let mut chosen = Vec::with_capacity(routes.len());
     for (route, names) in routes.iter().zip(&descriptions) {
         let name: Arc<str> = match &route.name {
@@ -41,7 +42,7 @@ pub(super) fn names(routes: &[Route], to: &mut Context<'_>) -> Vec<Arc<str>> {
                 match unique {
                     Some((name, _)) => name.as_str().into(),
                     // Only routes that tie come here, or one whose description is another's name.
-                    None => numbered(names, &used),
+                    None => numbered(names, &used, &mut last),
                 }
             }
         };
@@ -64,7 +65,15 @@ fn descriptions(route: &Route) -> [String; 3] {
     [path, with_methods, with_hosts]
 }
 
-fn numbered(names: &[String; 3], used: &HashSet<Arc<str>>) -> Arc<str> {
+/// A name with the next free number; `last` remembers the numbers, so that thousands of routes alike cost no more each.
+fn numbered<'n>(names: &'n [String; 3], used: &HashSet<Arc<str>>, last: &mut HashMap<&'n str, u32>) -> Arc<str> {
     let [.., full] = names;
-    (2_u32..).map(|n| format!("{full} #{n}")).find(|name| !used.contains(name.as_str())).unwrap_or_default().into()
+    let number = last.entry(full).or_insert(1);
+    loop {
+        *number = number.saturating_add(1);
+        let name = format!("{full} #{number}");
+        if !used.contains(name.as_str()) || *number == u32::MAX {
+            return name.into();
+        }
+    }
 }
