@@ -1,4 +1,4 @@
-//! `stepgate audit verify`: whether the audit trail is what was written.
+//! `stepgate audit`: whether the audit trail is what was written, and striking out what must be forgotten.
 
 use std::{
     fs::{self, File},
@@ -29,12 +29,25 @@ pub(crate) enum AuditCommand {
         #[arg(long, value_name = "KEY")]
         key: Option<String>,
     },
+    /// Strikes a person's value out; the records stay, and still verify
+    ///
+    /// What is struck out cannot be brought back. The gateway may go on running.
+    Erase {
+        /// The audit file
+        file: PathBuf,
+        /// What the value is: subject, client, address, path, or `path_params.` and a parameter's name
+        name: String,
+        /// The value, exactly
+        value: String,
+    },
 }
 
 #[derive(Debug, Error)]
 enum AuditFault {
     #[error("reading {path}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("striking out in {path}")]
+    Erase { path: PathBuf, source: io::Error },
     #[error("{0} is not a signed head")]
     Head(PathBuf),
     #[error("`{0}` is neither a public key nor a file that holds one")]
@@ -43,8 +56,11 @@ enum AuditFault {
 
 /// Runs an audit command.
 pub(crate) fn audit(command: &AuditCommand) -> Exit {
-    let AuditCommand::Verify { file, head, key } = command;
-    match verify(file, head.as_deref(), key.as_deref()) {
+    let result = match command {
+        AuditCommand::Verify { file, head, key } => verify(file, head.as_deref(), key.as_deref()),
+        AuditCommand::Erase { file, name, value } => erase(file, name, value),
+    };
+    match result {
         Ok(exit) => exit,
         Err(fault) => {
             complain(&fault);
@@ -93,6 +109,13 @@ fn verify(file: &Path, head: Option<&Path>, key: Option<&str>) -> Result<Exit, A
             Ok(Exit::Failure)
         }
     }
+}
+
+fn erase(file: &Path, name: &str, value: &str) -> Result<Exit, AuditFault> {
+    let matches = |found: &str, disclosed: &str| found == name && disclosed == value;
+    let erased = audit::erase(file, matches).map_err(|source| AuditFault::Erase { path: file.to_owned(), source })?;
+    print_line(&format!("{}: {erased} of {name} struck out", file.display()));
+    Ok(if erased > 0 { Exit::Success } else { Exit::Failure })
 }
 
 fn read_head(path: &Path) -> Result<Head, AuditFault> {

@@ -437,6 +437,29 @@ fn an_untouched_log_verifies_with_its_signed_head() {
 }
 
 #[test]
+fn a_person_is_struck_out_of_the_log_and_the_log_still_verifies() {
+    let world = World::new();
+    let text = logged(&world);
+    let all = |text: &str| -> String {
+        text.lines().map(|line| disclosed(&serde_json::from_str(line).unwrap_or_default())).collect()
+    };
+    assert!(all(&text).contains("alice"));
+    let erase = |value: &str| stepgate(world.folder(), &["audit", "erase", "state/audit.jsonl", "subject", value]);
+    assert_eq!(erase("nobody").code, 1, "there is nothing of that name");
+    let finished = erase("alice");
+    assert_eq!(finished.code, 0, "{finished:?}");
+    let after = std::fs::read_to_string(world.folder().join("state/audit.jsonl")).unwrap();
+    let left: String = after
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-')
+        .filter_map(|word| String::from_utf8(URL_SAFE_NO_PAD.decode(word).ok()?).ok())
+        .collect();
+    assert!(!left.contains("alice") && left.contains("/account/"), "only what was named: {left}");
+    let verified = verify(&world, "state/audit.jsonl", &["--head", "state/audit.jsonl.head"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    assert!(verified.stdout.contains("erased"), "{verified:?}");
+}
+
+#[test]
 fn any_tampering_with_the_log_is_found() {
     let world = World::new();
     let text = logged(&world);
