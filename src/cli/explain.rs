@@ -19,12 +19,12 @@ use crate::{
     body::{Bounds, ConnectionInfo, ConnectionWatch, TlsInfo},
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey},
-    gateway::{Inbound, Matched, Refusal, form_to_read, gather, known_method, metadata},
+    gateway::{Enforcement, Inbound, Matched, Refusal, form_to_read, gather, known_method, metadata},
     identity::{Authenticator, IssuerServices, Unobserved, native_roots},
     limit::Quota,
-    policy::{Challenge, Check, ConditionInput, Credential, Denial, Facts, Held, Reason, explain as explain_policy},
+    policy::{Challenge, Check, Credential, Denial, Held, Reason, explain as explain_policy},
     route::NormalPath,
-    runtime::{CompiledRoute, DiskMaterials, Means, Snapshot},
+    runtime::{DiskMaterials, Means, Snapshot},
     telemetry::Metrics,
 };
 
@@ -182,9 +182,12 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
         print_matched(&inbound, &path, &matched);
         print_credential(&credential, now);
         let mut denial = None;
-        for route in matched.all() {
-            let checks = check_route(route, &inbound, &path, &matched, &credential, now);
-            print_checks(route, &checks, matched.all().count() > 1);
+        let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
+        let several = matched.ways().count() > 1;
+        for (route, method) in matched.ways() {
+            let checks = enforcement.facts(route, method, &credential, |facts| explain_policy(&route.policy, facts));
+            let way = several.then(|| format!("{method} {}", route.name));
+            print_checks(way.as_deref(), &checks);
             let first = checks.into_iter().find_map(|check| match check.held {
                 Held::No(denial) => Some(denial),
                 Held::Yes | Held::NotAsked => None,
@@ -211,32 +214,6 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
             Exit::Failure
         }
     }
-}
-
-fn check_route(
-    route: &CompiledRoute,
-    inbound: &Inbound,
-    path: &NormalPath<'_>,
-    matched: &Matched<'_>,
-    credential: &Credential,
-    now: Now,
-) -> Vec<Check> {
-    let params = route.pattern.parameters(path);
-    let facts = Facts {
-        credential,
-        guarded: matched.guarded(),
-        input: ConditionInput {
-            method: matched.method.as_str(),
-            path: path.as_str(),
-            path_params: &params,
-            query: inbound.query(),
-            headers: &inbound.headers,
-            client_ip: inbound.origin.client,
-            principal: None,
-            now,
-        },
-    };
-    explain_policy(&route.policy, &facts)
 }
 
 fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>) {
@@ -285,9 +262,10 @@ fn print_credential(credential: &Credential, now: Now) {
     print_line(&format!("credential {text}"));
 }
 
-fn print_checks(route: &CompiledRoute, checks: &[Check], several: bool) {
+/// Prints each requirement; `way` tells apart the ways in which the request may be taken, where there are several.
+fn print_checks(way: Option<&str>, checks: &[Check]) {
+    let of = way.map(|way| format!(" [{way}]")).unwrap_or_default();
     for check in checks {
-        let of = if several { format!(" [{}]", route.name) } else { String::new() };
         let text = match &check.held {
             Held::NotAsked => "not asked for".to_owned(),
             Held::Yes => "held".to_owned(),

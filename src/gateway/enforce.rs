@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use smallvec::SmallVec;
 
 use super::{Refusal, inbound::Inbound, matched::Matched};
 use crate::{
     clock::Now,
     limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, check_all},
-    policy::{Permit, Principal, Reason},
+    policy::{ConditionInput, Credential, Facts, Permit, Principal, Reason},
     route::NormalPath,
     runtime::CompiledRoute,
     telemetry::{
@@ -80,6 +81,34 @@ pub struct Enforcement<'a> {
     pub matched: &'a Matched<'a>,
     /// The request's one moment.
     pub now: Now,
+}
+
+impl Enforcement<'_> {
+    /// Gives the facts of the request, taken in one of its ways, to whoever judges it.
+    pub fn facts<T>(
+        &self,
+        route: &CompiledRoute,
+        method: &Method,
+        credential: &Credential,
+        judge: impl FnOnce(&Facts<'_>) -> T,
+    ) -> T {
+        let Self { inbound, path, matched, now } = *self;
+        let params = if route.policy.when.is_some() { route.pattern.parameters(path) } else { Vec::new() };
+        judge(&Facts {
+            credential,
+            guarded: matched.guarded(),
+            input: ConditionInput {
+                method: method.as_str(),
+                path: path.as_str(),
+                path_params: &params,
+                query: inbound.query(),
+                headers: &inbound.headers,
+                client_ip: inbound.origin.client,
+                principal: None,
+                now,
+            },
+        })
+    }
 }
 
 /// Charges quotas by address: before any cryptography, and whatever becomes of the request.

@@ -159,6 +159,12 @@ impl<'s> Matched<'s> {
         [self.route].into_iter().chain(self.aliases.iter().copied())
     }
 
+    /// Every way in which the upstream may take the request, each a route and a method: all of them are judged.
+    pub fn ways(&self) -> impl Iterator<Item = (&'s CompiledRoute, &Method)> {
+        let methods = [Some(&self.method), self.said.as_ref()];
+        self.all().flat_map(move |route| methods.into_iter().flatten().map(move |method| (route, method)))
+    }
+
     /// Whether the operation is under the deletion guard.
     pub fn guarded(&self) -> bool {
         !self.operations.is_empty()

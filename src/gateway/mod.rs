@@ -206,27 +206,10 @@ impl Gateway {
 
     /// Judges a request by every route that it may be for; the strictest wins.
     fn judge(&self, enforcement: &Enforcement<'_>, credential: &Credential) -> Result<Permit, Refusal> {
-        let Enforcement { inbound, path, matched, now } = *enforcement;
+        let matched = enforcement.matched;
         let mut permit: Option<Permit> = None;
-        let methods = [Some(&matched.method), matched.said.as_ref()];
-        let ways = matched.all().flat_map(|route| methods.into_iter().flatten().map(move |method| (route, method)));
-        for (route, method) in ways {
-            let params = if route.policy.when.is_some() { route.pattern.parameters(path) } else { Vec::new() };
-            let facts = Facts {
-                credential,
-                guarded: matched.guarded(),
-                input: ConditionInput {
-                    method: method.as_str(),
-                    path: path.as_str(),
-                    path_params: &params,
-                    query: inbound.query(),
-                    headers: &inbound.headers,
-                    client_ip: inbound.origin.client,
-                    principal: None,
-                    now,
-                },
-            };
-            match decide(&route.policy, &facts) {
+        for (route, method) in matched.ways() {
+            match enforcement.facts(route, method, credential, |facts| decide(&route.policy, facts)) {
                 Decision::Allow(next) => {
                     permit = Some(match permit {
                         Some(before) => before.and(next),

@@ -415,7 +415,7 @@ fn an_answer_that_breaks_off_is_not_passed_on_as_whole() {
 }
 
 #[test]
-fn an_upstream_that_closes_idle_connections_loses_no_request() {
+fn an_upstream_that_closes_idle_connections_loses_no_request_that_may_be_sent_twice() {
     let recorder = Recorder::with(|_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
         false // closes without having said so
@@ -424,7 +424,9 @@ fn an_upstream_that_closes_idle_connections_loses_no_request() {
     let mut wire = gateway.connect();
     for _ in 0..30 {
         get("/x").send_on(&mut wire).expect(200);
-        post("/x", "body").send_on(&mut wire).expect(200);
+        // Written just as the upstream closed, a POST may have been carried out: it is not sent twice (RFC 9110 §9.2.2).
+        let status = post("/x", "body").send_on(&mut wire).status;
+        assert!(matches!(status, 200 | 502), "{status}");
     }
 }
 
