@@ -1,10 +1,11 @@
-//! What hyper accepts in a request's head and the gateway must not: codings before `chunked`, and too many fields.
+//! What hyper accepts in a request's head and the gateway must not: codings before `chunked`, too many fields, and values
+//! that would be others in HTTP/1.1.
 //!
 //! hyper itself refuses a `Content-Length` that is malformed or given twice with different values, a last coding other
 //! than `chunked`, and `Transfer-Encoding` in HTTP/1.0; with both fields it frames by `Transfer-Encoding` alone, drops
 //! `Content-Length` and closes after the answer (RFC 9112 §6.3). It takes `gzip, chunked` and `chunked, chunked`.
 
-use http::{HeaderMap, Version, header::TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Version, header::TRANSFER_ENCODING};
 
 /// A head that must be refused, and its connection closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -15,6 +16,10 @@ pub enum FramingFault {
     /// More fields than are allowed: 431. HTTP/2 needs this; in HTTP/1.1 hyper has answered already.
     #[error("too many header fields")]
     TooManyFields,
+    /// A value that begins or ends in white space: 400 (RFC 9113 §8.2.1). HTTP/1.1 has none such; the service would be
+    /// sent another value than was judged.
+    #[error("a field value begins or ends in white space")]
+    PaddedValue,
 }
 
 /// Checks what hyper leaves to us in the head of a request.
@@ -24,6 +29,10 @@ pub enum FramingFault {
 pub fn check_framing(version: Version, headers: &HeaderMap, max_fields: usize) -> Result<(), FramingFault> {
     if headers.len() > max_fields {
         return Err(FramingFault::TooManyFields);
+    }
+    // In HTTP/1.1 hyper has trimmed them (RFC 9112 §5.1).
+    if version == Version::HTTP_2 && headers.values().any(is_padded) {
+        return Err(FramingFault::PaddedValue);
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
@@ -36,10 +45,13 @@ pub fn check_framing(version: Version, headers: &HeaderMap, max_fields: usize) -
     }
 }
 
+fn is_padded(value: &HeaderValue) -> bool {
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    blank(value.as_bytes().first()) || blank(value.as_bytes().last())
+}
+
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn check(version: Version, codings: &[&'static str]) -> Result<(), FramingFault> {
@@ -74,5 +86,19 @@ mod tests {
         }
         assert_eq!(check_framing(Version::HTTP_2, &headers, 3), Ok(()));
         assert_eq!(check_framing(Version::HTTP_2, &headers, 2), Err(FramingFault::TooManyFields));
+    }
+
+    #[test]
+    fn a_padded_value_is_refused_where_nothing_has_trimmed_it() {
+        let check = |value| {
+            let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+            check_framing(Version::HTTP_2, &headers, 200)
+        };
+        for value in [" ", "\t", " a", "a ", "\ta", "a\t"] {
+            assert_eq!(check(value), Err(FramingFault::PaddedValue), "{value:?}");
+        }
+        for value in ["", "a", "a b"] {
+            assert_eq!(check(value), Ok(()), "{value:?}");
+        }
     }
 }

@@ -390,7 +390,9 @@ fn log_refusal(refusal: &Refusal, record: &Record) {
 
 fn framing_refusal(fault: FramingFault) -> Refusal {
     match fault {
-        FramingFault::TransferCoding => Refusal::of(Reason::MalformedRequest).because(fault.to_string()).closing(),
+        FramingFault::TransferCoding | FramingFault::PaddedValue => {
+            Refusal::of(Reason::MalformedRequest).because(fault.to_string()).closing()
+        }
         FramingFault::TooManyFields => Refusal::of(Reason::HeadersTooLarge),
     }
 }

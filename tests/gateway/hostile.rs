@@ -889,6 +889,10 @@ refused_h2_fields! {
     h2_a_newline_in_a_value_is_refused: [("x-a", "b\r\nx-auth-subject: admin")],
     h2_a_line_feed_in_a_value_is_refused: [("x-a", "b\nc")],
     h2_a_nul_in_a_value_is_refused: [("x-a", "b\0c")],
+    // A service may take a POST whose type is blank for a form, and obey the `_method` in it.
+    h2_a_blank_value_is_refused: [("content-type", " ")],
+    h2_a_space_before_a_value_is_refused: [("x-api-key", " k")],
+    h2_a_tab_after_a_value_is_refused: [("x-api-key", "k\t")],
     h2_a_newline_in_a_name_is_refused: [("x-a\r\nx-b", "c")],
     h2_a_colon_in_a_name_is_refused: [("x-a:b", "c")],
     h2_a_space_in_a_name_is_refused: [("x a", "c")],
