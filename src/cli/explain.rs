@@ -177,15 +177,14 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
             print_line("body       a form: the service may find another method in it, which is not looked for here");
         }
         let matched = Matched::find(snapshot, &inbound, &path, None)?;
-        let query = inbound.query();
-        let credential = gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
+        let evidence = gather(&snapshot.authenticator, &inbound, &info, &matched, now).await;
         print_matched(&inbound, &path, &matched);
-        print_credential(&credential, now);
+        print_credential(&evidence.credential, now);
         let mut denial = None;
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
         let several = matched.ways().count() > 1;
         for (route, method) in matched.ways() {
-            let checks = enforcement.facts(route, method, &credential, |facts| explain_policy(&route.policy, facts));
+            let checks = enforcement.facts(route, method, &evidence, |facts| explain_policy(&route.policy, facts));
             let way = several.then(|| format!("{method} {}", route.name));
             print_checks(way.as_deref(), &checks);
             let first = checks.into_iter().find_map(|check| match check.held {

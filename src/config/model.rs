@@ -25,6 +25,8 @@ pub struct Config {
     pub server: Server,
     /// Who may vouch for a caller, in the order of the file.
     pub issuers: Vec<Arc<Issuer>>,
+    /// Who else may vouch for a caller, in the order of the file; no name is an issuer's.
+    pub credentials: Vec<Arc<CredentialSource>>,
     /// Named quotas.
     pub limits: Vec<Arc<Limit>>,
     /// The services behind.
@@ -292,6 +294,49 @@ pub enum AuthTimeFormat {
     Number,
     /// A JSON number, or a string of decimal digits.
     NumberOrString,
+}
+
+/// A source of callers that is no issuer of tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialSource {
+    /// Where it stands in the file.
+    pub span: Span,
+    /// Its name in the configuration.
+    pub name: IssuerName,
+    /// What its credentials are.
+    pub kind: CredentialKind,
+}
+
+/// What the credentials of a source are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// API keys.
+    ApiKeys(ApiKeys),
+    /// User names and passwords.
+    Basic(Basic),
+    /// Client certificates.
+    ClientCertificates(ClientCertificates),
+}
+
+/// API keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeys {
+    /// Where they are kept, as hashes.
+    pub file: File,
+}
+
+/// User names and passwords.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Basic {
+    /// Where the users are kept, with hashes of their passwords.
+    pub file: File,
+}
+
+/// Client certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities whose certificates this source takes.
+    pub ca: File,
 }
 
 /// A named quota.

@@ -10,7 +10,7 @@ use super::{Refusal, inbound::Inbound, matched::Matched};
 use crate::{
     clock::Now,
     limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, check_all},
-    policy::{ConditionInput, Credential, Facts, Permit, Principal, Reason},
+    policy::{ConditionInput, Evidence, Facts, Permit, Principal, Reason},
     route::NormalPath,
     runtime::CompiledRoute,
     telemetry::{
@@ -89,13 +89,14 @@ impl Enforcement<'_> {
         &self,
         route: &CompiledRoute,
         method: &Method,
-        credential: &Credential,
+        evidence: &Evidence,
         judge: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
         let Self { inbound, path, matched, now } = *self;
         let params = if route.policy.when.is_some() { route.pattern.parameters(path) } else { Vec::new() };
         judge(&Facts {
-            credential,
+            credential: &evidence.credential,
+            possession: evidence.possession,
             guarded: matched.guarded(),
             input: ConditionInput {
                 method: method.as_str(),

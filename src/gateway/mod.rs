@@ -53,7 +53,7 @@ use crate::{
     body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, Unread, check_framing},
     clock::Now,
     limit::RateHeaders,
-    policy::{ConditionInput, Credential, Decision, Facts, Permit, Reason, decide},
+    policy::{ConditionInput, Credential, Decision, Evidence, Facts, Permit, Reason, decide},
     route::NormalPath,
     runtime::{Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
@@ -173,13 +173,12 @@ impl Gateway {
             return Err(Refusal::of(Reason::BodyTooLarge));
         }
 
-        let query = inbound.query();
-        let credential = evidence::gather(&snapshot.authenticator, &inbound.authorization, query, &matched, now).await;
-        if let Credential::Valid(principal) = &credential {
+        let evidence = evidence::gather(&snapshot.authenticator, &inbound, info, &matched, now).await;
+        if let Credential::Valid(principal) = &evidence.credential {
             exchange.record.principal = Some(principal.clone());
         }
 
-        let permit = self.judge(&enforcement, &credential)?;
+        let permit = self.judge(&enforcement, &evidence)?;
 
         let (late, cleared) =
             enforce::enforce(permit, &enforcement, &self.services.audit, &self.services.metrics).await;
@@ -187,7 +186,7 @@ impl Gateway {
         let clearance = match cleared {
             Ok(clearance) => clearance,
             Err(refusal) => {
-                self.audit_refusal(&enforcement, &credential, refusal.reason);
+                self.audit_refusal(&enforcement, &evidence.credential, refusal.reason);
                 return Err(refusal);
             }
         };
@@ -205,11 +204,11 @@ impl Gateway {
     }
 
     /// Judges a request by every route that it may be for; the strictest wins.
-    fn judge(&self, enforcement: &Enforcement<'_>, credential: &Credential) -> Result<Permit, Refusal> {
+    fn judge(&self, enforcement: &Enforcement<'_>, evidence: &Evidence) -> Result<Permit, Refusal> {
         let matched = enforcement.matched;
         let mut permit: Option<Permit> = None;
         for (route, method) in matched.ways() {
-            match enforcement.facts(route, method, credential, |facts| decide(&route.policy, facts)) {
+            match enforcement.facts(route, method, evidence, |facts| decide(&route.policy, facts)) {
                 Decision::Allow(next) => {
                     permit = Some(match permit {
                         Some(before) => before.and(next),
@@ -217,7 +216,7 @@ impl Gateway {
                     });
                 }
                 Decision::Deny(denial) => {
-                    self.audit_refusal(enforcement, credential, denial.reason);
+                    self.audit_refusal(enforcement, &evidence.credential, denial.reason);
                     return Err(denial.into());
                 }
             }
@@ -430,6 +429,7 @@ fn serve_metadata(snapshot: &Snapshot, inbound: &Inbound, resource: &str, now: N
     metadata::check_method(&inbound.method)?;
     let facts = Facts {
         credential: &Credential::Absent,
+        possession: None,
         guarded: false,
         input: ConditionInput {
             method: inbound.method.as_str(),

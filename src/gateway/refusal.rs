@@ -293,11 +293,19 @@ fn problem(reason: Reason) -> Problem {
             "Nothing is served at this host and path."),
         R::TokenMissing => of("token-required", StatusCode::UNAUTHORIZED, "Token required",
             "Send an access token in the Authorization header. The resource metadata names who issues them."),
+        R::ApiKeyMalformed | R::ApiKeyUnknown | R::ApiKeyExpired | R::ApiKeyRevoked | R::ApiKeyNetwork
+        | R::PasswordMalformed | R::PasswordWrong | R::UserUnknown | R::LockedOut | R::PasswordCleartext
+        | R::CertificateMissing | R::CertificateUnknown | R::CertificateRevoked =>
+            of("invalid-credentials", StatusCode::UNAUTHORIZED, "Invalid credentials",
+            "The credentials are not valid here."),
+        R::DpopNonce => of("dpop-nonce-required", StatusCode::UNAUTHORIZED, "DPoP nonce required",
+            "Make a new DPoP proof with the nonce in DPoP-Nonce and repeat the request."),
         R::TokenExpired => of("token-expired", StatusCode::UNAUTHORIZED, "Token expired",
             "Get a new access token and repeat the request."),
         R::TokenMalformed | R::TokenTooLarge | R::TokenType | R::TokenAlgorithm | R::TokenIssuerUnknown
         | R::TokenIssuerNotAccepted | R::TokenKeyUnknown | R::TokenSignature | R::TokenClaims | R::TokenAudience
-        | R::TokenNotYetValid | R::TokenIssuedInFuture => of("invalid-token", StatusCode::UNAUTHORIZED, "Invalid token",
+        | R::TokenNotYetValid | R::TokenIssuedInFuture | R::TokenInactive | R::CredentialRevoked | R::BindingRequired
+        | R::BindingMissing | R::BindingMismatch | R::DpopInvalid | R::DpopReplayed => of("invalid-token", StatusCode::UNAUTHORIZED, "Invalid token",
             "The access token is not valid here. Get a new one from an issuer that the resource metadata names."),
         R::ScopeMissing => of("insufficient-scope", StatusCode::FORBIDDEN, "Insufficient scope",
             "The access token lacks a scope that this needs. Ask for a token with the scopes in `scope`."),
@@ -308,7 +316,8 @@ fn problem(reason: Reason) -> Problem {
             "The token is valid, but this operation needs a stronger or more recent authentication of the user."),
         R::QuotaExceeded => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
             "Wait as long as Retry-After says, then repeat the request."),
-        R::KeysUnavailable | R::AuditUnavailable | R::Overloaded =>
+        R::KeysUnavailable | R::IntrospectionUnavailable | R::RevocationUnavailable | R::PasswordsBusy | R::AuditUnavailable
+        | R::Overloaded =>
             of("temporarily-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable",
             "The gateway cannot decide on this request now. Repeat it later."),
         R::InternalFault => of("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Internal error",

@@ -1,287 +1,121 @@
-//! The door of this room: a token goes in, a credential comes out.
+//! The door of this room: what a request carries goes in, evidence comes out. Which credential it is, which source is
+//! to be asked, and what must be proved besides.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
-
-use rustls::RootCertStore;
-use tokio::runtime::Handle;
+use std::collections::HashMap;
 
 use super::{
-    CacheLookup, KeyObserver,
-    cache::{Known, TOKENS, TokenCache, TokenId},
-    claims,
-    fetch::Fetcher,
-    keys::KeyStore,
-    refresh::Refresh,
-    source::KeyPlace,
-    verifier::Verifier,
+    accepted::{Accepted, Kinds},
+    presented::{Authorization, Field, Presented, has_query_token},
+    tokens::{IssuerReadiness, IssuerServices, Tokens},
 };
 use crate::{
-    clock::{Clock, Now},
-    config::{Issuer, Materials, Problem},
-    jose::{self, VerifyingKey},
-    policy::{Credential, IssuerName, Reason},
+    clock::Now,
+    config::{Config, CredentialKind, Materials, Problem},
+    policy::{Binding, Credential, Evidence, IssuerName, Possession, Reason},
 };
 
-/// What issuers need of the running gateway.
-#[derive(Clone)]
-pub struct IssuerServices {
-    /// The runtime on which keys are refreshed.
-    pub handle: Handle,
-    /// The certificate authorities for issuers that name none of their own; see [`super::native_roots`].
-    pub roots: Arc<RootCertStore>,
-    /// Tells the tasks when they read what they read.
-    pub clock: Arc<dyn Clock>,
-    /// Who listens.
-    pub observer: Arc<dyn KeyObserver>,
-}
-
-/// How an issuer's keys stand: for readiness and metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerReadiness {
-    /// The issuer's name.
-    pub name: IssuerName,
-    /// Whether its tokens can be verified now.
-    pub ready: bool,
-    /// A phrase for an operator; names no address and no secret.
-    pub detail: String,
-    /// How many keys are in use.
-    pub keys: usize,
-    /// How long ago they were last read; `None` before the first time, and for keys that stand in the configuration.
-    pub age: Option<Duration>,
-    /// How many attempts to read them have failed since the last that did not.
-    pub failures: u32,
-}
-
-/// Verifies bearer tokens by the issuers of one configuration. What was learnt before survives a reload as far as the
-/// new configuration would have learnt the same.
+/// Tells who is calling, by all sources of one configuration. What was learnt before survives a reload as far as the new
+/// configuration would have learnt the same.
+#[derive(Debug)]
 pub struct Authenticator {
-    issuers: Vec<Arc<Verifier>>,
-    by_url: HashMap<Arc<str>, Arc<Verifier>>,
-    /// The longest token that any issuer takes.
-    token_bytes: usize,
-    cache: Arc<TokenCache>,
-    observer: Arc<dyn KeyObserver>,
-}
-
-impl std::fmt::Debug for Authenticator {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authenticator").field("issuers", &self.by_url.keys()).finish_non_exhaustive()
-    }
+    tokens: Tokens,
+    /// What each source vouches for.
+    kinds: HashMap<IssuerName, Kinds>,
 }
 
 impl Authenticator {
-    /// Finds what is wrong with the issuers' key material, without starting anything: for `check`.
-    pub fn check(issuers: &[Arc<Issuer>], materials: &dyn Materials) -> Vec<Problem> {
-        prepare(issuers, materials).err().unwrap_or_default()
+    /// Finds what is wrong with the sources' material, without starting anything: for `check`.
+    pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
+        Tokens::check(&config.issuers, materials)
     }
 
-    /// Prepares the issuers. Keys that are fetched are fetched in the background, from now on. Keys whose source did
-    /// not change since `previous` stay as they are, and so do verified tokens of issuers that did not change. With a
-    /// problem nothing was started and nothing has changed.
+    /// Prepares the sources; with a problem nothing was started and nothing has changed.
     pub fn compile(
-        issuers: &[Arc<Issuer>],
+        config: &Config,
         materials: &dyn Materials,
         services: &IssuerServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        let prepared = prepare(issuers, materials)?;
-        let now = services.clock.now();
-        let mut verifiers = Vec::with_capacity(issuers.len());
-        let mut problems = Vec::new();
-        for (issuer, (place, keys)) in issuers.iter().zip(prepared) {
-            let before = previous.and_then(|previous| previous.named(&issuer.name));
-            let store = match before.filter(|before| *before.keys.place() == place) {
-                Some(before) => Arc::clone(&before.keys),
-                None => match start(issuer, place, keys, services, now) {
-                    Ok(store) => Arc::new(store),
-                    Err(error) => {
-                        problems.push(Problem::error(&issuer.span, format!("TLS to the issuer: {error}")));
-                        continue;
-                    }
-                },
-            };
-            verifiers.push(match before.filter(|before| before.is(issuer, &store)) {
-                Some(before) => Arc::clone(before),
-                None => Arc::new(Verifier::new(Arc::clone(issuer), store)),
-            });
-        }
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        Ok(Self {
-            by_url: verifiers.iter().map(|one| (Arc::clone(&one.issuer.url), Arc::clone(one))).collect(),
-            token_bytes: verifiers.iter().map(|one| one.issuer.token_bytes).max().unwrap_or(0),
-            issuers: verifiers,
-            cache: previous
-                .map_or_else(|| Arc::new(TokenCache::new(TOKENS, now)), |previous| Arc::clone(&previous.cache)),
-            observer: Arc::clone(&services.observer),
-        })
+        let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens))?;
+        Ok(Self { tokens, kinds: kinds(config) })
     }
 
-    /// Verifies a token for a route that takes the tokens of these issuers, or, with an empty list, of any.
-    ///
-    /// Waits only for keys that nobody has yet, and at most a few seconds; a token that was seen before, or whose key is
-    /// known, is judged at once. Never [`Credential::Absent`].
-    pub async fn authenticate(&self, token: &str, accepted: &[IssuerName], now: Now) -> Credential {
-        if token.len() > self.token_bytes {
-            return self.refuse(None, Reason::TokenTooLarge);
-        }
-        let id = self.cache.identify(token);
-        match self.recall(&id, accepted, now) {
-            Some(credential) => credential,
-            None => {
-                self.observer.cache(CacheLookup::Miss);
-                // Boxed: rare, and large enough to make every request's future larger.
-                Box::pin(self.verify(token, id, accepted, now)).await
-            }
-        }
-    }
-
-    /// Answers what can be said without waiting and without cryptography; `None`: ask [`Self::authenticate`], which
-    /// then counts the miss.
-    pub fn authenticate_cached(&self, token: &str, accepted: &[IssuerName], now: Now) -> Option<Credential> {
-        if token.len() > self.token_bytes {
-            return Some(self.refuse(None, Reason::TokenTooLarge));
-        }
-        self.recall(&self.cache.identify(token), accepted, now)
+    /// The sources of a route by their names; none: all that there are.
+    pub fn accepted(&self, names: &[IssuerName]) -> Accepted {
+        let of = |name: &IssuerName| self.kinds.get(name).copied().unwrap_or(Kinds::NONE);
+        let all = || self.kinds.values().copied().fold(Kinds::NONE, Kinds::and);
+        let kinds = if names.is_empty() { all() } else { names.iter().map(of).fold(Kinds::NONE, Kinds::and) };
+        Accepted::new(names.into(), kinds)
     }
 
     /// How the keys of each issuer stand, in the order of the configuration.
     pub fn readiness(&self, now: Now) -> Vec<IssuerReadiness> {
-        self.issuers.iter().map(|verifier| readiness(verifier, now)).collect()
+        self.tokens.readiness(now)
     }
 
-    /// What the cache knows, as far as it still holds.
-    fn recall(&self, id: &TokenId, accepted: &[IssuerName], now: Now) -> Option<Credential> {
-        let known = self.cache.look(id, now).filter(|known| self.holds(known, id, now))?;
-        self.observer.cache(CacheLookup::Hit);
-        if !is_accepted(accepted, &known.principal.issuer) {
-            return Some(Credential::Invalid(Reason::TokenIssuerNotAccepted));
-        }
-        Some(match known.times.check(now.numeric_date(), known.principal.leeway_secs) {
-            Ok(()) => Credential::Valid(Arc::clone(&known.principal)),
-            Err(fault) => Credential::Invalid(claims::reason(fault)),
-        })
-    }
-
-    fn holds(&self, known: &Known, id: &TokenId, now: Now) -> bool {
-        if !known.key.is_alive() {
-            self.cache.forget(id);
-            return false;
-        }
-        self.by_url.get(&known.principal.issuer_url).is_some_and(|verifier| {
-            verifier.number == known.verifier && verifier.keys.is_usable(now, verifier.issuer.jwks_max_stale)
-        })
-    }
-
-    async fn verify(&self, token: &str, id: TokenId, accepted: &[IssuerName], now: Now) -> Credential {
-        let jws = match jose::inspect(token, self.token_bytes) {
-            Ok(jws) => jws,
-            Err(fault) => return self.refuse(None, claims::reason(fault)),
+    /// Finds out what a request's credentials are worth where these sources are taken. What is a credential of a kind
+    /// that none of them takes is not looked at.
+    pub async fn authenticate(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
+        let kinds = accepted.kinds();
+        let value = match presented.authorization {
+            Field::Absent => return Credential::Absent.into(),
+            Field::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),
+            Field::One(value) => value,
         };
-        let verifier = match jws.issuer() {
-            Ok(url) => url.and_then(|url| self.by_url.get(url)),
-            Err(fault) => return self.refuse(None, claims::reason(fault)),
-        };
-        let Some(verifier) = verifier else { return self.refuse(None, Reason::TokenIssuerUnknown) };
-        let name = &verifier.issuer.name;
-        // Before any cryptography: a stranger's token for another route costs nothing here.
-        if !is_accepted(accepted, name) {
-            return self.refuse(Some(name), Reason::TokenIssuerNotAccepted);
-        }
-        match verifier.verify(jws, token.len(), now).await {
-            Ok(known) => {
-                self.observer.verification(Some(name), Ok(()));
-                let principal = Arc::clone(&known.principal);
-                self.cache.keep(id, Arc::new(known), token.len(), now);
-                Credential::Valid(principal)
-            }
-            Err(credential) => {
-                if let Credential::Invalid(reason) | Credential::Unavailable { reason, .. } = &credential {
-                    self.observer.verification(Some(name), Err(*reason));
+        match Authorization::parse(value) {
+            Authorization::Bearer(token) if kinds.has(Kinds::TOKEN) => {
+                if presented.query.is_some_and(has_query_token) {
+                    return Credential::Invalid(Reason::InvalidCredentials).into();
                 }
-                credential
+                let credential = self.tokens.authenticate(token, accepted, now).await;
+                prove_possession(credential, presented)
             }
+            Authorization::Malformed if kinds.has(Kinds::TOKEN) => Credential::Invalid(Reason::TokenMalformed).into(),
+            Authorization::Bearer(_)
+            | Authorization::Dpop(_)
+            | Authorization::Malformed
+            | Authorization::Basic(_)
+            | Authorization::OtherScheme => Credential::Absent.into(),
         }
     }
+}
 
-    fn refuse(&self, issuer: Option<&str>, reason: Reason) -> Credential {
-        self.observer.verification(issuer, Err(reason));
-        Credential::Invalid(reason)
-    }
+fn kinds(config: &Config) -> HashMap<IssuerName, Kinds> {
+    let issuers = config.issuers.iter().map(|issuer| (issuer.name.clone(), Kinds::TOKEN));
+    let others = config.credentials.iter().map(|source| (source.name.clone(), kind(&source.kind)));
+    issuers.chain(others).collect()
+}
 
-    fn named(&self, name: &str) -> Option<&Arc<Verifier>> {
-        self.issuers.iter().find(|verifier| *verifier.issuer.name == *name)
+fn kind(source: &CredentialKind) -> Kinds {
+    match source {
+        CredentialKind::ApiKeys(_) => Kinds::API_KEY,
+        CredentialKind::Basic(_) => Kinds::BASIC,
+        CredentialKind::ClientCertificates(_) => Kinds::CERTIFICATE,
     }
 }
 
-fn is_accepted(accepted: &[IssuerName], issuer: &str) -> bool {
-    accepted.is_empty() || accepted.iter().any(|name| **name == *issuer)
+/// A token that is bound to a key is good only beside the proof that the caller holds it.
+fn prove_possession(credential: Credential, presented: &Presented<'_>) -> Evidence {
+    let Some(binding) = bound(&credential) else { return credential.into() };
+    match prove(binding, presented) {
+        Ok(possession) => Evidence { credential, possession: Some(possession) },
+        Err(reason) => Credential::Invalid(reason).into(),
+    }
 }
 
-/// Prepares every issuer's source of keys, or says everything that is wrong.
-fn prepare(
-    issuers: &[Arc<Issuer>],
-    materials: &dyn Materials,
-) -> Result<Vec<(KeyPlace, Vec<VerifyingKey>)>, Vec<Problem>> {
-    let mut prepared = Vec::with_capacity(issuers.len());
-    let mut problems = Vec::new();
-    for (index, issuer) in issuers.iter().enumerate() {
-        match KeyPlace::prepare(issuer, materials) {
-            Ok(place) => prepared.push(place),
-            Err(problem) => problems.push(problem),
-        }
-        let twin = issuers.iter().take(index).find(|other| other.url == issuer.url);
-        if let Some(twin) = twin {
-            let message = format!("`{}` and `{}` have the same `issuer`", twin.name, issuer.name);
-            let help = "a token is matched by its `iss`, so each issuer needs its own";
-            problems.push(Problem::error(&issuer.span, message).with_help(help));
-        }
+fn bound(credential: &Credential) -> Option<&Binding> {
+    match credential {
+        Credential::Valid(principal) => principal.binding.as_deref(),
+        Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => None,
     }
-    if problems.is_empty() { Ok(prepared) } else { Err(problems) }
 }
 
-/// Starts a store of keys, with its task where the keys can change.
-fn start(
-    issuer: &Issuer,
-    place: KeyPlace,
-    keys: Vec<VerifyingKey>,
-    services: &IssuerServices,
-    now: Now,
-) -> Result<KeyStore, rustls::Error> {
-    if matches!(place, KeyPlace::Fixed(_)) {
-        return Ok(KeyStore::fixed(place, keys, now));
+fn prove(binding: &Binding, presented: &Presented<'_>) -> Result<Possession, Reason> {
+    if binding.dpop.is_some() {
+        return Err(Reason::BindingMissing);
     }
-    let fetcher = Fetcher::new(place.roots().unwrap_or_else(|| Arc::clone(&services.roots)))?;
-    Ok(KeyStore::refreshed(place.clone(), keys, now, |shelf| {
-        let refresh = Refresh {
-            issuer: Arc::clone(&issuer.name),
-            place,
-            fetcher,
-            clock: Arc::clone(&services.clock),
-            observer: Arc::clone(&services.observer),
-            shelf,
-        };
-        services.handle.spawn(refresh.run()).abort_handle()
-    }))
-}
-
-fn readiness(verifier: &Verifier, now: Now) -> IssuerReadiness {
-    let status = verifier.keys.status(now, verifier.issuer.jwks_max_stale);
-    let fault = status.attempts.fault.as_deref();
-    let detail = match (status.usable, status.age, fault) {
-        (true, _, None) => "keys are at hand".to_owned(),
-        (true, _, Some(fault)) => format!("the last good keys serve; {fault}"),
-        (false, None, None) => "keys have not been read yet".to_owned(),
-        (false, None, Some(fault)) => format!("keys have never been read: {fault}"),
-        (false, Some(_), fault) => format!("keys are too old to serve: {}", fault.unwrap_or("no newer ones")),
-    };
-    IssuerReadiness {
-        name: Arc::clone(&verifier.issuer.name),
-        ready: status.usable,
-        detail,
-        keys: status.keys,
-        age: status.age,
-        failures: status.attempts.failures,
-    }
+    let shown = presented.certificate.ok_or(Reason::BindingMissing)?;
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, shown);
+    let ours = binding.certificate.is_some_and(|wanted| wanted == *digest.as_ref());
+    if ours { Ok(Possession::Certificate) } else { Err(Reason::BindingMismatch) }
 }

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use crate::{
     config::{AuthTimeFormat, ClaimPath, Issuer},
     jose::{TimeClaims, TokenFault},
-    policy::{Assurance, Principal, Reason},
+    policy::{Assurance, Binding, Kind, Marks, Principal, Reason},
 };
 
 /// Checks the claims of a token whose signature was verified, and reads the facts out of them.
@@ -41,6 +42,10 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
         },
         expires_at: times.exp,
         leeway_secs,
+        kind: kind(&claims),
+        marks: Marks { id: text(claims.get("jti")), issued_at: times.iat, session: text(claims.get("sid")), key: None },
+        binding: binding(claims.get("cnf"))?,
+        limits: Box::default(),
         claims: Value::Object(claims),
     };
     Ok((principal, times))
@@ -99,6 +104,35 @@ fn subject(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Arc<str>, Rea
         None | Some(Value::Null) if !required => Ok("".into()),
         Some(_) | None => Err(Reason::TokenClaims),
     }
+}
+
+/// RFC 9068 §2.2: where no resource owner takes part, `sub` is the client's own identifier.
+fn kind(claims: &Map<String, Value>) -> Kind {
+    match (text(claims.get("sub")), text(claims.get("client_id"))) {
+        (Some(subject), Some(client)) if subject == client => Kind::Machine,
+        _ => Kind::Person,
+    }
+}
+
+/// RFC 7800 §3.1. A confirmation that is not understood binds to a key that nobody can prove to hold, so it is a fault.
+fn binding(confirmation: Option<&Value>) -> Result<Option<Box<Binding>>, Reason> {
+    let Some(confirmation) = confirmation else { return Ok(None) };
+    let members = confirmation.as_object().ok_or(Reason::TokenClaims)?;
+    let mut binding = Binding::default();
+    for (name, value) in members {
+        let place = match name.as_str() {
+            "x5t#S256" => &mut binding.certificate,
+            "jkt" => &mut binding.dpop,
+            _ => return Err(Reason::TokenClaims),
+        };
+        *place = Some(thumbprint(value).ok_or(Reason::TokenClaims)?);
+    }
+    if binding == Binding::default() { Err(Reason::TokenClaims) } else { Ok(Some(Box::new(binding))) }
+}
+
+/// A SHA-256 digest in base64url without padding.
+fn thumbprint(value: &Value) -> Option<[u8; 32]> {
+    URL_SAFE_NO_PAD.decode(value.as_str()?).ok()?.try_into().ok()
 }
 
 fn text(value: Option<&Value>) -> Option<Arc<str>> {

@@ -15,20 +15,26 @@
 //! Keys are kept by one task for each issuer. A request never fetches anything itself: it finds keys, or asks the task
 //! for one attempt and waits for it, bounded in time and in number.
 
+mod accepted;
 mod authenticator;
 mod cache;
 mod claims;
 mod fetch;
 mod keys;
 mod observer;
+mod presented;
 mod refresh;
 mod source;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod verifier;
 
-pub use authenticator::{Authenticator, IssuerReadiness, IssuerServices};
+pub use accepted::{Accepted, Kinds};
+pub use authenticator::Authenticator;
 pub use fetch::native_roots;
 pub use observer::{CacheLookup, KeyObserver, RefreshOutcome, Unobserved};
+pub use presented::{Field, Presented};
+pub use tokens::{IssuerReadiness, IssuerServices};

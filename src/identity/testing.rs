@@ -33,10 +33,11 @@ use tokio::{
 };
 
 use super::{
-    Authenticator, CacheLookup, IssuerServices, KeyObserver, RefreshOutcome,
+    CacheLookup, IssuerServices, KeyObserver, RefreshOutcome,
     cache::Known,
     keys::{Bounds, KeyStore},
     source::KeyPlace,
+    tokens::Tokens,
 };
 use crate::{
     clock::{Clock, Now, SystemClock},
@@ -44,7 +45,7 @@ use crate::{
         AuthTimeFormat, ClaimLayout, ClaimPath, Issuer, JwsAlgorithm, KeySource, Materials, Problem, Source, Span,
     },
     jose::{Algorithm, Algorithms, TimeClaims, VerifyingKey},
-    policy::{Assurance, Principal, Reason},
+    policy::{self, Assurance, Marks, Principal, Reason},
     secret::Secret,
 };
 
@@ -105,6 +106,10 @@ pub(super) fn known(subject: &str) -> Arc<Known> {
             expires_at: None,
             leeway_secs: 0.0,
             claims: Value::Null,
+            kind: policy::Kind::Person,
+            marks: Marks::default(),
+            binding: None,
+            limits: Box::default(),
         }),
         times: TimeClaims::default(),
         key: Arc::clone(&keys[0]),
@@ -430,7 +435,7 @@ pub(super) fn services() -> (IssuerServices, Arc<Ears>) {
 }
 
 /// An authenticator for these issuers, and its ears.
-pub(super) fn start(issuers: &[Issuer]) -> (Authenticator, Arc<Ears>) {
+pub(super) fn start(issuers: &[Issuer]) -> (Tokens, Arc<Ears>) {
     let (services, ears) = services();
     (compile(issuers, &services, None).unwrap(), ears)
 }
@@ -439,8 +444,8 @@ pub(super) fn start(issuers: &[Issuer]) -> (Authenticator, Arc<Ears>) {
 pub(super) fn compile(
     issuers: &[Issuer],
     services: &IssuerServices,
-    previous: Option<&Authenticator>,
-) -> Result<Authenticator, Vec<Problem>> {
+    previous: Option<&Tokens>,
+) -> Result<Tokens, Vec<Problem>> {
     let issuers: Vec<_> = issuers.iter().cloned().map(Arc::new).collect();
-    Authenticator::compile(&issuers, &MadeUp::default(), services, previous)
+    Tokens::compile(&issuers, &MadeUp::default(), services, previous)
 }

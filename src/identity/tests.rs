@@ -6,22 +6,23 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    Authenticator, RefreshOutcome,
+    Accepted, Kinds, RefreshOutcome,
     testing::{ISSUER, MadeUp, Provider, Reply, Signer, claims, compile, inline, issuer, now, services, set_of, start},
+    tokens::Tokens,
 };
 use crate::{
     clock::Now,
     config::{File, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Span},
     jose::Algorithm,
-    policy::{Credential, IssuerName, Principal, Reason},
+    policy::{Credential, Principal, Reason},
 };
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-async fn judge(authenticator: &Authenticator, token: &str, now: Now) -> Result<Arc<Principal>, Reason> {
-    match authenticator.authenticate(token, &[], now).await {
+async fn judge(authenticator: &Tokens, token: &str, now: Now) -> Result<Arc<Principal>, Reason> {
+    match authenticator.authenticate(token, &Accepted::default(), now).await {
         Credential::Valid(principal) => Ok(principal),
         Credential::Invalid(reason) => Err(reason),
         Credential::Unavailable { reason, retry_after_secs } => {
@@ -118,7 +119,11 @@ async fn a_token_is_refused_for_the_first_thing_that_is_wrong_with_it() {
         assert_eq!(judge(&authenticator, token, now).await, Err(*reason), "{token}");
         assert_eq!(ears.verifications.lock().unwrap().last().unwrap().1, Err(*reason));
         // A refusal is never kept.
-        assert!(authenticator.authenticate_cached(token, &[], now).is_none_or(|_| *reason == Reason::TokenTooLarge));
+        assert!(
+            authenticator
+                .authenticate_cached(token, &Accepted::default(), now)
+                .is_none_or(|_| *reason == Reason::TokenTooLarge)
+        );
     }
     assert!(judge(&authenticator, &signer.token(&good), now).await.is_ok());
 }
@@ -152,13 +157,13 @@ async fn a_route_takes_the_tokens_of_its_own_issuers_only_cached_or_not() {
     other.url = "https://other.example/".into();
     let (authenticator, _) = start(&[issuer("main", public_key(&ours)), other]);
     let token = theirs.token(&with(claims(now), "iss", json!("https://other.example/")));
-    let main: [IssuerName; 1] = ["main".into()];
-    let both: [IssuerName; 2] = ["main".into(), "other".into()];
+    let main = Accepted::new(["main".into()].into(), Kinds::TOKEN);
+    let both = Accepted::new(["main".into(), "other".into()].into(), Kinds::TOKEN);
     for _ in 0..2 {
         let refused = authenticator.authenticate(&token, &main, now).await;
         assert!(matches!(refused, Credential::Invalid(Reason::TokenIssuerNotAccepted)));
         assert!(matches!(authenticator.authenticate(&token, &both, now).await, Credential::Valid(_)));
-        assert!(matches!(authenticator.authenticate(&token, &[], now).await, Credential::Valid(_)));
+        assert!(matches!(authenticator.authenticate(&token, &Accepted::default(), now).await, Credential::Valid(_)));
     }
     // One issuer's key vouches for no other issuer's tokens.
     let forged = ours.token(&with(claims(now), "iss", json!("https://other.example/")));
@@ -206,15 +211,18 @@ async fn a_token_that_was_seen_is_judged_without_waiting_and_still_expires_on_ti
     let signer = Signer::ed("k");
     let (authenticator, ears) = start(&[issuer("main", public_key(&signer))]);
     let token = signer.token(&with(claims(now), "exp", json!(now.unix_secs() + 60)));
-    assert!(authenticator.authenticate_cached(&token, &[], now).is_none());
+    assert!(authenticator.authenticate_cached(&token, &Accepted::default(), now).is_none());
     assert!(judge(&authenticator, &token, now).await.is_ok());
-    assert!(matches!(authenticator.authenticate_cached(&token, &[], now), Some(Credential::Valid(_))));
+    assert!(matches!(authenticator.authenticate_cached(&token, &Accepted::default(), now), Some(Credential::Valid(_))));
     assert_eq!(ears.verifications.lock().unwrap().len(), 1);
 
     let last = Now { unix_ms: (now.unix_secs() + 89) * 1000, ..now };
-    assert!(matches!(authenticator.authenticate_cached(&token, &[], last), Some(Credential::Valid(_))));
+    assert!(matches!(
+        authenticator.authenticate_cached(&token, &Accepted::default(), last),
+        Some(Credential::Valid(_))
+    ));
     let over = Now { unix_ms: (now.unix_secs() + 90) * 1000, ..now };
-    let expired = authenticator.authenticate_cached(&token, &[], over);
+    let expired = authenticator.authenticate_cached(&token, &Accepted::default(), over);
     assert!(matches!(expired, Some(Credential::Invalid(Reason::TokenExpired))));
     // The whole token counts: one with another signature is another token.
     let (signed, _) = token.rsplit_once('.').unwrap();
@@ -237,15 +245,15 @@ async fn a_reload_keeps_what_did_not_change_and_forgets_what_did() {
     let mut moved = first.clone();
     moved.span.line = 99;
     let same = compile(&[moved], &services, Some(&before)).unwrap();
-    assert!(matches!(same.authenticate_cached(&token, &[], now), Some(Credential::Valid(_))));
+    assert!(matches!(same.authenticate_cached(&token, &Accepted::default(), now), Some(Credential::Valid(_))));
 
     // Another audience: its keys stay, its tokens are judged anew; the old snapshot is not disturbed.
     let mut narrower = first.clone();
     narrower.audience = vec!["https://elsewhere.example".into()];
     let changed = compile(&[narrower], &services, Some(&same)).unwrap();
-    assert!(changed.authenticate_cached(&token, &[], now).is_none());
+    assert!(changed.authenticate_cached(&token, &Accepted::default(), now).is_none());
     assert_eq!(judge(&changed, &token, now).await, Err(Reason::TokenAudience));
-    assert!(matches!(same.authenticate_cached(&token, &[], now), Some(Credential::Valid(_))));
+    assert!(matches!(same.authenticate_cached(&token, &Accepted::default(), now), Some(Credential::Valid(_))));
     assert_eq!((provider.hits(), ears.count()), (1, 1));
 
     // Back again: what was verified by the definition in between is not taken for this one's.
@@ -255,7 +263,7 @@ async fn a_reload_keeps_what_did_not_change_and_forgets_what_did() {
 
     // Without the issuer nothing is left of it.
     let none = compile(&[], &services, Some(&back)).unwrap();
-    assert!(none.authenticate(&token, &[], now).await.is_invalid());
+    assert!(none.authenticate(&token, &Accepted::default(), now).await.is_invalid());
 }
 
 trait IsInvalid {
@@ -285,7 +293,7 @@ async fn a_changed_secret_ends_the_tokens_of_the_old_one() {
     assert!(judge(&before, &token, now).await.is_ok());
     issuer.keys = secret(8);
     let after = compile(&[issuer], &services, Some(&before)).unwrap();
-    assert!(after.authenticate_cached(&token, &[], now).is_none());
+    assert!(after.authenticate_cached(&token, &Accepted::default(), now).is_none());
     assert_eq!(judge(&after, &token, now).await, Err(Reason::TokenSignature));
 }
 
@@ -519,8 +527,8 @@ async fn a_key_that_was_taken_out_stops_working_at_the_refresh_for_cached_tokens
     assert!(judge(&authenticator, &bad, now).await.is_ok());
     provider.publish(&[&kept]);
     ears.refreshed_as(1, 0).await;
-    assert!(matches!(authenticator.authenticate_cached(&good, &[], now), Some(Credential::Valid(_))));
-    assert!(authenticator.authenticate_cached(&bad, &[], now).is_none());
+    assert!(matches!(authenticator.authenticate_cached(&good, &Accepted::default(), now), Some(Credential::Valid(_))));
+    assert!(authenticator.authenticate_cached(&bad, &Accepted::default(), now).is_none());
     assert_eq!(judge(&authenticator, &bad, now).await, Err(Reason::TokenKeyUnknown));
 }
 
@@ -641,7 +649,7 @@ async fn keys_over_tls_are_believed_only_from_a_certificate_that_the_issuer_name
         let mut issuer = issuer("main", provider.jwks());
         issuer.ca = ca.map(file);
         let (services, ears) = services();
-        let authenticator = Authenticator::compile(&[Arc::new(issuer)], &materials, &services, None).unwrap();
+        let authenticator = Tokens::compile(&[Arc::new(issuer)], &materials, &services, None).unwrap();
         ears.refreshed(1).await;
         assert_eq!(judge(&authenticator, &token, now).await.is_ok(), expected, "{ca:?}");
     }
@@ -675,7 +683,7 @@ async fn a_key_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothi
 
     replace(&set_of(&[&new, &Signer::new(Algorithm::HS256, "left aside")]));
     ears.refreshed_as(1, 1).await;
-    assert!(authenticator.authenticate_cached(&first, &[], now).is_none());
+    assert!(authenticator.authenticate_cached(&first, &Accepted::default(), now).is_none());
     assert!(judge(&authenticator, &second, now.after(seconds(20))).await.is_ok());
 }
 
@@ -704,7 +712,7 @@ fn problems(issuer: Issuer) -> Vec<String> {
         files: [("empty".to_owned(), b"\n".to_vec()), ("short".to_owned(), b"secret\n".to_vec())].into(),
         env: [("WEAK".to_owned(), "weak".to_owned())].into(),
     };
-    Authenticator::check(&[Arc::new(issuer)], &materials).into_iter().map(|problem| problem.message).collect()
+    Tokens::check(&[Arc::new(issuer)], &materials).into_iter().map(|problem| problem.message).collect()
 }
 
 #[test]
@@ -750,7 +758,7 @@ fn key_material_that_is_not_fit_is_a_problem_that_quotes_no_secret() {
 fn two_issuers_with_one_identifier_are_a_problem() {
     let one = Arc::new(issuer("one", public_key(&Signer::ed("k"))));
     let two = Arc::new(issuer("two", public_key(&Signer::ed("k"))));
-    let found = Authenticator::check(&[one, two], &MadeUp::default());
+    let found = Tokens::check(&[one, two], &MadeUp::default());
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].message, "`one` and `two` have the same `issuer`");
 }

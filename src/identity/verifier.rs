@@ -60,11 +60,13 @@ impl Verifier {
                 return Err(Credential::Unavailable { reason: Reason::KeysUnavailable, retry_after_secs });
             }
         };
+        let kid = jws.kid().map(Arc::from);
         let (verified, index) = jose::verify_any(jws, keys.iter().map(|live| live.key()), self.algorithms)
             .map_err(|fault| Credential::Invalid(claims::reason(fault)))?;
         let Some(key) = keys.get(index) else { return invalid(Reason::TokenSignature) };
-        let (principal, times) =
+        let (mut principal, times) =
             claims::read(&self.issuer, verified.into_claims(), now.numeric_date()).map_err(Credential::Invalid)?;
+        principal.marks.key = kid;
         Ok(Known { principal: Arc::new(principal), times, key: Arc::clone(key), verifier: self.number })
     }
 

@@ -159,7 +159,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::policy::Assurance;
+    use crate::policy::{Assurance, Kind, Marks};
 
     fn ip(text: &str) -> QuotaKey {
         QuotaKey::ip(text.parse().unwrap())
@@ -176,6 +176,10 @@ mod tests {
             expires_at: None,
             leeway_secs: 30.0,
             claims,
+            kind: Kind::Person,
+            marks: Marks::default(),
+            binding: None,
+            limits: Box::default(),
         }
     }
 

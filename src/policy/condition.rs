@@ -296,7 +296,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::policy::Assurance;
+    use crate::policy::{Assurance, Kind, Marks};
 
     fn evaluate(source: &str) -> ConditionOutcome {
         let principal = Principal {
@@ -309,6 +309,10 @@ mod tests {
             expires_at: None,
             leeway_secs: 0.0,
             claims: json!({"department": "finance", "level": 3, "ratio": 0.5, "roles": ["a", "b"]}),
+            kind: Kind::Person,
+            marks: Marks::default(),
+            binding: None,
+            limits: Box::default(),
         };
         let mut headers = HeaderMap::new();
         headers.insert("x-tier", "gold".parse().unwrap());

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::{
-    Condition, ConditionInput, ConditionOutcome, Credential, IssuerName, Principal, Reason, Requirement, StepUp,
+    Condition, ConditionInput, ConditionOutcome, Credential, IssuerName, Possession, Principal, Reason, Requirement,
+    StepUp,
 };
 use crate::clock::Now;
 
@@ -28,6 +29,8 @@ pub struct AccessPolicy {
 pub struct Facts<'a> {
     /// What became of its credentials.
     pub credential: &'a Credential,
+    /// The key that the caller proved to hold.
+    pub possession: Option<Possession>,
     /// Whether it is an operation under the deletion guard.
     pub guarded: bool,
     /// What a condition sees; its principal is filled in from the credential.
@@ -259,7 +262,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::Assurance;
+    use crate::policy::{Assurance, Kind, Marks};
 
     const NOW_SECS: u64 = 1_800_000_000;
     static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
@@ -292,6 +295,10 @@ mod tests {
             expires_at: None,
             leeway_secs: 30.0,
             claims: serde_json::json!({"department": "finance"}),
+            kind: Kind::Person,
+            marks: Marks::default(),
+            binding: None,
+            limits: Box::default(),
         }))
     }
 
@@ -300,14 +307,14 @@ mod tests {
     }
 
     fn reason(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Reason {
-        match decide(policy, &Facts { credential, guarded, input: input() }) {
+        match decide(policy, &Facts { credential, possession: None, guarded, input: input() }) {
             Decision::Allow(_) => Reason::Allowed,
             Decision::Deny(denial) => denial.reason,
         }
     }
 
     fn challenge(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Challenge {
-        match decide(policy, &Facts { credential, guarded, input: input() }) {
+        match decide(policy, &Facts { credential, possession: None, guarded, input: input() }) {
             Decision::Allow(_) => panic!("allowed"),
             Decision::Deny(denial) => denial.challenge,
         }
@@ -455,7 +462,7 @@ mod tests {
             guarded in prop::bool::ANY,
         ) {
             let policy = AccessPolicy { assurance, deletion, ..strict() };
-            let facts = Facts { credential: &credential, guarded, input: input() };
+            let facts = Facts { credential: &credential, possession: None, guarded, input: input() };
             let first = explain(&policy, &facts).into_iter().find_map(|check| match check.held {
                 Held::No(denial) => Some(denial),
                 Held::Yes | Held::NotAsked => None,

@@ -10,6 +10,6 @@ mod requirement;
 
 pub use condition::{Condition, ConditionFault, ConditionInput, ConditionOutcome, VARIABLES};
 pub use decide::{AccessPolicy, Challenge, Check, Decision, Denial, Facts, Held, Permit, decide, explain};
-pub use principal::{Assurance, Credential, IssuerName, Principal};
+pub use principal::{Assurance, Binding, Credential, Evidence, IssuerName, Kind, Marks, Possession, Principal};
 pub use reason::Reason;
 pub use requirement::{Requirement, Shortfall, StepUp};

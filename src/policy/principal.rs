@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Reason;
 
-/// The name of an issuer in the configuration: the key under `issuers`.
+/// The name of who vouches for a caller in the configuration: a key under `issuers` or `credentials`.
 pub type IssuerName = Arc<str>;
 
 /// How, and when, the person behind a token authenticated.
@@ -20,12 +20,45 @@ pub struct Assurance {
     pub auth_time: Option<f64>,
 }
 
+/// Whether a person stands behind a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// Somebody who can be asked to authenticate again; whatever is not known to be a machine.
+    #[default]
+    Person,
+    /// A program on its own: an API key, a client certificate, a token of the client credentials grant.
+    Machine,
+}
+
+/// What tells one credential from others of the same caller: what a revocation may name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Marks {
+    /// The credential's identifier: a token's `jti`, an API key's id, a certificate's serial number.
+    pub id: Option<Arc<str>>,
+    /// When it was made, in seconds since the epoch: a token's `iat`, the day an API key was added.
+    pub issued_at: Option<f64>,
+    /// The provider's session (`sid`, OpenID Connect Back-Channel Logout 1.0 §2.1).
+    pub session: Option<Arc<str>>,
+    /// The key that vouches for it: the `kid` of a token's header.
+    pub key: Option<Arc<str>>,
+}
+
+/// The key that a credential is bound to (`cnf`, RFC 7800 §3.1): it is good only beside a proof that the caller holds it.
+/// Where both are named, both are to be proved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// SHA-256 of the client certificate (RFC 8705 §3.1, `x5t#S256`).
+    pub certificate: Option<[u8; 32]>,
+    /// The JWK thumbprint of the DPoP key (RFC 9449 §6.1, `jkt`).
+    pub dpop: Option<[u8; 32]>,
+}
+
 /// A caller whose credential was verified.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Principal {
-    /// Which issuer of the configuration vouches for the caller.
+    /// Who vouches for the caller, by the name in the configuration.
     pub issuer: IssuerName,
-    /// The issuer's identifier, the token's `iss`.
+    /// The issuer's identifier, the token's `iss`; for other sources `urn:stepgate:credentials:` and the name.
     pub issuer_url: Arc<str>,
     /// The subject, as the issuer's `claims.subject` finds it; empty if the issuer does not require one.
     pub subject: Arc<str>,
@@ -39,8 +72,16 @@ pub struct Principal {
     pub expires_at: Option<f64>,
     /// The leeway of the issuer in seconds, for every comparison of times that comes later.
     pub leeway_secs: f64,
-    /// All claims of the token, for conditions and quotas.
+    /// All claims of the token, for conditions and quotas; of another credential, what is known of it as an object.
     pub claims: Value,
+    /// Whether a person stands behind it.
+    pub kind: Kind,
+    /// What a revocation may name.
+    pub marks: Marks,
+    /// The key that the credential is bound to. On a principal that was let in, its possession was proved.
+    pub binding: Option<Box<Binding>>,
+    /// Named quotas that this credential has of its own, besides the route's.
+    pub limits: Box<[Arc<str>]>,
 }
 
 /// What became of the credentials that a request carried. A bad one is never treated as none.
@@ -59,4 +100,28 @@ pub enum Credential {
         /// When to try again, for Retry-After.
         retry_after_secs: u32,
     },
+}
+
+/// What the credentials of a request are worth, and what else it proved.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// What became of its credentials.
+    pub credential: Credential,
+    /// The key that the caller proved to hold in this very request or on this very connection.
+    pub possession: Option<Possession>,
+}
+
+/// A proof that the caller holds a private key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Possession {
+    /// A client certificate, in the TLS handshake.
+    Certificate,
+    /// A DPoP proof (RFC 9449).
+    Dpop,
+}
+
+impl From<Credential> for Evidence {
+    fn from(credential: Credential) -> Self {
+        Self { credential, possession: None }
+    }
 }

@@ -65,6 +65,55 @@ pub enum Reason {
     TokenIssuedInFuture,
     /// The issuer's keys have never been fetched, or are too old to be trusted.
     KeysUnavailable,
+    // -- other credentials, and what stands beside a token
+    /// The issuer says that the token is not active (RFC 7662 §2.2).
+    TokenInactive,
+    /// The issuer could not be asked about the token, or did not answer in time or in form.
+    IntrospectionUnavailable,
+    /// The credential, its subject, its key or its issuer was revoked.
+    CredentialRevoked,
+    /// It cannot be said whether the credential was revoked.
+    RevocationUnavailable,
+    /// The issuer's tokens must be bound to a key here, and this one is not.
+    BindingRequired,
+    /// The token is bound to a key, and nothing proves that the caller holds it.
+    BindingMissing,
+    /// The token is bound to another key than the caller proved to hold.
+    BindingMismatch,
+    /// The DPoP proof is not one for this request (RFC 9449 §4.3).
+    DpopInvalid,
+    /// The DPoP proof was used before.
+    DpopReplayed,
+    /// The DPoP proof lacks a nonce of ours, or has one that is too old (RFC 9449 §9).
+    DpopNonce,
+    /// The API key is not in the form of ours, or its checksum is wrong.
+    ApiKeyMalformed,
+    /// No API key of this source is that one.
+    ApiKeyUnknown,
+    /// The API key has expired.
+    ApiKeyExpired,
+    /// The API key was revoked.
+    ApiKeyRevoked,
+    /// The API key may not be used from this address.
+    ApiKeyNetwork,
+    /// The Basic credentials are not in the form of RFC 7617.
+    PasswordMalformed,
+    /// The password is not the user's.
+    PasswordWrong,
+    /// No user of this source has that name.
+    UserUnknown,
+    /// Too many failures for this user from this address, or in all.
+    LockedOut,
+    /// A password or key came over a connection without TLS.
+    PasswordCleartext,
+    /// More passwords wait to be hashed than may.
+    PasswordsBusy,
+    /// The route takes client certificates and none was shown.
+    CertificateMissing,
+    /// The client certificate is not one that this source takes, or names nobody in the way that it asks for.
+    CertificateUnknown,
+    /// A revocation list names the client certificate.
+    CertificateRevoked,
     // -- the policy
     /// A scope of the route is not among the token's.
     ScopeMissing,
@@ -108,7 +157,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 70] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -137,6 +186,30 @@ impl Reason {
         Self::TokenNotYetValid,
         Self::TokenIssuedInFuture,
         Self::KeysUnavailable,
+        Self::TokenInactive,
+        Self::IntrospectionUnavailable,
+        Self::CredentialRevoked,
+        Self::RevocationUnavailable,
+        Self::BindingRequired,
+        Self::BindingMissing,
+        Self::BindingMismatch,
+        Self::DpopInvalid,
+        Self::DpopReplayed,
+        Self::DpopNonce,
+        Self::ApiKeyMalformed,
+        Self::ApiKeyUnknown,
+        Self::ApiKeyExpired,
+        Self::ApiKeyRevoked,
+        Self::ApiKeyNetwork,
+        Self::PasswordMalformed,
+        Self::PasswordWrong,
+        Self::UserUnknown,
+        Self::LockedOut,
+        Self::PasswordCleartext,
+        Self::PasswordsBusy,
+        Self::CertificateMissing,
+        Self::CertificateUnknown,
+        Self::CertificateRevoked,
         Self::ScopeMissing,
         Self::ConditionFalse,
         Self::ConditionError,
@@ -188,6 +261,30 @@ impl Reason {
             Self::TokenNotYetValid => "token_not_yet_valid",
             Self::TokenIssuedInFuture => "token_issued_in_future",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::TokenInactive => "token_inactive",
+            Self::IntrospectionUnavailable => "introspection_unavailable",
+            Self::CredentialRevoked => "credential_revoked",
+            Self::RevocationUnavailable => "revocation_unavailable",
+            Self::BindingRequired => "binding_required",
+            Self::BindingMissing => "binding_missing",
+            Self::BindingMismatch => "binding_mismatch",
+            Self::DpopInvalid => "dpop_invalid",
+            Self::DpopReplayed => "dpop_replayed",
+            Self::DpopNonce => "dpop_nonce",
+            Self::ApiKeyMalformed => "api_key_malformed",
+            Self::ApiKeyUnknown => "api_key_unknown",
+            Self::ApiKeyExpired => "api_key_expired",
+            Self::ApiKeyRevoked => "api_key_revoked",
+            Self::ApiKeyNetwork => "api_key_network",
+            Self::PasswordMalformed => "password_malformed",
+            Self::PasswordWrong => "password_wrong",
+            Self::UserUnknown => "user_unknown",
+            Self::LockedOut => "locked_out",
+            Self::PasswordCleartext => "password_cleartext",
+            Self::PasswordsBusy => "passwords_busy",
+            Self::CertificateMissing => "certificate_missing",
+            Self::CertificateUnknown => "certificate_unknown",
+            Self::CertificateRevoked => "certificate_revoked",
             Self::ScopeMissing => "scope_missing",
             Self::ConditionFalse => "condition_false",
             Self::ConditionError => "condition_error",

@@ -7,7 +7,7 @@ use http::Method;
 
 use crate::{
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
-    identity::{Authenticator, IssuerServices},
+    identity::{Accepted, Authenticator, IssuerServices},
     limit::{Quota, RateLimiter},
     policy::{AccessPolicy, Condition},
     route::{Entry, PathPattern, RouteTable},
@@ -55,6 +55,8 @@ pub struct CompiledRoute {
     pub pattern: PathPattern,
     /// What it asks of a request.
     pub policy: AccessPolicy,
+    /// Whose credentials it takes.
+    pub accepted: Accepted,
     /// Where it goes.
     pub upstream: Arc<config::Upstream>,
     /// The connections there.
@@ -126,7 +128,7 @@ impl Snapshot {
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let authenticator = Authenticator::compile(
-            &config.issuers,
+            &config,
             materials,
             means.issuers,
             previous.map(|previous| &*previous.authenticator),
@@ -141,7 +143,7 @@ impl Snapshot {
         };
         let mut routes = Vec::with_capacity(config.routes.len());
         for (number, route) in config.routes.iter().enumerate() {
-            match compile_route(number, route, &limiter, &upstreams, means.metrics) {
+            match compile_route(number, route, (&authenticator, &limiter, &upstreams), means.metrics) {
                 Ok(route) => routes.push(route),
                 Err(problem) => problems.push(problem),
             }
@@ -219,8 +221,7 @@ fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
 fn compile_route(
     number: usize,
     route: &config::Route,
-    limiter: &RateLimiter,
-    upstreams: &Upstreams,
+    (authenticator, limiter, upstreams): (&Authenticator, &RateLimiter, &Upstreams),
     metrics: &Metrics,
 ) -> Result<CompiledRoute, Problem> {
     let internal = |what: &str| Problem::error(&route.span, format!("{what} is not in the configuration"));
@@ -244,7 +245,7 @@ fn compile_route(
         }
         RouteDeletion::Unguarded => (None, None),
     };
-    let issuers = match &route.auth {
+    let issuers: Box<[_]> = match &route.auth {
         Auth::None => Box::default(),
         Auth::Issuers(names) => names.clone().into_boxed_slice(),
     };
@@ -252,6 +253,7 @@ fn compile_route(
         number,
         name: route.name.clone(),
         pattern: route.path.clone(),
+        accepted: authenticator.accepted(&issuers),
         policy: AccessPolicy {
             issuers,
             scopes: route.scopes.clone().into_boxed_slice(),

@@ -1,6 +1,7 @@
 //! The document as written: one struct a section, one file a subject. Names are not yet resolved, and nothing is known
 //! to fit together; that is `resolve`'s.
 
+mod credential;
 mod guard;
 mod issuer;
 mod limit;
@@ -10,6 +11,7 @@ mod secret;
 mod server;
 mod upstream;
 
+pub(super) use credential::CredentialSource;
 pub(super) use guard::DeletionGuard;
 pub(super) use issuer::{Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
@@ -35,6 +37,8 @@ section! {
         server: Server = "{}",
         /// Who may vouch for a caller, by name; a token is matched by its `iss`.
         issuers: Named<Issuer> = "{}",
+        /// Who else may vouch for a caller, by name: API keys, passwords, client certificates.
+        credentials: Named<CredentialSource> = "{}",
         /// Named levels of proof.
         assurance: Named<Level> = "{}",
         /// Named quotas. No quota applies that the file does not name.

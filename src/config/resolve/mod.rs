@@ -1,6 +1,7 @@
 //! `Document` → `Config`: what was written fits together, or every reason why not is reported. Pure: files are named
 //! here and read later.
 
+mod credential;
 mod guard;
 mod issuer;
 mod limit;
@@ -37,6 +38,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let levels = limit::levels(document, to);
     let limits = limit::limits(document, to);
     let issuers = issuer::issuers(document, to);
+    let credentials = credential::credentials(document, &issuers, to);
     let upstreams = upstream::upstreams(document, to);
     let guard = guard::guard(document, &levels, &limits, to);
     let audit = server::audit(&document.audit, &server, to);
@@ -44,7 +46,8 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         AccessLogText::Word(word) => server::access_log(*word),
         AccessLogText::File(section) => AccessLog::File(to.file(&section.file)),
     };
-    let shared = route::Shared { document, server: &server, guard: &guard, levels, limits, issuers, upstreams };
+    let shared =
+        route::Shared { document, server: &server, guard: &guard, levels, limits, issuers, credentials, upstreams };
     let routes = route::routes(&shared, to);
     // What is unused may be so because of the error.
     if !to.cx.failed() {
@@ -55,6 +58,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         listeners,
         admin,
         issuers: shared.issuers.values(),
+        credentials: shared.credentials.values(),
         limits: shared.limits.values(),
         upstreams: shared.upstreams.values(),
         server,

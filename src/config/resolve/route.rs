@@ -7,9 +7,11 @@ use http::Method;
 use super::{Context, guard, limit, name, table::Table, tie};
 use crate::{
     config::{
-        Auth, DeletionGuard, Issuer, Limit, LimitKey, Rewrite, Route, RouteDeletion, Server, Span, Upstream, When,
+        Auth, CredentialSource, DeletionGuard, Issuer, Limit, LimitKey, Rewrite, Route, RouteDeletion, Server, Span,
+        Upstream, When,
         decode::{At, Cx},
         document::{self, AssuranceText, AuthText, Document, Prefix},
+        text::Name,
     },
     policy::{IssuerName, Requirement},
     route::{PathPattern, Segment, overlap},
@@ -24,15 +26,22 @@ pub(super) struct Shared<'a> {
     pub(super) levels: Table<Requirement>,
     pub(super) limits: Table<Limit>,
     pub(super) issuers: Table<Issuer>,
+    pub(super) credentials: Table<CredentialSource>,
     pub(super) upstreams: Table<Upstream>,
 }
 
 impl Shared<'_> {
+    fn use_all_sources(&self) {
+        self.issuers.use_all();
+        self.credentials.use_all();
+    }
+
     /// Warns of names that nothing uses.
     pub(super) fn report_unused(&self, cx: &mut Cx) {
         self.levels.report_unused(cx);
         self.limits.report_unused(cx);
         self.issuers.report_unused(cx);
+        self.credentials.report_unused(cx);
         self.upstreams.report_unused(cx);
     }
 }
@@ -101,22 +110,32 @@ fn auth(written: &document::Route, shared: &Shared<'_>, to: &mut Context<'_>) ->
                     to.error(&name.span, format!("`{}` is listed twice", name.shown));
                     continue;
                 }
-                issuers.extend(shared.issuers.find(name, to).map(|issuer| issuer.name.clone()));
+                issuers.extend(source(name, shared, to));
             }
             (!issuers.is_empty()).then_some(Auth::Issuers(issuers))
         }
         None => {
-            shared.issuers.use_all();
-            if shared.issuers.is_empty() {
-                if shared.issuers.complete() && !written.broken {
+            shared.use_all_sources();
+            let all: Vec<IssuerName> = shared.issuers.names().chain(shared.credentials.names()).cloned().collect();
+            if all.is_empty() {
+                if shared.issuers.complete() && shared.credentials.complete() && !written.broken {
                     let message = "this route needs a token, and no issuer is configured that could vouch for one";
                     to.error_with_help(&written.span, message, "say `auth: none`, or configure an issuer");
                 }
                 return None;
             }
-            Some(Auth::Issuers(shared.issuers.names().cloned().collect()))
+            Some(Auth::Issuers(all))
         }
     }
+}
+
+/// An issuer or another source by its name.
+fn source(name: &At<Name>, shared: &Shared<'_>, to: &mut Context<'_>) -> Option<IssuerName> {
+    if shared.credentials.names().any(|known| **known == *name.value.0) {
+        return shared.credentials.find(name, to).map(|source| source.name.clone());
+    }
+    let others: Vec<&str> = shared.credentials.names().map(|name| &**name).collect();
+    shared.issuers.find_or(name, &others, to).map(|issuer| issuer.name.clone())
 }
 
 /// What asks for facts of a token has no place on a route that takes none.
@@ -335,8 +354,9 @@ fn report_unprovable(routes: &[Route], shared: &Shared<'_>, to: &mut Context<'_>
             })
     });
     let Some(route) = public else { return };
-    shared.issuers.use_all();
-    if shared.issuers.is_empty() && shared.issuers.complete() {
+    shared.use_all_sources();
+    let none = shared.issuers.is_empty() && shared.credentials.is_empty();
+    if none && shared.issuers.complete() && shared.credentials.complete() {
         let message = "guarded operations (DELETE and the like) are always refused here: no issuer is configured that could vouch for a caller";
         to.warn(&route.span, message, "configure an issuer, or list the route's `methods`");
     }

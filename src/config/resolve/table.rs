@@ -46,6 +46,11 @@ impl<T> Table<T> {
 
     /// Finds what a name stands for. `None` was reported: here, or where the thing itself is broken.
     pub(super) fn find(&self, name: &At<Name>, to: &mut Context<'_>) -> Option<Arc<T>> {
+        self.find_or(name, &[], to)
+    }
+
+    /// The same, where things of another kind could have been meant as well.
+    pub(super) fn find_or(&self, name: &At<Name>, others: &[&str], to: &mut Context<'_>) -> Option<Arc<T>> {
         let known = self.index.get(name.value.0.as_str()).and_then(|at| self.entries.get(*at));
         if let Some(entry) = known {
             entry.used.set(true);
@@ -53,8 +58,8 @@ impl<T> Table<T> {
         }
         if self.complete || !self.entries.is_empty() {
             let mut problem = Problem::error(&name.span, format!("no {} is named `{}`", self.kind, name.shown));
-            let names = self.entries.iter().map(|entry| entry.name.as_ref());
-            problem.help = match self.entries.is_empty() {
+            let names = self.entries.iter().map(|entry| entry.name.as_ref()).chain(others.iter().copied());
+            problem.help = match self.entries.is_empty() && others.is_empty() {
                 true => Some(format!("name it under `{}`", self.section)),
                 false if name.shown.as_ref() == name.value.0 => nearest::advice(&name.value.0, names),
                 false => None,

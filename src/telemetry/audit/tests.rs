@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     clock::Now,
-    policy::{Assurance, Principal},
+    policy::{Assurance, Kind, Marks, Principal},
     telemetry::Metrics,
 };
 
@@ -75,6 +75,10 @@ fn attempt(reason: Reason) -> Attempt {
         expires_at: None,
         leeway_secs: 30.0,
         claims: Value::Null,
+        kind: Kind::Person,
+        marks: Marks::default(),
+        binding: None,
+        limits: Box::default(),
     };
     Attempt {
         unix_ms: START_MS,

@@ -1,0 +1,42 @@
+//! `credentials`: sources of callers that are no issuers of tokens.
+
+use crate::config::{
+    decode::{At, section},
+    text::FilePath,
+};
+
+section! {
+    /// A source of callers other than an issuer of tokens: exactly one of these.
+    "a source of credentials" CredentialSource {
+        /// API keys, made by `stepgate keys`.
+        api_keys: Option<ApiKeys>,
+        /// User names and passwords (RFC 7617), only over TLS.
+        basic: Option<Basic>,
+        /// Client certificates, verified in the TLS handshake.
+        client_certificates: Option<ClientCertificates>,
+    }
+}
+
+section! {
+    /// API keys.
+    "API keys" ApiKeys {
+        /// The keys, as hashes, one JSON object a line; `stepgate keys` writes it. Read again when it changes.
+        file: At<FilePath>,
+    }
+}
+
+section! {
+    /// User names and passwords.
+    "users" Basic {
+        /// The users, `name:hash` a line; the hash is argon2id in PHC form, or bcrypt. Read again when it changes.
+        file: At<FilePath>,
+    }
+}
+
+section! {
+    /// Client certificates.
+    "client certificates" ClientCertificates {
+        /// The authorities (PEM) whose certificates this source takes, each also among a listener's `client_ca`.
+        ca: At<FilePath>,
+    }
+}

@@ -1,0 +1,51 @@
+//! Sources of credentials: each of exactly one kind, with a name that no issuer has.
+
+use std::sync::Arc;
+
+use super::{Context, table::Table};
+use crate::config::{
+    ApiKeys, Basic, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span,
+    document::{self, Document},
+};
+
+pub(super) fn credentials(
+    document: &Document,
+    issuers: &Table<Issuer>,
+    to: &mut Context<'_>,
+) -> Table<CredentialSource> {
+    Table::new("source of credentials", "credentials", &document.credentials, |entry, written| {
+        if issuers.names().any(|name| *name == entry.name) {
+            // `auth` names both.
+            to.error(&entry.span, format!("an issuer is named `{}`, too", entry.name));
+        }
+        source(entry.name.clone(), &entry.span, written, to)
+    })
+}
+
+fn source(
+    name: Arc<str>,
+    span: &Span,
+    written: &document::CredentialSource,
+    to: &mut Context<'_>,
+) -> Option<CredentialSource> {
+    let kind = match (&written.api_keys, &written.basic, &written.client_certificates) {
+        (Some(keys), None, None) => CredentialKind::ApiKeys(ApiKeys { file: to.file(&keys.file) }),
+        (None, Some(users), None) => CredentialKind::Basic(Basic { file: to.file(&users.file) }),
+        (None, None, Some(certificates)) => {
+            CredentialKind::ClientCertificates(ClientCertificates { ca: to.file(&certificates.ca) })
+        }
+        (None, None, None) => {
+            if !written.broken {
+                let help = "write {api_keys: …}, {basic: …} or {client_certificates: …}";
+                to.error_with_help(span, "it is not said what this source's credentials are", help);
+            }
+            return None;
+        }
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+            let help = "a route can take several sources: `auth: [one, other]`";
+            to.error_with_help(span, "a source has credentials of one kind", help);
+            return None;
+        }
+    };
+    Some(CredentialSource { span: span.clone(), name, kind })
+}

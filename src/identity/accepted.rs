@@ -1,0 +1,72 @@
+//! Whose credentials a route takes, and so which parts of a request are credentials there at all.
+
+use crate::policy::IssuerName;
+
+/// The kinds of credential, as a set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// None.
+    pub const NONE: Self = Self(0);
+    /// Tokens of an issuer, as bearer tokens or with a DPoP proof.
+    pub const TOKEN: Self = Self(1);
+    /// API keys.
+    pub const API_KEY: Self = Self(2);
+    /// User names and passwords.
+    pub const BASIC: Self = Self(4);
+    /// Client certificates.
+    pub const CERTIFICATE: Self = Self(8);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of the others are among these.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// The sources that a route takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Their names; empty: all that there are.
+    names: Box<[IssuerName]>,
+    /// What they vouch for.
+    kinds: Kinds,
+}
+
+impl Accepted {
+    pub(super) fn new(names: Box<[IssuerName]>, kinds: Kinds) -> Self {
+        Self { names, kinds }
+    }
+
+    /// What any of them takes.
+    pub fn union<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let (mut names, mut kinds, mut every) = (Vec::new(), Kinds::NONE, false);
+        for one in all {
+            every |= one.names.is_empty();
+            names.extend(one.names.iter().cloned());
+            kinds = kinds.and(one.kinds);
+        }
+        Self { names: if every { Box::default() } else { names.into() }, kinds }
+    }
+
+    /// The names; empty: all that there are.
+    pub fn names(&self) -> &[IssuerName] {
+        &self.names
+    }
+
+    /// What they vouch for.
+    pub fn kinds(&self) -> Kinds {
+        self.kinds
+    }
+
+    /// Whether this source is one of them.
+    pub fn takes(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|one| **one == *name)
+    }
+}

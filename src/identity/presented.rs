@@ -1,0 +1,108 @@
+//! What a request carries that may tell who is calling, as the wire has it, and how it is told apart.
+
+use std::net::IpAddr;
+
+/// What a request carries that may tell who is calling. Nothing of it is believed yet.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'a> {
+    /// The `Authorization` field.
+    pub authorization: Field<'a>,
+    /// The query without `?`.
+    pub query: Option<&'a str>,
+    /// The method of the request line.
+    pub method: &'a http::Method,
+    /// `https` or `http`, as the client spoke to us.
+    pub scheme: &'a str,
+    /// `Host` or `:authority` as the client sent it.
+    pub authority: &'a str,
+    /// The path as the client sent it.
+    pub path: &'a str,
+    /// The client's own certificate, DER, verified in the handshake.
+    pub certificate: Option<&'a [u8]>,
+    /// The client's address.
+    pub address: IpAddr,
+}
+
+/// A header field of which there must be no more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// None.
+    Absent,
+    /// One.
+    One(&'a [u8]),
+    /// Several, or one in a form that could be read in two ways.
+    Several,
+}
+
+/// The value of `Authorization` (RFC 9110 §11.4): a scheme in any case, then what belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Authorization<'a> {
+    /// RFC 6750 §2.1.
+    Bearer(&'a str),
+    /// RFC 9449 §7.1.
+    Dpop(&'a str),
+    /// RFC 7617 §2: still in base64.
+    Basic(&'a [u8]),
+    /// A token's scheme, and no token after it.
+    Malformed,
+    /// A scheme that is none of ours.
+    OtherScheme,
+}
+
+impl<'a> Authorization<'a> {
+    pub(super) fn parse(value: &'a [u8]) -> Self {
+        let mut parts = value.splitn(2, |byte| *byte == b' ');
+        let scheme = parts.next().unwrap_or_default();
+        let rest = parts.next().unwrap_or_default().trim_ascii();
+        let token = |of: fn(&'a str) -> Self| token68(rest).map_or(Self::Malformed, of);
+        if scheme.eq_ignore_ascii_case(b"bearer") {
+            token(Self::Bearer)
+        } else if scheme.eq_ignore_ascii_case(b"dpop") {
+            token(Self::Dpop)
+        } else if scheme.eq_ignore_ascii_case(b"basic") {
+            Self::Basic(rest)
+        } else {
+            Self::OtherScheme
+        }
+    }
+}
+
+/// RFC 9110 §11.2.
+fn token68(text: &[u8]) -> Option<&str> {
+    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(byte);
+    std::str::from_utf8(text).ok().filter(|text| !text.is_empty() && text.as_bytes().iter().all(legal))
+}
+
+/// RFC 6750 §2: a client uses one way a request, and the query is none of ours.
+pub(super) fn has_query_token(query: &str) -> bool {
+    let named = |pair: &str| url::form_urlencoded::parse(pair.as_bytes()).any(|(name, _)| name == "access_token");
+    query.split(['&', ';']).any(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_well_formed_token_is_a_token() {
+        let parse = |value: &'static str| Authorization::parse(value.as_bytes());
+        assert_eq!(parse("Bearer a.b.c"), Authorization::Bearer("a.b.c"));
+        assert_eq!(parse("bearer  a.b.c "), Authorization::Bearer("a.b.c"));
+        assert_eq!(parse("DPoP a.b.c"), Authorization::Dpop("a.b.c"));
+        assert_eq!(parse("Basic YTpi"), Authorization::Basic(b"YTpi"));
+        assert_eq!(parse("basic"), Authorization::Basic(b""));
+        assert_eq!(parse("Digest x"), Authorization::OtherScheme);
+        for malformed in ["Bearer", "Bearer a b", "Bearer a,b", "DPoP", "dpop a b"] {
+            assert_eq!(parse(malformed), Authorization::Malformed, "{malformed}");
+        }
+        assert_eq!(parse("Bearertoken"), Authorization::OtherScheme);
+    }
+
+    #[test]
+    fn a_token_in_the_query_is_seen() {
+        assert!(has_query_token("a=1&access_token=x"));
+        assert!(has_query_token("access_token"));
+        assert!(has_query_token("%61ccess%5ftoken=x"));
+        assert!(!has_query_token("my_access_token=1&b=access_token"));
+    }
+}

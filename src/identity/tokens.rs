@@ -1,0 +1,284 @@
+//! Tokens of all issuers: a token goes in, a credential comes out.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rustls::RootCertStore;
+use tokio::runtime::Handle;
+
+use super::{
+    Accepted, CacheLookup, KeyObserver,
+    cache::{Known, TOKENS, TokenCache, TokenId},
+    claims,
+    fetch::Fetcher,
+    keys::KeyStore,
+    refresh::Refresh,
+    source::KeyPlace,
+    verifier::Verifier,
+};
+use crate::{
+    clock::{Clock, Now},
+    config::{Issuer, Materials, Problem},
+    jose::{self, VerifyingKey},
+    policy::{Credential, IssuerName, Reason},
+};
+
+/// What issuers need of the running gateway.
+#[derive(Clone)]
+pub struct IssuerServices {
+    /// The runtime on which keys are refreshed.
+    pub handle: Handle,
+    /// The certificate authorities for issuers that name none of their own; see [`super::native_roots`].
+    pub roots: Arc<RootCertStore>,
+    /// Tells the tasks when they read what they read.
+    pub clock: Arc<dyn Clock>,
+    /// Who listens.
+    pub observer: Arc<dyn KeyObserver>,
+}
+
+/// How an issuer's keys stand: for readiness and metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerReadiness {
+    /// The issuer's name.
+    pub name: IssuerName,
+    /// Whether its tokens can be verified now.
+    pub ready: bool,
+    /// A phrase for an operator; names no address and no secret.
+    pub detail: String,
+    /// How many keys are in use.
+    pub keys: usize,
+    /// How long ago they were last read; `None` before the first time, and for keys that stand in the configuration.
+    pub age: Option<Duration>,
+    /// How many attempts to read them have failed since the last that did not.
+    pub failures: u32,
+}
+
+/// Verifies bearer tokens by the issuers of one configuration. What was learnt before survives a reload as far as the
+/// new configuration would have learnt the same.
+pub(super) struct Tokens {
+    issuers: Vec<Arc<Verifier>>,
+    by_url: HashMap<Arc<str>, Arc<Verifier>>,
+    /// The longest token that any issuer takes.
+    token_bytes: usize,
+    cache: Arc<TokenCache>,
+    observer: Arc<dyn KeyObserver>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokens").field("issuers", &self.by_url.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    /// Finds what is wrong with the issuers' key material, without starting anything: for `check`.
+    pub(super) fn check(issuers: &[Arc<Issuer>], materials: &dyn Materials) -> Vec<Problem> {
+        prepare(issuers, materials).err().unwrap_or_default()
+    }
+
+    /// Prepares the issuers. Keys that are fetched are fetched in the background, from now on. Keys whose source did
+    /// not change since `previous` stay as they are, and so do verified tokens of issuers that did not change. With a
+    /// problem nothing was started and nothing has changed.
+    pub(super) fn compile(
+        issuers: &[Arc<Issuer>],
+        materials: &dyn Materials,
+        services: &IssuerServices,
+        previous: Option<&Self>,
+    ) -> Result<Self, Vec<Problem>> {
+        let prepared = prepare(issuers, materials)?;
+        let now = services.clock.now();
+        let mut verifiers = Vec::with_capacity(issuers.len());
+        let mut problems = Vec::new();
+        for (issuer, (place, keys)) in issuers.iter().zip(prepared) {
+            let before = previous.and_then(|previous| previous.named(&issuer.name));
+            let store = match before.filter(|before| *before.keys.place() == place) {
+                Some(before) => Arc::clone(&before.keys),
+                None => match start(issuer, place, keys, services, now) {
+                    Ok(store) => Arc::new(store),
+                    Err(error) => {
+                        problems.push(Problem::error(&issuer.span, format!("TLS to the issuer: {error}")));
+                        continue;
+                    }
+                },
+            };
+            verifiers.push(match before.filter(|before| before.is(issuer, &store)) {
+                Some(before) => Arc::clone(before),
+                None => Arc::new(Verifier::new(Arc::clone(issuer), store)),
+            });
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Self {
+            by_url: verifiers.iter().map(|one| (Arc::clone(&one.issuer.url), Arc::clone(one))).collect(),
+            token_bytes: verifiers.iter().map(|one| one.issuer.token_bytes).max().unwrap_or(0),
+            issuers: verifiers,
+            cache: previous
+                .map_or_else(|| Arc::new(TokenCache::new(TOKENS, now)), |previous| Arc::clone(&previous.cache)),
+            observer: Arc::clone(&services.observer),
+        })
+    }
+
+    /// Verifies a token for a route that takes the tokens of these issuers, or, with an empty list, of any.
+    ///
+    /// Waits only for keys that nobody has yet, and at most a few seconds; a token that was seen before, or whose key is
+    /// known, is judged at once. Never [`Credential::Absent`].
+    pub(super) async fn authenticate(&self, token: &str, accepted: &Accepted, now: Now) -> Credential {
+        if token.len() > self.token_bytes {
+            return self.refuse(None, Reason::TokenTooLarge);
+        }
+        let id = self.cache.identify(token);
+        match self.recall(&id, accepted, now) {
+            Some(credential) => credential,
+            None => {
+                self.observer.cache(CacheLookup::Miss);
+                // Boxed: rare, and large enough to make every request's future larger.
+                Box::pin(self.verify(token, id, accepted, now)).await
+            }
+        }
+    }
+
+    #[cfg(test)]
+    /// Answers what can be said without waiting and without cryptography; `None`: ask [`Self::authenticate`], which
+    /// then counts the miss.
+    pub(super) fn authenticate_cached(&self, token: &str, accepted: &Accepted, now: Now) -> Option<Credential> {
+        if token.len() > self.token_bytes {
+            return Some(self.refuse(None, Reason::TokenTooLarge));
+        }
+        self.recall(&self.cache.identify(token), accepted, now)
+    }
+
+    /// How the keys of each issuer stand, in the order of the configuration.
+    pub(super) fn readiness(&self, now: Now) -> Vec<IssuerReadiness> {
+        self.issuers.iter().map(|verifier| readiness(verifier, now)).collect()
+    }
+
+    /// What the cache knows, as far as it still holds.
+    fn recall(&self, id: &TokenId, accepted: &Accepted, now: Now) -> Option<Credential> {
+        let known = self.cache.look(id, now).filter(|known| self.holds(known, id, now))?;
+        self.observer.cache(CacheLookup::Hit);
+        if !accepted.takes(&known.principal.issuer) {
+            return Some(Credential::Invalid(Reason::TokenIssuerNotAccepted));
+        }
+        Some(match known.times.check(now.numeric_date(), known.principal.leeway_secs) {
+            Ok(()) => Credential::Valid(Arc::clone(&known.principal)),
+            Err(fault) => Credential::Invalid(claims::reason(fault)),
+        })
+    }
+
+    fn holds(&self, known: &Known, id: &TokenId, now: Now) -> bool {
+        if !known.key.is_alive() {
+            self.cache.forget(id);
+            return false;
+        }
+        self.by_url.get(&known.principal.issuer_url).is_some_and(|verifier| {
+            verifier.number == known.verifier && verifier.keys.is_usable(now, verifier.issuer.jwks_max_stale)
+        })
+    }
+
+    async fn verify(&self, token: &str, id: TokenId, accepted: &Accepted, now: Now) -> Credential {
+        let jws = match jose::inspect(token, self.token_bytes) {
+            Ok(jws) => jws,
+            Err(fault) => return self.refuse(None, claims::reason(fault)),
+        };
+        let verifier = match jws.issuer() {
+            Ok(url) => url.and_then(|url| self.by_url.get(url)),
+            Err(fault) => return self.refuse(None, claims::reason(fault)),
+        };
+        let Some(verifier) = verifier else { return self.refuse(None, Reason::TokenIssuerUnknown) };
+        let name = &verifier.issuer.name;
+        // Before any cryptography: a stranger's token for another route costs nothing here.
+        if !accepted.takes(name) {
+            return self.refuse(Some(name), Reason::TokenIssuerNotAccepted);
+        }
+        match verifier.verify(jws, token.len(), now).await {
+            Ok(known) => {
+                self.observer.verification(Some(name), Ok(()));
+                let principal = Arc::clone(&known.principal);
+                self.cache.keep(id, Arc::new(known), token.len(), now);
+                Credential::Valid(principal)
+            }
+            Err(credential) => {
+                if let Credential::Invalid(reason) | Credential::Unavailable { reason, .. } = &credential {
+                    self.observer.verification(Some(name), Err(*reason));
+                }
+                credential
+            }
+        }
+    }
+
+    fn refuse(&self, issuer: Option<&str>, reason: Reason) -> Credential {
+        self.observer.verification(issuer, Err(reason));
+        Credential::Invalid(reason)
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<Verifier>> {
+        self.issuers.iter().find(|verifier| *verifier.issuer.name == *name)
+    }
+}
+
+/// Prepares every issuer's source of keys, or says everything that is wrong.
+fn prepare(
+    issuers: &[Arc<Issuer>],
+    materials: &dyn Materials,
+) -> Result<Vec<(KeyPlace, Vec<VerifyingKey>)>, Vec<Problem>> {
+    let mut prepared = Vec::with_capacity(issuers.len());
+    let mut problems = Vec::new();
+    for (index, issuer) in issuers.iter().enumerate() {
+        match KeyPlace::prepare(issuer, materials) {
+            Ok(place) => prepared.push(place),
+            Err(problem) => problems.push(problem),
+        }
+        let twin = issuers.iter().take(index).find(|other| other.url == issuer.url);
+        if let Some(twin) = twin {
+            let message = format!("`{}` and `{}` have the same `issuer`", twin.name, issuer.name);
+            let help = "a token is matched by its `iss`, so each issuer needs its own";
+            problems.push(Problem::error(&issuer.span, message).with_help(help));
+        }
+    }
+    if problems.is_empty() { Ok(prepared) } else { Err(problems) }
+}
+
+/// Starts a store of keys, with its task where the keys can change.
+fn start(
+    issuer: &Issuer,
+    place: KeyPlace,
+    keys: Vec<VerifyingKey>,
+    services: &IssuerServices,
+    now: Now,
+) -> Result<KeyStore, rustls::Error> {
+    if matches!(place, KeyPlace::Fixed(_)) {
+        return Ok(KeyStore::fixed(place, keys, now));
+    }
+    let fetcher = Fetcher::new(place.roots().unwrap_or_else(|| Arc::clone(&services.roots)))?;
+    Ok(KeyStore::refreshed(place.clone(), keys, now, |shelf| {
+        let refresh = Refresh {
+            issuer: Arc::clone(&issuer.name),
+            place,
+            fetcher,
+            clock: Arc::clone(&services.clock),
+            observer: Arc::clone(&services.observer),
+            shelf,
+        };
+        services.handle.spawn(refresh.run()).abort_handle()
+    }))
+}
+
+fn readiness(verifier: &Verifier, now: Now) -> IssuerReadiness {
+    let status = verifier.keys.status(now, verifier.issuer.jwks_max_stale);
+    let fault = status.attempts.fault.as_deref();
+    let detail = match (status.usable, status.age, fault) {
+        (true, _, None) => "keys are at hand".to_owned(),
+        (true, _, Some(fault)) => format!("the last good keys serve; {fault}"),
+        (false, None, None) => "keys have not been read yet".to_owned(),
+        (false, None, Some(fault)) => format!("keys have never been read: {fault}"),
+        (false, Some(_), fault) => format!("keys are too old to serve: {}", fault.unwrap_or("no newer ones")),
+    };
+    IssuerReadiness {
+        name: Arc::clone(&verifier.issuer.name),
+        ready: status.usable,
+        detail,
+        keys: status.keys,
+        age: status.age,
+        failures: status.attempts.failures,
+    }
+}
