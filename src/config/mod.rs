@@ -14,6 +14,7 @@ mod env;
 mod materials;
 mod model;
 mod nearest;
+mod preset;
 mod problem;
 mod quantity;
 mod redact;

@@ -212,6 +212,19 @@ pub struct Issuer {
     pub claims: ClaimLayout,
     /// How the provider writes `auth_time`.
     pub auth_time_format: AuthTimeFormat,
+    /// What a token's claims must say besides, all of it: tells access tokens from the provider's other tokens.
+    pub expect: Vec<ClaimRule>,
+    /// What makes a caller a machine, any of it, besides a `sub` that is the client's own.
+    pub machine: Vec<ClaimRule>,
+}
+
+/// What a claim must be, or have among its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRule {
+    /// Where it stands.
+    pub claim: ClaimPath,
+    /// The values of which one is enough; never empty.
+    pub values: Box<[Arc<str>]>,
 }
 
 /// Where an issuer's keys come from.
@@ -269,6 +282,7 @@ pub enum JwsAlgorithm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each is the place of the fact that it is named after")]
 pub struct ClaimLayout {
+    pub audience: ClaimPath,
     pub subject: ClaimPath,
     pub scopes: ClaimPath,
     pub acr: ClaimPath,

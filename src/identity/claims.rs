@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use crate::{
-    config::{AuthTimeFormat, ClaimPath, Issuer},
+    config::{AuthTimeFormat, ClaimPath, ClaimRule, Issuer},
     jose::{TimeClaims, TokenFault},
     policy::{Assurance, Binding, Kind, Marks, Principal, Reason},
 };
@@ -20,6 +20,9 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
         }
     }
     audience(issuer, &claims)?;
+    if !issuer.expect.iter().all(|rule| holds(rule, &claims)) {
+        return Err(Reason::TokenClaims);
+    }
     let leeway_secs = issuer.leeway.as_secs_f64();
     let times = TimeClaims::read(&claims).map_err(reason)?;
     times.check(now, leeway_secs).map_err(reason)?;
@@ -29,20 +32,22 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
         Some(path) => text(path.find(&claims)),
         None => text(claims.get("azp")).or_else(|| text(claims.get("client_id"))),
     };
+    let mut acr = methods(layout.acr.find(&claims)).into_iter();
     let principal = Principal {
         issuer: issuer.name.clone(),
         issuer_url: issuer.url.clone(),
         subject,
+        kind: kind(issuer, &claims, client.as_deref()),
         client,
         scopes: scopes(layout.scopes.find(&claims)),
         assurance: Assurance {
-            acr: text(layout.acr.find(&claims)),
+            acr: acr.next(),
+            further_acr: acr.collect(),
             amr: methods(layout.amr.find(&claims)),
             auth_time: auth_time(layout.auth_time.find(&claims), issuer.auth_time_format),
         },
         expires_at: times.exp,
         leeway_secs,
-        kind: kind(&claims),
         marks: Marks { id: text(claims.get("jti")), issued_at: times.iat, session: text(claims.get("sid")), key: None },
         binding: binding(claims.get("cnf"))?,
         limits: Box::default(),
@@ -81,7 +86,7 @@ fn is_there(claims: &Map<String, Value>, name: &str) -> bool {
 /// `required` to say.
 fn audience(issuer: &Issuer, claims: &Map<String, Value>) -> Result<(), Reason> {
     let is_ours = |name: &str| issuer.audience.iter().any(|ours| **ours == *name);
-    let found = match claims.get("aud") {
+    let found = match issuer.claims.audience.find(claims) {
         None => return Ok(()),
         Some(Value::String(name)) => is_ours(name),
         Some(Value::Array(names)) => {
@@ -106,11 +111,25 @@ fn subject(issuer: &Issuer, claims: &Map<String, Value>) -> Result<Arc<str>, Rea
     }
 }
 
-/// RFC 9068 §2.2: where no resource owner takes part, `sub` is the client's own identifier.
-fn kind(claims: &Map<String, Value>) -> Kind {
-    match (text(claims.get("sub")), text(claims.get("client_id"))) {
-        (Some(subject), Some(client)) if subject == client => Kind::Machine,
-        _ => Kind::Person,
+/// RFC 9068 §2.2: where no resource owner takes part, `sub` is the client's own identifier. Other providers have other
+/// signs. Without any, a person: more is asked of people.
+fn kind(issuer: &Issuer, claims: &Map<String, Value>, client: Option<&str>) -> Kind {
+    let own = client.is_some() && claims.get("sub").and_then(Value::as_str) == client;
+    let told = || issuer.machine.iter().any(|rule| holds(rule, claims));
+    if own || told() { Kind::Machine } else { Kind::Person }
+}
+
+/// Whether a claim is, or has among its values, one of those that a rule names.
+fn holds(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {
+    let is_named = |value: &Value| match value {
+        Value::String(text) => rule.values.iter().any(|named| **named == *text),
+        Value::Number(_) | Value::Bool(_) => rule.values.iter().any(|named| **named == value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => false,
+    };
+    match rule.claim.find(claims) {
+        Some(Value::Array(values)) => values.iter().any(is_named),
+        Some(value) => is_named(value),
+        None => false,
     }
 }
 
@@ -310,7 +329,7 @@ mod tests {
     #[test]
     fn optional_facts_that_are_malformed_count_as_not_there() {
         let principal =
-            read_one(json!({"scope": 7, "acr": ["x"], "amr": ["pwd", 7], "auth_time": "1700000000", "azp": 1}))
+            read_one(json!({"scope": 7, "acr": {"x": 1}, "amr": ["pwd", 7], "auth_time": "1700000000", "azp": 1}))
                 .unwrap();
         assert_eq!(principal.assurance, Assurance::default());
         assert!(principal.scopes.is_empty() && principal.client.is_none());
@@ -339,6 +358,7 @@ mod tests {
         let place = |fact: &str| layout.iter().find(|(name, _)| *name == fact).map(|(_, text)| path(text));
         let mut issuer = issuer("main", KeySource::Discovery);
         issuer.claims = ClaimLayout {
+            audience: path("aud"),
             subject: place("subject").unwrap_or(path("sub")),
             scopes: place("scopes").unwrap_or(path("scope")),
             acr: place("acr").unwrap_or(path("acr")),

@@ -71,6 +71,7 @@ pub(super) fn issuer(name: &str, keys: KeySource) -> Issuer {
         jwks_max_stale: Duration::from_secs(24 * 60 * 60),
         ca: None,
         claims: ClaimLayout {
+            audience: claim("aud"),
             subject: claim("sub"),
             scopes: claim("scope"),
             acr: claim("acr"),
@@ -79,6 +80,8 @@ pub(super) fn issuer(name: &str, keys: KeySource) -> Issuer {
             client: None,
         },
         auth_time_format: AuthTimeFormat::Number,
+        expect: Vec::new(),
+        machine: Vec::new(),
     }
 }
 

@@ -305,7 +305,12 @@ mod tests {
             subject: "alice".into(),
             client: None,
             scopes: Box::default(),
-            assurance: Assurance { acr: Some("gold".into()), amr: Box::new(["mfa".into()]), auth_time: Some(1_000.0) },
+            assurance: Assurance {
+                acr: Some("gold".into()),
+                amr: Box::new(["mfa".into()]),
+                auth_time: Some(1_000.0),
+                ..Assurance::default()
+            },
             expires_at: None,
             leeway_secs: 0.0,
             claims: json!({"department": "finance", "level": 3, "ratio": 0.5, "roles": ["a", "b"]}),

@@ -289,6 +289,7 @@ mod tests {
             scopes: Box::new(["items:read".into()]),
             assurance: Assurance {
                 acr: acr.map(Into::into),
+                further_acr: Box::default(),
                 amr: amr.iter().map(|value| Arc::from(*value)).collect(),
                 auth_time: age_secs.map(|age| NOW_SECS as f64 - age),
             },

@@ -14,10 +14,19 @@ pub type IssuerName = Arc<str>;
 pub struct Assurance {
     /// Authentication context class (OpenID Connect Core §2 `acr`).
     pub acr: Option<Arc<str>>,
+    /// Further classes that hold as well, where a provider names several.
+    pub further_acr: Box<[Arc<str>]>,
     /// Authentication methods (RFC 8176), case-sensitive.
     pub amr: Box<[Arc<str>]>,
     /// When the user authenticated, in seconds since the epoch (OpenID Connect Core §2 `auth_time`).
     pub auth_time: Option<f64>,
+}
+
+impl Assurance {
+    /// Every context class that holds.
+    pub fn classes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.acr.iter().chain(&self.further_acr)
+    }
 }
 
 /// Whether a person stands behind a credential.

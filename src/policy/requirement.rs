@@ -41,7 +41,7 @@ impl Requirement {
     /// Whether the level part (`acr`, `amr`) holds.
     pub fn level_fault(&self, assurance: &Assurance) -> Option<Reason> {
         if let Some(wanted) = &self.acr
-            && !assurance.acr.as_ref().is_some_and(|acr| wanted.contains(acr))
+            && !assurance.classes().any(|acr| wanted.contains(acr))
         {
             return Some(Reason::AcrInsufficient);
         }

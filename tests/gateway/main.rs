@@ -24,6 +24,7 @@ mod fuzz;
 mod hostile;
 mod limits;
 mod metrics;
+mod presets;
 mod real;
 mod regression;
 mod reload;

@@ -6,6 +6,7 @@ use super::{SecretText, SharedSecret};
 use crate::config::{
     AuthTimeFormat, ClaimPath, JwsAlgorithm, SecretEncoding,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
+    preset::Preset,
     quantity::{Leeway, Size},
     shape::{Shape, TextShape},
     text::{FilePath, IssuerUrl, ProviderUrl},
@@ -16,6 +17,9 @@ section! {
     "an issuer" Issuer {
         /// Its identifier: the exact `iss` of its tokens; https, except on loopback.
         issuer: At<IssuerUrl>,
+        /// A provider whose tokens' layout is known: the default of `types`, `required`, `claims`, `auth_time_format`, `expect`
+        /// and `machine`. See docs/credentials/presets.md.
+        preset: Preset = "standard",
         /// The audiences of which a token's `aud` must hold one. Without this key `aud` is not checked, which is a warning.
         audience: At<Vec<String>> = "[]",
         /// Where its keys come from: exactly one of the keys of this section.
@@ -24,10 +28,12 @@ section! {
         algorithms: NonEmpty<At<AlgorithmText>>,
         /// For `exp`, `nbf`, `iat` and `auth_time` alike.
         leeway: At<Leeway> = "30s",
-        /// The accepted values of `typ`, in any case, `application/` ignored; `absent` is a keyword, never a value.
-        types: NonEmpty<At<TypeText>> = "[at+jwt, JWT, absent]",
-        /// The claims that must be there: `sub` a non-empty text. An `iat` in the future is refused anyhow.
-        required: At<Vec<ClaimName>> = "[iss, aud, exp, sub]",
+        /// The accepted values of `typ`, in any case, `application/` ignored; `absent` is a keyword, never a value. By default
+        /// the preset's; without one `[at+jwt, JWT, absent]`.
+        types: Option<NonEmpty<At<TypeText>>>,
+        /// The claims that must be there: `sub` a non-empty text. An `iat` in the future is refused anyhow. By default the
+        /// preset's; without one `[iss, aud, exp, sub]`.
+        required: Option<At<Vec<ClaimName>>>,
         /// The longest token that is looked at.
         token_bytes: Size<64, 1_048_576> = "8KiB",
         /// Between refetches for an unknown `kid`; the `max-age` of the answer is obeyed.
@@ -38,8 +44,23 @@ section! {
         ca: Option<At<FilePath>>,
         /// Where the facts stand in a token.
         claims: Claims = "{}",
-        /// How the provider writes `auth_time`.
-        auth_time_format: AuthTimeFormat = "number",
+        /// How the provider writes `auth_time`. By default the preset's; without one `number`.
+        auth_time_format: Option<AuthTimeFormat>,
+        /// What claims must say besides, all of it: tells access tokens from the provider's other tokens. By default the preset's.
+        expect: Option<Vec<ClaimRule>>,
+        /// What makes a caller a machine, any of it. A token whose `sub` is its client's own is a machine's anyhow (RFC 9068
+        /// §2.2). By default the preset's.
+        machine: Option<Vec<ClaimRule>>,
+    }
+}
+
+section! {
+    /// What a claim must be, or have among its values.
+    "a rule for a claim" ClaimRule {
+        /// The claim's name, or a JSON pointer when it starts with `/`.
+        claim: ClaimPath,
+        /// The values of which one is enough, case-sensitive; numbers and booleans as JSON writes them.
+        values: NonEmpty<String>,
     }
 }
 
@@ -64,19 +85,31 @@ section! {
 section! {
     /// Where the facts stand in a token: a claim's name, or a JSON pointer when it starts with `/`.
     "claims" Claims {
-        /// The subject.
-        subject: ClaimPath = "sub",
-        /// The scopes: a text with spaces, or a list.
-        scopes: ClaimPath = "scope",
-        /// The authentication context class.
-        acr: ClaimPath = "acr",
-        /// The authentication methods.
-        amr: ClaimPath = "amr",
-        /// When the user authenticated.
-        auth_time: ClaimPath = "auth_time",
-        /// The OAuth client; without this key `azp`, else `client_id`.
+        /// Whom the token is for; without this key `aud`, or the preset's.
+        audience: Option<ClaimPath>,
+        /// The subject; without this key `sub`, or the preset's.
+        subject: Option<ClaimPath>,
+        /// The scopes: a text with spaces, or a list; without this key `scope`, or the preset's.
+        scopes: Option<ClaimPath>,
+        /// The authentication context class: a text, or a list; without this key `acr`, or the preset's.
+        acr: Option<ClaimPath>,
+        /// The authentication methods; without this key `amr`, or the preset's.
+        amr: Option<ClaimPath>,
+        /// When the user authenticated; without this key `auth_time`, or the preset's.
+        auth_time: Option<ClaimPath>,
+        /// The OAuth client; without this key the preset's, or `azp`, else `client_id`.
         client: Option<ClaimPath>,
     }
+}
+
+words! { Preset, "a provider":
+    "standard" => Self::Standard, "RFC 9068 and OpenID Connect, as they are written";
+    "keycloak" => Self::Keycloak, "Keycloak";
+    "auth0" => Self::Auth0, "Auth0";
+    "entra" => Self::Entra, "Microsoft Entra ID, tokens of version 2.0";
+    "okta" => Self::Okta, "Okta, a custom authorization server";
+    "cognito" => Self::Cognito, "Amazon Cognito user pools";
+    "google" => Self::Google, "Google's identity tokens";
 }
 
 words! { AuthTimeFormat, "a form of `auth_time`":

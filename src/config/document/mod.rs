@@ -13,7 +13,7 @@ mod upstream;
 
 pub(super) use credential::CredentialSource;
 pub(super) use guard::DeletionGuard;
-pub(super) use issuer::{Issuer, Keys, TypeText};
+pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
 pub(super) use listener::{Listener, Tls};
 pub(super) use route::{AuthText, Prefix, Rewrite, Route};

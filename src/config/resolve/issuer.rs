@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Context, table::Table};
 use crate::config::{
-    AuthTimeFormat, ClaimLayout, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Source, Span,
+    AuthTimeFormat, ClaimLayout, ClaimPath, ClaimRule, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Source, Span,
     document::{self, Document, Keys, SecretText, SharedSecret, TypeText},
+    preset::Defaults,
 };
 
 /// More leeway than this is a longer life for stolen tokens, not a slow clock.
@@ -38,8 +39,8 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
     }
     report_weak(span, written, to);
     let (types, type_absent) = types(written, to);
-    let auth_time_format: AuthTimeFormat = written.auth_time_format;
-    let claims = &written.claims;
+    let preset = written.preset.defaults();
+    let auth_time_format: AuthTimeFormat = written.auth_time_format.unwrap_or(preset.auth_time_format);
     Some(Issuer {
         span: span.clone(),
         name,
@@ -50,26 +51,49 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
         leeway: written.leeway.value.0,
         types,
         type_absent,
-        required: written.required.value.iter().map(|claim| claim.0.as_str().into()).collect(),
+        required: match &written.required {
+            Some(required) => required.value.iter().map(|claim| claim.0.as_str().into()).collect(),
+            None => preset.required.iter().map(|claim| Arc::from(*claim)).collect(),
+        },
         token_bytes: written.token_bytes.bytes(),
         jwks_cooldown: written.jwks_cooldown,
         jwks_max_stale: written.jwks_max_stale,
         ca: written.ca.as_ref().map(|ca| to.file(ca)),
-        claims: ClaimLayout {
-            subject: claims.subject.clone(),
-            scopes: claims.scopes.clone(),
-            acr: claims.acr.clone(),
-            amr: claims.amr.clone(),
-            auth_time: claims.auth_time.clone(),
-            client: claims.client.clone(),
-        },
+        claims: layout(&written.claims, &preset),
         auth_time_format,
+        expect: written.expect.as_deref().map_or_else(|| preset.expect(), rules),
+        machine: written.machine.as_deref().map_or_else(|| preset.machine(), rules),
     })
 }
 
+fn layout(written: &document::Claims, preset: &Defaults) -> ClaimLayout {
+    let place = |written: &Option<ClaimPath>, known: &str| written.clone().unwrap_or(ClaimPath::Name(known.into()));
+    ClaimLayout {
+        audience: place(&written.audience, preset.audience),
+        subject: place(&written.subject, preset.subject),
+        scopes: place(&written.scopes, preset.scopes),
+        acr: place(&written.acr, preset.acr),
+        amr: place(&written.amr, preset.amr),
+        auth_time: place(&written.auth_time, preset.auth_time),
+        client: written.client.clone().or_else(|| preset.client.map(|known| ClaimPath::Name(known.into()))),
+    }
+}
+
+fn rules(written: &[document::ClaimRule]) -> Vec<ClaimRule> {
+    let rule = |rule: &document::ClaimRule| ClaimRule {
+        claim: rule.claim.clone(),
+        values: rule.values.0.iter().map(|value| value.as_str().into()).collect(),
+    };
+    written.iter().map(rule).collect()
+}
+
 fn types(written: &document::Issuer, to: &mut Context<'_>) -> (Vec<Arc<str>>, bool) {
+    let Some(list) = &written.types else {
+        let preset = written.preset.defaults();
+        return (preset.types.iter().map(|known| Arc::from(*known)).collect(), preset.type_absent);
+    };
     let (mut types, mut absent) = (Vec::new(), false);
-    for item in &written.types.0 {
+    for item in &list.0 {
         let twice = match &item.value {
             TypeText::Absent => std::mem::replace(&mut absent, true),
             TypeText::Type(name) if types.contains(name) => true,
@@ -187,18 +211,23 @@ fn report_unfit(algorithm: JwsAlgorithm, keys: &KeySource, span: &Span, to: &mut
 }
 
 fn report_weak(span: &Span, written: &document::Issuer, to: &mut Context<'_>) {
-    let requires = |claim: &str| written.required.value.iter().any(|name| name.0 == claim);
-    if written.audience.value.is_empty() {
-        if !written.broken {
-            let message = "this issuer has no `audience`: tokens that it made out for any other API are accepted";
-            to.warn(span, message, "add `audience: […]`");
-        }
-    } else if !requires("aud") {
-        let message = "`aud` is not required: a token without an audience is accepted";
-        to.warn(&written.required.span, message, "add `aud`");
+    if written.audience.value.is_empty() && !written.broken {
+        let message = "this issuer has no `audience`: tokens that it made out for any other API are accepted";
+        to.warn(span, message, "add `audience: […]`");
     }
-    if !requires("exp") {
-        to.warn(&written.required.span, "`exp` is not required: a token without it never expires", "add `exp`");
+    if let Some(required) = &written.required {
+        let requires =
+            |claim: &ClaimPath| required.value.iter().any(|name| *claim == ClaimPath::Name(name.0.as_str().into()));
+        let audience = layout(&written.claims, &written.preset.defaults()).audience;
+        if let (false, ClaimPath::Name(name), false) =
+            (written.audience.value.is_empty(), &audience, requires(&audience))
+        {
+            let message = format!("`{name}` is not required: a token without an audience is accepted");
+            to.warn(&required.span, message, format!("add `{name}`"));
+        }
+        if !requires(&ClaimPath::Name("exp".into())) {
+            to.warn(&required.span, "`exp` is not required: a token without it never expires", "add `exp`");
+        }
     }
     if written.leeway.value.0 > MUCH_LEEWAY {
         let message = "a leeway of more than 5m keeps expired tokens, and old logins, alive";

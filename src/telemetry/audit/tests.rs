@@ -62,6 +62,7 @@ fn open(folder: &Path) -> AuditLog {
 fn attempt(reason: Reason) -> Attempt {
     let assurance = Assurance {
         acr: Some("urn:example:acr:mfa".into()),
+        further_acr: Box::default(),
         amr: ["pwd".into(), "otp".into()].into(),
         auth_time: Some(1_795_315_157.5),
     };
