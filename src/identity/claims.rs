@@ -123,7 +123,10 @@ fn kind(issuer: &Issuer, claims: &Map<String, Value>, client: Option<&str>) -> K
 fn holds(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {
     let is_named = |value: &Value| match value {
         Value::String(text) => rule.values.iter().any(|named| **named == *text),
-        Value::Number(_) | Value::Bool(_) => rule.values.iter().any(|named| **named == value.to_string()),
+        Value::Number(_) | Value::Bool(_) => {
+            let text = value.to_string();
+            rule.values.iter().any(|named| **named == *text)
+        }
         Value::Null | Value::Array(_) | Value::Object(_) => false,
     };
     match rule.claim.find(claims) {
