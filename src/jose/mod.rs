@@ -12,6 +12,7 @@ mod jwk;
 mod jws;
 mod key;
 mod pem;
+mod sign;
 mod times;
 #[cfg(test)]
 mod vectors;
@@ -21,4 +22,5 @@ pub use fault::TokenFault;
 pub use jwk::{JwkSet, LeftAside, SetFault};
 pub use jws::{UnverifiedJws, VerifiedJws, inspect, verify, verify_any};
 pub use key::{KeyFault, VerifyingKey};
+pub use sign::{SigningFault, SigningKey};
 pub use times::TimeClaims;
