@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{Exit, load, print_line};
 use crate::{
-    config::{self, Loaded, Materials, Problem, Severity, Source, UpstreamCredential},
+    assertion::Assertions,
+    config::{self, AssertionKey, Loaded, Materials, Problem, Severity, Source, UpstreamCredential},
     identity::Authenticator,
     runtime::DiskMaterials,
     server::check_tls,
@@ -49,6 +50,7 @@ pub(crate) fn material_problems(loaded: &Loaded, materials: &dyn Materials) -> V
     let config = &loaded.config;
     let mut found = check_tls(config);
     found.extend(Authenticator::check(config, materials));
+    found.extend(Assertions::check(config.assertions.as_ref(), materials));
     found.extend(Upstreams::compile(&config.upstreams, materials, None).err().unwrap_or_default());
     found.extend(config.admin.token.as_ref().and_then(|token| materials.secret(token).err()));
     found
@@ -65,11 +67,22 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
         config::KeySource::PublicKey(source) | config::KeySource::Secret { source, .. } => Some(source),
         config::KeySource::Discovery | config::KeySource::JwksUrl(_) | config::KeySource::JwksFile(_) => None,
     });
-    let files = credentials.chain(keys).chain(config.admin.token.as_ref()).filter_map(|source| match source {
-        Source::File(file) => Some(file.path.clone()),
-        Source::Env { .. } | Source::Inline { .. } => None,
+    let assertions = config.assertions.iter().filter_map(|assertions| match &assertions.key {
+        AssertionKey::Given { source, .. } => Some(source),
+        AssertionKey::Own { .. } => None,
     });
+    let files =
+        credentials.chain(keys).chain(assertions).chain(config.admin.token.as_ref()).filter_map(
+            |source| match source {
+                Source::File(file) => Some(file.path.clone()),
+                Source::Env { .. } | Source::Inline { .. } => None,
+            },
+        );
     let authorities = config.issuers.iter().filter_map(|issuer| issuer.ca.as_ref());
     let authorities = authorities.chain(config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()));
-    files.chain(authorities.map(|file| file.path.clone())).collect()
+    let published = config.assertions.iter().flat_map(|assertions| match &assertions.key {
+        AssertionKey::Given { besides, .. } => besides.as_slice(),
+        AssertionKey::Own { .. } => &[],
+    });
+    files.chain(authorities.chain(published).map(|file| file.path.clone())).collect()
 }

@@ -89,8 +89,8 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
                 return Exit::Io;
             }
         };
-        // Nothing is recorded, so no file is opened.
-        let config = Config { access_log: AccessLog::Off, ..loaded.config.clone() };
+        // Nothing is recorded or signed, so no file is opened and no key made.
+        let config = Config { access_log: AccessLog::Off, assertions: None, ..loaded.config.clone() };
         let means = Means { issuers: &services, metrics: &metrics };
         let snapshot = match Snapshot::compile(config, &DiskMaterials, &means, None) {
             Ok(snapshot) => snapshot,
@@ -169,8 +169,8 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
         known_method(&inbound.method, &snapshot.config.server.methods)?;
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
-        if metadata::resource_path(snapshot, &inbound.host, &path).is_some() {
-            print_line("route      none: the metadata that tells callers where to get a token (RFC 9728)");
+        if let Some(document) = metadata::find(snapshot, &inbound, &path) {
+            print_line(&format!("route      none: {}", document.describe()));
             return metadata::check_method(&inbound.method);
         }
         if form_to_read(snapshot, &inbound, &path)?.is_some() {

@@ -102,6 +102,10 @@ impl AdminApi for Control {
         })
     }
 
+    fn jwks(&self) -> Option<String> {
+        Some(self.live.load().assertions.as_ref()?.jwks(self.services.clock.now()))
+    }
+
     fn call(&self, method: &Method, path: &str, _body: Bytes) -> Option<AdminAnswer> {
         match (method.as_str(), path) {
             ("GET", "/status") => Some(AdminAnswer { status: StatusCode::OK, body: self.state().1 }),

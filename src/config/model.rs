@@ -31,6 +31,8 @@ pub struct Config {
     pub limits: Vec<Arc<Limit>>,
     /// The services behind.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// How upstreams are told of callers in a way that they can verify.
+    pub assertions: Option<Arc<Assertions>>,
     /// What protects deletions.
     pub deletion_guard: DeletionGuard,
     /// Where attempts at guarded operations are recorded.
@@ -425,6 +427,8 @@ pub struct Upstream {
     pub forward_authorization: bool,
     /// A credential of the gateway's own, put in the caller's place.
     pub credential: Option<UpstreamCredential>,
+    /// A signed token about the caller; only where there are [`Config::assertions`].
+    pub assertion: Option<Assertion>,
     /// Which method overrides the service honours; empty: none.
     pub method_override: Vec<MethodOverride>,
     /// The longest form that is read before the decision, where `method_override` has `form`.
@@ -433,6 +437,57 @@ pub struct Upstream {
     pub host: UpstreamHost,
     /// Certificates that vouch for https targets, instead of the machine's.
     pub ca: Option<File>,
+}
+
+/// A signed token about the caller, for one upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assertion {
+    /// Whom it is for.
+    pub audience: Arc<str>,
+    /// How long it lives, at least a moment.
+    pub ttl: Duration,
+    /// The header that carries it.
+    pub header: http::HeaderName,
+}
+
+/// How assertions are signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assertions {
+    /// Where it stands in the file.
+    pub span: Span,
+    /// The gateway's identifier.
+    pub issuer: Arc<str>,
+    /// The signature algorithm.
+    pub algorithm: AssertionAlgorithm,
+    /// The key.
+    pub key: AssertionKey,
+    /// Where the public keys are served, in normal form.
+    pub jwks_path: Arc<str>,
+}
+
+/// A signature algorithm for assertions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the registry's")]
+pub enum AssertionAlgorithm {
+    ES256,
+    EdDSA,
+}
+
+/// The key that signs assertions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AssertionKey {
+    /// Of our own making, in the state directory.
+    Own {
+        /// How often another follows.
+        rotate: Duration,
+    },
+    /// The user's.
+    Given {
+        /// PKCS#8 PEM.
+        source: Source,
+        /// JWK Sets of other public keys to publish.
+        besides: Vec<File>,
+    },
 }
 
 /// One address of a service.
@@ -504,6 +559,16 @@ pub enum Source {
         /// The value.
         value: crate::secret::Secret,
     },
+}
+
+impl Source {
+    /// Where it is named.
+    pub fn span(&self) -> &Span {
+        match self {
+            Self::File(file) => &file.span,
+            Self::Env { span, .. } | Self::Inline { span, .. } => span,
+        }
+    }
 }
 
 /// What protects deletions.

@@ -1,19 +1,46 @@
-//! The protected resource's metadata (RFC 9728): where clients learn who issues tokens for what is behind us.
+//! What we publish of ourselves: the protected resource's metadata (RFC 9728), by which clients learn who issues tokens for
+//! what is behind us, and the keys by which upstreams verify what we tell them.
 
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Refusal, refusal::METADATA_PATH};
-use crate::{route::NormalPath, runtime::Snapshot};
+use super::{Inbound, Refusal, refusal::METADATA_PATH};
+use crate::{assertion::Assertions, clock::Now, route::NormalPath, runtime::Snapshot};
 
-/// The resource whose metadata a path asks for: the whole origin, or a path below it (RFC 9728 §3.1). `None` where it asks
-/// for something else, or where a route of the configuration names that path itself.
-pub fn resource_path<'p>(snapshot: &Snapshot, host: &str, path: &'p NormalPath<'_>) -> Option<&'p str> {
-    let resource = path.as_str().strip_prefix(METADATA_PATH)?;
-    let at = snapshot.table.routes_at(host, path);
+/// A document of our own.
+#[derive(Debug)]
+pub enum Document<'a> {
+    /// The metadata of the resource at an origin and path; the whole origin, where the path is empty (RFC 9728 §3.1).
+    Resource {
+        /// Where it is looked up.
+        snapshot: &'a Snapshot,
+        /// `https` or `http`.
+        scheme: &'a str,
+        /// The host, port included.
+        authority: &'a str,
+        /// The resource's path.
+        path: &'a str,
+    },
+    /// The public keys of assertions (RFC 7517 §5).
+    Keys(&'a Assertions),
+}
+
+/// The document that a request is for. `None` where it asks for something else, or where a route of the configuration names
+/// that path itself.
+pub fn find<'a>(snapshot: &'a Snapshot, inbound: &'a Inbound, path: &'a NormalPath<'_>) -> Option<Document<'a>> {
+    let of_ours = path.as_str().strip_prefix(METADATA_PATH).filter(|path| path.is_empty() || path.starts_with('/'));
+    let document = match (of_ours, snapshot.assertions.as_deref()) {
+        (Some(resource), _) => {
+            Document::Resource { snapshot, scheme: inbound.scheme, authority: &inbound.authority, path: resource }
+        }
+        (None, Some(assertions)) if assertions.jwks_path() == path.as_str() => Document::Keys(assertions),
+        (None, _) => return None,
+    };
+    let prefix = document.prefix();
+    let at = snapshot.table.routes_at(&inbound.host, path);
     let mut routes = at.routes().filter_map(|number| snapshot.routes.get(number));
-    let is_named = routes.any(|route| route.pattern.as_str().starts_with(METADATA_PATH));
-    (!is_named && (resource.is_empty() || resource.starts_with('/'))).then_some(resource)
+    let is_named = routes.any(|route| route.pattern.as_str().starts_with(prefix));
+    (!is_named).then_some(document)
 }
 
 /// Whether a method may be used on the metadata: it is there to be read.
@@ -25,19 +52,43 @@ pub fn check_method(method: &Method) -> Result<(), Refusal> {
     }
 }
 
-/// The metadata of the resource at an origin and path.
-pub(super) fn document(snapshot: &Snapshot, scheme: &str, authority: &str, path: &str) -> Vec<u8> {
+impl Document<'_> {
+    /// A phrase for `explain`.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Resource { .. } => "the metadata that tells callers where to get a token (RFC 9728)",
+            Self::Keys(_) => "the public keys by which upstreams verify what the gateway tells them (RFC 7517)",
+        }
+    }
+
+    fn prefix(&self) -> &str {
+        match self {
+            Self::Resource { .. } => METADATA_PATH,
+            Self::Keys(assertions) => assertions.jwks_path(),
+        }
+    }
+
+    /// Its media type and its text.
+    pub(super) fn render(&self, now: Now) -> (&'static str, String) {
+        match self {
+            Self::Resource { snapshot, scheme, authority, path } => {
+                ("application/json", resource(snapshot, &format!("{scheme}://{authority}{path}")))
+            }
+            Self::Keys(assertions) => ("application/jwk-set+json", assertions.jwks(now)),
+        }
+    }
+}
+
+fn resource(snapshot: &Snapshot, identifier: &str) -> String {
     let servers: Vec<&str> = snapshot.authorization_servers.iter().map(|server| &**server).collect();
     let scopes: Vec<&str> = snapshot.scopes.iter().map(|scope| &**scope).collect();
     let mut document = json!({
-        "resource": format!("{scheme}://{authority}{path}"),
+        "resource": identifier,
         "authorization_servers": servers,
         "bearer_methods_supported": ["header"],
     });
     if let (Value::Object(members), false) = (&mut document, scopes.is_empty()) {
         members.insert("scopes_supported".into(), json!(scopes));
     }
-    let mut text = document.to_string();
-    text.push('\n');
-    text.into_bytes()
+    format!("{document}\n")
 }

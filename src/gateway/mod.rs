@@ -52,8 +52,9 @@ use self::{
 use crate::{
     body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, Unread, check_framing},
     clock::Now,
+    config::Assertion,
     limit::RateHeaders,
-    policy::{ConditionInput, Credential, Decision, Evidence, Facts, Permit, Reason, decide},
+    policy::{ConditionInput, Credential, Decision, Evidence, Facts, Permit, Principal, Reason, decide},
     route::NormalPath,
     runtime::{Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
@@ -144,8 +145,8 @@ impl Gateway {
         known_method(&inbound.method, &server.methods)?;
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
-        if let Some(resource) = metadata::resource_path(snapshot, &inbound.host, &path) {
-            return serve_metadata(snapshot, &inbound, resource, now);
+        if let Some(document) = metadata::find(snapshot, &inbound, &path) {
+            return serve_metadata(document, &inbound, now);
         }
 
         // Held until the upstream answers: it is in memory until then. Boxed, as it is rare and large.
@@ -199,8 +200,30 @@ impl Gateway {
             &matched.route.upstream,
             service.targets().first().map_or("", |target| target.authority()),
             service.credential(),
+            |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
         );
         self.forward(clearance, outbound, body, exchange, &matched, now).await
+    }
+
+    /// The signed token that an upstream gets about the caller; `None` where there is nobody to speak of.
+    fn assert(
+        &self,
+        snapshot: &Snapshot,
+        assertion: &Assertion,
+        principal: Option<&Arc<Principal>>,
+        request_id: &str,
+        now: Now,
+    ) -> Result<Option<HeaderValue>, Refusal> {
+        let Some(principal) = principal else { return Ok(None) };
+        let internal =
+            || Refusal::of(Reason::InternalFault).because("the assertion for the upstream could not be signed");
+        let about = (&*assertion.audience, assertion.ttl);
+        let signer = snapshot.assertions.as_ref().ok_or_else(internal)?;
+        let token = signer.sign(principal, about, (&self.ids.next(), request_id), now).ok_or_else(internal)?;
+        let value = if assertion.header == header::AUTHORIZATION { format!("Bearer {token}") } else { token };
+        let mut value = HeaderValue::try_from(value).map_err(|_| internal())?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 
     /// Judges a request by every route that it may be for; the strictest wins.
@@ -424,8 +447,8 @@ fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
     Refusal::of(reason).because(detail)
 }
 
-/// The metadata is a route like any other: a public one, judged before it is served.
-fn serve_metadata(snapshot: &Snapshot, inbound: &Inbound, resource: &str, now: Now) -> Result<Answer, Refusal> {
+/// What we publish of ourselves is a route like any other: a public one, judged before it is served.
+fn serve_metadata(document: metadata::Document<'_>, inbound: &Inbound, now: Now) -> Result<Answer, Refusal> {
     metadata::check_method(&inbound.method)?;
     let facts = Facts {
         credential: &Credential::Absent,
@@ -433,7 +456,7 @@ fn serve_metadata(snapshot: &Snapshot, inbound: &Inbound, resource: &str, now: N
         guarded: false,
         input: ConditionInput {
             method: inbound.method.as_str(),
-            path: METADATA_PATH,
+            path: inbound.uri.path(),
             path_params: &[],
             query: None,
             headers: &inbound.headers,
@@ -445,11 +468,11 @@ fn serve_metadata(snapshot: &Snapshot, inbound: &Inbound, resource: &str, now: N
     match decide(&Default::default(), &facts) {
         Decision::Deny(denial) => Err(denial.into()),
         Decision::Allow(_permit) => {
-            let document = metadata::document(snapshot, inbound.scheme, &inbound.authority, resource);
-            let mut response = Response::new(Bytes::from(document));
+            let (kind, text) = document.render(now);
+            let mut response = Response::new(Bytes::from(text));
             *response.status_mut() = StatusCode::OK;
             let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
             Ok(Answer::Own(response))
         }

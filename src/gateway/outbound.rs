@@ -15,7 +15,7 @@ use super::{
     inbound::{Authorization, Inbound},
 };
 use crate::{
-    config::{MethodOverride, Rewrite, Upstream, UpstreamHost},
+    config::{Assertion, MethodOverride, Rewrite, Upstream, UpstreamHost},
     policy::{Principal, Reason},
     route::NormalPath,
 };
@@ -67,6 +67,7 @@ impl Outbound {
         upstream: &Upstream,
         target_host: &str,
         credential: Option<&Credential>,
+        assert: impl FnOnce(&Assertion) -> Result<Option<HeaderValue>, Refusal>,
     ) -> Result<Self, Refusal> {
         let internal = |what: &str| Refusal::of(Reason::InternalFault).because(what);
         let uri = target(&inbound.uri, path).ok_or_else(|| Refusal::of(Reason::MalformedRequest))?;
@@ -98,6 +99,13 @@ impl Outbound {
         }
         if let (true, Some(principal)) = (upstream.identity_headers, principal) {
             identity(&mut headers, principal);
+        }
+        if let Some(assertion) = &upstream.assertion {
+            // Also where there is nobody to speak of: what a client sends by that name is not ours.
+            hygiene::drop_aliases(&mut headers, &assertion.header);
+            if let Some(value) = assert(assertion)? {
+                headers.insert(assertion.header.clone(), value);
+            }
         }
         Ok(Self { method: inbound.method.clone(), uri, headers })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::{
+    assertion::Assertions,
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
     identity::{Accepted, Authenticator, IssuerServices},
     limit::{Quota, RateLimiter},
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub guarded: Vec<GuardedOperation>,
     /// Who may vouch for a caller.
     pub authenticator: Arc<Authenticator>,
+    /// How upstreams are told of callers in a way that they can verify.
+    pub assertions: Option<Arc<Assertions>>,
     /// All quotas.
     pub limiter: Arc<RateLimiter>,
     /// The services behind.
@@ -138,7 +141,10 @@ impl Snapshot {
             .map_err(|found| problems.extend(found));
         let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
         let access_log = access_log(&config, means, previous).map_err(|problem| problems.push(problem));
-        let (Ok(authenticator), Ok(upstreams), Ok(access_log)) = (authenticator, upstreams, access_log) else {
+        let assertions = assertions(&config, materials, means, previous).map_err(|problem| problems.push(problem));
+        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions)) =
+            (authenticator, upstreams, access_log, assertions)
+        else {
             return Err(problems);
         };
         let mut routes = Vec::with_capacity(config.routes.len());
@@ -162,6 +168,7 @@ impl Snapshot {
             routes,
             guarded: guarded(&config, &limiter),
             authenticator: Arc::new(authenticator),
+            assertions,
             limiter: Arc::new(limiter),
             upstreams: Arc::new(upstreams),
             authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
@@ -185,6 +192,20 @@ impl Snapshot {
             .map(|route| route.upstream.form_bytes)
             .max()
     }
+}
+
+/// Who signs for upstreams.
+fn assertions(
+    config: &Config,
+    materials: &dyn Materials,
+    means: &Means<'_>,
+    previous: Option<&Snapshot>,
+) -> Result<Option<Arc<Assertions>>, Problem> {
+    let Some(wanted) = &config.assertions else { return Ok(None) };
+    let before = previous.and_then(|previous| previous.assertions.as_deref());
+    let background = (&means.issuers.handle, &means.issuers.clock);
+    let made = Assertions::compile(wanted, materials, &config.server.state_dir, background, before)?;
+    Ok(Some(Arc::new(made)))
 }
 
 /// The access log, opened again only where the configuration says another.

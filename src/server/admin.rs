@@ -24,6 +24,8 @@ pub trait AdminApi: Send + Sync + 'static {
     fn ready(&self) -> (bool, serde_json::Value);
     /// All metrics, in Prometheus's text format.
     fn metrics(&self) -> String;
+    /// The public keys of assertions, a JWK Set, if any are signed.
+    fn jwks(&self) -> Option<String>;
     /// Carries out a call whose token has been checked; `None` when there is no such call.
     fn call(&self, method: &Method, path: &str, body: Bytes) -> Option<AdminAnswer>;
 }
@@ -107,7 +109,11 @@ impl Serve for AdminGate {
             "/metrics" if is_read => {
                 answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", self.api.metrics())
             }
-            "/livez" | "/readyz" | "/metrics" => {
+            "/jwks.json" if is_read => match self.api.jwks() {
+                Some(keys) => answer(StatusCode::OK, "application/jwk-set+json", keys),
+                None => problem(StatusCode::NOT_FOUND),
+            },
+            "/livez" | "/readyz" | "/metrics" | "/jwks.json" => {
                 let mut response = problem(StatusCode::METHOD_NOT_ALLOWED);
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response

@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
     &["config", "telemetry"],
-    &["identity", "limit", "upstream"],
+    &["assertion", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],
     &["server"],

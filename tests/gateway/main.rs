@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod assertion;
 mod bearer;
 mod cli;
 mod contract;

@@ -1,6 +1,7 @@
 //! The document as written: one struct a section, one file a subject. Names are not yet resolved, and nothing is known
 //! to fit together; that is `resolve`'s.
 
+mod assertion;
 mod credential;
 mod guard;
 mod issuer;
@@ -11,6 +12,7 @@ mod secret;
 mod server;
 mod upstream;
 
+pub(super) use assertion::{Assertion, Assertions};
 pub(super) use credential::CredentialSource;
 pub(super) use guard::DeletionGuard;
 pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
@@ -45,6 +47,8 @@ section! {
         limits: Named<Limit> = "{}",
         /// The services behind, by name.
         upstreams: Named<Upstream>,
+        /// How the gateway signs what it tells upstreams of callers.
+        assertions: Option<Assertions>,
         /// What protects deletions, on every route.
         deletion_guard: DeletionGuard = "{}",
         /// Where attempts at guarded operations are recorded.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::SecretText;
+use super::{Assertion, SecretText};
 use crate::config::{
     MethodOverride, Target, UpstreamHost,
     decode::{At, NonEmpty, section, words},
@@ -26,6 +26,8 @@ section! {
         forward_authorization: At<bool> = "false",
         /// A credential of the gateway's own, put in the caller's place.
         credential: Option<Credential>,
+        /// A signed token about the caller, which the service can verify; see `assertions`.
+        assertion: Option<Assertion>,
         /// Which method overrides the service honours: the method that it will see is then the one that is judged.
         method_override: Vec<At<MethodOverride>> = "[]",
         /// The longest form that is read before the decision, where `method_override` has `form`.

@@ -1,6 +1,7 @@
 //! `Document` → `Config`: what was written fits together, or every reason why not is reported. Pure: files are named
 //! here and read later.
 
+mod assertion;
 mod credential;
 mod guard;
 mod issuer;
@@ -41,6 +42,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let credentials = credential::credentials(document, &issuers, to);
     let upstreams = upstream::upstreams(document, to);
     let guard = guard::guard(document, &levels, &limits, to);
+    let assertions = assertion::assertions(document, to);
     let audit = server::audit(&document.audit, &server, to);
     let access_log = match &document.access_log {
         AccessLogText::Word(word) => server::access_log(*word),
@@ -62,6 +64,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         limits: shared.limits.values(),
         upstreams: shared.upstreams.values(),
         server,
+        assertions,
         deletion_guard: guard?,
         audit,
         access_log,

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Context, table::Table};
+use super::{Context, assertion, table::Table};
 use crate::config::{
     Span, Target, Upstream, UpstreamCredential,
     document::{self, Document},
@@ -33,6 +33,7 @@ pub(super) fn upstreams(document: &Document, to: &mut Context<'_>) -> Table<Upst
             identity_headers: written.identity_headers,
             forward_authorization: written.forward_authorization.value,
             credential,
+            assertion: assertion::assertion(written, document, to),
             method_override: method_overrides(written, to),
             form_bytes: written.form_bytes.bytes(),
             host: written.host,
@@ -100,8 +101,8 @@ fn credential(section: &document::Credential, to: &mut Context<'_>) -> Option<Up
     }
 }
 
-/// Headers that the connection or the gateway itself writes: a credential there would be dropped or overwrite a fact.
-fn report_reserved(name: &HeaderName, span: &Span, to: &mut Context<'_>) {
+/// Whether a header, lower case and with `-`, frames messages or concerns this connection alone.
+pub(super) fn belongs_to_connection(folded: &str) -> bool {
     const CONNECTION: [&str; 11] = [
         "connection",
         "keep-alive",
@@ -115,6 +116,11 @@ fn report_reserved(name: &HeaderName, span: &Span, to: &mut Context<'_>) {
         "proxy-authenticate",
         "expect",
     ];
+    CONNECTION.contains(&folded)
+}
+
+/// Headers that the connection or the gateway itself writes: a credential there would be dropped or overwrite a fact.
+fn report_reserved(name: &HeaderName, span: &Span, to: &mut Context<'_>) {
     const FACTS: [&str; 11] = [
         "remote-user",
         "x-remote-user",
@@ -129,7 +135,7 @@ fn report_reserved(name: &HeaderName, span: &Span, to: &mut Context<'_>) {
         "x-original-url",
     ];
     let folded = name.as_str().replace('_', "-");
-    let why = if CONNECTION.contains(&folded.as_str()) {
+    let why = if belongs_to_connection(&folded) {
         "it belongs to the connection (RFC 9110 §7.6.1)"
     } else if folded.starts_with("x-auth-") || folded.starts_with("x-forwarded-") || FACTS.contains(&folded.as_str()) {
         "the gateway itself says who calls there"

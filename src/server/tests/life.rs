@@ -136,6 +136,10 @@ fn the_redirect_listener_only_redirects() {
 struct Api;
 
 impl AdminApi for Api {
+    fn jwks(&self) -> Option<String> {
+        None
+    }
+
     fn ready(&self) -> (bool, serde_json::Value) {
         (false, serde_json::json!({"waiting": "keys"}))
     }

@@ -215,6 +215,7 @@ fn config_of(targets: Vec<config::Target>) -> config::Upstream {
         identity_headers: true,
         forward_authorization: false,
         credential: None,
+        assertion: None,
         method_override: vec![],
         form_bytes: 0,
         host: UpstreamHost::Preserve,
