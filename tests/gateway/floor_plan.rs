@@ -17,8 +17,8 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "main"],
 ];
 
-/// Neighbours on a floor that may be seen all the same: routes lead to policies.
-const NEIGHBOURS: &[(&str, &str)] = &[("route", "policy"), ("main", "cli")];
+/// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets.
+const NEIGHBOURS: &[(&str, &str)] = &[("route", "policy"), ("main", "cli"), ("jose", "secret")];
 
 fn floor(room: &str) -> usize {
     FLOORS
