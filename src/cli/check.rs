@@ -5,7 +5,9 @@ use std::path::Path;
 use super::{Exit, load, print_line};
 use crate::{
     assertion::Assertions,
-    config::{self, AssertionKey, Loaded, Materials, Problem, Severity, Source, UpstreamCredential},
+    config::{
+        self, AssertionKey, ClientAuthentication, Loaded, Materials, Problem, Severity, Source, UpstreamCredential,
+    },
     identity::Authenticator,
     runtime::DiskMaterials,
     server::check_tls,
@@ -65,14 +67,28 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
     });
     let keys = config.issuers.iter().filter_map(|issuer| match &issuer.keys {
         config::KeySource::PublicKey(source) | config::KeySource::Secret { source, .. } => Some(source),
-        config::KeySource::Discovery | config::KeySource::JwksUrl(_) | config::KeySource::JwksFile(_) => None,
+        config::KeySource::Absent
+        | config::KeySource::Discovery
+        | config::KeySource::JwksUrl(_)
+        | config::KeySource::JwksFile(_) => None,
+    });
+    let clients = || config.issuers.iter().filter_map(|issuer| Some(&issuer.introspection.as_ref()?.client));
+    let proofs = clients().filter_map(|client| match client {
+        ClientAuthentication::Secret { secret: source, .. } | ClientAuthentication::PrivateKey { key: source, .. } => {
+            Some(source)
+        }
+        ClientAuthentication::Certificate(_) => None,
+    });
+    let certificates = clients().flat_map(|client| match client {
+        ClientAuthentication::Certificate(pair) => vec![pair.cert.path.clone(), pair.key.path.clone()],
+        ClientAuthentication::Secret { .. } | ClientAuthentication::PrivateKey { .. } => Vec::new(),
     });
     let assertions = config.assertions.iter().filter_map(|assertions| match &assertions.key {
         AssertionKey::Given { source, .. } => Some(source),
         AssertionKey::Own { .. } => None,
     });
     let files =
-        credentials.chain(keys).chain(assertions).chain(config.admin.token.as_ref()).filter_map(
+        credentials.chain(keys).chain(assertions).chain(proofs).chain(config.admin.token.as_ref()).filter_map(
             |source| match source {
                 Source::File(file) => Some(file.path.clone()),
                 Source::Env { .. } | Source::Inline { .. } => None,
@@ -84,5 +100,5 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
         AssertionKey::Given { besides, .. } => besides.as_slice(),
         AssertionKey::Own { .. } => &[],
     });
-    files.chain(authorities.chain(published).map(|file| file.path.clone())).collect()
+    files.chain(authorities.chain(published).map(|file| file.path.clone())).chain(certificates).collect()
 }

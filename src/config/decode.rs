@@ -401,7 +401,8 @@ impl<'n> Fields<'n> {
 /// Reports an unknown key. Its value may be shown if it is certain to be none of a misspelt `password`; the key itself, if it
 /// is not a value that slipped out of its place (`token:s3cret`, `{token, s3cret}`).
 fn report_unknown(entry: &Entry, title: &str, known: &[&'static str], cx: &mut Cx) {
-    const SECRET: [&str; 6] = ["secret", "password", "token", "value", "public_key", "username"];
+    const SECRET: [&str; 8] =
+        ["secret", "password", "token", "value", "public_key", "username", "client_secret", "private_key"];
     let Entry { key, place, start, node } = entry;
     let span = cx.span(*place);
     let meant = nearest::nearest(key, known.iter().copied());

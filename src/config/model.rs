@@ -192,8 +192,10 @@ pub struct Issuer {
     pub audience: Vec<Arc<str>>,
     /// Where its keys come from.
     pub keys: KeySource,
-    /// The only signature algorithms accepted, never empty.
+    /// The only signature algorithms accepted; empty only without keys.
     pub algorithms: Vec<JwsAlgorithm>,
+    /// How it is asked about tokens that are not verified by its keys.
+    pub introspection: Option<Introspection>,
     /// For `exp`, `nbf`, `iat` and `auth_time`.
     pub leeway: Duration,
     /// The accepted values of `typ`, lower case and without `application/`.
@@ -232,6 +234,8 @@ pub struct ClaimRule {
 /// Where an issuer's keys come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
+    /// There are none: each of its tokens is introspected.
+    Absent,
     /// `{issuer}/.well-known/openid-configuration`, then its `jwks_uri` (OpenID Connect Discovery 1.0 §4).
     Discovery,
     /// A JWK Set (RFC 7517 §5) over https.
@@ -247,6 +251,74 @@ pub enum KeySource {
         /// How its bytes are written there.
         encoding: SecretEncoding,
     },
+}
+
+/// How an issuer is asked about tokens (RFC 7662).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introspection {
+    /// Where it stands in the file.
+    pub span: Span,
+    /// The endpoint; `None`: the one that the issuer's metadata names.
+    pub url: Option<Url>,
+    /// The gateway's own client identifier.
+    pub client_id: Arc<str>,
+    /// How the gateway proves to be that client.
+    pub client: ClientAuthentication,
+    /// How long one question may take.
+    pub timeout: Duration,
+    /// How long an active token is believed; zero: not at all.
+    pub cache: Duration,
+    /// How long a token that is not active is refused without asking; zero: not at all.
+    pub negative_cache: Duration,
+    /// Whether answers are signed.
+    pub signed: SignedAnswers,
+    /// How many questions may be under way at once.
+    pub concurrent: usize,
+    /// The members that an answer must have.
+    pub required: Vec<Arc<str>>,
+    /// What the issuer's opaque tokens begin with.
+    pub prefix: Option<Arc<str>>,
+}
+
+/// How the gateway proves to an issuer that it is its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientAuthentication {
+    /// By a secret.
+    Secret {
+        /// The secret.
+        secret: Source,
+        /// How it is sent.
+        method: SecretMethod,
+    },
+    /// By a signed assertion (RFC 7523 §2.2).
+    PrivateKey {
+        /// The key, PEM.
+        key: Source,
+        /// Its name at the issuer.
+        key_id: Option<Arc<str>>,
+    },
+    /// By a certificate in the TLS handshake (RFC 8705 §2).
+    Certificate(CertificateFiles),
+}
+
+/// How a client's secret is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretMethod {
+    /// As `Authorization: Basic` (RFC 6749 §2.3.1).
+    Basic,
+    /// In the form.
+    Post,
+}
+
+/// Whether answers are JWTs that the issuer signed (RFC 9701).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedAnswers {
+    /// They are plain JSON.
+    Off,
+    /// Asked for; plain JSON is believed, too.
+    Preferred,
+    /// Asked for, and nothing else is believed.
+    Required,
 }
 
 /// How the bytes of a shared secret are written.

@@ -35,8 +35,9 @@ pub(super) type TokenId = [u8; 32];
 pub(super) struct Known {
     pub(super) principal: Arc<Principal>,
     pub(super) times: TimeClaims,
-    /// The key that verified it; the entry falls with it.
-    pub(super) key: Arc<LiveKey>,
+    /// The key that verified it, or the issuer's answer about it; the entry falls with it. `None`: the issuer answered
+    /// without a signature.
+    pub(super) key: Option<Arc<LiveKey>>,
     /// The definition of the issuer that it was judged by; the entry falls with it.
     pub(super) verifier: u64,
 }
@@ -117,7 +118,12 @@ impl TokenCache {
 
     /// Keeps what is known of a token of so many bytes.
     pub(super) fn keep(&self, id: TokenId, known: Arc<Known>, bytes: usize, now: Now) {
-        if let Some(until) = now.instant.checked_add(LONGEST) {
+        self.keep_for(LONGEST, id, known, bytes, now);
+    }
+
+    /// The same for as long as its issuer allows.
+    pub(super) fn keep_for(&self, longest: Duration, id: TokenId, known: Arc<Known>, bytes: usize, now: Now) {
+        if let Some(until) = now.instant.checked_add(longest) {
             self.put(id, Entry { known, until, bytes }, now);
         }
     }
@@ -163,7 +169,7 @@ impl TokenCache {
 
 /// Takes eight bytes of a digest as its hash: it is one already.
 #[derive(Debug, Default)]
-struct IdHasher(u64);
+pub(super) struct IdHasher(u64);
 
 impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {

@@ -1,14 +1,17 @@
-//! A client for documents of identity providers: one GET, 200 or nothing, at most 1 MiB, no redirects, no proxy, no
-//! cookies, no compression, a connection of its own. Whoever calls bounds the time.
+//! A client for documents of identity providers: one request, 200 or nothing, an answer of bounded size, no redirects, no
+//! proxy, no cookies, no compression, a connection of its own. Whoever calls bounds the time.
 
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, lookup_host},
@@ -39,8 +42,8 @@ pub(super) enum FetchFault {
     Request(#[from] http::Error),
     #[error("the answer's status is {0}, not 200")]
     Status(StatusCode),
-    #[error("the answer is larger than 1 MiB")]
-    TooLarge,
+    #[error("the answer is larger than {} KiB", .0 >> 10)]
+    TooLarge(usize),
 }
 
 /// A document, and how long it says that it is good for.
@@ -49,7 +52,20 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
     /// RFC 9111 §4.2: `max-age` less `Age`; zero for `no-store` and `no-cache`; `None` if the answer does not say.
     pub(super) lifetime: Option<Duration>,
+    /// Its media type without parameters, in lower case; empty if it does not say.
+    pub(super) media_type: String,
 }
+
+/// A form to be posted, and the fields that go with it.
+#[derive(Debug)]
+pub(super) struct Form {
+    pub(super) body: String,
+    pub(super) accept: &'static str,
+    pub(super) authorization: Option<HeaderValue>,
+}
+
+/// What proves in a TLS handshake who the client is.
+pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// The client, with the roots that it believes.
 pub(super) struct Fetcher {
@@ -58,16 +74,41 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     pub(super) fn new(roots: Arc<RootCertStore>) -> Result<Self, rustls::Error> {
+        Self::with(roots, None)
+    }
+
+    /// A client that shows a certificate to servers that ask for one.
+    pub(super) fn with(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
     }
 
     pub(super) async fn get(&self, url: &Url) -> Result<Answer, FetchFault> {
+        let request = head(url).header(header::ACCEPT, "application/json, application/jwk-set+json");
+        self.send(url, request.body(Full::default())?, ANSWER_BYTES).await
+    }
+
+    /// Posts a form, for an answer of at most so many bytes.
+    pub(super) async fn post(&self, url: &Url, form: Form, most: usize) -> Result<Answer, FetchFault> {
+        let mut request = head(url)
+            .method(Method::POST)
+            .header(header::ACCEPT, form.accept)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(value) = form.authorization {
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        self.send(url, request.body(Full::from(form.body))?, most).await
+    }
+
+    async fn send(&self, url: &Url, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, FetchFault> {
         let tls = url.scheme() == "https";
         let port = url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 });
         let (stream, name) = match url.host().ok_or(FetchFault::Name)? {
@@ -80,9 +121,9 @@ impl Fetcher {
         let stream = stream.map_err(FetchFault::Connect)?;
         if tls {
             let stream = self.tls.connect(name, stream).await.map_err(FetchFault::Tls)?;
-            exchange(stream, url).await
+            exchange(stream, request, most).await
         } else {
-            exchange(stream, url).await
+            exchange(stream, request, most).await
         }
     }
 }
@@ -127,19 +168,20 @@ pub(super) fn is_loopback_http(url: &Url) -> bool {
         }
 }
 
-async fn exchange<S>(stream: S, url: &Url) -> Result<Answer, FetchFault>
+fn head(url: &Url) -> request::Builder {
+    Request::get(&url[url::Position::BeforePath..url::Position::AfterQuery])
+        .header(header::HOST, &url[url::Position::BeforeHost..url::Position::AfterPort])
+        .header(header::USER_AGENT, concat!("stepgate/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, FetchFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let request = Request::get(&url[url::Position::BeforePath..url::Position::AfterQuery])
-        .header(header::HOST, &url[url::Position::BeforeHost..url::Position::AfterPort])
-        .header(header::ACCEPT, "application/json, application/jwk-set+json")
-        .header(header::USER_AGENT, concat!("stepgate/", env!("CARGO_PKG_VERSION")))
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())?;
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-    let answer = async move { read(sender.send_request(request).await?).await };
+    let answer = async move { read(sender.send_request(request).await?, most).await };
     tokio::pin!(connection, answer);
     // The connection is driven here and not in a task of its own, so that dropping this future drops the socket.
     let mut open = true;
@@ -152,7 +194,7 @@ where
     }
 }
 
-async fn read(response: Response<Incoming>) -> Result<Answer, FetchFault> {
+async fn read(response: Response<Incoming>, most: usize) -> Result<Answer, FetchFault> {
     let (head, mut body) = response.into_parts();
     if head.status != StatusCode::OK {
         return Err(FetchFault::Status(head.status));
@@ -160,13 +202,18 @@ async fn read(response: Response<Incoming>) -> Result<Answer, FetchFault> {
     let mut document = Vec::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
-            if document.len() + data.len() > ANSWER_BYTES {
-                return Err(FetchFault::TooLarge);
+            if document.len() + data.len() > most {
+                return Err(FetchFault::TooLarge(most));
             }
             document.extend_from_slice(&data);
         }
     }
-    Ok(Answer { body: document, lifetime: lifetime(&head.headers) })
+    Ok(Answer { body: document, lifetime: lifetime(&head.headers), media_type: media_type(&head.headers) })
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 fn lifetime(headers: &HeaderMap) -> Option<Duration> {

@@ -1,5 +1,7 @@
 //! What this room has to tell, said to whoever listens. The labels are the names of the configuration and closed enums.
 
+use std::time::Duration;
+
 use crate::policy::Reason;
 
 /// Listens to what happens to tokens and keys. Called on the request's path, so implementations count and return.
@@ -13,6 +15,26 @@ pub trait KeyObserver: Send + Sync {
 
     /// The cache of verified tokens was asked.
     fn cache(&self, lookup: CacheLookup);
+
+    /// A token was to be introspected. `took` is how long the issuer took, where it was asked.
+    fn introspection(&self, issuer: &str, outcome: IntrospectionOutcome, took: Option<Duration>) {
+        let _ = (issuer, outcome, took);
+    }
+}
+
+/// What became of a token that was to be introspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntrospectionOutcome {
+    /// It is active, and what the answer says of it holds.
+    Active,
+    /// It is not active, or not good here.
+    Refused,
+    /// It was refused a moment ago, so the issuer was not asked again.
+    Remembered,
+    /// There was no usable answer.
+    Failed,
+    /// As many questions are under way as may be.
+    Busy,
 }
 
 /// How an attempt to read an issuer's keys ended.

@@ -35,6 +35,8 @@ const FILE_BYTES: u64 = 1 << 20;
 /// Where keys come from, valid and complete. Equal sources give the same keys, so a reload keeps what it has.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum KeyPlace {
+    /// There are none.
+    Absent,
     /// Keys that stand in the configuration: they never change and never grow old.
     Fixed(VerifyingKey),
     /// A JWK Set in a file.
@@ -102,6 +104,7 @@ impl KeyPlace {
     pub(super) fn prepare(issuer: &Issuer, materials: &dyn Materials) -> Result<(Self, Vec<VerifyingKey>), Problem> {
         let allowed = algorithms(issuer);
         match &issuer.keys {
+            KeySource::Absent => Ok((Self::Absent, Vec::new())),
             KeySource::Secret { source, encoding } => {
                 let span = span_of(source);
                 let secret = decode_secret(&materials.secret(source)?, *encoding)
@@ -142,18 +145,15 @@ impl KeyPlace {
     /// The roots that this source believes, where it does not believe the machine's.
     pub(super) fn roots(&self) -> Option<Arc<RootCertStore>> {
         match self {
-            Self::Fixed(_) | Self::File(_) => None,
-            Self::Jwks { ca, .. } | Self::Discovery { ca, .. } => ca.as_ref().map(|certificates| {
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(certificates.iter().cloned());
-                Arc::new(roots)
-            }),
+            Self::Absent | Self::Fixed(_) | Self::File(_) => None,
+            Self::Jwks { ca, .. } | Self::Discovery { ca, .. } => ca.as_deref().map(roots),
         }
     }
 
     /// Reads the keys, now.
     pub(super) async fn read(&self, fetcher: &Fetcher) -> Result<Reading, ReadFault> {
         match self {
+            Self::Absent => Ok(Reading { set: JwkSet { keys: Vec::new(), left_aside: Vec::new() }, lifetime: None }),
             Self::Fixed(key) => {
                 Ok(Reading { set: JwkSet { keys: vec![key.clone()], left_aside: Vec::new() }, lifetime: None })
             }
@@ -169,11 +169,18 @@ impl KeyPlace {
                 if metadata.issuer != **issuer {
                     return Err(ReadFault::OtherIssuer);
                 }
-                let uri = jwks_uri(&metadata.jwks_uri, url).ok_or(ReadFault::JwksUri)?;
+                let uri = named_url(&metadata.jwks_uri, url).ok_or(ReadFault::JwksUri)?;
                 read_url(fetcher, &uri).await
             }
         }
     }
+}
+
+/// The roots that these certificates are.
+pub(super) fn roots(certificates: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.iter().cloned());
+    Arc::new(roots)
 }
 
 #[derive(Deserialize)]
@@ -182,9 +189,9 @@ struct Metadata {
     jwks_uri: String,
 }
 
-/// The keys' address, if metadata from there may name it: a remote provider must not point the gateway at what listens
-/// on the gateway's own machine.
-fn jwks_uri(text: &str, metadata: &Url) -> Option<Url> {
+/// An address, if metadata from there may name it: a remote provider must not point the gateway at what listens on the
+/// gateway's own machine.
+pub(super) fn named_url(text: &str, metadata: &Url) -> Option<Url> {
     let usable = |uri: &Url| is_trustworthy(uri) && (!is_loopback_http(uri) || is_loopback_http(metadata));
     Url::parse(text).ok().filter(usable)
 }
@@ -202,7 +209,7 @@ async fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadFault> {
 }
 
 /// OpenID Connect Discovery 1.0 §4: a final `/` of the issuer goes, then the well-known path is appended.
-fn metadata_url(issuer: &str) -> Option<Url> {
+pub(super) fn metadata_url(issuer: &str) -> Option<Url> {
     let issuer = Url::parse(issuer).ok().filter(|url| url.query().is_none() && url.fragment().is_none())?;
     let base = issuer.as_str().strip_suffix('/').unwrap_or(issuer.as_str());
     Url::parse(&format!("{base}/.well-known/openid-configuration")).ok()
@@ -223,7 +230,11 @@ fn read_set(materials: &dyn Materials, file: &File) -> Result<JwkSet, Problem> {
     JwkSet::parse(&bytes).map_err(|fault| Problem::error(&file.span, format!("{}: {fault}", file.path.display())))
 }
 
-fn authorities(issuer: &Issuer, materials: &dyn Materials) -> Result<Option<Vec<CertificateDer<'static>>>, Problem> {
+/// The authorities that an issuer's endpoints are vouched for by, where it names some.
+pub(super) fn authorities(
+    issuer: &Issuer,
+    materials: &dyn Materials,
+) -> Result<Option<Vec<CertificateDer<'static>>>, Problem> {
     let Some(file) = &issuer.ca else { return Ok(None) };
     let bytes = materials
         .read_file(&file.path)
@@ -238,7 +249,7 @@ fn authorities(issuer: &Issuer, materials: &dyn Materials) -> Result<Option<Vec<
     Ok(Some(certificates))
 }
 
-fn span_of(source: &Source) -> &Span {
+pub(super) fn span_of(source: &Source) -> &Span {
     match source {
         Source::File(file) => &file.span,
         Source::Env { span, .. } | Source::Inline { span, .. } => span,
@@ -319,7 +330,7 @@ mod tests {
 
     #[test]
     fn remote_metadata_cannot_point_at_this_machine() {
-        let from = |metadata: &str, uri: &str| jwks_uri(uri, &metadata.parse().unwrap()).is_some();
+        let from = |metadata: &str, uri: &str| named_url(uri, &metadata.parse().unwrap()).is_some();
         assert!(from("https://idp.example/", "https://keys.example/jwks"));
         assert!(from("http://127.0.0.1:8000/", "http://localhost:8001/jwks"));
         for uri in

@@ -61,6 +61,7 @@ pub(super) fn issuer(name: &str, keys: KeySource) -> Issuer {
         url: ISSUER.into(),
         audience: vec![AUDIENCE.into()],
         keys,
+        introspection: None,
         algorithms: vec![JwsAlgorithm::RS256, JwsAlgorithm::ES256, JwsAlgorithm::EdDSA],
         leeway: Duration::from_secs(30),
         types: vec!["at+jwt".into(), "jwt".into()],
@@ -115,7 +116,7 @@ pub(super) fn known(subject: &str) -> Arc<Known> {
             limits: Box::default(),
         }),
         times: TimeClaims::default(),
-        key: Arc::clone(&keys[0]),
+        key: Some(Arc::clone(&keys[0])),
         verifier: 0,
     })
 }

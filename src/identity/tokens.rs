@@ -10,6 +10,7 @@ use super::{
     cache::{Known, TOKENS, TokenCache, TokenId},
     claims,
     fetch::Fetcher,
+    introspection::{self, Introspector, Means, Verdict, is_broken_jws},
     keys::KeyStore,
     refresh::Refresh,
     source::KeyPlace,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Now},
-    config::{Issuer, Materials, Problem},
+    config::{Issuer, KeySource, Materials, Problem},
     jose::{self, VerifyingKey},
     policy::{Credential, IssuerName, Reason},
 };
@@ -86,9 +87,11 @@ impl Tokens {
     ) -> Result<Self, Vec<Problem>> {
         let prepared = prepare(issuers, materials)?;
         let now = services.clock.now();
+        let cache =
+            previous.map_or_else(|| Arc::new(TokenCache::new(TOKENS, now)), |previous| Arc::clone(&previous.cache));
         let mut verifiers = Vec::with_capacity(issuers.len());
         let mut problems = Vec::new();
-        for (issuer, (place, keys)) in issuers.iter().zip(prepared) {
+        for (issuer, Prepared { place, keys, means }) in issuers.iter().zip(prepared) {
             let before = previous.and_then(|previous| previous.named(&issuer.name));
             let store = match before.filter(|before| *before.keys.place() == place) {
                 Some(before) => Arc::clone(&before.keys),
@@ -100,10 +103,20 @@ impl Tokens {
                     }
                 },
             };
-            verifiers.push(match before.filter(|before| before.is(issuer, &store)) {
-                Some(before) => Arc::clone(before),
-                None => Arc::new(Verifier::new(Arc::clone(issuer), store)),
-            });
+            if let Some(before) = before.filter(|before| before.is(issuer, &store, means.as_ref())) {
+                verifiers.push(Arc::clone(before));
+                continue;
+            }
+            let introspector = match (&issuer.introspection, means) {
+                (Some(settings), Some(means)) => Introspector::new(issuer, settings, means, &cache, services).map(Some),
+                (Some(_) | None, Some(_) | None) => Ok(None),
+            };
+            match introspector {
+                Ok(introspector) => {
+                    verifiers.push(Arc::new(Verifier::new(Arc::clone(issuer), store, introspector.map(Arc::new))));
+                }
+                Err(problem) => problems.push(problem),
+            }
         }
         if !problems.is_empty() {
             return Err(problems);
@@ -112,8 +125,7 @@ impl Tokens {
             by_url: verifiers.iter().map(|one| (Arc::clone(&one.issuer.url), Arc::clone(one))).collect(),
             token_bytes: verifiers.iter().map(|one| one.issuer.token_bytes).max().unwrap_or(0),
             issuers: verifiers,
-            cache: previous
-                .map_or_else(|| Arc::new(TokenCache::new(TOKENS, now)), |previous| Arc::clone(&previous.cache)),
+            cache,
             observer: Arc::clone(&services.observer),
         })
     }
@@ -166,19 +178,23 @@ impl Tokens {
     }
 
     fn holds(&self, known: &Known, id: &TokenId, now: Now) -> bool {
-        if !known.key.is_alive() {
+        if known.key.as_ref().is_some_and(|key| !key.is_alive()) {
             self.cache.forget(id);
             return false;
         }
         self.by_url.get(&known.principal.issuer_url).is_some_and(|verifier| {
-            verifier.number == known.verifier && verifier.keys.is_usable(now, verifier.issuer.jwks_max_stale)
+            let usable = || known.key.is_none() || verifier.keys.is_usable(now, verifier.issuer.jwks_max_stale);
+            verifier.number == known.verifier && usable()
         })
     }
 
     async fn verify(&self, token: &str, id: TokenId, accepted: &Accepted, now: Now) -> Credential {
         let jws = match jose::inspect(token, self.token_bytes) {
             Ok(jws) => jws,
-            Err(fault) => return self.refuse(None, claims::reason(fault)),
+            Err(fault) => {
+                let asked = if is_broken_jws(token) { None } else { self.ask_all(token, id, accepted, now).await };
+                return asked.unwrap_or_else(|| self.refuse(None, claims::reason(fault)));
+            }
         };
         let verifier = match jws.issuer() {
             Ok(url) => url.and_then(|url| self.by_url.get(url)),
@@ -189,6 +205,14 @@ impl Tokens {
         // Before any cryptography: a stranger's token for another route costs nothing here.
         if !accepted.takes(name) {
             return self.refuse(Some(name), Reason::TokenIssuerNotAccepted);
+        }
+        if verifier.issuer.keys == KeySource::Absent
+            && let Some(introspector) = &verifier.introspector
+        {
+            if token.len() > verifier.issuer.token_bytes {
+                return self.refuse(Some(name), Reason::TokenTooLarge);
+            }
+            return self.credential(verifier, introspection::ask(introspector, verifier, token, id, now).await);
         }
         match verifier.verify(jws, token.len(), now).await {
             Ok(known) => {
@@ -206,6 +230,48 @@ impl Tokens {
         }
     }
 
+    /// Asks the accepted issuers about an opaque token, one after the other, until one knows it; `None`: there is none to
+    /// ask. If none knows it, one that could not be asked might have.
+    async fn ask_all(&self, token: &str, id: TokenId, accepted: &Accepted, now: Now) -> Option<Credential> {
+        let mut answer = None;
+        for verifier in self.in_order(accepted) {
+            let Some(introspector) = verifier.introspector.as_ref().filter(|one| one.may_own(token)) else { continue };
+            let verdict = introspection::ask(introspector, verifier, token, id, now).await;
+            let (is_strange, credential) = (verdict.is_strange(), self.credential(verifier, verdict));
+            if !is_strange {
+                return Some(credential);
+            }
+            answer = match (answer, credential) {
+                (Some(unavailable @ Credential::Unavailable { .. }), _) => Some(unavailable),
+                (_, credential) => Some(credential),
+            };
+        }
+        answer
+    }
+
+    /// The accepted issuers, in the order of the route where it names them.
+    fn in_order<'a>(&'a self, accepted: &'a Accepted) -> impl Iterator<Item = &'a Arc<Verifier>> {
+        let names = accepted.names();
+        let first = |at: usize, name: &str| !names.iter().take(at).any(|earlier| **earlier == *name);
+        let named = names.iter().enumerate().filter(move |(at, name)| first(*at, name));
+        let all = self.issuers.iter().filter(|_| names.is_empty());
+        named.filter_map(|(_, name)| self.named(name)).chain(all)
+    }
+
+    /// What a verdict is to the policy, told to whoever listens.
+    fn credential(&self, verifier: &Verifier, verdict: Verdict) -> Credential {
+        let (result, credential) = match verdict {
+            Verdict::Pass(known) => (Ok(()), Credential::Valid(Arc::clone(&known.principal))),
+            Verdict::Refuse(reason) => (Err(reason), Credential::Invalid(reason)),
+            Verdict::Unavailable { retry_after_secs } => {
+                let reason = Reason::IntrospectionUnavailable;
+                (Err(reason), Credential::Unavailable { reason, retry_after_secs })
+            }
+        };
+        self.observer.verification(Some(&verifier.issuer.name), result);
+        credential
+    }
+
     fn refuse(&self, issuer: Option<&str>, reason: Reason) -> Credential {
         self.observer.verification(issuer, Err(reason));
         Credential::Invalid(reason)
@@ -216,17 +282,21 @@ impl Tokens {
     }
 }
 
-/// Prepares every issuer's source of keys, or says everything that is wrong.
-fn prepare(
-    issuers: &[Arc<Issuer>],
-    materials: &dyn Materials,
-) -> Result<Vec<(KeyPlace, Vec<VerifyingKey>)>, Vec<Problem>> {
+/// What an issuer's definition names, as it was read.
+struct Prepared {
+    place: KeyPlace,
+    keys: Vec<VerifyingKey>,
+    means: Option<Means>,
+}
+
+/// Prepares every issuer's source of keys and means to ask, or says everything that is wrong.
+fn prepare(issuers: &[Arc<Issuer>], materials: &dyn Materials) -> Result<Vec<Prepared>, Vec<Problem>> {
     let mut prepared = Vec::with_capacity(issuers.len());
     let mut problems = Vec::new();
     for (index, issuer) in issuers.iter().enumerate() {
-        match KeyPlace::prepare(issuer, materials) {
-            Ok(place) => prepared.push(place),
-            Err(problem) => problems.push(problem),
+        match (KeyPlace::prepare(issuer, materials), Means::prepare(issuer, materials)) {
+            (Ok((place, keys)), Ok(means)) => prepared.push(Prepared { place, keys, means }),
+            (place, means) => problems.extend(place.err().into_iter().chain(means.err())),
         }
         let twin = issuers.iter().take(index).find(|other| other.url == issuer.url);
         if let Some(twin) = twin {
@@ -246,7 +316,7 @@ fn start(
     services: &IssuerServices,
     now: Now,
 ) -> Result<KeyStore, rustls::Error> {
-    if matches!(place, KeyPlace::Fixed(_)) {
+    if matches!(place, KeyPlace::Absent | KeyPlace::Fixed(_)) {
         return Ok(KeyStore::fixed(place, keys, now));
     }
     let fetcher = Fetcher::new(place.roots().unwrap_or_else(|| Arc::clone(&services.roots)))?;
@@ -267,6 +337,10 @@ fn readiness(verifier: &Verifier, now: Now) -> IssuerReadiness {
     let status = verifier.keys.status(now, verifier.issuer.jwks_max_stale);
     let fault = status.attempts.fault.as_deref();
     let detail = match (status.usable, status.age, fault) {
+        _ if verifier.issuer.keys == KeySource::Absent => {
+            let fault = verifier.introspector.as_ref().and_then(|introspector| introspector.fault());
+            fault.map_or_else(|| "tokens are introspected".to_owned(), |fault| format!("introspection fails: {fault}"))
+        }
         (true, _, None) => "keys are at hand".to_owned(),
         (true, _, Some(fault)) => format!("the last good keys serve; {fault}"),
         (false, None, None) => "keys have not been read yet".to_owned(),

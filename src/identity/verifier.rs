@@ -5,15 +5,18 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use serde_json::{Map, Value};
+
 use super::{
     cache::Known,
     claims,
-    keys::{Bounds, KeyStore, NoKey},
+    introspection::{Introspector, Means},
+    keys::{Bounds, KeyStore, LiveKey, NoKey},
     source,
 };
 use crate::{
     clock::Now,
-    config::{File, Issuer, KeySource, Source, Span},
+    config::{ClientAuthentication, File, Issuer, KeySource, Source, Span},
     jose::{self, Algorithms, UnverifiedJws},
     policy::{Credential, Reason},
 };
@@ -25,19 +28,30 @@ pub(super) struct Verifier {
     pub(super) number: u64,
     pub(super) issuer: Arc<Issuer>,
     pub(super) keys: Arc<KeyStore>,
+    /// Asks the issuer about tokens that its keys do not tell about.
+    pub(super) introspector: Option<Arc<Introspector>>,
     algorithms: Algorithms,
 }
 
+/// What a key vouches for.
+pub(super) struct Vouched {
+    pub(super) claims: Map<String, Value>,
+    pub(super) key: Arc<LiveKey>,
+    pub(super) kid: Option<Arc<str>>,
+}
+
 impl Verifier {
-    pub(super) fn new(issuer: Arc<Issuer>, keys: Arc<KeyStore>) -> Self {
+    pub(super) fn new(issuer: Arc<Issuer>, keys: Arc<KeyStore>, introspector: Option<Arc<Introspector>>) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let algorithms = source::algorithms(&issuer);
-        Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), issuer, keys, algorithms }
+        Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), issuer, keys, introspector, algorithms }
     }
 
-    /// Whether this judges tokens as that definition with those keys would.
-    pub(super) fn is(&self, issuer: &Issuer, keys: &Arc<KeyStore>) -> bool {
-        Arc::ptr_eq(&self.keys, keys) && without_places(&self.issuer) == without_places(issuer)
+    /// Whether this judges tokens as that definition with those keys and means would.
+    pub(super) fn is(&self, issuer: &Issuer, keys: &Arc<KeyStore>, means: Option<&Means>) -> bool {
+        Arc::ptr_eq(&self.keys, keys)
+            && self.introspector.as_ref().map(|introspector| introspector.means()) == means
+            && without_places(&self.issuer) == without_places(issuer)
     }
 
     /// Verifies a token that names this issuer.
@@ -49,6 +63,16 @@ impl Verifier {
         if !self.takes_type(jws.typ()) {
             return invalid(Reason::TokenType);
         }
+        let vouched = self.vouch(jws, now).await?;
+        let (mut principal, times) =
+            claims::read(&self.issuer, vouched.claims, now.numeric_date()).map_err(Credential::Invalid)?;
+        principal.marks.key = vouched.kid;
+        Ok(Known { principal: Arc::new(principal), times, key: Some(vouched.key), verifier: self.number })
+    }
+
+    /// Verifies a signature by this issuer's keys.
+    pub(super) async fn vouch(&self, jws: UnverifiedJws<'_>, now: Now) -> Result<Vouched, Credential> {
+        let invalid = |reason| Err(Credential::Invalid(reason));
         let Some(algorithm) = jws.algorithm().filter(|algorithm| self.algorithms.contains(*algorithm)) else {
             return invalid(Reason::TokenAlgorithm);
         };
@@ -64,10 +88,7 @@ impl Verifier {
         let (verified, index) = jose::verify_any(jws, keys.iter().map(|live| live.key()), self.algorithms)
             .map_err(|fault| Credential::Invalid(claims::reason(fault)))?;
         let Some(key) = keys.get(index) else { return invalid(Reason::TokenSignature) };
-        let (mut principal, times) =
-            claims::read(&self.issuer, verified.into_claims(), now.numeric_date()).map_err(Credential::Invalid)?;
-        principal.marks.key = kid;
-        Ok(Known { principal: Arc::new(principal), times, key: Arc::clone(key), verifier: self.number })
+        Ok(Vouched { claims: verified.into_claims(), key: Arc::clone(key), kid })
     }
 
     /// RFC 8725 §3.11 and RFC 7515 §4.1.9: a media type in any case, whose `application/` may be left out.
@@ -94,9 +115,20 @@ fn without_places(issuer: &Issuer) -> Issuer {
         clear_file(file);
     }
     match &mut issuer.keys {
-        KeySource::Discovery | KeySource::JwksUrl(_) => {}
+        KeySource::Absent | KeySource::Discovery | KeySource::JwksUrl(_) => {}
         KeySource::JwksFile(file) => clear_file(file),
         KeySource::PublicKey(source) | KeySource::Secret { source, .. } => clear(source),
+    }
+    if let Some(introspection) = &mut issuer.introspection {
+        introspection.span = Span::default();
+        match &mut introspection.client {
+            ClientAuthentication::Secret { secret: source, .. }
+            | ClientAuthentication::PrivateKey { key: source, .. } => clear(source),
+            ClientAuthentication::Certificate(pair) => {
+                clear_file(&mut pair.cert);
+                clear_file(&mut pair.key);
+            }
+        }
     }
     issuer
 }

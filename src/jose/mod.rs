@@ -3,7 +3,7 @@
 //! out of a token, and never knows the algorithm `none`.
 //!
 //! A token passes in two steps: [`inspect`] takes it apart without believing a word, and [`verify`] turns what it found
-//! into claims that a key vouches for.
+//! into claims that a key vouches for. What the gateway vouches for itself is signed by a [`SigningKey`].
 
 mod algorithm;
 mod fault;
@@ -19,6 +19,7 @@ mod vectors;
 
 pub use algorithm::{Algorithm, Algorithms};
 pub use fault::TokenFault;
+pub use json::object;
 pub use jwk::{JwkSet, LeftAside, SetFault};
 pub use jws::{UnverifiedJws, VerifiedJws, inspect, verify, verify_any};
 pub use key::{KeyFault, VerifyingKey};

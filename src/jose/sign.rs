@@ -30,6 +30,9 @@ pub enum SigningFault {
     /// It is for another algorithm, or not fit for it.
     #[error("does not fit the algorithm {0}")]
     Algorithm(&'static str),
+    /// It is for none of the algorithms that are served for signing.
+    #[error("is not one that signs here: P-256, P-384, Ed25519, and RSA of 2048 to 8192 bits are")]
+    Kind,
     /// The algorithm signs with a shared secret, or is not served.
     #[error("cannot sign: {0} is not served for signing")]
     Unserved(&'static str),
@@ -111,6 +114,28 @@ impl SigningKey {
             public.insert(name.to_owned(), value.into());
         }
         Ok(Self { algorithm, pair, pkcs8: Secret::new(der.to_vec()), public, kid })
+    }
+
+    /// Reads a key in PKCS#8 PEM for the first algorithm that it fits: ES256, ES384, EdDSA or RS256.
+    pub fn from_any_pem(pem: &[u8]) -> Result<Self, SigningFault> {
+        let all = [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA, Algorithm::RS256];
+        let mut fault = SigningFault::Format;
+        for algorithm in all {
+            match Self::from_pem(algorithm, pem) {
+                Ok(key) => return Ok(key),
+                Err(SigningFault::Algorithm(_)) => fault = SigningFault::Kind,
+                Err(other) => return Err(other),
+            }
+        }
+        Err(fault)
+    }
+
+    /// The same key under another name than its thumbprint.
+    #[must_use]
+    pub fn with_kid(mut self, kid: &str) -> Self {
+        kid.clone_into(&mut self.kid);
+        self.public.insert("kid".to_owned(), kid.into());
+        self
     }
 
     /// The algorithm.
@@ -224,6 +249,25 @@ mod tests {
         for unserved in [Algorithm::HS256, Algorithm::RS256, Algorithm::PS512] {
             assert!(SigningKey::generate(unserved).is_err());
         }
+    }
+
+    #[test]
+    fn a_key_of_any_kind_finds_its_own_algorithm_and_may_have_a_name() {
+        let pem = |key: &SigningKey| format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(key.pkcs8().expose()));
+        for algorithm in [Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA] {
+            let key = SigningKey::generate(algorithm).unwrap();
+            let read = SigningKey::from_any_pem(pem(&key).as_bytes()).unwrap();
+            assert_eq!((read.algorithm(), read.kid()), (algorithm, key.kid()));
+            let named = read.with_kid("gateway-1");
+            assert_eq!(named.public_jwk().get("kid"), Some(&json!("gateway-1")));
+            assert!(is_verified(&named));
+        }
+        // Ed25519 as openssl writes it: without the public half (RFC 8410 §7).
+        let openssl = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+        assert_eq!(SigningKey::from_any_pem(openssl.as_bytes()).unwrap().algorithm(), Algorithm::EdDSA);
+        assert_eq!(SigningKey::from_any_pem(b"nonsense").unwrap_err(), SigningFault::Format);
+        let other = format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode([0x30, 0]));
+        assert_eq!(SigningKey::from_any_pem(other.as_bytes()).unwrap_err(), SigningFault::Kind);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{SecretText, SharedSecret};
+use super::{Introspection, SecretText, SharedSecret};
 use crate::config::{
     AuthTimeFormat, ClaimPath, JwsAlgorithm, SecretEncoding,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
@@ -22,10 +22,14 @@ section! {
         preset: Preset = "standard",
         /// The audiences of which a token's `aud` must hold one. Without this key `aud` is not checked, which is a warning.
         audience: At<Vec<String>> = "[]",
-        /// Where its keys come from: exactly one of the keys of this section.
-        keys: Keys,
-        /// The only signature algorithms that are accepted, whatever a token's header says.
-        algorithms: NonEmpty<At<AlgorithmText>>,
+        /// Where its keys come from: exactly one of the keys of this section. Needed, unless there is `introspection`:
+        /// then all of its tokens are introspected.
+        keys: Option<Keys>,
+        /// The only signature algorithms that are accepted, whatever a token's header says. Needed with `keys`.
+        algorithms: Option<NonEmpty<At<AlgorithmText>>>,
+        /// How it is asked about tokens that cannot be read here. With `keys`, its JWTs are verified here and only opaque
+        /// tokens are asked about.
+        introspection: Option<Introspection>,
         /// For `exp`, `nbf`, `iat` and `auth_time` alike.
         leeway: At<Leeway> = "30s",
         /// The accepted values of `typ`, in any case, `application/` ignored; `absent` is a keyword, never a value. By default

@@ -4,6 +4,7 @@
 mod assertion;
 mod credential;
 mod guard;
+mod introspection;
 mod issuer;
 mod limit;
 mod listener;
@@ -15,6 +16,7 @@ mod upstream;
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use credential::CredentialSource;
 pub(super) use guard::DeletionGuard;
+pub(super) use introspection::Introspection;
 pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
 pub(super) use listener::{Listener, Tls};

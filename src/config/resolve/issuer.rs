@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Context, table::Table};
+use super::{Context, introspection::introspection, table::Table};
 use crate::config::{
     AuthTimeFormat, ClaimLayout, ClaimPath, ClaimRule, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Source, Span,
     document::{self, Document, Keys, SecretText, SharedSecret, TypeText},
@@ -27,9 +27,22 @@ pub(super) fn issuers(document: &Document, to: &mut Context<'_>) -> Table<Issuer
 }
 
 fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Context<'_>) -> Option<Issuer> {
-    let keys = key_source(&written.keys, to);
-    let mut algorithms = Vec::with_capacity(written.algorithms.0.len());
-    for algorithm in &written.algorithms.0 {
+    let introspection = written.introspection.as_ref().map(|section| introspection(section, written, to));
+    let keys = match &written.keys {
+        Some(keys) => key_source(keys, to),
+        None if introspection.is_some() => Some(KeySource::Absent),
+        None => {
+            if !written.broken {
+                let help = "write `keys: …`, `introspection: …` or both";
+                to.error_with_help(span, "it is not said how this issuer's tokens are verified", help);
+            }
+            None
+        }
+    };
+    let listed = written.algorithms.as_ref().map_or(&[][..], |list| &list.0);
+    report_without(span, written, to);
+    let mut algorithms = Vec::with_capacity(listed.len());
+    for algorithm in listed {
         if let Some(keys) = &keys {
             report_unfit(algorithm.value.0, keys, &algorithm.span, to);
         }
@@ -48,6 +61,10 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
         audience: written.audience.value.iter().map(|audience| audience.as_str().into()).collect(),
         keys: keys?,
         algorithms,
+        introspection: match introspection {
+            Some(introspection) => Some(introspection?),
+            None => None,
+        },
         leeway: written.leeway.value.0,
         types,
         type_absent,
@@ -85,6 +102,19 @@ fn rules(written: &[document::ClaimRule]) -> Vec<ClaimRule> {
         values: rule.values.0.iter().map(|value| value.as_str().into()).collect(),
     };
     written.iter().map(rule).collect()
+}
+
+/// Keys and algorithms stand together.
+fn report_without(span: &Span, written: &document::Issuer, to: &mut Context<'_>) {
+    match (&written.keys, &written.algorithms) {
+        (Some(_), None) if !written.broken => to.error(span, "`algorithms` is missing in an issuer"),
+        (None, Some(algorithms)) if written.introspection.is_some() => {
+            if let Some(first) = algorithms.0.first() {
+                to.error(&first.span, "`algorithms` are for `keys`, and this issuer has none");
+            }
+        }
+        (Some(_) | None, Some(_) | None) => {}
+    }
 }
 
 fn types(written: &document::Issuer, to: &mut Context<'_>) -> (Vec<Arc<str>>, bool) {
@@ -215,7 +245,8 @@ fn report_weak(span: &Span, written: &document::Issuer, to: &mut Context<'_>) {
         let message = "this issuer has no `audience`: tokens that it made out for any other API are accepted";
         to.warn(span, message, "add `audience: […]`");
     }
-    if let Some(required) = &written.required {
+    // Without keys no token is read here: what an answer must have is said there.
+    if let Some(required) = written.required.as_ref().filter(|_| written.keys.is_some()) {
         let requires =
             |claim: &ClaimPath| required.value.iter().any(|name| *claim == ClaimPath::Name(name.0.as_str().into()));
         let audience = layout(&written.claims, &written.preset.defaults()).audience;

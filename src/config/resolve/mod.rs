@@ -4,6 +4,7 @@
 mod assertion;
 mod credential;
 mod guard;
+mod introspection;
 mod issuer;
 mod limit;
 mod listener;
