@@ -46,6 +46,13 @@ pub(super) enum FetchFault {
     TooLarge(usize),
 }
 
+impl FetchFault {
+    /// The status, where the answer was another than 200.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        if let Self::Status(status) = self { Some(*status) } else { None }
+    }
+}
+
 /// A document, and how long it says that it is good for.
 #[derive(Debug)]
 pub(super) struct Answer {

@@ -4,11 +4,12 @@ use std::{
     collections::HashMap,
     rc::Rc,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use crate::{
     clock::Clock,
-    identity::{CacheLookup, KeyObserver, RefreshOutcome},
+    identity::{CacheLookup, IntrospectionOutcome, KeyObserver, RefreshOutcome},
     policy::Reason,
     telemetry::{Metrics, metrics::IssuerMetrics, metrics::UpstreamMetrics},
     upstream::{FaultKind, ServiceObserver, UpstreamObserver},
@@ -57,6 +58,17 @@ impl KeyObserver for IssuerObserver {
             CacheLookup::Hit => self.metrics.token_cache_hit(),
             CacheLookup::Miss => self.metrics.token_cache_miss(),
         }
+    }
+
+    fn introspection(&self, issuer: &str, outcome: IntrospectionOutcome, took: Option<Duration>) {
+        let result = match outcome {
+            IntrospectionOutcome::Active => "active",
+            IntrospectionOutcome::Refused => "refused",
+            IntrospectionOutcome::Remembered => "remembered",
+            IntrospectionOutcome::Failed => "failed",
+            IntrospectionOutcome::Busy => "busy",
+        };
+        self.metrics.introspected(issuer, result, took);
     }
 }
 

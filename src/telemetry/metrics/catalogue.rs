@@ -51,6 +51,10 @@ families! {
         "Tokens judged, by issuer and result: allowed, or the reason against it. The issuer is empty if none matches.";
     TOKEN_CACHE = Counter "stepgate_token_cache_total" ["result"]
         "Look-ups of tokens verified before: hit or miss.";
+    INTROSPECTIONS = Counter "stepgate_introspections_total" ["issuer", "result"]
+        "Tokens that were introspected: active, refused, remembered (refused a moment ago), failed, or busy (no room to ask).";
+    INTROSPECTION_DURATION = Histogram "stepgate_introspection_duration_seconds" ["issuer"]
+        "How long an issuer took to say whether a token is active, failures included.";
     JWKS_AGE = Gauge "stepgate_jwks_age_seconds" ["issuer"]
         "Seconds since an issuer's keys were last fetched.";
     JWKS_REFRESHES = Counter "stepgate_jwks_refreshes_total" ["issuer", "result"]

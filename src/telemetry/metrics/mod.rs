@@ -47,6 +47,8 @@ pub struct Metrics {
     token_verifications: IntCounterVec,
     token_cache_hits: IntCounter,
     token_cache_misses: IntCounter,
+    introspections: IntCounterVec,
+    introspection_duration: HistogramVec,
     jwks_age: IntGaugeVec,
     jwks_refreshes: IntCounterVec,
     quota_rejections: IntCounterVec,
@@ -145,6 +147,8 @@ impl Metrics {
             token_verifications: counters(r, &catalogue::TOKEN_VERIFICATIONS)?,
             token_cache_hits: token_cache.with_label_values(&["hit"]),
             token_cache_misses: token_cache.with_label_values(&["miss"]),
+            introspections: counters(r, &catalogue::INTROSPECTIONS)?,
+            introspection_duration: histograms(r, &catalogue::INTROSPECTION_DURATION)?,
             jwks_age: gauges(r, &catalogue::JWKS_AGE)?,
             jwks_refreshes: counters(r, &catalogue::JWKS_REFRESHES)?,
             quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
@@ -241,6 +245,14 @@ impl Metrics {
         self.token_cache_misses.inc();
     }
 
+    /// Counts a token that was to be introspected, and how long the issuer took where it was asked.
+    pub fn introspected(&self, issuer: &str, result: &'static str, took: Option<Duration>) {
+        self.introspections.with_label_values(&[issuer, result]).inc();
+        if let Some(took) = took {
+            self.introspection_duration.with_label_values(&[issuer]).observe(took.as_secs_f64());
+        }
+    }
+
     /// Notes that an issuer's keys were fetched: their age counts from here.
     pub fn keys_fetched(&self, issuer: &str, now: Now) {
         locked(&self.keys_fetched_ms).insert(issuer.into(), now.unix_ms);
@@ -299,6 +311,8 @@ impl Metrics {
         let issuer = keep("issuer", &names.issuers);
         locked(&self.keys_fetched_ms).retain(|name, _| names.issuers.contains(&**name));
         forget(&self.token_verifications, &issuer);
+        forget(&self.introspections, &issuer);
+        forget(&self.introspection_duration, &issuer);
         forget(&self.jwks_age, &issuer);
         forget(&self.jwks_refreshes, &issuer);
         let limit = keep("limit", &names.limits);
@@ -517,6 +531,8 @@ mod tests {
         issuer.refresh_failed();
         metrics.keys_fetched("main", now(1_000));
         metrics.token_cache_hit();
+        metrics.introspected("main", "active", Some(Duration::from_millis(3)));
+        metrics.introspected("main", "busy", None);
         metrics.quota_rejections("per-user").inc();
         metrics.quota_live_keys("per-user", 7);
         let listener = metrics.listener("127.0.0.1:8443");
@@ -552,6 +568,8 @@ mod tests {
             r#"stepgate_decisions_total{reason="allowed"} 0"#,
             r#"stepgate_jwks_age_seconds{issuer="main"} 60"#,
             r#"stepgate_token_verifications_total{issuer="main",result="token_expired"} 1"#,
+            r#"stepgate_introspections_total{issuer="main",result="busy"} 1"#,
+            r#"stepgate_introspection_duration_seconds_count{issuer="main"} 1"#,
             r#"stepgate_danger{key="danger_disabled"} 1"#,
             "stepgate_config_generation 2",
             "stepgate_config_last_reload_successful 0",
