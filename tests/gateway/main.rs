@@ -23,6 +23,7 @@ mod floor_plan;
 mod forwarding;
 mod fuzz;
 mod hostile;
+mod introspection;
 mod limits;
 mod metrics;
 mod presets;

@@ -4,8 +4,10 @@
 // the audience of the resource that is asked for. Two machine clients decide what a token says of the authentication:
 // `stepped-up` gets acr, amr and auth_time, `plain` gets none. In the code flow a person is played who logs in with a
 // password, and with a second factor when the client asks for the acr that stands for one.
+// Tokens for the resource `https://opaque.example` are opaque, and `gateway` and `gateway-key` may introspect them: by a
+// secret, and by a key (RFC 7523). Answers are signed (RFC 9701) where that is asked for.
 // The control port listens on loopback alone: POST /rotate starts the provider over with a new signing key and forgets
-// the old one, POST /rotate?keep publishes both, GET /kid tells which key signs.
+// the old one, POST /rotate?keep publishes both, GET /kid tells which key signs, GET /gateway-key is the key of `gateway-key`.
 
 import { createServer } from 'node:http';
 import { generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
@@ -21,6 +23,7 @@ if (!Number.isInteger(port) || !Number.isInteger(controlPort)) {
 }
 const issuer = `http://127.0.0.1:${port}`;
 const audience = 'https://api.example';
+const opaque = 'https://opaque.example';
 const pwd = 'urn:example:acr:pwd';
 const mfa = 'urn:example:acr:mfa';
 const seconds = () => Math.floor(Date.now() / 1000);
@@ -43,6 +46,26 @@ function machine(client_id) {
   };
 }
 
+const gatewayKey = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const gateway = {
+  client_secret: 'gateway-secret-0123456789',
+  grant_types: [],
+  redirect_uris: [],
+  response_types: [],
+  token_endpoint_auth_method: 'client_secret_basic',
+};
+const gateways = [
+  { ...gateway, client_id: 'gateway' },
+  {
+    ...gateway,
+    client_id: 'gateway-key',
+    client_secret: undefined,
+    token_endpoint_auth_method: 'private_key_jwt',
+    token_endpoint_auth_signing_alg: 'ES256',
+    jwks: { keys: [{ ...gatewayKey.publicKey.export({ format: 'jwk' }), kid: 'gateway-key-1', use: 'sig' }] },
+  },
+];
+
 const browser = {
   client_id: 'browser',
   token_endpoint_auth_method: 'none',
@@ -55,12 +78,15 @@ const browser = {
 
 function provider(keys) {
   const made = new Provider(issuer, {
-    clients: [machine('stepped-up'), machine('plain'), browser],
+    clients: [machine('stepped-up'), machine('plain'), browser, ...gateways],
     jwks: { keys },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     acrValues: [pwd, mfa],
     features: {
       clientCredentials: { enabled: true },
+      introspection: { enabled: true },
+      jwtIntrospection: { enabled: true },
+      revocation: { enabled: true },
       devInteractions: { enabled: false },
       resourceIndicators: {
         enabled: true,
@@ -69,7 +95,7 @@ function provider(keys) {
         getResourceServerInfo: (_ctx, resource) => ({
           audience: resource,
           scope: 'items:read items:write',
-          accessTokenFormat: 'jwt',
+          accessTokenFormat: resource === opaque ? 'opaque' : 'jwt',
           accessTokenTTL: 600,
           jwt: { sign: { alg: 'RS256' } },
         }),
@@ -120,6 +146,9 @@ const control = createServer((request, response) => {
     const next = signingKey();
     keys = url.searchParams.has('keep') ? [next, ...keys] : [next];
     handler = provider(keys);
+  } else if (url.pathname === '/gateway-key') {
+    response.end(gatewayKey.privateKey.export({ type: 'pkcs8', format: 'pem' }));
+    return;
   } else if (url.pathname !== '/kid') {
     response.writeHead(404).end();
     return;

@@ -39,8 +39,32 @@ impl Idp {
 
     /// A token by client credentials: `stepped-up` or `plain`.
     pub fn machine_token(&self, client: &str) -> String {
+        self.machine_token_for(client, "")
+    }
+
+    /// The same as a token that only the provider can read.
+    pub fn opaque_token(&self, client: &str) -> String {
+        self.machine_token_for(client, "&resource=https://opaque.example")
+    }
+
+    /// Takes a token of a client back (RFC 7009).
+    pub fn revoke(&self, client: &str, token: &str) {
+        let form = format!("token={token}&client_id={client}&client_secret={client}-secret");
+        let answer = curl(&["--fail", "-d", &form, &format!("{}/token/revocation", self.issuer())]);
+        assert_eq!(answer.code, 0, "{answer:?}");
+    }
+
+    /// The private key of the client `gateway-key`, PEM.
+    pub fn gateway_key(&self) -> String {
+        let answer = curl(&["--fail", &format!("http://127.0.0.1:{}/gateway-key", self.control)]);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer.stdout
+    }
+
+    fn machine_token_for(&self, client: &str, more: &str) -> String {
         let secret = format!("{client}-secret");
-        let form = format!("grant_type=client_credentials&client_id={client}&client_secret={secret}&scope=items:read");
+        let form =
+            format!("grant_type=client_credentials&client_id={client}&client_secret={secret}&scope=items:read{more}");
         let answer = curl(&["-d", &form, &format!("{}/token", self.issuer())]);
         let json: serde_json::Value =
             serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
