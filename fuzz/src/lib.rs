@@ -1,11 +1,18 @@
 //! What each fuzz target does with its bytes, and what must hold whatever they are. Besides "no panic", each body checks
 //! the property that the gateway's safety rests on there.
 
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Instant,
+};
 
 use stepgate::{
+    clock::Now,
     config::{self, Input},
     gateway::forwarded::Origin,
+    identity::judge_answer,
     jose,
     route::NormalPath,
 };
@@ -84,6 +91,35 @@ pub fn jose_token(data: &[u8]) {
         assert!(parts.iter().take(2).all(|part| canonical(part)), "RFC 7515 section 2: {token:?}");
     }
     let _ = jose::JwkSet::parse(data);
+}
+
+/// An introspection answer: whatever it is, a token passes by it only if it says, once and to the letter, that the token is
+/// active, for us, and not over.
+pub fn introspection_answer(data: &[u8]) {
+    static ISSUER: LazyLock<Arc<config::Issuer>> = LazyLock::new(issuer);
+    let now = Now { unix_ms: 1_800_000_000_000, instant: Instant::now() };
+    let Some(Ok(principal)) = judge_answer(&ISSUER, data, now) else { return };
+    let answer: serde_json::Value = serde_json::from_slice(data).expect("what passed is JSON");
+    assert_eq!(answer.get("active"), Some(&true.into()), "{answer}");
+    let named = |name: &serde_json::Value| name == "api";
+    assert!(answer.get("aud").is_some_and(|aud| named(aud) || aud.as_array().is_some_and(|all| all.iter().any(named))));
+    assert!(answer.get("exp").and_then(serde_json::Value::as_f64).is_some_and(|exp| exp > 1_799_999_000.0), "{answer}");
+    assert!(answer.get("iss").is_none_or(|iss| iss == "https://idp.example/"), "{answer}");
+    assert_eq!(principal.binding.is_some(), answer.get("cnf").is_some(), "a bound token passed unbound: {answer}");
+}
+
+fn issuer() -> Arc<config::Issuer> {
+    let text = "issuers:
+  main:
+    issuer: https://idp.example/
+    audience: [api]
+    introspection: {discovery: true, client_id: gateway, client_secret: '${SECRET}'}
+upstreams: {api: {targets: [http://127.0.0.1:1]}}
+routes: [{path: /**, upstream: api}]
+";
+    let env = |_: &str| Some("value".to_owned());
+    let input = Input { file: Path::new("gateway.yaml"), text, base: Path::new("/etc/stepgate"), env: &env };
+    config::load(&input).expect("a valid configuration").config.issuers.remove(0)
 }
 
 /// Forwarding headers: without a trusted peer none is believed; with one, what comes out is an address or the peer.

@@ -166,3 +166,8 @@ fn mutated_tokens_are_taken_apart_or_refused() {
 fn mutated_forwarding_headers_are_believed_by_the_rules_alone() {
     run("forwarded_headers", bodies::forwarded_headers);
 }
+
+#[test]
+fn mutated_introspection_answers_pass_nothing_that_is_not_active() {
+    run("introspection_answer", bodies::introspection_answer);
+}
