@@ -92,7 +92,7 @@ async fn call(authenticator: &Authenticator, accepted: &Accepted, tokens: &[Stri
         };
         match authenticator.authenticate(&presented, accepted, now).await.credential {
             Credential::Valid(_) => {}
-            other => {
+            other @ (Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. }) => {
                 eprintln!("a token was not taken: {other:?}");
                 return None;
             }
@@ -137,9 +137,15 @@ fn claims(number: usize, expires: u64) -> Value {
         "scope": "items:read items:write", "acr": "urn:example:acr:mfa", "amr": ["pwd", "otp"], "jti": format!("{number:032}")})
 }
 
+fn with(mut claims: Value, name: &str, value: Value) -> Value {
+    if let Some(members) = claims.as_object_mut() {
+        members.insert(name.to_owned(), value);
+    }
+    claims
+}
+
 fn jwt(number: usize, expires: u64) -> String {
-    let mut payload = claims(number, expires);
-    payload["iss"] = json!(ISSUER);
+    let payload = with(claims(number, expires), "iss", json!(ISSUER));
     let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(json!({"alg": "HS256", "typ": "at+jwt"})), part(payload));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), signed.as_bytes());
@@ -166,8 +172,7 @@ fn answer(mut stream: TcpStream, number: usize) -> Option<()> {
         let read = stream.read(&mut buffer).ok().filter(|read| *read > 0)?;
         question.extend_from_slice(buffer.get(..read)?);
     }
-    let mut said = claims(number, SystemClock.now().unix_secs() + 3600);
-    said["active"] = json!(true);
+    let said = with(claims(number, SystemClock.now().unix_secs() + 3600), "active", json!(true));
     let body = said.to_string();
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all((head + &body).as_bytes()).ok()

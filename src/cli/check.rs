@@ -87,13 +87,12 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
         AssertionKey::Given { source, .. } => Some(source),
         AssertionKey::Own { .. } => None,
     });
-    let files =
-        credentials.chain(keys).chain(assertions).chain(proofs).chain(config.admin.token.as_ref()).filter_map(
-            |source| match source {
-                Source::File(file) => Some(file.path.clone()),
-                Source::Env { .. } | Source::Inline { .. } => None,
-            },
-        );
+    let files = credentials.chain(keys).chain(assertions).chain(proofs).chain(config.admin.token.as_ref()).filter_map(
+        |source| match source {
+            Source::File(file) => Some(file.path.clone()),
+            Source::Env { .. } | Source::Inline { .. } => None,
+        },
+    );
     let authorities = config.issuers.iter().filter_map(|issuer| issuer.ca.as_ref());
     let authorities = authorities.chain(config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()));
     let published = config.assertions.iter().flat_map(|assertions| match &assertions.key {

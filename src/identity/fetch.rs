@@ -63,8 +63,7 @@ pub(super) struct Answer {
     pub(super) media_type: String,
 }
 
-/// A form to be posted, and the fields that go with it.
-#[derive(Debug)]
+/// A form to be posted, and the fields that go with it. It holds secrets, so it cannot be shown.
 pub(super) struct Form {
     pub(super) body: String,
     pub(super) accept: &'static str,

@@ -40,8 +40,9 @@ section! {
         signed: At<SignedAnswers> = "off",
         /// How many questions may be under way at once; what comes on top is a 503.
         concurrent: Count<1, 4096> = "64",
-        /// The members that the answer for an active token must have, besides `active`.
-        required: At<Vec<ClaimName>> = "[aud, exp]",
+        /// The members that the answer for an active token must have, besides `active`. By default `exp`, and the audience
+        /// where the issuer's `claims` say that it stands: `[aud, exp]`.
+        required: Option<At<Vec<ClaimName>>>,
         /// What this issuer's opaque tokens begin with: it is not asked about others.
         prefix: Option<At<String>>,
     }

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Context;
-use crate::config::{CertificateFiles, ClientAuthentication, Introspection, SecretMethod, SignedAnswers, document};
+use crate::config::{
+    CertificateFiles, ClaimPath, ClientAuthentication, Introspection, SecretMethod, SignedAnswers, document,
+};
 
 /// A cache that outlives this lets a stolen token pass for long after somebody revoked it.
 const LONG_CACHE: Duration = Duration::from_secs(300);
@@ -27,7 +29,7 @@ pub(super) fn introspection(
         negative_cache: written.negative_cache.0,
         signed: written.signed.value,
         concurrent: usize::try_from(written.concurrent.0).unwrap_or(usize::MAX),
-        required: written.required.value.iter().map(|claim| claim.0.as_str().into()).collect(),
+        required: required(written, issuer),
         prefix: written.prefix.as_ref().map(|prefix| Arc::from(prefix.value.as_str())),
     })
 }
@@ -96,6 +98,21 @@ fn client(written: &document::Introspection, to: &mut Context<'_>) -> Option<Cli
     }
 }
 
+fn required(written: &document::Introspection, issuer: &document::Issuer) -> Vec<Arc<str>> {
+    match &written.required {
+        Some(list) => list.value.iter().map(|claim| claim.0.as_str().into()).collect(),
+        None => audience(issuer).into_iter().chain([Arc::from("exp")]).collect(),
+    }
+}
+
+/// The member that holds the audience; one that a pointer leads to cannot be required.
+fn audience(issuer: &document::Issuer) -> Option<Arc<str>> {
+    match super::issuer::layout(&issuer.claims, &issuer.preset.defaults()).audience {
+        ClaimPath::Name(name) => Some(name),
+        ClaimPath::Pointer(_) => None,
+    }
+}
+
 fn report_signed(written: &document::Introspection, issuer: &document::Issuer, to: &mut Context<'_>) {
     let signed = match written.signed.value {
         SignedAnswers::Off => false,
@@ -108,10 +125,11 @@ fn report_signed(written: &document::Introspection, issuer: &document::Issuer, t
 }
 
 fn report_weak(written: &document::Introspection, issuer: &document::Issuer, to: &mut Context<'_>) {
-    let requires = |claim: &str| written.required.value.iter().any(|name| name.0 == claim);
-    if !requires("aud") && !issuer.audience.value.is_empty() {
-        let message = "`aud` is not required: an active token that does not say for whom it is passes";
-        to.warn(&written.required.span, message, "add `aud`, if the provider tells it");
+    if let (Some(list), Some(name), false) = (&written.required, audience(issuer), issuer.audience.value.is_empty())
+        && !list.value.iter().any(|claim| claim.0 == *name)
+    {
+        let message = format!("`{name}` is not required: an active token that does not say for whom it is passes");
+        to.warn(&list.span, message, format!("add `{name}`, if the provider tells it"));
     }
     if written.cache.value.0 > LONG_CACHE {
         let message = "a token that was revoked passes for as long as the answer is kept";

@@ -83,7 +83,7 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
     })
 }
 
-fn layout(written: &document::Claims, preset: &Defaults) -> ClaimLayout {
+pub(super) fn layout(written: &document::Claims, preset: &Defaults) -> ClaimLayout {
     let place = |written: &Option<ClaimPath>, known: &str| written.clone().unwrap_or(ClaimPath::Name(known.into()));
     ClaimLayout {
         audience: place(&written.audience, preset.audience),

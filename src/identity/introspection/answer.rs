@@ -119,9 +119,11 @@ mod tests {
         let now = testing::now();
         let mut answer = json!({"active": true, "aud": AUDIENCE, "exp": now.unix_secs() + 300});
         for (name, value) in extra.as_object().unwrap() {
-            match value {
-                Value::Null => answer.as_object_mut().unwrap().remove(name),
-                value => answer.as_object_mut().unwrap().insert(name.clone(), value.clone()),
+            let members = answer.as_object_mut().unwrap();
+            if value.is_null() {
+                members.remove(name)
+            } else {
+                members.insert(name.clone(), value.clone())
             };
         }
         let issuer = judging(&testing::issuer("main", KeySource::Absent), &["aud".into(), "exp".into()]);

@@ -159,7 +159,7 @@ fn certificate(pair: &CertificateFiles, materials: &dyn Materials) -> Result<Pro
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use super::*;
     use crate::{

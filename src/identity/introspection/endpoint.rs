@@ -49,12 +49,11 @@ struct Found {
 struct Metadata {
     issuer: String,
     introspection_endpoint: Option<String>,
-    #[serde(default)]
-    mtls_endpoint_aliases: Aliases,
+    mtls_endpoint_aliases: Option<Aliases>,
 }
 
 /// RFC 8705 §5.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize)]
 struct Aliases {
     introspection_endpoint: Option<String>,
 }
@@ -114,7 +113,8 @@ impl Discovery {
         if metadata.issuer != *self.issuer {
             return Err(Fault::OtherIssuer);
         }
-        let alias = metadata.mtls_endpoint_aliases.introspection_endpoint.filter(|_| self.mutual);
+        let alias =
+            metadata.mtls_endpoint_aliases.filter(|_| self.mutual).and_then(|aliases| aliases.introspection_endpoint);
         let text = alias.or(metadata.introspection_endpoint).ok_or(Fault::NoEndpoint)?;
         let url = named_url(&text, &self.metadata).ok_or(Fault::Endpoint)?;
         // Without a handshake there is no certificate to show.
