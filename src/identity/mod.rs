@@ -19,11 +19,13 @@ mod accepted;
 mod authenticator;
 mod cache;
 mod claims;
+pub mod events;
 mod fetch;
 mod keys;
 mod observer;
 mod presented;
 mod refresh;
+pub mod revocation;
 mod source;
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,6 @@
 //! What this room has to tell, said to whoever listens. The labels are the names of the configuration and closed enums.
 
+use super::events::{EventKind, EventOutcome};
 use crate::policy::Reason;
 
 /// Listens to what happens to tokens and keys. Called on the request's path, so implementations count and return.
@@ -13,6 +14,9 @@ pub trait KeyObserver: Send + Sync {
 
     /// The cache of verified tokens was asked.
     fn cache(&self, lookup: CacheLookup);
+
+    /// A provider reported something.
+    fn event(&self, _issuer: &str, _kind: EventKind, _outcome: EventOutcome) {}
 }
 
 /// How an attempt to read an issuer's keys ended.

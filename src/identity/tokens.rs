@@ -12,6 +12,7 @@ use super::{
     fetch::Fetcher,
     keys::KeyStore,
     refresh::Refresh,
+    revocation::Revocations,
     source::KeyPlace,
     verifier::Verifier,
 };
@@ -33,6 +34,8 @@ pub struct IssuerServices {
     pub clock: Arc<dyn Clock>,
     /// Who listens.
     pub observer: Arc<dyn KeyObserver>,
+    /// The credentials that are refused although they verify.
+    pub revocations: Arc<Revocations>,
 }
 
 /// How an issuer's keys stand: for readiness and metrics.
@@ -211,7 +214,7 @@ impl Tokens {
         Credential::Invalid(reason)
     }
 
-    fn named(&self, name: &str) -> Option<&Arc<Verifier>> {
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Verifier>> {
         self.issuers.iter().find(|verifier| *verifier.issuer.name == *name)
     }
 }

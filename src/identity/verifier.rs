@@ -8,13 +8,13 @@ use std::sync::{
 use super::{
     cache::Known,
     claims,
-    keys::{Bounds, KeyStore, NoKey},
+    keys::{Bounds, KeyStore, LiveKey, NoKey},
     source,
 };
 use crate::{
     clock::Now,
     config::{File, Issuer, KeySource, Source, Span},
-    jose::{self, Algorithms, UnverifiedJws},
+    jose::{self, Algorithms, UnverifiedJws, VerifiedJws},
     policy::{Credential, Reason},
 };
 
@@ -46,9 +46,27 @@ impl Verifier {
         if bytes > self.issuer.token_bytes {
             return invalid(Reason::TokenTooLarge);
         }
-        if !self.takes_type(jws.typ()) {
+        let typed = takes_type(&self.issuer.types, self.issuer.type_absent, jws.typ());
+        // RFC 8417 §4.1: where a provider types neither, an event must not be taken for a caller's token.
+        if !typed || jws.is_event() {
             return invalid(Reason::TokenType);
         }
+        let kid = jws.kid().map(Arc::from);
+        let (verified, key) = self.signed(jws, now).await?;
+        let (mut principal, times) =
+            claims::read(&self.issuer, verified.into_claims(), now.numeric_date()).map_err(Credential::Invalid)?;
+        // The key's own name: whoever stole the key could leave it out of the header, or write another.
+        principal.marks.key = key.key().kid().map(Arc::from).or(kid);
+        Ok(Known { principal: Arc::new(principal), times, key, verifier: self.number })
+    }
+
+    /// Verifies that this issuer signed a token, of whatever type.
+    pub(super) async fn signed(
+        &self,
+        jws: UnverifiedJws<'_>,
+        now: Now,
+    ) -> Result<(VerifiedJws, Arc<LiveKey>), Credential> {
+        let invalid = |reason| Err(Credential::Invalid(reason));
         let Some(algorithm) = jws.algorithm().filter(|algorithm| self.algorithms.contains(*algorithm)) else {
             return invalid(Reason::TokenAlgorithm);
         };
@@ -60,25 +78,22 @@ impl Verifier {
                 return Err(Credential::Unavailable { reason: Reason::KeysUnavailable, retry_after_secs });
             }
         };
-        let kid = jws.kid().map(Arc::from);
         let (verified, index) = jose::verify_any(jws, keys.iter().map(|live| live.key()), self.algorithms)
             .map_err(|fault| Credential::Invalid(claims::reason(fault)))?;
         let Some(key) = keys.get(index) else { return invalid(Reason::TokenSignature) };
-        let (mut principal, times) =
-            claims::read(&self.issuer, verified.into_claims(), now.numeric_date()).map_err(Credential::Invalid)?;
-        principal.marks.key = kid;
-        Ok(Known { principal: Arc::new(principal), times, key: Arc::clone(key), verifier: self.number })
+        Ok((verified, Arc::clone(key)))
     }
+}
 
-    /// RFC 8725 §3.11 and RFC 7515 §4.1.9: a media type in any case, whose `application/` may be left out.
-    fn takes_type(&self, typ: Option<&str>) -> bool {
-        let Some(typ) = typ else { return self.issuer.type_absent };
-        let typ = match typ.split_at_checked(12) {
-            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") && !rest.contains('/') => rest,
-            Some(_) | None => typ,
-        };
-        self.issuer.types.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ))
-    }
+/// Whether a `typ` is one of those accepted. RFC 8725 §3.11 and RFC 7515 §4.1.9: a media type in any case, whose
+/// `application/` may be left out.
+pub(super) fn takes_type(accepted: &[Arc<str>], absent: bool, typ: Option<&str>) -> bool {
+    let Some(typ) = typ else { return absent };
+    let typ = match typ.split_at_checked(12) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") && !rest.contains('/') => rest,
+        Some(_) | None => typ,
+    };
+    accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ))
 }
 
 /// The definition without the places in the file where it stands: moving a line changes nothing.
@@ -93,6 +108,8 @@ fn without_places(issuer: &Issuer) -> Issuer {
     if let Some(file) = &mut issuer.ca {
         clear_file(file);
     }
+    // Where events come changes nothing in what a caller's token is worth.
+    issuer.events = None;
     match &mut issuer.keys {
         KeySource::Discovery | KeySource::JwksUrl(_) => {}
         KeySource::JwksFile(file) => clear_file(file),

@@ -8,7 +8,10 @@ use std::{
 
 use crate::{
     clock::Clock,
-    identity::{CacheLookup, KeyObserver, RefreshOutcome},
+    identity::{
+        CacheLookup, KeyObserver, RefreshOutcome,
+        events::{EventKind, EventOutcome},
+    },
     policy::Reason,
     telemetry::{Metrics, metrics::IssuerMetrics, metrics::UpstreamMetrics},
     upstream::{FaultKind, ServiceObserver, UpstreamObserver},
@@ -57,6 +60,23 @@ impl KeyObserver for IssuerObserver {
             CacheLookup::Hit => self.metrics.token_cache_hit(),
             CacheLookup::Miss => self.metrics.token_cache_miss(),
         }
+    }
+
+    fn event(&self, issuer: &str, kind: EventKind, outcome: EventOutcome) {
+        let (event, result) = (kind.name(), outcome.name());
+        match outcome {
+            // The provider itself says so, and somebody thinks that it took effect.
+            EventOutcome::Unmatched => {
+                tracing::warn!(issuer, event, "a security event names nobody that is known here")
+            }
+            EventOutcome::Applied
+            | EventOutcome::Repeated
+            | EventOutcome::Outdated
+            | EventOutcome::Ignored
+            | EventOutcome::Refused
+            | EventOutcome::Unavailable => tracing::debug!(issuer, event, result, "security event"),
+        }
+        self.metrics.security_event(issuer, event, result);
     }
 }
 
