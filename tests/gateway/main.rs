@@ -29,5 +29,6 @@ mod presets;
 mod real;
 mod regression;
 mod reload;
+mod revocation;
 mod soak;
 mod stepup;

@@ -59,7 +59,7 @@ pub(super) fn report_conflicts(shared: &Shared<'_>, routes: &[Route], to: &mut C
             to.error_with_help(&events.span, message, "each issuer's keys are tried for what comes on its own path");
         }
         if let Some(route) = routes.iter().find(|route| names(route, &events.path)) {
-            let message = format!("the route on line {} is for this path: it would never be asked", route.span.line);
+            let message = format!("the route on line {} is for this path, or what is below it, too", route.span.line);
             to.error_with_help(&events.span, message, "give one of them another path");
         }
         if !shared.server.methods.contains(&Method::POST) {
