@@ -166,3 +166,8 @@ fn mutated_tokens_are_taken_apart_or_refused() {
 fn mutated_forwarding_headers_are_believed_by_the_rules_alone() {
     run("forwarded_headers", bodies::forwarded_headers);
 }
+
+#[test]
+fn mutated_security_events_are_read_or_refused() {
+    run("security_event", bodies::security_event);
+}

@@ -18,8 +18,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use serde_json::{Map, Value};
 
-pub use self::kind::{EventKind, EventOutcome};
-use self::report::{Finding, Report};
+pub use self::{
+    kind::{EventKind, EventOutcome},
+    report::{Finding, Report},
+};
 use super::{
     KeyObserver, claims,
     revocation::{Revocation, RevocationFault, Revocations, Revoked},
@@ -69,6 +71,30 @@ pub struct Delivery<'a> {
     pub body: &'a [u8],
 }
 
+impl<'a> Delivery<'a> {
+    /// The one token of a body, by what the body says it is.
+    ///
+    /// # Errors
+    /// When there is none, or several; with the form of the answer.
+    pub fn token(&self) -> Result<(Form, Cow<'a, str>), Form> {
+        let kind = self.content_type.unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            // Back-Channel Logout §2.5: other parameters may stand beside it.
+            let mut tokens = url::form_urlencoded::parse(self.body).filter(|(name, _)| name == "logout_token");
+            return match (tokens.next(), tokens.next()) {
+                (Some((_, token)), None) => Ok((Form::Logout, token)),
+                (None, _) | (Some(_), Some(_)) => Err(Form::Logout),
+            };
+        }
+        if kind.eq_ignore_ascii_case("application/secevent+jwt") {
+            let text = std::str::from_utf8(self.body.trim_ascii()).map_err(|_| Form::Push)?;
+            return Ok((Form::Push, text.into()));
+        }
+        Err(Form::Push)
+    }
+}
+
 /// Takes one issuer's reports.
 pub(super) struct Receiver<'a> {
     pub(super) verifier: &'a Verifier,
@@ -80,7 +106,7 @@ pub(super) struct Receiver<'a> {
 impl Receiver<'_> {
     /// Takes a report. Returns once what it asks for is durable, or cannot be.
     pub(super) async fn receive(&self, delivery: Delivery<'_>, now: Now) -> Receipt {
-        let (form, token) = match token(&delivery) {
+        let (form, token) = match delivery.token() {
             Ok(found) => found,
             Err(form) => return self.refuse(form, Reason::TokenMalformed),
         };
@@ -93,12 +119,7 @@ impl Receiver<'_> {
             Err(Credential::Invalid(reason)) => return self.refuse(form, reason),
             Err(Credential::Absent | Credential::Valid(_)) => return self.refuse(form, Reason::TokenMalformed),
         };
-        let issuer = &self.verifier.issuer;
-        let read = match form {
-            Form::Logout => logout::read(&claims),
-            Form::Push => set::read(&claims, &issuer.url),
-        };
-        match read {
+        match read(form, &claims, &self.verifier.issuer.url) {
             Ok(report) => self.carry_out(form, report, now).await,
             Err(reason) => self.refuse(form, reason),
         }
@@ -196,23 +217,15 @@ async fn revoke(list: &Arc<Revocations>, wanted: Vec<Revocation>, now: Now) -> R
     Ok(done.iter().any(|one| matches!(one, Revoked::Added(_))))
 }
 
-/// Finds the one token of a body by what the body says it is.
-fn token<'a>(delivery: &Delivery<'a>) -> Result<(Form, Cow<'a, str>), Form> {
-    let kind = delivery.content_type.unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-        // Back-Channel Logout §2.5: other parameters may stand beside it.
-        let mut tokens = url::form_urlencoded::parse(delivery.body).filter(|(name, _)| name == "logout_token");
-        return match (tokens.next(), tokens.next()) {
-            (Some((_, token)), None) => Ok((Form::Logout, token)),
-            (None, _) | (Some(_), Some(_)) => Err(Form::Logout),
-        };
+/// Reads what a token of an issuer reports, and of whom. It says nothing of whether the token is to be believed.
+///
+/// # Errors
+/// When the claims are not those of such a token.
+pub fn read(form: Form, claims: &Map<String, Value>, issuer: &str) -> Result<Report, Reason> {
+    match form {
+        Form::Logout => logout::read(claims),
+        Form::Push => set::read(claims, issuer),
     }
-    if kind.eq_ignore_ascii_case("application/secevent+jwt") {
-        let text = std::str::from_utf8(delivery.body.trim_ascii()).map_err(|_| Form::Push)?;
-        return Ok((Form::Push, text.into()));
-    }
-    Err(Form::Push)
 }
 
 /// A claim that is a text with something in it.

@@ -11,19 +11,20 @@ use crate::{
 
 /// What a token reports.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Report {
+pub struct Report {
     /// When the provider said so, in seconds since the epoch.
-    pub(super) issued_at: f64,
+    pub issued_at: f64,
     /// Each event in it.
-    pub(super) findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
 }
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Finding {
-    pub(super) kind: EventKind,
+pub struct Finding {
+    /// What happened.
+    pub kind: EventKind,
     /// Whom it is about; empty where that is not understood.
-    pub(super) targets: Vec<(TargetKind, Arc<str>)>,
+    pub targets: Vec<(TargetKind, Arc<str>)>,
 }
 
 impl Report {
