@@ -249,7 +249,7 @@ impl FromText for EventPath {
         if !NormalPath::parse(text).is_ok_and(|path| path.as_str() == text) {
             return Err(Refusal::because("it is not in normal form: no escapes of plain letters, no empty segments"));
         }
-        if text == "/" || text.starts_with("/.well-known/oauth-protected-resource") {
+        if text == "/" || text.starts_with("/.well-known/") {
             return Err(Refusal::because("this path is taken"));
         }
         Ok(Self(pattern))
