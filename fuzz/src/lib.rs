@@ -13,6 +13,7 @@ use stepgate::{
     config::{self, Input},
     gateway::forwarded::Origin,
     identity::judge_answer,
+    identity::events::{self, Delivery, EventKind, Form},
     jose,
     route::NormalPath,
 };
@@ -120,6 +121,28 @@ routes: [{path: /**, upstream: api}]
     let env = |_: &str| Some("value".to_owned());
     let input = Input { file: Path::new("gateway.yaml"), text, base: Path::new("/etc/stepgate"), env: &env };
     config::load(&input).expect("a valid configuration").config.issuers.remove(0)
+}
+
+/// A provider's report: the type on the first line, then the body. What comes out is one token, or nothing; and whatever
+/// the claims are, what they name has a name, and a second reading names the same.
+pub fn security_event(data: &[u8]) {
+    let mut parts = data.splitn(2, |byte| *byte == b'\n');
+    let content_type = std::str::from_utf8(parts.next().unwrap_or_default()).ok();
+    let body = parts.next().unwrap_or_default();
+    if let Ok((_, token)) = (Delivery { content_type, body }).token() {
+        jose_token(token.as_bytes());
+    }
+    let Ok(serde_json::Value::Object(claims)) = serde_json::from_slice(body) else { return };
+    for form in [Form::Logout, Form::Push] {
+        let Ok(report) = events::read(form, &claims, "https://idp.example/") else { continue };
+        assert!(!report.findings.is_empty() && report.issued_at.is_finite());
+        for finding in &report.findings {
+            assert!(finding.targets.len() <= 17, "{finding:?}");
+            assert!(finding.targets.iter().all(|(_, name)| !name.is_empty()), "{finding:?}");
+            assert!(form == Form::Push || finding.kind == EventKind::Logout, "{finding:?}");
+        }
+        assert_eq!(events::read(form, &claims, "https://idp.example/").as_ref(), Ok(&report));
+    }
 }
 
 /// Forwarding headers: without a trusted peer none is believed; with one, what comes out is an address or the peer.

@@ -5,10 +5,7 @@ use std::path::Path;
 use super::{Exit, load, print_line};
 use crate::{
     assertion::Assertions,
-    config::{
-        self, AssertionKey, ClientAuthentication, Loaded, Materials, Problem, Severity, Source, UpstreamCredential,
-    },
-    identity::Authenticator,
+ clock::{Clock, SystemClock}, config::{ self, AssertionKey, ClientAuthentication, Loaded, Materials, Problem, Severity, Source, UpstreamCredential, }, identity::{Authenticator, revocation::Revocations}, 
     runtime::DiskMaterials,
     server::check_tls,
     upstream::Upstreams,
@@ -25,6 +22,10 @@ pub(crate) fn check(file: &Path) -> Exit {
     };
     let mut found = material_problems(&loaded, &DiskMaterials);
     found.extend(config::unguarded(&loaded.config));
+    if let Err(fault) = Revocations::read(&loaded.config.server.state_dir, SystemClock.now()) {
+        let cause = std::error::Error::source(&fault).map(|cause| format!(": {cause}")).unwrap_or_default();
+        found.push(Problem::error(&Default::default(), format!("{fault}{cause}")));
+    }
     let failed = found.iter().any(|problem| problem.severity == Severity::Error);
     let report = loaded.report(found);
     if !report.list.is_empty() {

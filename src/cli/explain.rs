@@ -19,8 +19,8 @@ use crate::{
     body::{Bounds, ConnectionInfo, ConnectionWatch, TlsInfo},
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey},
-    gateway::{Enforcement, Inbound, Matched, Refusal, form_to_read, gather, known_method, metadata},
-    identity::{Authenticator, IssuerServices, Unobserved, native_roots},
+    gateway::{Enforcement, Inbound, Matched, Refusal, events, form_to_read, gather, known_method, metadata},
+    identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations},
     limit::Quota,
     policy::{Challenge, Check, Credential, Denial, Held, Reason, explain as explain_policy},
     route::NormalPath,
@@ -75,12 +75,20 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
             return Exit::Io;
         }
     };
+    let revocations = match Revocations::read(&loaded.config.server.state_dir, SystemClock.now()) {
+        Ok(revocations) => revocations,
+        Err(fault) => {
+            complain(&fault);
+            return Exit::Io;
+        }
+    };
     runtime.block_on(async {
         let services = IssuerServices {
             handle: tokio::runtime::Handle::current(),
             roots: Arc::new(native_roots()),
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
+            revocations: Arc::new(revocations),
         };
         let metrics = match Metrics::new() {
             Ok(metrics) => metrics,
@@ -172,6 +180,10 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
         if let Some(document) = metadata::find(snapshot, &inbound, &path) {
             print_line(&format!("route      none: {}", document.describe()));
             return metadata::check_method(&inbound.method);
+        }
+        if let Some(endpoint) = events::endpoint(snapshot, &path) {
+            print_line(&format!("route      none: where the provider of {} reports what ended", endpoint.issuer));
+            return events::check_method(&inbound.method);
         }
         if form_to_read(snapshot, &inbound, &path)?.is_some() {
             print_line("body       a form: the service may find another method in it, which is not looked for here");

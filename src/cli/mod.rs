@@ -7,6 +7,7 @@ mod explain;
 mod load;
 mod observers;
 mod reload;
+mod revocations;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -76,6 +77,13 @@ enum Command {
     Schema,
     /// Runs a gateway with everything around it, and prints what to try
     Demo(demo::DemoArgs),
+    /// Revokes credentials, in the gateway that runs or for the next one
+    Revoke(revocations::RevokeArgs),
+    /// Works with the list of revocations
+    Revocations {
+        #[command(subcommand)]
+        command: revocations::RevocationsCommand,
+    },
     /// Works with the audit trail
     Audit {
         #[command(subcommand)]
@@ -99,6 +107,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Schema => schema(),
         Command::Demo(args) => demo::demo(&args),
+        Command::Revoke(args) => revocations::revoke(&args),
+        Command::Revocations { command } => revocations::revocations(&command),
         Command::Audit { command } => audit::audit(&command),
     };
     exit.into()

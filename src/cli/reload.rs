@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{check, load};
+use super::{check, load, revocations};
 use crate::{
     config::{Config, ListenerMode, Materials, Problem, RouteDeletion},
     identity::IssuerReadiness,
@@ -96,6 +96,9 @@ impl AdminApi for Control {
         for (name, count) in snapshot.limiter.live_keys() {
             self.services.metrics.quota_live_keys(name, count);
         }
+        for (kind, count) in self.services.revocations.counts() {
+            self.services.metrics.revocations(kind.name(), count);
+        }
         self.services.metrics.render(self.services.clock.now()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written out");
             String::new()
@@ -106,7 +109,7 @@ impl AdminApi for Control {
         Some(self.live.load().assertions.as_ref()?.jwks(self.services.clock.now()))
     }
 
-    fn call(&self, method: &Method, path: &str, _body: Bytes) -> Option<AdminAnswer> {
+    fn call(&self, method: &Method, path: &str, query: Option<&str>, body: Bytes) -> Option<AdminAnswer> {
         match (method.as_str(), path) {
             ("GET", "/status") => Some(AdminAnswer { status: StatusCode::OK, body: self.state().1 }),
             ("GET", "/routes") => Some(AdminAnswer { status: StatusCode::OK, body: routes(&self.live.load()) }),
@@ -115,7 +118,10 @@ impl AdminApi for Control {
                 let body = json!({"status": "asked", "generation": self.live.load().generation});
                 Some(AdminAnswer { status: StatusCode::ACCEPTED, body })
             }
-            _ => None,
+            _ => {
+                let (config, now) = (&self.live.load().config, self.services.clock.now());
+                revocations::api::call(&self.services.revocations, config, now, (method, path, query), &body)
+            }
         }
     }
 }

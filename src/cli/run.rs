@@ -22,6 +22,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{Loaded, Materials},
     gateway::Gateway,
+    identity::revocation::{RevocationFault, Revocations},
     runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
     server::{
         AdminServer, LockError, Server, ServerError, ServerPlan, StateLock, connections_within_open_files,
@@ -35,7 +36,7 @@ use crate::{
     },
 };
 
-/// How often idle connections and used-up quotas are looked through.
+/// How often idle connections, used-up quotas and expired revocations are looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 
 /// Why a gateway does not start.
@@ -53,6 +54,9 @@ pub(crate) enum StartFault {
     /// The audit trail cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditFault),
+    /// The list of revocations cannot be read whole, so what it would keep out is not known.
+    #[error(transparent)]
+    Revocations(#[from] RevocationFault),
     /// A listener cannot be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -80,6 +84,7 @@ impl StartFault {
             Self::Metrics(_)
             | Self::Lock(LockError::Io { .. })
             | Self::Audit(_)
+            | Self::Revocations(_)
             | Self::SelfSigned(_)
             | Self::Demo(_)
             | Self::Runtime(_) => Exit::Io,
@@ -182,7 +187,8 @@ impl Running {
             clock.clone(),
             metrics.audit(),
         )?;
-        let services = Services::new(clock, metrics.clone(), Arc::new(audit), handle.clone());
+        let revocations = Arc::new(Revocations::open(&config.server.state_dir, clock.now())?);
+        let services = Services::new(clock, metrics.clone(), Arc::new(audit), revocations, handle.clone());
         let snapshot = Snapshot::compile(config.clone(), &*materials, &services.means(), None).map_err(|found| {
             load::print_problems(&loaded.report(found));
             StartFault::Config
@@ -206,7 +212,7 @@ impl Running {
         let observer = Arc::new(EdgeMetrics::new(metrics.clone()));
         let server = Arc::new(Server::start(&plan, worker_factory(&services, &live), observer.clone())?);
         handle.spawn(server.watch_certificates());
-        handle.spawn(sweep_quotas(live.clone(), services.clone()));
+        handle.spawn(sweep(live.clone(), services.clone()));
         let control = Control::new(services.clone(), live.clone());
         let admin = AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer)?;
         let reloader = Reloader::new(file.to_owned(), materials, services.clone(), live, server, control);
@@ -291,12 +297,16 @@ fn worker_factory(services: &Arc<Services>, live: &Live) -> impl Fn(usize) -> Rc
     }
 }
 
-async fn sweep_quotas(live: Live, services: Arc<Services>) {
+async fn sweep(live: Live, services: Arc<Services>) {
     loop {
         tokio::time::sleep(SWEEP_PERIOD).await;
         let snapshot = live.load();
-        let now = services.clock.now().instant;
+        let (now, services) = (services.clock.now(), services.clone());
         // Millions of keys take a while; the runtime of background work has other things to do.
-        let _ = tokio::task::spawn_blocking(move || snapshot.limiter.sweep(now)).await;
+        let sweep = move || {
+            snapshot.limiter.sweep(now.instant);
+            services.revocations.sweep(now);
+        };
+        let _ = tokio::task::spawn_blocking(sweep).await;
     }
 }

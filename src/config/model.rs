@@ -220,6 +220,8 @@ pub struct Issuer {
     pub expect: Vec<ClaimRule>,
     /// What makes a caller a machine, any of it, besides a `sub` that is the client's own.
     pub machine: Vec<ClaimRule>,
+    /// Where the provider reports what ended.
+    pub events: Option<Events>,
 }
 
 /// What a claim must be, or have among its values.
@@ -229,6 +231,36 @@ pub struct ClaimRule {
     pub claim: ClaimPath,
     /// The values of which one is enough; never empty.
     pub values: Box<[Arc<str>]>,
+}
+
+/// Where a provider reports sessions and accounts that have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// Where it stands in the file.
+    pub span: Span,
+    /// The path of the endpoint, in normal form.
+    pub path: Arc<str>,
+    /// The audiences of which a token's `aud` must hold one, never empty.
+    pub audience: Vec<Arc<str>>,
+    /// The accepted values of `typ`, lower case and without `application/`.
+    pub types: Vec<Arc<str>>,
+    /// Whether a token without `typ` is accepted.
+    pub type_absent: bool,
+    /// What ends when a session does.
+    pub sign_out: SignOut,
+    /// How long what was revoked stays so.
+    pub keep: Duration,
+    /// How many an address may send.
+    pub limit: Arc<Limit>,
+}
+
+/// What ends when a session does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignOut {
+    /// The session, and every token of its subject that was issued before.
+    Subject,
+    /// The session alone, where the event names one.
+    Session,
 }
 
 /// Where an issuer's keys come from.

@@ -50,6 +50,7 @@ said_of! {
     listeners_do_one_thing_on_an_address_of_their_own: "listeners";
     issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";
     introspection_has_an_endpoint_and_one_proof_of_who_asks: "introspection";
+    events_have_a_path_of_their_own_and_types_that_no_caller_has: "events";
     limits_have_a_key_and_a_rate: "limits";
     routes_never_tie_and_never_contradict_themselves: "routes";
     conditions_compile: "conditions";

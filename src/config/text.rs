@@ -14,7 +14,7 @@ use super::{
     quantity::RateText,
     shape::{Shape, TextShape},
 };
-use crate::route::{HostPattern, PathPattern};
+use crate::route::{HostPattern, NormalPath, PathPattern, Segment};
 
 fn text_shape(name: &'static str, about: &'static str, pattern: Option<&'static str>) -> Shape {
     Shape::Text(TextShape { name, about, pattern })
@@ -230,6 +230,33 @@ impl FromText for PathPattern {
             "a path whose segments are literal, `{name}` or `*` (any one), or a final `**` (any number)",
             Some("/.*"),
         )
+    }
+}
+
+/// The path of an endpoint of the gateway's own: one path, in normal form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EventPath(pub(super) PathPattern);
+
+impl FromText for EventPath {
+    const WHAT: &'static str = "the path of an endpoint";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        let pattern = PathPattern::from_text(text)?;
+        if pattern.segments().iter().any(|segment| !matches!(segment, Segment::Literal(_))) {
+            return Err(Refusal::because("it has to be one path, without `*` or `{name}`"));
+        }
+        // What clients may write in several ways would not be found in all of them.
+        if !NormalPath::parse(text).is_ok_and(|path| path.as_str() == text) {
+            return Err(Refusal::because("it is not in normal form: no escapes of plain letters, no empty segments"));
+        }
+        if text == "/" || text.starts_with("/.well-known/") {
+            return Err(Refusal::because("this path is taken"));
+        }
+        Ok(Self(pattern))
+    }
+
+    fn shape() -> Shape {
+        text_shape("endpoint", "one path of the gateway's own: `/_stepgate/events/main`", Some("/[^*{}]+"))
     }
 }
 

@@ -291,6 +291,7 @@ routes:
             roots: Arc::new(rustls::RootCertStore::empty()),
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
+            revocations: Arc::default(),
         };
         let means = Means { issuers: &issuers, metrics: &metrics };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()

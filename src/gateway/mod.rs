@@ -14,6 +14,7 @@
 //! ```
 
 mod enforce;
+pub mod events;
 mod evidence;
 mod forms;
 pub mod forwarded;
@@ -56,7 +57,7 @@ use crate::{
     limit::RateHeaders,
     policy::{ConditionInput, Credential, Decision, Evidence, Facts, Permit, Principal, Reason, decide},
     route::NormalPath,
-    runtime::{Live, LiveView, OnWorker, Services, Snapshot},
+    runtime::{EventEndpoint, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
 };
 
@@ -73,8 +74,8 @@ pub struct Gateway {
 enum Answer {
     /// The upstream's.
     Upstream(Response<UpstreamBody<RequestBody>>),
-    /// The gateway's own.
-    Own(Response<Bytes>),
+    /// The gateway's own, with why for the records.
+    Own(Response<Bytes>, Reason),
 }
 
 /// What is known of a request while it passes, for its answer and its record.
@@ -100,7 +101,7 @@ impl Serve for Gateway {
         };
         match self.pass(&snapshot, &mut exchange, &info, request, now).await {
             Ok(Answer::Upstream(answer)) => exchange.forwarded(answer),
-            Ok(Answer::Own(answer)) => exchange.own(answer),
+            Ok(Answer::Own(answer, reason)) => exchange.own(answer, reason),
             Err(refusal) => exchange.refused(&refusal, &snapshot),
         }
     }
@@ -147,6 +148,10 @@ impl Gateway {
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
         if let Some(document) = metadata::find(snapshot, &inbound, &path) {
             return serve_metadata(document, &inbound, now);
+        }
+        if let Some(endpoint) = events::endpoint(snapshot, &path) {
+            // Boxed: rare, and large.
+            return Box::pin(self.receive_event(snapshot, endpoint, &inbound, &mut body, now)).await;
         }
 
         // Held until the upstream answers: it is in memory until then. Boxed, as it is rare and large.
@@ -224,6 +229,23 @@ impl Gateway {
         let mut value = HeaderValue::try_from(value).map_err(|_| internal())?;
         value.set_sensitive(true);
         Ok(Some(value))
+    }
+
+    /// Takes what a provider reports: a route of the gateway's own, judged before it is served.
+    async fn receive_event(
+        &self,
+        snapshot: &Snapshot,
+        endpoint: &EventEndpoint,
+        inbound: &Inbound,
+        body: &mut RequestBody,
+        now: Now,
+    ) -> Result<Answer, Refusal> {
+        events::check_method(&inbound.method)?;
+        events::charge(endpoint, inbound, &self.services.metrics, now)?;
+        let _permit = judge_public(inbound, &endpoint.path, now)?;
+        let (bytes, _held) = self.read_form(body, inbound.origin.client, events::MAX_BYTES).await?;
+        let (answer, reason) = events::receive(snapshot, endpoint, &inbound.headers, &bytes, now).await?;
+        Ok(Answer::Own(answer, reason))
     }
 
     /// Judges a request by every route that it may be for; the strictest wins.
@@ -363,9 +385,9 @@ impl Exchange {
         Response::from_parts(parts, ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers))
     }
 
-    fn own(mut self, answer: Response<Bytes>) -> Response<ResponseBody<Record>> {
+    fn own(mut self, answer: Response<Bytes>, reason: Reason) -> Response<ResponseBody<Record>> {
         self.record.status = answer.status().as_u16();
-        self.record.reason = Reason::Allowed;
+        self.record.reason = reason;
         let (mut parts, body) = answer.into_parts();
         outbound::clean_response(&mut parts.headers, &self.record.request_id);
         Response::from_parts(parts, ResponseBody::full(body, self.record))
@@ -450,13 +472,25 @@ fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
 /// What we publish of ourselves is a route like any other: a public one, judged before it is served.
 fn serve_metadata(document: metadata::Document<'_>, inbound: &Inbound, now: Now) -> Result<Answer, Refusal> {
     metadata::check_method(&inbound.method)?;
+    let _permit = judge_public(inbound, inbound.uri.path(), now)?;
+    let (kind, text) = document.render(now);
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = StatusCode::OK;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
+    Ok(Answer::Own(response, Reason::Allowed))
+}
+
+/// Judges a request for a route of the gateway's own, which asks for no credential.
+fn judge_public(inbound: &Inbound, path: &str, now: Now) -> Result<Permit, Refusal> {
     let facts = Facts {
         credential: &Credential::Absent,
         possession: None,
         guarded: false,
         input: ConditionInput {
             method: inbound.method.as_str(),
-            path: inbound.uri.path(),
+            path,
             path_params: &[],
             query: None,
             headers: &inbound.headers,
@@ -467,14 +501,6 @@ fn serve_metadata(document: metadata::Document<'_>, inbound: &Inbound, now: Now)
     };
     match decide(&Default::default(), &facts) {
         Decision::Deny(denial) => Err(denial.into()),
-        Decision::Allow(_permit) => {
-            let (kind, text) = document.render(now);
-            let mut response = Response::new(Bytes::from(text));
-            *response.status_mut() = StatusCode::OK;
-            let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
-            Ok(Answer::Own(response))
-        }
+        Decision::Allow(permit) => Ok(permit),
     }
 }

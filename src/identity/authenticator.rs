@@ -1,26 +1,41 @@
 //! The door of this room: what a request carries goes in, evidence comes out. Which credential it is, which source is
 //! to be asked, and what must be proved besides.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
+    KeyObserver,
     accepted::{Accepted, Kinds},
+    events::{Delivery, Receipt, Receiver},
     presented::{Authorization, Field, Presented, has_query_token},
+    revocation::Revocations,
     tokens::{IssuerReadiness, IssuerServices, Tokens},
 };
 use crate::{
     clock::Now,
-    config::{Config, CredentialKind, Materials, Problem},
+    config::{Config, CredentialKind, Events, Materials, Problem},
     policy::{Binding, Credential, Evidence, IssuerName, Possession, Reason},
 };
 
 /// Tells who is calling, by all sources of one configuration. What was learnt before survives a reload as far as the new
 /// configuration would have learnt the same.
-#[derive(Debug)]
 pub struct Authenticator {
     tokens: Tokens,
     /// What each source vouches for.
     kinds: HashMap<IssuerName, Kinds>,
+    /// What is taken from which provider. Not the verifiers' own copies: those outlive a reload that changes only this.
+    events: Vec<(IssuerName, Events)>,
+    revocations: Arc<Revocations>,
+    observer: Arc<dyn KeyObserver>,
+}
+
+impl std::fmt::Debug for Authenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authenticator")
+            .field("tokens", &self.tokens)
+            .field("kinds", &self.kinds)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Authenticator {
@@ -37,7 +52,8 @@ impl Authenticator {
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens))?;
-        Ok(Self { tokens, kinds: kinds(config) })
+        let (revocations, observer) = (Arc::clone(&services.revocations), Arc::clone(&services.observer));
+        Ok(Self { tokens, kinds: kinds(config), events: events(config), revocations, observer })
     }
 
     /// The sources of a route by their names; none: all that there are.
@@ -56,6 +72,29 @@ impl Authenticator {
     /// Finds out what a request's credentials are worth where these sources are taken. What is a credential of a kind
     /// that none of them takes is not looked at.
     pub async fn authenticate(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
+        let evidence = self.verify(presented, accepted, now).await;
+        match &evidence.credential {
+            // Here and nowhere else, so that no kind of credential and no cache can pass it by.
+            Credential::Valid(principal) if self.revocations.names(principal, now) => {
+                Credential::Invalid(Reason::CredentialRevoked).into()
+            }
+            Credential::Absent | Credential::Valid(_) | Credential::Invalid(_) | Credential::Unavailable { .. } => {
+                evidence
+            }
+        }
+    }
+
+    /// Takes what the provider of an issuer reports of sessions and accounts that have ended; `None` where nothing is
+    /// taken from that one.
+    pub async fn receive(&self, issuer: &str, delivery: Delivery<'_>, now: Now) -> Option<Receipt> {
+        let verifier = self.tokens.named(issuer)?;
+        let events = self.events.iter().find(|(name, _)| **name == *issuer).map(|(_, events)| events)?;
+        let receiver = Receiver { verifier, events, revocations: &self.revocations, observer: &*self.observer };
+        Some(receiver.receive(delivery, now).await)
+    }
+
+    /// What the credentials of a request are worth, revoked or not.
+    async fn verify(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
         let kinds = accepted.kinds();
         let value = match presented.authorization {
             Field::Absent => return Credential::Absent.into(),
@@ -78,6 +117,10 @@ impl Authenticator {
             | Authorization::OtherScheme => Credential::Absent.into(),
         }
     }
+}
+
+fn events(config: &Config) -> Vec<(IssuerName, Events)> {
+    config.issuers.iter().filter_map(|issuer| Some((issuer.name.clone(), issuer.events.clone()?))).collect()
 }
 
 fn kinds(config: &Config) -> HashMap<IssuerName, Kinds> {

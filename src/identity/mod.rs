@@ -19,12 +19,14 @@ mod accepted;
 mod authenticator;
 mod cache;
 mod claims;
+pub mod events;
 mod fetch;
 mod introspection;
 mod keys;
 mod observer;
 mod presented;
 mod refresh;
+pub mod revocation;
 mod source;
 #[cfg(test)]
 mod testing;

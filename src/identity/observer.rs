@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::events::{EventKind, EventOutcome};
 use crate::policy::Reason;
 
 /// Listens to what happens to tokens and keys. Called on the request's path, so implementations count and return.
@@ -20,6 +21,9 @@ pub trait KeyObserver: Send + Sync {
     fn introspection(&self, issuer: &str, outcome: IntrospectionOutcome, took: Option<Duration>) {
         let _ = (issuer, outcome, took);
     }
+
+    /// A provider reported something.
+    fn event(&self, _issuer: &str, _kind: EventKind, _outcome: EventOutcome) {}
 }
 
 /// What became of a token that was to be introspected.

@@ -83,6 +83,7 @@ pub(super) fn issuer(name: &str, keys: KeySource) -> Issuer {
         auth_time_format: AuthTimeFormat::Number,
         expect: Vec::new(),
         machine: Vec::new(),
+        events: None,
     }
 }
 
@@ -434,6 +435,7 @@ pub(super) fn services() -> (IssuerServices, Arc<Ears>) {
         roots: Arc::new(rustls::RootCertStore::empty()),
         clock: Arc::new(SystemClock),
         observer: Arc::clone(&ears) as Arc<dyn KeyObserver>,
+        revocations: Arc::default(),
     };
     (services, ears)
 }

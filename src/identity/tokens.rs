@@ -13,6 +13,7 @@ use super::{
     introspection::{self, Introspector, Means, Verdict, is_broken_jws},
     keys::KeyStore,
     refresh::Refresh,
+    revocation::Revocations,
     source::KeyPlace,
     verifier::Verifier,
 };
@@ -34,6 +35,8 @@ pub struct IssuerServices {
     pub clock: Arc<dyn Clock>,
     /// Who listens.
     pub observer: Arc<dyn KeyObserver>,
+    /// The credentials that are refused although they verify.
+    pub revocations: Arc<Revocations>,
 }
 
 /// How an issuer's keys stand: for readiness and metrics.
@@ -277,7 +280,7 @@ impl Tokens {
         Credential::Invalid(reason)
     }
 
-    fn named(&self, name: &str) -> Option<&Arc<Verifier>> {
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Verifier>> {
         self.issuers.iter().find(|verifier| *verifier.issuer.name == *name)
     }
 }

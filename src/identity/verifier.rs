@@ -10,14 +10,12 @@ use serde_json::{Map, Value};
 use super::{
     cache::Known,
     claims,
-    introspection::{Introspector, Means},
-    keys::{Bounds, KeyStore, LiveKey, NoKey},
+ introspection::{Introspector, Means}, keys::{Bounds, KeyStore, LiveKey, NoKey}, 
     source,
 };
 use crate::{
     clock::Now,
-    config::{ClientAuthentication, File, Issuer, KeySource, Source, Span},
-    jose::{self, Algorithms, UnverifiedJws},
+ config::{ClientAuthentication, File, Issuer, KeySource, Source, Span}, jose::{self, Algorithms, UnverifiedJws}, 
     policy::{Credential, Reason},
 };
 
@@ -60,7 +58,9 @@ impl Verifier {
         if bytes > self.issuer.token_bytes {
             return invalid(Reason::TokenTooLarge);
         }
-        if !self.takes_type(jws.typ()) {
+        let typed = takes_type(&self.issuer.types, self.issuer.type_absent, jws.typ());
+        // RFC 8417 §4.1: where a provider types neither, an event must not be taken for a caller's token.
+        if !typed || jws.is_event() {
             return invalid(Reason::TokenType);
         }
         let vouched = self.vouch(jws, now).await?;
@@ -70,9 +70,10 @@ impl Verifier {
         Ok(Known { principal: Arc::new(principal), times, key: Some(vouched.key), verifier: self.number })
     }
 
-    /// Verifies a signature by this issuer's keys.
+    /// Verifies that this issuer signed a token, of whatever type.
     pub(super) async fn vouch(&self, jws: UnverifiedJws<'_>, now: Now) -> Result<Vouched, Credential> {
         let invalid = |reason| Err(Credential::Invalid(reason));
+        let kid = jws.kid().map(Arc::from);
         let Some(algorithm) = jws.algorithm().filter(|algorithm| self.algorithms.contains(*algorithm)) else {
             return invalid(Reason::TokenAlgorithm);
         };
@@ -84,22 +85,24 @@ impl Verifier {
                 return Err(Credential::Unavailable { reason: Reason::KeysUnavailable, retry_after_secs });
             }
         };
-        let kid = jws.kid().map(Arc::from);
         let (verified, index) = jose::verify_any(jws, keys.iter().map(|live| live.key()), self.algorithms)
             .map_err(|fault| Credential::Invalid(claims::reason(fault)))?;
         let Some(key) = keys.get(index) else { return invalid(Reason::TokenSignature) };
+        // The key's own name: whoever stole the key could leave it out of the header, or write another.
+        let kid = key.key().kid().map(Arc::from).or(kid);
         Ok(Vouched { claims: verified.into_claims(), key: Arc::clone(key), kid })
     }
+}
 
-    /// RFC 8725 §3.11 and RFC 7515 §4.1.9: a media type in any case, whose `application/` may be left out.
-    fn takes_type(&self, typ: Option<&str>) -> bool {
-        let Some(typ) = typ else { return self.issuer.type_absent };
-        let typ = match typ.split_at_checked(12) {
-            Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") && !rest.contains('/') => rest,
-            Some(_) | None => typ,
-        };
-        self.issuer.types.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ))
-    }
+/// Whether a `typ` is one of those accepted. RFC 8725 §3.11 and RFC 7515 §4.1.9: a media type in any case, whose
+/// `application/` may be left out.
+pub(super) fn takes_type(accepted: &[Arc<str>], absent: bool, typ: Option<&str>) -> bool {
+    let Some(typ) = typ else { return absent };
+    let typ = match typ.split_at_checked(12) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case("application/") && !rest.contains('/') => rest,
+        Some(_) | None => typ,
+    };
+    accepted.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ))
 }
 
 /// The definition without the places in the file where it stands: moving a line changes nothing.
@@ -114,6 +117,8 @@ fn without_places(issuer: &Issuer) -> Issuer {
     if let Some(file) = &mut issuer.ca {
         clear_file(file);
     }
+    // Where events come changes nothing in what a caller's token is worth.
+    issuer.events = None;
     match &mut issuer.keys {
         KeySource::Absent | KeySource::Discovery | KeySource::JwksUrl(_) => {}
         KeySource::JwksFile(file) => clear_file(file),

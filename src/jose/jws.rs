@@ -37,6 +37,15 @@ impl UnverifiedJws<'_> {
             Some(_) => Err(TokenFault::Claim("iss")),
         }
     }
+
+    /// Whether the token reports security events (RFC 8417 §2.2), log-outs included, whatever its type says. A claim of
+    /// that name with members of another kind is somebody's own.
+    pub fn is_event(&self) -> bool {
+        const KINDS: [&str; 3] =
+            ["http://schemas.openid.net/event/", "https://schemas.openid.net/secevent/", "urn:ietf:params:event:"];
+        let is_kind = |name: &String| KINDS.iter().any(|kind| name.starts_with(kind));
+        self.claims.get("events").and_then(Value::as_object).is_some_and(|events| events.keys().any(is_kind))
+    }
 }
 
 /// A token whose signature was verified.

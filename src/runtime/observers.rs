@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     clock::Clock,
-    identity::{CacheLookup, IntrospectionOutcome, KeyObserver, RefreshOutcome},
+ identity::{ CacheLookup, IntrospectionOutcome, KeyObserver, RefreshOutcome, events::{EventKind, EventOutcome}, }, 
     policy::Reason,
     telemetry::{Metrics, metrics::IssuerMetrics, metrics::UpstreamMetrics},
     upstream::{FaultKind, ServiceObserver, UpstreamObserver},
@@ -69,6 +69,23 @@ impl KeyObserver for IssuerObserver {
             IntrospectionOutcome::Busy => "busy",
         };
         self.metrics.introspected(issuer, result, took);
+    }
+
+    fn event(&self, issuer: &str, kind: EventKind, outcome: EventOutcome) {
+        let (event, result) = (kind.name(), outcome.name());
+        match outcome {
+            // The provider itself says so, and somebody thinks that it took effect.
+            EventOutcome::Unmatched => {
+                tracing::warn!(issuer, event, "a security event names nobody that is known here")
+            }
+            EventOutcome::Applied
+            | EventOutcome::Repeated
+            | EventOutcome::Outdated
+            | EventOutcome::Ignored
+            | EventOutcome::Refused
+            | EventOutcome::Unavailable => tracing::debug!(issuer, event, result, "security event"),
+        }
+        self.metrics.security_event(issuer, event, result);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{IssuerObserver, Means};
 use crate::{
     clock::Clock,
-    identity::IssuerServices,
+    identity::{IssuerServices, revocation::Revocations},
     telemetry::{Metrics, RouteMetrics, audit::AuditLog, metrics::NO_ROUTE},
 };
 
@@ -21,6 +21,8 @@ pub struct Services {
     pub audit: Arc<AuditLog>,
     /// What issuers need for fetching keys.
     pub issuers: IssuerServices,
+    /// The credentials that are refused although they verify.
+    pub revocations: Arc<Revocations>,
 }
 
 impl std::fmt::Debug for Services {
@@ -40,6 +42,7 @@ impl Services {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
         audit: Arc<AuditLog>,
+        revocations: Arc<Revocations>,
         handle: tokio::runtime::Handle,
     ) -> Arc<Self> {
         let observer = Arc::new(IssuerObserver::new(metrics.clone(), clock.clone()));
@@ -50,10 +53,12 @@ impl Services {
                 roots: Arc::new(crate::identity::native_roots()),
                 clock: clock.clone(),
                 observer,
+                revocations: revocations.clone(),
             },
             clock,
             metrics,
             audit,
+            revocations,
         })
     }
 }

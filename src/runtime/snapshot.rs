@@ -10,7 +10,7 @@ use crate::{
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
     identity::{Accepted, Authenticator, IssuerServices},
     limit::{Quota, RateLimiter},
-    policy::{AccessPolicy, Condition},
+    policy::{AccessPolicy, Condition, IssuerName},
     route::{Entry, PathPattern, RouteTable},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
     upstream::{Service, Upstreams},
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub routes: Vec<CompiledRoute>,
     /// The operations under the deletion guard; empty where it is off.
     pub guarded: Vec<GuardedOperation>,
+    /// Where providers report what ended.
+    pub events: Vec<EventEndpoint>,
     /// Who may vouch for a caller.
     pub authenticator: Arc<Authenticator>,
     /// How upstreams are told of callers in a way that they can verify.
@@ -45,6 +47,17 @@ pub struct Snapshot {
     pub honours_overrides: bool,
     /// Where requests are recorded.
     pub access_log: Arc<AccessLog>,
+}
+
+/// Where a provider reports what ended, compiled.
+#[derive(Debug)]
+pub struct EventEndpoint {
+    /// Its path, in normal form.
+    pub path: Arc<str>,
+    /// The issuer that it is for.
+    pub issuer: IssuerName,
+    /// How many an address may send.
+    pub quota: Arc<Quota>,
 }
 
 /// A route, compiled.
@@ -167,6 +180,7 @@ impl Snapshot {
             table: RouteTable::build(&entries),
             routes,
             guarded: guarded(&config, &limiter),
+            events: events(&config, &limiter)?,
             authenticator: Arc::new(authenticator),
             assertions,
             limiter: Arc::new(limiter),
@@ -223,7 +237,7 @@ fn access_log(config: &Config, means: &Means<'_>, previous: Option<&Snapshot>) -
         .map_err(|fault| Problem::error(&span, fault.to_string()))
 }
 
-/// Every quota: the named ones and those of guarded operations.
+/// Every quota: the named ones, those of guarded operations, and those of endpoints for events.
 fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
     let operations = config.deletion_guard.operations.iter().filter_map(|operation| operation.limit.clone());
     let routes = config.routes.iter().filter_map(|route| match &route.deletion {
@@ -231,7 +245,8 @@ fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
         RouteDeletion::Unguarded => None,
     });
     let mut all: Vec<Arc<Limit>> = Vec::new();
-    for limit in config.limits.iter().cloned().chain(operations).chain(routes) {
+    let events = config.issuers.iter().filter_map(|issuer| Some(issuer.events.as_ref()?.limit.clone()));
+    for limit in config.limits.iter().cloned().chain(operations).chain(routes).chain(events) {
         if !all.iter().any(|known| known.name == limit.name) {
             all.push(limit);
         }
@@ -304,6 +319,15 @@ fn guarded(config: &Config, limiter: &RateLimiter) -> Vec<GuardedOperation> {
         quota: operation.limit.as_ref().and_then(|limit| limiter.quota(&limit.name)),
     };
     config.deletion_guard.operations.iter().map(compile).collect()
+}
+
+fn events(config: &Config, limiter: &RateLimiter) -> Result<Vec<EventEndpoint>, Vec<Problem>> {
+    let compile = |(issuer, events): (&Arc<config::Issuer>, &config::Events)| {
+        let quota = limiter.quota(&events.limit.name);
+        let missing = || vec![Problem::error(&events.span, "the limit is not in the configuration")];
+        Ok(EventEndpoint { path: events.path.clone(), issuer: issuer.name.clone(), quota: quota.ok_or_else(missing)? })
+    };
+    config.issuers.iter().filter_map(|issuer| Some((issuer, issuer.events.as_ref()?))).map(compile).collect()
 }
 
 fn scopes(config: &Config) -> Vec<Arc<str>> {

@@ -27,7 +27,7 @@ pub trait AdminApi: Send + Sync + 'static {
     /// The public keys of assertions, a JWK Set, if any are signed.
     fn jwks(&self) -> Option<String>;
     /// Carries out a call whose token has been checked; `None` when there is no such call.
-    fn call(&self, method: &Method, path: &str, body: Bytes) -> Option<AdminAnswer>;
+    fn call(&self, method: &Method, path: &str, query: Option<&str>, body: Bytes) -> Option<AdminAnswer>;
 }
 
 /// What a call of the admin API gives.
@@ -120,7 +120,7 @@ impl Serve for AdminGate {
             }
             path => match self.refuse(&head.headers) {
                 Some(refusal) => refusal,
-                None => self.call(&head.method, path, body).await,
+                None => self.call(&head.method, path, head.uri.query(), body).await,
             },
         }
     }
@@ -139,9 +139,15 @@ impl AdminGate {
         Some(response)
     }
 
-    async fn call(&self, method: &Method, path: &str, body: RequestBody) -> Response<ResponseBody<()>> {
+    async fn call(
+        &self,
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        body: RequestBody,
+    ) -> Response<ResponseBody<()>> {
         match body.read_whole(BODY_BYTES).await {
-            Ok(body) => match self.api.call(method, path, body) {
+            Ok(body) => match self.api.call(method, path, query, body) {
                 Some(answer) => json(answer.status, &answer.body),
                 None => problem(StatusCode::NOT_FOUND),
             },

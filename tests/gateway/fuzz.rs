@@ -171,3 +171,8 @@ fn mutated_forwarding_headers_are_believed_by_the_rules_alone() {
 fn mutated_introspection_answers_pass_nothing_that_is_not_active() {
     run("introspection_answer", bodies::introspection_answer);
 }
+
+#[test]
+fn mutated_security_events_are_read_or_refused() {
+    run("security_event", bodies::security_event);
+}

@@ -30,5 +30,6 @@ mod presets;
 mod real;
 mod regression;
 mod reload;
+mod revocation;
 mod soak;
 mod stepup;

@@ -1,5 +1,6 @@
 // Gets an access token as a browser would: `node login.mjs ISSUER [ACR_VALUES [MAX_AGE]]` walks the authorization code
-// flow with PKCE (RFC 7636) through every redirect and prints the token.
+// flow with PKCE (RFC 7636) through every redirect and prints the token. With LOGOUT set it then waits for its standard
+// input to end, and logs out at the provider.
 
 import { createHash, randomBytes, webcrypto } from 'node:crypto';
 
@@ -54,3 +55,22 @@ const answer = await fetch(metadata.token_endpoint, {
 const { access_token: token, ...rest } = await answer.json();
 if (!token) throw new Error(JSON.stringify(rest));
 console.log(token);
+
+if (process.env.LOGOUT) {
+  for await (const _ of process.stdin);
+  const cookies = () => [...jar].map(([name, value]) => `${name}=${value}`).join('; ');
+  const page = await fetch(metadata.end_session_endpoint, { headers: { cookie: cookies() } });
+  for (const line of page.headers.getSetCookie()) {
+    const [, name, value] = /^([^=]+)=([^;]*)/.exec(line);
+    if (value) jar.set(name, value);
+  }
+  const xsrf = /name="xsrf" value="([^"]+)"/.exec(await page.text())[1];
+  const body = new URLSearchParams({ xsrf, logout: 'yes' });
+  const end = await fetch(`${metadata.end_session_endpoint}/confirm`, {
+    method: 'POST',
+    body,
+    headers: { cookie: cookies() },
+    redirect: 'manual',
+  });
+  console.log(`logged out ${end.status}`);
+}

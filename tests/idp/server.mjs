@@ -74,6 +74,9 @@ const browser = {
   redirect_uris: ['http://127.0.0.1/callback'],
   application_type: 'native',
   require_auth_time: true,
+  // Where log-outs are told (OpenID Connect Back-Channel Logout 1.0), if anywhere.
+  backchannel_logout_uri: process.env.BACKCHANNEL_LOGOUT_URI,
+  backchannel_logout_session_required: true,
 };
 
 function provider(keys) {
@@ -87,6 +90,7 @@ function provider(keys) {
       introspection: { enabled: true },
       jwtIntrospection: { enabled: true },
       revocation: { enabled: true },
+      backchannelLogout: { enabled: true },
       devInteractions: { enabled: false },
       resourceIndicators: {
         enabled: true,
@@ -112,9 +116,13 @@ function provider(keys) {
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     findAccount: (_ctx, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
     pkce: { required: () => true },
+    // The gateway that is told of log-outs is on loopback, where the provider's own dispatcher does not go.
+    fetch: (url, { dispatcher, ...options }) => fetch(url, options),
     ttl: { Interaction: 600, Session: 600, Grant: 600 },
   });
   made.on('server_error', (_ctx, error) => console.error(error));
+  made.on('backchannel.success', () => console.log('told of a log-out'));
+  made.on('backchannel.error', (_ctx, error) => console.error(error));
   const callback = made.callback();
   return (request, response) =>
     request.url.startsWith('/interaction/')

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Introspection, SecretText, SharedSecret};
+use super::{Introspection, Events, SecretText, SharedSecret}; 
 use crate::config::{
     AuthTimeFormat, ClaimPath, JwsAlgorithm, SecretEncoding,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
@@ -55,6 +55,8 @@ section! {
         /// What makes a caller a machine, any of it. A token whose `sub` is its client's own is a machine's anyhow (RFC 9068
         /// §2.2). By default the preset's.
         machine: Option<Vec<ClaimRule>>,
+        /// Where the provider reports sessions and accounts that have ended. Without this key nothing is taken from it.
+        events: Option<Events>,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod assertion;
 mod credential;
+mod events;
 mod guard;
 mod introspection;
 mod issuer;
@@ -15,6 +16,7 @@ mod upstream;
 
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use credential::CredentialSource;
+pub(super) use events::Events;
 pub(super) use guard::DeletionGuard;
 pub(super) use introspection::Introspection;
 pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};

@@ -54,6 +54,7 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
     let (types, type_absent) = types(written, to);
     let preset = written.preset.defaults();
     let auth_time_format: AuthTimeFormat = written.auth_time_format.unwrap_or(preset.auth_time_format);
+    let name_of_events = name.clone();
     Some(Issuer {
         span: span.clone(),
         name,
@@ -80,6 +81,7 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
         auth_time_format,
         expect: written.expect.as_deref().map_or_else(|| preset.expect(), rules),
         machine: written.machine.as_deref().map_or_else(|| preset.machine(), rules),
+        events: written.events.as_ref().and_then(|events| super::events::events(&name_of_events, events, to)),
     })
 }
 
@@ -126,6 +128,12 @@ fn types(written: &document::Issuer, to: &mut Context<'_>) -> (Vec<Arc<str>>, bo
     for item in &list.0 {
         let twice = match &item.value {
             TypeText::Absent => std::mem::replace(&mut absent, true),
+            TypeText::Type(name) if super::events::is_event_type(name) => {
+                let message =
+                    format!("`{}` is the type of what a provider reports: never a caller's token", item.shown);
+                to.error_with_help(&item.span, message, "list it under `events.types`");
+                continue;
+            }
             TypeText::Type(name) if types.contains(name) => true,
             TypeText::Type(name) => {
                 types.push(name.clone());

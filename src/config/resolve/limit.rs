@@ -73,7 +73,7 @@ fn rate(limit: &document::Limit, to: &mut Context<'_>) -> Option<Rate> {
     }
 }
 
-fn plain_rate(RateText { count, period }: RateText) -> Rate {
+pub(super) fn plain_rate(RateText { count, period }: RateText) -> Rate {
     match period == Duration::from_secs(1) {
         true => Rate::PerSecond { count, burst: count },
         false => Rate::PerPeriod { count, period },

@@ -3,6 +3,7 @@
 
 mod assertion;
 mod credential;
+mod events;
 mod guard;
 mod introspection;
 mod issuer;
@@ -52,6 +53,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let shared =
         route::Shared { document, server: &server, guard: &guard, levels, limits, issuers, credentials, upstreams };
     let routes = route::routes(&shared, to);
+    events::report_conflicts(&shared, &routes, to);
     // What is unused may be so because of the error.
     if !to.cx.failed() {
         shared.report_unused(to.cx);

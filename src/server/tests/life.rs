@@ -146,7 +146,7 @@ impl AdminApi for Api {
     fn metrics(&self) -> String {
         "up 1\n".into()
     }
-    fn call(&self, method: &http::Method, path: &str, body: Bytes) -> Option<AdminAnswer> {
+    fn call(&self, method: &http::Method, path: &str, _: Option<&str>, body: Bytes) -> Option<AdminAnswer> {
         (path == "/reload" && method == http::Method::POST)
             .then(|| AdminAnswer { status: StatusCode::OK, body: serde_json::json!({"read": body.len()}) })
     }

@@ -81,6 +81,10 @@ families! {
         "When the configuration in force was loaded.";
     CONFIG_GENERATION = Gauge "stepgate_config_generation" []
         "The number of the configuration in force: 1 after the start, and one more with each reload.";
+    REVOCATIONS = Gauge "stepgate_revocations" ["kind"]
+        "Entries in the list of revocations, by what they name: jti, subject, session, key or all.";
+    SECURITY_EVENTS = Counter "stepgate_security_events_total" ["issuer", "event", "outcome"]
+        "Events that providers reported, by what happened and what became of it. `unmatched`, `refused` and `unavailable` deserve a look.";
     AUDIT_RECORDS = Counter "stepgate_audit_records_total" ["kind"]
         "Audit records written, by kind.";
     AUDIT_FAILURES = Counter "stepgate_audit_failures_total" []

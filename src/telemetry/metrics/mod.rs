@@ -64,6 +64,8 @@ pub struct Metrics {
     config_generation: IntGauge,
     audit: AuditMetrics,
     access_log_dropped: IntCounter,
+    revocations: IntGaugeVec,
+    security_events: IntCounterVec,
     danger: IntGaugeVec,
     routes: Mutex<HashMap<Box<str>, Arc<RouteMetrics>>>,
     keys_fetched_ms: Mutex<HashMap<Box<str>, u64>>,
@@ -169,6 +171,8 @@ impl Metrics {
                 writable,
             },
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
+            revocations: gauges(r, &catalogue::REVOCATIONS)?,
+            security_events: counters(r, &catalogue::SECURITY_EVENTS)?,
             danger: gauges(r, &catalogue::DANGER)?,
             routes: Mutex::default(),
             keys_fetched_ms: Mutex::default(),
@@ -233,6 +237,16 @@ impl Metrics {
     /// Says how many keys a quota holds; to be called when the metrics are asked for.
     pub fn quota_live_keys(&self, limit: &str, keys: usize) {
         self.quota_live_keys.with_label_values(&[limit]).set(clamped(keys));
+    }
+
+    /// Says how many entries of a kind the list of revocations has; to be called when the metrics are asked for.
+    pub fn revocations(&self, kind: &'static str, entries: usize) {
+        self.revocations.with_label_values(&[kind]).set(clamped(entries));
+    }
+
+    /// Counts what a provider reported; `event` and `outcome` name members of closed lists.
+    pub fn security_event(&self, issuer: &str, event: &'static str, outcome: &'static str) {
+        self.security_events.with_label_values(&[issuer, event, outcome]).inc();
     }
 
     /// Counts a look-up in the cache of verified tokens.
@@ -315,6 +329,7 @@ impl Metrics {
         forget(&self.introspection_duration, &issuer);
         forget(&self.jwks_age, &issuer);
         forget(&self.jwks_refreshes, &issuer);
+        forget(&self.security_events, &issuer);
         let limit = keep("limit", &names.limits);
         forget(&self.quota_rejections, &limit);
         forget(&self.quota_live_keys, &limit);
@@ -533,6 +548,8 @@ mod tests {
         metrics.token_cache_hit();
         metrics.introspected("main", "active", Some(Duration::from_millis(3)));
         metrics.introspected("main", "busy", None);
+        metrics.revocations("subject", 3);
+        metrics.security_event("main", "logout", "applied");
         metrics.quota_rejections("per-user").inc();
         metrics.quota_live_keys("per-user", 7);
         let listener = metrics.listener("127.0.0.1:8443");

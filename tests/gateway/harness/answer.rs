@@ -9,6 +9,7 @@ const ALLOWED: &[&str] = &[
     "allow",
     "cache-control",
     "connection",
+    "content-language",
     "content-length",
     "content-type",
     "date",

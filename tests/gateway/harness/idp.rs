@@ -1,6 +1,10 @@
 //! oidc-provider from npm as a child process: a real OpenID provider, with its signing key rotated on command.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, Stdio},
+};
 
 use super::{Process, Wire, ports, remember_secret, run, tools::curl};
 
@@ -9,6 +13,22 @@ pub struct Idp {
     _process: Process,
     pub port: u16,
     control: u16,
+}
+
+/// A browser with a session at the provider.
+pub struct Browser {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Browser {
+    /// Logs out at the provider, which has told whom it tells when this returns.
+    pub fn log_out(mut self) {
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        self.output.read_to_string(&mut said).unwrap();
+        assert!(self.child.wait().unwrap().success() && said.contains("logged out 303"), "{said}");
+    }
 }
 
 fn folder() -> PathBuf {
@@ -23,10 +43,18 @@ impl Idp {
 
     /// Starts it on a given port.
     pub fn start_on(port: u16) -> Self {
+        Self::start_telling(port, "")
+    }
+
+    /// The same, telling this address of log-outs.
+    pub fn start_telling(port: u16, logout_uri: &str) -> Self {
         assert!(folder().join("node_modules").is_dir(), "oidc-provider is not installed: run `./test setup`");
         let control = ports::lease();
         let mut command = Command::new("node");
         command.arg(folder().join("server.mjs")).arg(port.to_string()).arg(control.to_string());
+        if !logout_uri.is_empty() {
+            command.env("BACKCHANNEL_LOGOUT_URI", logout_uri);
+        }
         let mut process = Process::spawn(&mut command);
         process.wait_for_line("ready ");
         Self { _process: process, port, control }
@@ -82,6 +110,18 @@ impl Idp {
         let token = finished.stdout.trim().to_owned();
         remember_secret(&token);
         token
+    }
+
+    /// Logs a person in with a browser that stays: its access token, and the browser.
+    pub fn person_with_session(&self) -> (String, Browser) {
+        let mut command = Command::new("node");
+        command.arg(folder().join("login.mjs")).arg(self.issuer()).env("LOGOUT", "1");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut token = String::new();
+        output.read_line(&mut token).unwrap();
+        remember_secret(token.trim());
+        (token.trim().to_owned(), Browser { child, output })
     }
 
     /// Signs with a new key from now on and forgets the old one.

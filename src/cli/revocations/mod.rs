@@ -1,0 +1,255 @@
+//! `stepgate revoke` and `stepgate revocations`: they ask the gateway that runs, or, where none does, change its list under
+//! the lock that a gateway would hold.
+
+pub(super) mod api;
+mod client;
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand};
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use super::{Exit, complain, load, print_line};
+use crate::{
+    clock::{Clock, SystemClock},
+    config::{Config, Materials, Problem},
+    identity::revocation::{RevocationFault, Revocations},
+    runtime::DiskMaterials,
+    server::{AdminAnswer, LockError, StateLock},
+};
+
+/// Revokes credentials
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("target").required(true).args(["jti", "subject", "session", "key", "all"])))]
+pub(crate) struct RevokeArgs {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+    config: PathBuf,
+    /// Who vouches for the credentials: a name under `issuers` or `credentials`, or * for any
+    #[arg(short, long, value_name = "NAME")]
+    issuer: String,
+    /// One credential: a token's jti, an API key's id, a certificate's serial number
+    #[arg(long)]
+    jti: Option<String>,
+    /// Everything of a subject
+    #[arg(long)]
+    subject: Option<String>,
+    /// Everything of a session at the provider (sid)
+    #[arg(long, value_name = "SID")]
+    session: Option<String>,
+    /// Everything that a key vouches for, by its kid; or an API key by its id
+    #[arg(long, value_name = "KID")]
+    key: Option<String>,
+    /// Everything of the source
+    #[arg(long)]
+    all: bool,
+    /// Only what was issued before: now, a moment (2026-11-22T12:00:00Z), or seconds since 1970. Without it, whenever
+    /// it was or will be issued
+    #[arg(long, value_name = "WHEN")]
+    issued_before: Option<String>,
+    /// When it ends: a moment, or seconds since 1970. Without it, never
+    #[arg(long, value_name = "WHEN")]
+    expires: Option<String>,
+    /// Why, for the list
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Who says so, for the list
+    #[arg(long, value_name = "TEXT")]
+    by: Option<String>,
+}
+
+/// Works with the list of revocations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RevocationsCommand {
+    /// Prints the list, one JSON object a line
+    List {
+        /// The configuration
+        #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+        config: PathBuf,
+        /// Only what concerns this source
+        #[arg(short, long, value_name = "NAME")]
+        issuer: Option<String>,
+        /// Only this kind: jti, subject, session, key or all
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only what has this name
+        #[arg(long)]
+        value: Option<String>,
+    },
+    /// Takes a revocation back
+    Remove {
+        /// The configuration
+        #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+        config: PathBuf,
+        /// Its number, as the list shows it
+        id: u64,
+    },
+}
+
+#[derive(Debug, Error)]
+enum Fault {
+    #[error("the configuration is refused")]
+    Config,
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Revocation(#[from] RevocationFault),
+    #[error("a gateway runs with this state_dir, and its admin API is off: set `admin.token`, or stop it")]
+    ApiOff,
+    #[error(transparent)]
+    Client(#[from] client::ClientFault),
+    #[error("{status}: {detail}")]
+    Refused { status: StatusCode, detail: String },
+}
+
+impl Fault {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config => Exit::Config,
+            Self::Refused { status, .. } if status.is_client_error() => Exit::Failure,
+            Self::Refused { .. } | Self::ApiOff | Self::Client(_) => Exit::Unavailable,
+            Self::Lock(_) | Self::Revocation(_) => Exit::Io,
+        }
+    }
+}
+
+/// Revokes credentials.
+pub(crate) fn revoke(args: &RevokeArgs) -> Exit {
+    end(List::open(&args.config).and_then(|list| {
+        let answer = list.ask(Method::POST, "/revocations", &body(args))?;
+        if answer.status == StatusCode::OK {
+            print_line("revoked already:");
+        }
+        print_line(&answer.body.to_string());
+        Ok(())
+    }))
+}
+
+/// Runs a command on the list.
+pub(crate) fn revocations(command: &RevocationsCommand) -> Exit {
+    end(match command {
+        RevocationsCommand::List { config, issuer, kind, value } => {
+            List::open(config).and_then(|list| print_all(&list, [("issuer", issuer), ("kind", kind), ("value", value)]))
+        }
+        RevocationsCommand::Remove { config, id } => List::open(config).and_then(|list| {
+            let answer = list.ask(Method::DELETE, &format!("/revocations/{id}"), &Value::Null)?;
+            print_line(&answer.body.to_string());
+            Ok(())
+        }),
+    })
+}
+
+fn end(result: Result<(), Fault>) -> Exit {
+    match result {
+        Ok(()) => Exit::Success,
+        Err(fault) => {
+            if !matches!(fault, Fault::Config) {
+                complain(&fault);
+            }
+            fault.exit()
+        }
+    }
+}
+
+fn print_all(list: &List, filter: [(&str, &Option<String>); 3]) -> Result<(), Fault> {
+    let mut after = 0;
+    loop {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(filter.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))));
+        query.append_pair("after", &after.to_string()).append_pair("limit", "1000");
+        let answer = list.ask(Method::GET, &format!("/revocations?{}", query.finish()), &Value::Null)?;
+        for entry in answer.body.get("revocations").and_then(Value::as_array).into_iter().flatten() {
+            print_line(&entry.to_string());
+        }
+        match answer.body.get("next").and_then(Value::as_u64) {
+            Some(next) => after = next,
+            None => return Ok(()),
+        }
+    }
+}
+
+fn body(args: &RevokeArgs) -> Value {
+    let mut body = Map::new();
+    body.insert("issuer".into(), args.issuer.as_str().into());
+    let texts = [
+        ("jti", &args.jti),
+        ("subject", &args.subject),
+        ("session", &args.session),
+        ("key", &args.key),
+        ("reason", &args.reason),
+        ("by", &args.by),
+    ];
+    for (name, text) in texts {
+        body.extend(text.as_deref().map(|text| (name.to_owned(), text.into())));
+    }
+    if args.all {
+        body.insert("all".into(), true.into());
+    }
+    for (name, text) in [("issued_before", &args.issued_before), ("expires", &args.expires)] {
+        let moment = |text: &str| text.parse::<u64>().map_or_else(|_| json!(text), |seconds| json!(seconds));
+        body.extend(text.as_deref().map(|text| (name.to_owned(), moment(text))));
+    }
+    Value::Object(body)
+}
+
+/// The list of a configuration, wherever it is in force.
+struct List {
+    config: Config,
+    place: Place,
+}
+
+enum Place {
+    /// No gateway runs: the file is ours while we hold the lock.
+    File(Revocations, StateLock),
+    /// A gateway runs.
+    Gateway(crate::secret::Secret),
+}
+
+impl List {
+    fn open(file: &std::path::Path) -> Result<Self, Fault> {
+        let loaded = load::load(file, &DiskMaterials).map_err(|fault| {
+            load::print_fault(&fault);
+            Fault::Config
+        })?;
+        let config = loaded.config.clone();
+        let place = match StateLock::acquire(&config.server.state_dir) {
+            Ok(lock) => Place::File(Revocations::open(&config.server.state_dir, SystemClock.now())?, lock),
+            Err(LockError::Held { .. }) => {
+                let refused = |problem: Problem| {
+                    load::print_problems(&loaded.report(vec![problem]));
+                    Fault::Config
+                };
+                let token = config.admin.token.as_ref().ok_or(Fault::ApiOff)?;
+                Place::Gateway(DiskMaterials.secret(token).map_err(refused)?)
+            }
+            Err(fault @ LockError::Io { .. }) => return Err(fault.into()),
+        };
+        Ok(Self { config, place })
+    }
+
+    fn ask(&self, method: Method, target: &str, body: &Value) -> Result<AdminAnswer, Fault> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = match &self.place {
+            Place::Gateway(token) => client::call(self.config.admin.address, token, method, target, body)?,
+            Place::File(list, _lock) => {
+                let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+                let now = SystemClock.now();
+                let answer = api::call(list, &self.config, now, (&method, path, query), body.as_bytes());
+                answer.ok_or_else(|| refusal(StatusCode::NOT_FOUND, &Value::Null))?
+            }
+        };
+        if answer.status.is_success() { Ok(answer) } else { Err(refusal(answer.status, &answer.body)) }
+    }
+}
+
+fn refusal(status: StatusCode, body: &Value) -> Fault {
+    let detail = match (status, body.get("detail").and_then(Value::as_str)) {
+        (_, Some(detail)) => detail,
+        (StatusCode::UNAUTHORIZED, None) => "the gateway that runs has another admin token",
+        (StatusCode::NOT_FOUND, None) => "the gateway that runs has no such call: its admin API is off, or it is older",
+        (_, None) => "the gateway says no more",
+    };
+    Fault::Refused { status, detail: detail.to_owned() }
+}
