@@ -78,11 +78,15 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
                 Source::Env { .. } | Source::Inline { .. } => None,
             },
         );
+    let users = config.credentials.iter().filter_map(|source| match &source.kind {
+        config::CredentialKind::Basic(basic) => Some(&basic.file),
+        config::CredentialKind::ApiKeys(_) | config::CredentialKind::ClientCertificates(_) => None,
+    });
     let authorities = config.issuers.iter().filter_map(|issuer| issuer.ca.as_ref());
     let authorities = authorities.chain(config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()));
     let published = config.assertions.iter().flat_map(|assertions| match &assertions.key {
         AssertionKey::Given { besides, .. } => besides.as_slice(),
         AssertionKey::Own { .. } => &[],
     });
-    files.chain(authorities.chain(published).map(|file| file.path.clone())).collect()
+    files.chain(users.chain(authorities).chain(published).map(|file| file.path.clone())).collect()
 }

@@ -8,6 +8,7 @@ mod load;
 mod observers;
 mod reload;
 mod run;
+mod users;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -81,6 +82,11 @@ enum Command {
         #[command(subcommand)]
         command: audit::AuditCommand,
     },
+    /// Works with a file of users and their passwords
+    Users {
+        #[command(subcommand)]
+        command: users::UsersCommand,
+    },
 }
 
 /// Runs the program.
@@ -100,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Schema => schema(),
         Command::Demo(args) => demo::demo(&args),
         Command::Audit { command } => audit::audit(&command),
+        Command::Users { command } => users::users(&command),
     };
     exit.into()
 }

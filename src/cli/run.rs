@@ -295,8 +295,12 @@ async fn sweep_quotas(live: Live, services: Arc<Services>) {
     loop {
         tokio::time::sleep(SWEEP_PERIOD).await;
         let snapshot = live.load();
-        let now = services.clock.now().instant;
+        let now = services.clock.now();
         // Millions of keys take a while; the runtime of background work has other things to do.
-        let _ = tokio::task::spawn_blocking(move || snapshot.limiter.sweep(now)).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            snapshot.limiter.sweep(now.instant);
+            snapshot.authenticator.sweep(now);
+        })
+        .await;
     }
 }

@@ -17,6 +17,7 @@
 
 mod accepted;
 mod authenticator;
+pub mod basic;
 mod cache;
 mod claims;
 mod fetch;
@@ -34,7 +35,8 @@ mod verifier;
 
 pub use accepted::{Accepted, Kinds};
 pub use authenticator::Authenticator;
+pub use basic::BasicOffer;
 pub use fetch::native_roots;
-pub use observer::{CacheLookup, KeyObserver, RefreshOutcome, Unobserved};
+pub use observer::{CacheLookup, KeyObserver, PasswordOutcome, RefreshOutcome, Unobserved};
 pub use presented::{Field, Presented};
 pub use tokens::{IssuerReadiness, IssuerServices};

@@ -13,6 +13,9 @@ pub trait KeyObserver: Send + Sync {
 
     /// The cache of verified tokens was asked.
     fn cache(&self, lookup: CacheLookup);
+
+    /// A password was hashed, or could not be.
+    fn password(&self, _source: &str, _outcome: PasswordOutcome) {}
 }
 
 /// How an attempt to read an issuer's keys ended.
@@ -36,6 +39,17 @@ pub enum CacheLookup {
     Hit,
     /// It did not.
     Miss,
+}
+
+/// What became of a password that had to be hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordOutcome {
+    /// It was the user's.
+    Right,
+    /// It was not, or no user has that name.
+    Wrong,
+    /// Too many waited: it was not hashed.
+    Busy,
 }
 
 /// Nobody listens: for `check` and `explain`.

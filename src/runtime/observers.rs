@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     clock::Clock,
-    identity::{CacheLookup, KeyObserver, RefreshOutcome},
+    identity::{CacheLookup, KeyObserver, PasswordOutcome, RefreshOutcome},
     policy::Reason,
     telemetry::{Metrics, metrics::IssuerMetrics, metrics::UpstreamMetrics},
     upstream::{FaultKind, ServiceObserver, UpstreamObserver},
@@ -57,6 +57,15 @@ impl KeyObserver for IssuerObserver {
             CacheLookup::Hit => self.metrics.token_cache_hit(),
             CacheLookup::Miss => self.metrics.token_cache_miss(),
         }
+    }
+
+    fn password(&self, source: &str, outcome: PasswordOutcome) {
+        let outcome = match outcome {
+            PasswordOutcome::Right => "right",
+            PasswordOutcome::Wrong => "wrong",
+            PasswordOutcome::Busy => "busy",
+        };
+        self.metrics.password(source, outcome);
     }
 }
 

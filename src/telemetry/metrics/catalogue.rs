@@ -51,6 +51,10 @@ families! {
         "Tokens judged, by issuer and result: allowed, or the reason against it. The issuer is empty if none matches.";
     TOKEN_CACHE = Counter "stepgate_token_cache_total" ["result"]
         "Look-ups of tokens verified before: hit or miss.";
+    PASSWORDS = Counter "stepgate_passwords_total" ["source", "result"]
+        "Passwords that had to be hashed: right, wrong, or busy where too many waited and it was not hashed.";
+    LOCKED_USERS = Gauge "stepgate_locked_users" ["source"]
+        "User names that are locked after wrong passwords, each counted once for each address.";
     JWKS_AGE = Gauge "stepgate_jwks_age_seconds" ["issuer"]
         "Seconds since an issuer's keys were last fetched.";
     JWKS_REFRESHES = Counter "stepgate_jwks_refreshes_total" ["issuer", "result"]
