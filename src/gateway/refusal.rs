@@ -414,6 +414,22 @@ mod tests {
     }
 
     #[test]
+    fn a_password_that_is_not_valid_is_no_token_fault() {
+        let said = challenge(Challenge::InvalidToken, Reason::PasswordWrong);
+        assert_eq!(said, Some(format!("Bearer {METADATA}")));
+        let body = |reason| Refusal { challenge: Challenge::InvalidToken, ..Refusal::of(reason) }.body(&context());
+        for reason in [
+            Reason::UserUnknown,
+            Reason::LockedOut,
+            Reason::PasswordMalformed,
+            Reason::PasswordCleartext,
+            Reason::ApiKeyUnknown,
+        ] {
+            assert_eq!(body(reason), body(Reason::PasswordWrong), "{reason:?}");
+        }
+    }
+
+    #[test]
     fn every_reason_has_a_problem_whose_body_repeats_its_status() {
         for reason in Reason::ALL {
             let refusal = Refusal::of(reason);

@@ -166,3 +166,13 @@ fn mutated_tokens_are_taken_apart_or_refused() {
 fn mutated_forwarding_headers_are_believed_by_the_rules_alone() {
     run("forwarded_headers", bodies::forwarded_headers);
 }
+
+#[test]
+fn mutated_basic_credentials_are_read_in_one_way_or_refused() {
+    run("basic_credentials", bodies::basic_credentials);
+}
+
+#[test]
+fn mutated_files_of_users_are_read_within_bounds_or_refused() {
+    run("users_file", bodies::users_file);
+}
