@@ -178,9 +178,12 @@ fn replace(path: &Path, text: &str) -> Result<(), UsersFault> {
     let beside = target.with_file_name(name);
     let fault = |source| UsersFault::Write { path: path.to_owned(), source };
     // Two who change it at once would lose what the first has done.
-    let file = new_file(&beside).map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => UsersFault::Busy { path: path.to_owned(), beside: beside.clone() },
-        _ => fault(source),
+    let file = new_file(&beside).map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            UsersFault::Busy { path: path.to_owned(), beside: beside.clone() }
+        } else {
+            fault(source)
+        }
     })?;
     let written = write_out(file, text, &target).and_then(|()| fs::rename(&beside, &target));
     written.map_err(|source| {

@@ -42,9 +42,10 @@ section! {
         first: At<Duration> = "1m",
         /// How long a lock lasts at most; and how long after it all is forgotten.
         longest: At<Duration> = "1h",
-        /// Wrong passwords for a user from all addresses where the user is not familiar, at most.
+        /// Wrong passwords for a user from all addresses where the user is not familiar: so many at once, and evenly as many
+        /// again in each period.
         per_user: RateText = "100/day",
-        /// Wrong passwords from an address for all users who are not familiar there, at most.
+        /// Wrong passwords from an address for all users who are not familiar there, in the same way.
         per_address: RateText = "100/hour",
         /// Networks in which every user is familiar. Elsewhere a user is for 30 days after a right password, until a restart.
         familiar: Vec<Network> = "[]",

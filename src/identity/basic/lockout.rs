@@ -10,7 +10,12 @@
 //! the right password was shown before (or in the networks that the configuration names). Names that no user has are
 //! counted the same, so that what is locked tells nobody who exists.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ipnet::IpNet;
 
@@ -102,8 +107,12 @@ pub(super) struct Lockout {
 impl Lockout {
     /// Nothing has happened yet.
     pub(super) fn new() -> Self {
+        Self::with_room_for(PAIRS)
+    }
+
+    fn with_room_for(pairs: usize) -> Self {
         Self {
-            pairs: Table::new(PAIRS),
+            pairs: Table::new(pairs),
             users: Table::new(BUDGETS),
             addresses: Table::new(BUDGETS),
             familiar: Familiar::default(),
@@ -144,22 +153,18 @@ impl Lockout {
         rules.familiar.iter().any(|network| network.contains(&ip)) || self.familiar.has(&who.user, &who.address, now)
     }
 
-    /// Lets go of what says nothing any more.
-    pub(super) fn sweep(&self, now: Instant) {
+    /// Lets go of what says nothing any more, and of where users were who are none any more.
+    pub(super) fn sweep<'a>(&self, keyed: &Keyed, users: impl Iterator<Item = &'a str>, now: Instant) {
         self.pairs.sweep(now);
         self.users.sweep(now);
         self.addresses.sweep(now);
+        let users: HashSet<Id> = users.map(|user| user_id(keyed, user)).collect();
+        self.familiar.retain(|user| users.contains(user));
     }
 
     /// How many pairs are locked.
     pub(super) fn locked(&self, now: Instant) -> usize {
         self.pairs.count_of(|lock| lock.is_locked(now))
-    }
-
-    /// Forgets where users were who are none any more.
-    pub(super) fn retain_users<'a>(&self, keyed: &Keyed, users: impl Iterator<Item = &'a str>) {
-        let users: std::collections::HashSet<Id> = users.map(|user| user_id(keyed, user)).collect();
-        self.familiar.retain(|user| users.contains(user));
     }
 }
 
@@ -192,18 +197,20 @@ impl Attempt {
     /// It was right.
     pub(super) fn right(mut self, now: Instant) {
         if let Some(pair) = self.pair.take() {
-            self.lockout.pairs.at(pair, SoftLock::right);
+            // Who shares a state with strangers has proved nothing for them.
+            let settle = if let Place::Own(_) = pair { SoftLock::right } else { SoftLock::give_back };
+            self.lockout.pairs.at(pair, settle);
             self.give_budgets_back();
             self.lockout.familiar.note(self.who.user, self.who.address, now);
         }
     }
 
     /// It was wrong. How long the lock is that it led to, if it did.
-    pub(super) fn wrong(mut self, now: Instant) -> Option<std::time::Duration> {
+    pub(super) fn wrong(mut self, now: Instant) -> Option<Duration> {
         self.settle_as_wrong(now)
     }
 
-    fn settle_as_wrong(&mut self, now: Instant) -> Option<std::time::Duration> {
+    fn settle_as_wrong(&mut self, now: Instant) -> Option<Duration> {
         let pair = self.pair.take()?;
         self.lockout.pairs.at(pair, |lock| lock.wrong(&self.rules.lock, now)).flatten()
     }
@@ -232,7 +239,7 @@ impl Drop for Attempt {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::{num::NonZeroU32, time::Duration};
+    use std::num::NonZeroU32;
 
     use super::*;
 
@@ -351,6 +358,26 @@ mod tests {
         for host in 0..200 {
             assert!(scene.right("alice", &format!("192.0.2.{host}")));
         }
+    }
+
+    #[test]
+    fn where_states_are_shared_a_right_password_excuses_no_stranger() {
+        let scene = Scene { lockout: Arc::new(Lockout::with_room_for(1)), ..scene() };
+        assert!(scene.wrong("first", "203.0.113.1"));
+        assert!((0..4).all(|number| scene.wrong(&format!("user{number}"), "192.0.2.1")));
+        assert!(scene.right("mallory", "192.0.2.1"));
+        assert!(scene.wrong("alice", "192.0.2.1"));
+        assert!(!scene.wrong("bob", "192.0.2.1"), "the fifth wrong one was the last");
+        assert!(scene.right("bob", "192.0.2.2"));
+    }
+
+    #[test]
+    fn who_is_no_user_any_more_is_familiar_nowhere() {
+        let scene = scene();
+        assert!(scene.right("alice", "192.0.2.1") && scene.right("bob", "192.0.2.1"));
+        scene.lockout.sweep(&scene.keyed, ["bob"].into_iter(), scene.now);
+        let is_familiar = |user| scene.lockout.is_familiar(&scene.who(user, "192.0.2.1"), &scene.rules, scene.now);
+        assert!(!is_familiar("alice") && is_familiar("bob"));
     }
 
     #[test]

@@ -144,7 +144,9 @@ impl Passwords {
 
     /// Lets go of what says nothing any more.
     pub(super) fn sweep(&self, now: Now) {
-        self.sources.iter().for_each(|source| source.sweep(now));
+        if let Some(means) = &self.means {
+            self.sources.iter().for_each(|source| source.sweep(&means.keyed, now));
+        }
     }
 
     /// How many users are locked at an address, by source.

@@ -160,7 +160,6 @@ impl Source {
             })
             .collect();
         let lockout = previous.map_or_else(|| Arc::new(Lockout::new()), |previous| Arc::clone(&previous.lockout));
-        lockout.retain_users(&means.keyed, users.keys().map(|user| &**user));
         let size = (basic.concurrent, basic.queue);
         let queue = previous
             .map(|previous| &previous.queue)
@@ -184,8 +183,8 @@ impl Source {
     }
 
     /// Lets go of what says nothing any more.
-    pub(super) fn sweep(&self, now: Now) {
-        self.lockout.sweep(now.instant);
+    pub(super) fn sweep(&self, keyed: &Keyed, now: Now) {
+        self.lockout.sweep(keyed, self.users.keys().map(|user| &**user), now.instant);
     }
 
     /// How many users are locked, each counted once for each address.
