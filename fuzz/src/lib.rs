@@ -14,6 +14,7 @@ use stepgate::{
     gateway::forwarded::Origin,
     identity::judge_answer,
     identity::events::{self, Delivery, EventKind, Form},
+    identity::basic::{self, Cost, UserPass},
     jose,
     route::NormalPath,
 };
@@ -173,4 +174,39 @@ fn origin(headers: &http::HeaderMap, name: &str) {
         told.to_str().is_ok_and(|told| told.split(", ").all(|address| address.parse::<IpAddr>().is_ok())),
         "{told:?}"
     );
+}
+
+/// Basic credentials: what is read can be written in one way alone, and holds nothing that could end a line or a name.
+pub fn basic_credentials(data: &[u8]) {
+    let Some(read) = UserPass::parse(data) else { return };
+    let password = std::str::from_utf8(read.password.expose()).expect("a password is UTF-8");
+    assert!(!read.user.is_empty() && read.user.len() <= 255 && !read.user.contains(':'), "{:?}", read.user);
+    assert!(!password.is_empty() && password.len() <= basic::PASSWORD_BYTES);
+    assert!(!read.user.chars().chain(password.chars()).any(char::is_control));
+    // The length says the rest: canonical base64 has one form.
+    assert_eq!(data.len(), (read.user.len() + 1 + password.len()).div_ceil(3) * 4);
+}
+
+/// A file of users: no line that is taken costs more than the bounds, names are unique, and a fault shows nothing of it.
+pub fn users_file(data: &[u8]) {
+    match basic::read(data) {
+        Ok(users) => {
+            let mut names: Vec<&str> = users.iter().map(|user| user.name.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), users.len(), "a name twice");
+            for user in &users {
+                match user.hash.cost() {
+                    Cost::Argon2id { memory, passes, lanes, .. } => {
+                        assert!(memory <= 256 * 1024 && passes <= 10 && lanes <= 16, "{memory} {passes} {lanes}");
+                    }
+                    Cost::Bcrypt(cost) => assert!((10..=14).contains(&cost), "{cost}"),
+                }
+                let text = std::str::from_utf8(data).expect("what is taken is UTF-8");
+                let without = basic::without_line(text, &user.name).expect("a user who is there can be removed");
+                assert_eq!(basic::read(without.as_bytes()).map(|users| users.len()), Ok(users.len() - 1));
+            }
+        }
+        Err(faults) => assert!(!faults.is_empty() && faults.iter().all(|fault| fault.line > 0)),
+    }
 }

@@ -88,6 +88,10 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
         AssertionKey::Given { source, .. } => Some(source),
         AssertionKey::Own { .. } => None,
     });
+    let users = config.credentials.iter().filter_map(|source| match &source.kind {
+        config::CredentialKind::Basic(basic) => Some(&basic.file),
+        config::CredentialKind::ApiKeys(_) | config::CredentialKind::ClientCertificates(_) => None,
+    });
     let files = credentials.chain(keys).chain(assertions).chain(proofs).chain(config.admin.token.as_ref()).filter_map(
         |source| match source {
             Source::File(file) => Some(file.path.clone()),
@@ -100,5 +104,6 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
         AssertionKey::Given { besides, .. } => besides.as_slice(),
         AssertionKey::Own { .. } => &[],
     });
-    files.chain(authorities.chain(published).map(|file| file.path.clone())).chain(certificates).collect()
+    let named = users.chain(authorities).chain(published).map(|file| file.path.clone());
+    files.chain(named).chain(certificates).collect()
 }

@@ -9,6 +9,7 @@ mod observers;
 mod reload;
 mod revocations;
 mod run;
+mod users;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -89,6 +90,11 @@ enum Command {
         #[command(subcommand)]
         command: audit::AuditCommand,
     },
+    /// Works with a file of users and their passwords
+    Users {
+        #[command(subcommand)]
+        command: users::UsersCommand,
+    },
 }
 
 /// Runs the program.
@@ -110,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Revoke(args) => revocations::revoke(&args),
         Command::Revocations { command } => revocations::revocations(&command),
         Command::Audit { command } => audit::audit(&command),
+        Command::Users { command } => users::users(&command),
     };
     exit.into()
 }

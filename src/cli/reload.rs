@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{check, load, revocations};
 use crate::{
-    config::{Config, ListenerMode, Materials, Problem, RouteDeletion},
+    config::{Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
     identity::IssuerReadiness,
     runtime::{Live, Services, Snapshot},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
@@ -98,6 +98,9 @@ impl AdminApi for Control {
         }
         for (kind, count) in self.services.revocations.counts() {
             self.services.metrics.revocations(kind.name(), count);
+        }
+        for (source, count) in snapshot.authenticator.locked_users(self.services.clock.now()) {
+            self.services.metrics.locked_users(source, count);
         }
         self.services.metrics.render(self.services.clock.now()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written out");
@@ -280,6 +283,7 @@ impl Reloader {
             routes: snapshot.routes.iter().map(|route| &*route.name).collect(),
             upstreams: config.upstreams.iter().map(|upstream| &*upstream.name).collect(),
             issuers: config.issuers.iter().map(|issuer| &*issuer.name).chain([""]).collect(),
+            sources: config.credentials.iter().map(|source| &*source.name).collect(),
             limits: snapshot.limiter.live_keys().map(|(name, _)| name).collect(),
             listeners: addresses.iter().map(String::as_str).chain([&*admin]).collect(),
             dangers: dangers(config),
@@ -322,7 +326,12 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
         ListenerMode::Tls(tls) => tls.self_signed,
         ListenerMode::RedirectToHttps(_) | ListenerMode::Cleartext => false,
     });
+    let cleartext = config.credentials.iter().any(|source| match &source.kind {
+        CredentialKind::Basic(basic) => basic.cleartext,
+        CredentialKind::ApiKeys(_) | CredentialKind::ClientCertificates(_) => false,
+    });
     let set = [
+        (cleartext, "danger_cleartext"),
         (self_signed, "danger_self_signed"),
         (!config.deletion_guard.enabled, "danger_disabled"),
         (unguarded, "danger_unguarded_deletion"),

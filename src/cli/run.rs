@@ -305,6 +305,7 @@ async fn sweep(live: Live, services: Arc<Services>) {
         // Millions of keys take a while; the runtime of background work has other things to do.
         let sweep = move || {
             snapshot.limiter.sweep(now.instant);
+            snapshot.authenticator.sweep(now);
             services.revocations.sweep(now);
         };
         let _ = tokio::task::spawn_blocking(sweep).await;

@@ -450,6 +450,37 @@ pub struct ApiKeys {
 pub struct Basic {
     /// Where the users are kept, with hashes of their passwords.
     pub file: File,
+    /// What a client is told that the password is for.
+    pub realm: Arc<str>,
+    /// Scopes of every user.
+    pub scopes: Vec<Arc<str>>,
+    /// How many passwords are hashed at once.
+    pub concurrent: usize,
+    /// How many may wait for it.
+    pub queue: usize,
+    /// How long a right password is known; zero: not at all.
+    pub cache: Duration,
+    /// What guessing leads to.
+    pub lockout: Lockout,
+    /// `danger_cleartext: true`.
+    pub cleartext: bool,
+}
+
+/// What guessing passwords leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lockout {
+    /// Wrong passwords for a user from an address until the first lock.
+    pub failures: u32,
+    /// How long the first lock lasts; each further one twice as long.
+    pub first: Duration,
+    /// The longest lock.
+    pub longest: Duration,
+    /// Wrong passwords for a user, wherever they come from, in a period.
+    pub per_user: (NonZeroU32, Duration),
+    /// Wrong passwords from an address, whomever they are for, in a period.
+    pub per_address: (NonZeroU32, Duration),
+    /// Networks in which every user is familiar.
+    pub familiar: Vec<IpNet>,
 }
 
 /// Client certificates.

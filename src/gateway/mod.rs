@@ -403,6 +403,7 @@ impl Exchange {
             scheme: self.scheme,
             authority: &self.authority,
             authorization_servers: &snapshot.authorization_servers,
+            accepted: self.record.route.and_then(|route| snapshot.route(route)).map(|route| &route.accepted),
         };
         let mut headers = refusal.headers(&context);
         let body = refusal.body(&context);

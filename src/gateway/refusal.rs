@@ -11,7 +11,10 @@ use http::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::policy::{Challenge, Denial, Reason, StepUp};
+use crate::{
+    identity::{Accepted, Kinds},
+    policy::{Challenge, Denial, Reason, StepUp},
+};
 
 /// A request that is not forwarded, or whose answer never came.
 #[derive(Debug, Clone)]
@@ -103,6 +106,8 @@ pub struct RefusalContext<'a> {
     pub authority: &'a str,
     /// The authorization servers of the configuration.
     pub authorization_servers: &'a [Arc<str>],
+    /// Whose credentials the route takes; `None` where there is no route.
+    pub accepted: Option<&'a Accepted>,
 }
 
 /// The path of the protected resource's metadata (RFC 9728 §3).
@@ -120,7 +125,12 @@ impl Refusal {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
-        insert(&mut headers, WWW_AUTHENTICATE, self.www_authenticate(context));
+        // One field for each scheme: some clients read no more than one challenge in a field.
+        for challenge in [self.bearer_challenge(context), self.basic_challenge(context)] {
+            if let Some(value) = challenge.and_then(|value| HeaderValue::from_str(&value).ok()) {
+                headers.append(WWW_AUTHENTICATE, value);
+            }
+        }
         insert(&mut headers, RETRY_AFTER, self.retry_after.map(|secs| secs.to_string()));
         if !self.allow.is_empty() {
             let names: Vec<&str> = self.allow.iter().map(Method::as_str).collect();
@@ -164,7 +174,12 @@ impl Refusal {
     }
 
     /// The challenge (RFC 6750 §3), each parameter once; `None` where authenticating would not help.
-    fn www_authenticate(&self, context: &RefusalContext<'_>) -> Option<String> {
+    fn bearer_challenge(&self, context: &RefusalContext<'_>) -> Option<String> {
+        // Where only passwords are taken, no token would help.
+        let is_basic_only = context.accepted.is_some_and(|accepted| accepted.kinds() == Kinds::BASIC);
+        if is_basic_only && self.basic_challenge(context).is_some() {
+            return None;
+        }
         let mut out = String::from("Bearer");
         let mut separator = " ";
         let mut add = |name: &str, value: &str| {
@@ -177,6 +192,8 @@ impl Refusal {
         match &self.challenge {
             Challenge::Nothing | Challenge::Later(_) => return None,
             Challenge::Token => {}
+            // It was no token that was not valid.
+            Challenge::InvalidToken if self.problem().name == INVALID_CREDENTIALS => {}
             Challenge::InvalidRequest => {
                 add("error", "invalid_request");
                 add("error_description", "Send exactly one token, in the Authorization header");
@@ -206,6 +223,14 @@ impl Refusal {
             add("resource_metadata", &format!("{}://{}{METADATA_PATH}", context.scheme, context.authority));
         }
         Some(out)
+    }
+
+    /// The challenge of RFC 7617 §2, where a password would help and may be sent.
+    fn basic_challenge(&self, context: &RefusalContext<'_>) -> Option<String> {
+        let asks = matches!(self.challenge, Challenge::Token | Challenge::InvalidToken);
+        let offer = context.accepted.and_then(Accepted::basic).filter(|_| asks)?;
+        let may_be_sent = context.scheme == "https" || offer.cleartext;
+        may_be_sent.then(|| format!("Basic realm=\"{}\", charset=\"UTF-8\"", offer.realm))
     }
 
     /// The detail, with what this refusal in particular asks for.
@@ -261,6 +286,8 @@ fn step_up_members(body: &mut Map<String, Value>, step_up: &StepUp, servers: &[A
     body.insert("authorization_servers".into(), json!(servers));
 }
 
+const INVALID_CREDENTIALS: &str = "invalid-credentials";
+
 /// Every reason's status and public face.
 #[rustfmt::skip]
 fn problem(reason: Reason) -> Problem {
@@ -296,7 +323,7 @@ fn problem(reason: Reason) -> Problem {
         R::ApiKeyMalformed | R::ApiKeyUnknown | R::ApiKeyExpired | R::ApiKeyRevoked | R::ApiKeyNetwork
         | R::PasswordMalformed | R::PasswordWrong | R::UserUnknown | R::LockedOut | R::PasswordCleartext
         | R::CertificateMissing | R::CertificateUnknown | R::CertificateRevoked =>
-            of("invalid-credentials", StatusCode::UNAUTHORIZED, "Invalid credentials",
+            of(INVALID_CREDENTIALS, StatusCode::UNAUTHORIZED, "Invalid credentials",
             "The credentials are not valid here."),
         R::DpopNonce => of("dpop-nonce-required", StatusCode::UNAUTHORIZED, "DPoP nonce required",
             "Make a new DPoP proof with the nonce in DPoP-Nonce and repeat the request."),
@@ -345,7 +372,13 @@ mod tests {
     use super::*;
 
     fn context() -> RefusalContext<'static> {
-        RefusalContext { request_id: "r1", scheme: "https", authority: "api.example:8443", authorization_servers: &[] }
+        RefusalContext {
+            request_id: "r1",
+            scheme: "https",
+            authority: "api.example:8443",
+            authorization_servers: &[],
+            accepted: None,
+        }
     }
 
     fn challenge(challenge: Challenge, reason: Reason) -> Option<String> {
@@ -378,6 +411,22 @@ mod tests {
             ))
         );
         assert_eq!(challenge(Challenge::Nothing, Reason::ConditionFalse), None);
+    }
+
+    #[test]
+    fn a_password_that_is_not_valid_is_no_token_fault() {
+        let said = challenge(Challenge::InvalidToken, Reason::PasswordWrong);
+        assert_eq!(said, Some(format!("Bearer {METADATA}")));
+        let body = |reason| Refusal { challenge: Challenge::InvalidToken, ..Refusal::of(reason) }.body(&context());
+        for reason in [
+            Reason::UserUnknown,
+            Reason::LockedOut,
+            Reason::PasswordMalformed,
+            Reason::PasswordCleartext,
+            Reason::ApiKeyUnknown,
+        ] {
+            assert_eq!(body(reason), body(Reason::PasswordWrong), "{reason:?}");
+        }
     }
 
     #[test]

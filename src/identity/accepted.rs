@@ -1,5 +1,6 @@
 //! Whose credentials a route takes, and so which parts of a request are credentials there at all.
 
+use super::BasicOffer;
 use crate::policy::IssuerName;
 
 /// The kinds of credential, as a set.
@@ -37,22 +38,29 @@ pub struct Accepted {
     names: Box<[IssuerName]>,
     /// What they vouch for.
     kinds: Kinds,
+    /// What a client is told where passwords are among them.
+    basic: Option<BasicOffer>,
 }
 
 impl Accepted {
     pub(super) fn new(names: Box<[IssuerName]>, kinds: Kinds) -> Self {
-        Self { names, kinds }
+        Self { names, kinds, basic: None }
+    }
+
+    pub(super) fn with_basic(self, basic: Option<BasicOffer>) -> Self {
+        Self { basic, ..self }
     }
 
     /// What any of them takes.
     pub fn union<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
-        let (mut names, mut kinds, mut every) = (Vec::new(), Kinds::NONE, false);
+        let (mut names, mut kinds, mut every, mut basic) = (Vec::new(), Kinds::NONE, false, None);
         for one in all {
+            basic = basic.or_else(|| one.basic.clone());
             every |= one.names.is_empty();
             names.extend(one.names.iter().cloned());
             kinds = kinds.and(one.kinds);
         }
-        Self { names: if every { Box::default() } else { names.into() }, kinds }
+        Self { names: if every { Box::default() } else { names.into() }, kinds, basic }
     }
 
     /// The names; empty: all that there are.
@@ -63,6 +71,11 @@ impl Accepted {
     /// What they vouch for.
     pub fn kinds(&self) -> Kinds {
         self.kinds
+    }
+
+    /// What a client is told where passwords are taken.
+    pub fn basic(&self) -> Option<&BasicOffer> {
+        self.basic.as_ref()
     }
 
     /// Whether this source is one of them.

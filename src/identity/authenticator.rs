@@ -7,6 +7,7 @@ use super::{
     KeyObserver,
     accepted::{Accepted, Kinds},
     events::{Delivery, Receipt, Receiver},
+    basic::Passwords,
     presented::{Authorization, Field, Presented, has_query_token},
     revocation::Revocations,
     tokens::{IssuerReadiness, IssuerServices, Tokens},
@@ -21,6 +22,7 @@ use crate::{
 /// configuration would have learnt the same.
 pub struct Authenticator {
     tokens: Tokens,
+    passwords: Passwords,
     /// What each source vouches for.
     kinds: HashMap<IssuerName, Kinds>,
     /// What is taken from which provider. Not the verifiers' own copies: those outlive a reload that changes only this.
@@ -41,7 +43,9 @@ impl std::fmt::Debug for Authenticator {
 impl Authenticator {
     /// Finds what is wrong with the sources' material, without starting anything: for `check`.
     pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
-        Tokens::check(&config.issuers, materials)
+        let mut problems = Tokens::check(&config.issuers, materials);
+        problems.extend(Passwords::check(config, materials));
+        problems
     }
 
     /// Prepares the sources; with a problem nothing was started and nothing has changed.
@@ -51,9 +55,11 @@ impl Authenticator {
         services: &IssuerServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
+        // What may fail and starts nothing comes first.
+        let passwords = Passwords::compile(config, materials, services, previous.map(|previous| &previous.passwords))?;
         let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens))?;
         let (revocations, observer) = (Arc::clone(&services.revocations), Arc::clone(&services.observer));
-        Ok(Self { tokens, kinds: kinds(config), events: events(config), revocations, observer })
+        Ok(Self { tokens, passwords, kinds: kinds(config), events: events(config), revocations, observer })
     }
 
     /// The sources of a route by their names; none: all that there are.
@@ -61,12 +67,22 @@ impl Authenticator {
         let of = |name: &IssuerName| self.kinds.get(name).copied().unwrap_or(Kinds::NONE);
         let all = || self.kinds.values().copied().fold(Kinds::NONE, Kinds::and);
         let kinds = if names.is_empty() { all() } else { names.iter().map(of).fold(Kinds::NONE, Kinds::and) };
-        Accepted::new(names.into(), kinds)
+        Accepted::new(names.into(), kinds).with_basic(self.passwords.offer(names))
     }
 
     /// How the keys of each issuer stand, in the order of the configuration.
     pub fn readiness(&self, now: Now) -> Vec<IssuerReadiness> {
         self.tokens.readiness(now)
+    }
+
+    /// How many users are locked at an address, by source.
+    pub fn locked_users(&self, now: Now) -> impl Iterator<Item = (&str, usize)> {
+        self.passwords.locked(now)
+    }
+
+    /// Lets go of what was noted of strangers and says nothing any more; takes a while.
+    pub fn sweep(&self, now: Now) {
+        self.passwords.sweep(now);
     }
 
     /// Finds out what a request's credentials are worth where these sources are taken. What is a credential of a kind
@@ -108,6 +124,13 @@ impl Authenticator {
                 }
                 let credential = self.tokens.authenticate(token, accepted, now).await;
                 prove_possession(credential, presented)
+            }
+            Authorization::Basic(encoded) if kinds.has(Kinds::BASIC) => {
+                if kinds.has(Kinds::TOKEN) && presented.query.is_some_and(has_query_token) {
+                    return Credential::Invalid(Reason::InvalidCredentials).into();
+                }
+                // Boxed: rare, and large enough to make every request's future larger.
+                Box::pin(self.passwords.authenticate(encoded, presented, accepted, now)).await.into()
             }
             Authorization::Malformed if kinds.has(Kinds::TOKEN) => Credential::Invalid(Reason::TokenMalformed).into(),
             Authorization::Bearer(_)

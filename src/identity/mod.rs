@@ -17,6 +17,7 @@
 
 mod accepted;
 mod authenticator;
+pub mod basic;
 mod cache;
 mod claims;
 pub mod events;
@@ -37,8 +38,8 @@ mod verifier;
 
 pub use accepted::{Accepted, Kinds};
 pub use authenticator::Authenticator;
+pub use basic::BasicOffer;
 pub use fetch::native_roots;
-pub use introspection::judge_answer;
-pub use observer::{CacheLookup, IntrospectionOutcome, KeyObserver, RefreshOutcome, Unobserved};
+pub use introspection::judge_answer; pub use observer::{CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome, Unobserved}; 
 pub use presented::{Field, Presented};
 pub use tokens::{IssuerReadiness, IssuerServices};

@@ -24,6 +24,9 @@ pub trait KeyObserver: Send + Sync {
 
     /// A provider reported something.
     fn event(&self, _issuer: &str, _kind: EventKind, _outcome: EventOutcome) {}
+
+    /// A password was hashed, or could not be.
+    fn password(&self, _source: &str, _outcome: PasswordOutcome) {}
 }
 
 /// What became of a token that was to be introspected.
@@ -62,6 +65,17 @@ pub enum CacheLookup {
     Hit,
     /// It did not.
     Miss,
+}
+
+/// What became of a password that had to be hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordOutcome {
+    /// It was the user's.
+    Right,
+    /// It was not, or no user has that name.
+    Wrong,
+    /// Too many waited: it was not hashed.
+    Busy,
 }
 
 /// Nobody listens: for `check` and `explain`.

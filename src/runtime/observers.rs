@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     clock::Clock,
- identity::{ CacheLookup, IntrospectionOutcome, KeyObserver, RefreshOutcome, events::{EventKind, EventOutcome}, }, 
+ identity::{ CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome, events::{EventKind, EventOutcome}, }, 
     policy::Reason,
     telemetry::{Metrics, metrics::IssuerMetrics, metrics::UpstreamMetrics},
     upstream::{FaultKind, ServiceObserver, UpstreamObserver},
@@ -86,6 +86,15 @@ impl KeyObserver for IssuerObserver {
             | EventOutcome::Unavailable => tracing::debug!(issuer, event, result, "security event"),
         }
         self.metrics.security_event(issuer, event, result);
+    }
+
+    fn password(&self, source: &str, outcome: PasswordOutcome) {
+        let outcome = match outcome {
+            PasswordOutcome::Right => "right",
+            PasswordOutcome::Wrong => "wrong",
+            PasswordOutcome::Busy => "busy",
+        };
+        self.metrics.password(source, outcome);
     }
 }
 

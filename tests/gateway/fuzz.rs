@@ -176,3 +176,13 @@ fn mutated_introspection_answers_pass_nothing_that_is_not_active() {
 fn mutated_security_events_are_read_or_refused() {
     run("security_event", bodies::security_event);
 }
+
+#[test]
+fn mutated_basic_credentials_are_read_in_one_way_or_refused() {
+    run("basic_credentials", bodies::basic_credentials);
+}
+
+#[test]
+fn mutated_files_of_users_are_read_within_bounds_or_refused() {
+    run("users_file", bodies::users_file);
+}

@@ -13,6 +13,7 @@
 mod harness;
 
 mod assertion;
+mod basic;
 mod bearer;
 mod cli;
 mod contract;

@@ -1,5 +1,6 @@
 //! `credentials`: sources of callers that are no issuers of tokens.
 
+use super::Basic;
 use crate::config::{
     decode::{At, section},
     text::FilePath,
@@ -21,14 +22,6 @@ section! {
     /// API keys.
     "API keys" ApiKeys {
         /// The keys, as hashes, one JSON object a line; `stepgate keys` writes it. Read again when it changes.
-        file: At<FilePath>,
-    }
-}
-
-section! {
-    /// User names and passwords.
-    "users" Basic {
-        /// The users, `name:hash` a line; the hash is argon2id in PHC form, or bcrypt. Read again when it changes.
         file: At<FilePath>,
     }
 }

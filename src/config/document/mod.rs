@@ -2,6 +2,7 @@
 //! to fit together; that is `resolve`'s.
 
 mod assertion;
+mod basic;
 mod credential;
 mod events;
 mod guard;
@@ -15,6 +16,7 @@ mod server;
 mod upstream;
 
 pub(super) use assertion::{Assertion, Assertions};
+pub(super) use basic::{Basic, Lockout};
 pub(super) use credential::CredentialSource;
 pub(super) use events::Events;
 pub(super) use guard::DeletionGuard;

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::{Context, table::Table};
+use super::{Context, basic::basic, table::Table};
 use crate::config::{
-    ApiKeys, Basic, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span,
+    ApiKeys, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span,
     document::{self, Document},
 };
 
 pub(super) fn credentials(
     document: &Document,
     issuers: &Table<Issuer>,
+    listens_with_tls: bool,
     to: &mut Context<'_>,
 ) -> Table<CredentialSource> {
     Table::new("source of credentials", "credentials", &document.credentials, |entry, written| {
@@ -18,7 +19,7 @@ pub(super) fn credentials(
             // `auth` names both.
             to.error(&entry.span, format!("an issuer is named `{}`, too", entry.name));
         }
-        source(entry.name.clone(), &entry.span, written, to)
+        source(entry.name.clone(), &entry.span, written, listens_with_tls, to)
     })
 }
 
@@ -26,11 +27,12 @@ fn source(
     name: Arc<str>,
     span: &Span,
     written: &document::CredentialSource,
+    listens_with_tls: bool,
     to: &mut Context<'_>,
 ) -> Option<CredentialSource> {
     let kind = match (&written.api_keys, &written.basic, &written.client_certificates) {
         (Some(keys), None, None) => CredentialKind::ApiKeys(ApiKeys { file: to.file(&keys.file) }),
-        (None, Some(users), None) => CredentialKind::Basic(Basic { file: to.file(&users.file) }),
+        (None, Some(users), None) => CredentialKind::Basic(basic(&name, users, listens_with_tls, to)),
         (None, None, Some(certificates)) => {
             CredentialKind::ClientCertificates(ClientCertificates { ca: to.file(&certificates.ca) })
         }

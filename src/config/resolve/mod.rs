@@ -2,6 +2,7 @@
 //! here and read later.
 
 mod assertion;
+mod basic;
 mod credential;
 mod events;
 mod guard;
@@ -41,7 +42,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let levels = limit::levels(document, to);
     let limits = limit::limits(document, to);
     let issuers = issuer::issuers(document, to);
-    let credentials = credential::credentials(document, &issuers, to);
+    let credentials = credential::credentials(document, &issuers, basic::any_tls(&listeners), to);
     let upstreams = upstream::upstreams(document, to);
     let guard = guard::guard(document, &levels, &limits, to);
     let assertions = assertion::assertions(document, to);

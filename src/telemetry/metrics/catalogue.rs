@@ -55,6 +55,10 @@ families! {
         "Tokens that were introspected: active, refused, remembered (refused a moment ago), failed, or busy (no room to ask).";
     INTROSPECTION_DURATION = Histogram "stepgate_introspection_duration_seconds" ["issuer"]
         "How long an issuer took to say whether a token is active, failures included.";
+    PASSWORDS = Counter "stepgate_passwords_total" ["source", "result"]
+        "Passwords that had to be hashed: right, wrong, or busy where too many waited and it was not hashed.";
+    LOCKED_USERS = Gauge "stepgate_locked_users" ["source"]
+        "User names that are locked after wrong passwords, each counted once for each address.";
     JWKS_AGE = Gauge "stepgate_jwks_age_seconds" ["issuer"]
         "Seconds since an issuer's keys were last fetched.";
     JWKS_REFRESHES = Counter "stepgate_jwks_refreshes_total" ["issuer", "result"]

@@ -49,6 +49,8 @@ pub struct Metrics {
     token_cache_misses: IntCounter,
     introspections: IntCounterVec,
     introspection_duration: HistogramVec,
+    passwords: IntCounterVec,
+    locked_users: IntGaugeVec,
     jwks_age: IntGaugeVec,
     jwks_refreshes: IntCounterVec,
     quota_rejections: IntCounterVec,
@@ -119,6 +121,8 @@ pub struct Names<'a> {
     pub upstreams: HashSet<&'a str>,
     /// Issuers.
     pub issuers: HashSet<&'a str>,
+    /// Sources of users.
+    pub sources: HashSet<&'a str>,
     /// Quotas.
     pub limits: HashSet<&'a str>,
     /// Listeners, by address.
@@ -151,6 +155,8 @@ impl Metrics {
             token_cache_misses: token_cache.with_label_values(&["miss"]),
             introspections: counters(r, &catalogue::INTROSPECTIONS)?,
             introspection_duration: histograms(r, &catalogue::INTROSPECTION_DURATION)?,
+            passwords: counters(r, &catalogue::PASSWORDS)?,
+            locked_users: gauges(r, &catalogue::LOCKED_USERS)?,
             jwks_age: gauges(r, &catalogue::JWKS_AGE)?,
             jwks_refreshes: counters(r, &catalogue::JWKS_REFRESHES)?,
             quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
@@ -267,6 +273,16 @@ impl Metrics {
         }
     }
 
+    /// Counts a password that had to be hashed.
+    pub fn password(&self, source: &str, result: &'static str) {
+        self.passwords.with_label_values(&[source, result]).inc();
+    }
+
+    /// Says how many users are locked; to be called when the metrics are asked for.
+    pub fn locked_users(&self, source: &str, users: usize) {
+        self.locked_users.with_label_values(&[source]).set(clamped(users));
+    }
+
     /// Notes that an issuer's keys were fetched: their age counts from here.
     pub fn keys_fetched(&self, issuer: &str, now: Now) {
         locked(&self.keys_fetched_ms).insert(issuer.into(), now.unix_ms);
@@ -330,6 +346,9 @@ impl Metrics {
         forget(&self.jwks_age, &issuer);
         forget(&self.jwks_refreshes, &issuer);
         forget(&self.security_events, &issuer);
+        let source = keep("source", &names.sources);
+        forget(&self.passwords, &source);
+        forget(&self.locked_users, &source);
         let limit = keep("limit", &names.limits);
         forget(&self.quota_rejections, &limit);
         forget(&self.quota_live_keys, &limit);
@@ -561,10 +580,13 @@ mod tests {
         metrics.reload_refused();
         metrics.audit().written("intent");
         metrics.audit().unauthenticated(Reason::TokenMissing);
+        metrics.password("people", "wrong");
+        metrics.locked_users("people", 3);
         let names = Names {
             routes: ["/api/**"].into(),
             upstreams: ["api"].into(),
             issuers: ["main"].into(),
+            sources: ["people"].into(),
             limits: ["per-user"].into(),
             listeners: ["127.0.0.1:8443"].into(),
             dangers: ["danger_disabled"].into(),
@@ -582,6 +604,8 @@ mod tests {
             r#"stepgate_requests_total{method="GET",route="(none)",status="4xx"} 1"#,
             r#"stepgate_request_duration_seconds_count{route="/api/**"} 2"#,
             r#"stepgate_decisions_total{reason="client_gone"} 1"#,
+            r#"stepgate_passwords_total{result="wrong",source="people"} 1"#,
+            r#"stepgate_locked_users{source="people"} 3"#,
             r#"stepgate_decisions_total{reason="allowed"} 0"#,
             r#"stepgate_jwks_age_seconds{issuer="main"} 60"#,
             r#"stepgate_token_verifications_total{issuer="main",result="token_expired"} 1"#,
@@ -619,7 +643,7 @@ mod tests {
         metrics.retain(&Names::default());
         route.answered(&Method::POST, 200, Duration::ZERO);
         let text = metrics.render(now(0)).unwrap();
-        for gone in ["/api/**", "\"api\"", "\"main\"", "per-user", "127.0.0.1:8443", "danger_disabled"] {
+        for gone in ["/api/**", "\"api\"", "\"main\"", "\"people\"", "per-user", "127.0.0.1:8443", "danger_disabled"] {
             assert!(!text.contains(gone), "{gone} is still in\n{text}");
         }
         assert!(text.contains(NO_ROUTE));

@@ -1,0 +1,288 @@
+//! `stepgate users`: the file of users and their passwords. A password is read from the terminal without an echo, or from
+//! standard input; never from the command line, which other users of the machine can read.
+
+use std::{
+    fs::{self, File},
+    io::{self, IsTerminal, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::Subcommand;
+use thiserror::Error;
+
+use super::{Exit, complain, print_line};
+use crate::{
+    identity::basic::{self, LineFault, PASSWORD_BYTES, StoredHash},
+    secret::Secret,
+};
+
+/// The shortest password that is taken for a user who has nothing else to show (NIST SP 800-63B-4 §3.1.1.2).
+const SHORTEST: usize = 15;
+
+/// Work on a file of users.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UsersCommand {
+    /// Adds a user, or gives one another password or other scopes
+    ///
+    /// The password is asked for, or read from standard input, its first line. A gateway that runs reads the file again by
+    /// itself; what was locked for that user is not any more.
+    Add {
+        /// The file; it is made if it is not there
+        file: PathBuf,
+        /// The user's name
+        name: String,
+        /// A scope that the user has
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+    },
+    /// Lists the users with their scopes, and what each hash costs
+    List {
+        /// The file
+        file: PathBuf,
+    },
+    /// Removes a user
+    Remove {
+        /// The file
+        file: PathBuf,
+        /// The user's name
+        name: String,
+    },
+    /// Prints the hash of a password, for files that are made in another way
+    Hash,
+}
+
+#[derive(Debug, Error)]
+enum UsersFault {
+    #[error("reading {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("writing {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("{path} is being changed by somebody else; if nobody does, remove {beside}")]
+    Busy { path: PathBuf, beside: PathBuf },
+    #[error("{path}: {fault}")]
+    Refused { path: PathBuf, fault: String },
+    #[error("reading the password")]
+    Input(#[source] io::Error),
+    #[error("{0}")]
+    Usage(String),
+    #[error("the system gives no randomness")]
+    NoRandomness,
+}
+
+impl UsersFault {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Read { .. } | Self::Write { .. } | Self::Input(_) | Self::NoRandomness => Exit::Io,
+            Self::Busy { .. } => Exit::Unavailable,
+            Self::Refused { .. } => Exit::Config,
+            Self::Usage(_) => Exit::Usage,
+        }
+    }
+}
+
+/// Runs a command on users.
+pub(crate) fn users(command: &UsersCommand) -> Exit {
+    let result = match command {
+        UsersCommand::Add { file, name, scopes } => add(file, name, scopes),
+        UsersCommand::List { file } => list(file),
+        UsersCommand::Remove { file, name } => remove(file, name),
+        UsersCommand::Hash => hash().map(|hash| {
+            print_line(&hash);
+            Exit::Success
+        }),
+    };
+    result.unwrap_or_else(|fault| {
+        complain(&fault);
+        fault.exit()
+    })
+}
+
+fn add(path: &Path, name: &str, scopes: &[String]) -> Result<Exit, UsersFault> {
+    if !basic::is_name(name) {
+        let why = "the name is empty, longer than 255 bytes, begins with a blank or `#`, ends with a blank, or has a colon or a control character";
+        return Err(UsersFault::Usage(why.to_owned()));
+    }
+    if let Some(wrong) = scopes.iter().find(|scope| !basic::is_scope(scope)) {
+        return Err(UsersFault::Usage(format!("`{wrong}` is not a scope (RFC 6749 §3.3)")));
+    }
+    // Before the password is asked for: nobody likes to type one in vain.
+    let text = existing(path)?;
+    let before = count(path, &text)?;
+    let mut line = format!("{name}:{}", hash()?);
+    if !scopes.is_empty() {
+        line.push(':');
+        line.push_str(&scopes.join(" "));
+    }
+    let text = basic::with_line(&text, name, &line);
+    let after = count(path, &text)?;
+    replace(path, &text)?;
+    print_line(&format!("{}: {name} {}", path.display(), if after > before { "added" } else { "changed" }));
+    Ok(Exit::Success)
+}
+
+fn remove(path: &Path, name: &str) -> Result<Exit, UsersFault> {
+    let text = read(path)?;
+    count(path, &text)?;
+    let Some(text) = basic::without_line(&text, name) else {
+        print_line(&format!("{}: there is no {name}", path.display()));
+        return Ok(Exit::Failure);
+    };
+    replace(path, &text)?;
+    print_line(&format!("{}: {name} removed", path.display()));
+    Ok(Exit::Success)
+}
+
+fn list(path: &Path) -> Result<Exit, UsersFault> {
+    let text = read(path)?;
+    for user in basic::read(text.as_bytes()).map_err(|faults| refused(path, &faults))? {
+        let scopes = if user.scopes.is_empty() { "-".to_owned() } else { user.scopes.join(" ") };
+        print_line(&format!("{}\t{}\t{scopes}", user.name, user.hash.cost()));
+    }
+    Ok(Exit::Success)
+}
+
+fn hash() -> Result<String, UsersFault> {
+    let password = password()?;
+    StoredHash::fresh(password.expose()).ok_or(UsersFault::NoRandomness)
+}
+
+/// How many users a file has; a file with a fault is not touched.
+fn count(path: &Path, text: &str) -> Result<usize, UsersFault> {
+    basic::read(text.as_bytes()).map(|users| users.len()).map_err(|faults| refused(path, &faults))
+}
+
+fn refused(path: &Path, faults: &[LineFault]) -> UsersFault {
+    let fault = faults.first().map_or_else(String::new, ToString::to_string);
+    UsersFault::Refused { path: path.to_owned(), fault }
+}
+
+fn read(path: &Path) -> Result<String, UsersFault> {
+    fs::read_to_string(path).map_err(|source| UsersFault::Read { path: path.to_owned(), source })
+}
+
+/// A file's text; nothing where there is no file yet.
+fn existing(path: &Path) -> Result<String, UsersFault> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Ok(text) => Ok(text),
+        Err(source) => Err(UsersFault::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Puts another file in the place of this one, whole or not at all; its owner alone may read a new one.
+fn replace(path: &Path, text: &str) -> Result<(), UsersFault> {
+    // Through a link to the file that is meant.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let beside = target.with_file_name(name);
+    let fault = |source| UsersFault::Write { path: path.to_owned(), source };
+    // Two who change it at once would lose what the first has done.
+    let file = new_file(&beside).map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            UsersFault::Busy { path: path.to_owned(), beside: beside.clone() }
+        } else {
+            fault(source)
+        }
+    })?;
+    let written = write_out(file, text, &target).and_then(|()| fs::rename(&beside, &target));
+    written.map_err(|source| {
+        // It is not complete, and in the way; the fault that is told is the first.
+        let _ = fs::remove_file(&beside);
+        fault(source)
+    })
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn write_out(mut file: File, text: &str, target: &Path) -> io::Result<()> {
+    if let Ok(before) = fs::metadata(target) {
+        file.set_permissions(before.permissions())?;
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// A password from the terminal, typed twice, or the first line of standard input.
+fn password() -> Result<Secret, UsersFault> {
+    let stdin = io::stdin();
+    let password = if stdin.is_terminal() {
+        let first = prompt("password: ")?;
+        if prompt("once more: ")? != first {
+            return Err(UsersFault::Usage("the two passwords differ".to_owned()));
+        }
+        first
+    } else {
+        let mut bytes = Vec::new();
+        // With one byte more than the longest and its line's end.
+        let longest = PASSWORD_BYTES as u64 + 3;
+        stdin.lock().take(longest).read_to_end(&mut bytes).map_err(UsersFault::Input)?;
+        first_line(bytes)
+    };
+    check(&password)?;
+    Ok(password)
+}
+
+fn first_line(bytes: Vec<u8>) -> Secret {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let secret = Secret::new(line.strip_suffix(b"\r").unwrap_or(line));
+    // The rest is wiped with it.
+    drop(Secret::new(bytes));
+    secret
+}
+
+fn check(password: &Secret) -> Result<(), UsersFault> {
+    let usage = |why: String| Err(UsersFault::Usage(why));
+    let Ok(text) = std::str::from_utf8(password.expose()) else {
+        return usage("the password is not UTF-8".to_owned());
+    };
+    if text.chars().count() < SHORTEST {
+        return usage(format!("the password is shorter than {SHORTEST} characters"));
+    }
+    if !basic::is_password(text) {
+        return usage(format!("the password is longer than {PASSWORD_BYTES} bytes, or has a control character"));
+    }
+    Ok(())
+}
+
+/// Reads a line from the terminal, which does not show it.
+fn prompt(text: &str) -> Result<Secret, UsersFault> {
+    let stdin = io::stdin();
+    // To standard error: standard output may be a file that the hash goes to.
+    let mut terminal = io::stderr();
+    let _ = write!(terminal, "{text}").and_then(|()| terminal.flush());
+    let silent = Silent::new(&stdin).map_err(|error| UsersFault::Input(error.into()))?;
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line).map_err(UsersFault::Input);
+    drop(silent);
+    let _ = writeln!(terminal);
+    read.map(|_| first_line(line.into_bytes()))
+}
+
+/// A terminal without an echo, as long as this lives.
+struct Silent<'a> {
+    terminal: &'a io::Stdin,
+    before: rustix::termios::Termios,
+}
+
+impl<'a> Silent<'a> {
+    fn new(terminal: &'a io::Stdin) -> rustix::io::Result<Self> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let before = tcgetattr(terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        // There is nothing to be done about a terminal that is gone.
+        let _ = tcsetattr(self.terminal, OptionalActions::Now, &self.before);
+    }
+}
