@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod demo;
 mod explain;
+mod keys;
 mod load;
 mod observers;
 mod reload;
@@ -76,6 +77,11 @@ enum Command {
     Schema,
     /// Runs a gateway with everything around it, and prints what to try
     Demo(demo::DemoArgs),
+    /// Makes, lists and revokes API keys
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
     /// Works with the audit trail
     Audit {
         #[command(subcommand)]
@@ -99,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(&args),
         Command::Schema => schema(),
         Command::Demo(args) => demo::demo(&args),
+        Command::Keys { command } => keys::keys(&command),
         Command::Audit { command } => audit::audit(&command),
     };
     exit.into()

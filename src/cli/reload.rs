@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{check, load};
 use crate::{
-    config::{Config, ListenerMode, Materials, Problem, RouteDeletion},
+    config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
     identity::IssuerReadiness,
     runtime::{Live, Services, Snapshot},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
@@ -49,6 +49,11 @@ impl Control {
     /// Says that no more traffic should come.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes down what is kept in memory alone.
+    pub(crate) fn write_down(&self) {
+        self.live.load().authenticator.write_down();
     }
 
     /// Writes out what is left of the access log.
@@ -274,6 +279,7 @@ impl Reloader {
             routes: snapshot.routes.iter().map(|route| &*route.name).collect(),
             upstreams: config.upstreams.iter().map(|upstream| &*upstream.name).collect(),
             issuers: config.issuers.iter().map(|issuer| &*issuer.name).chain([""]).collect(),
+            sources: config.credentials.iter().map(|source| &*source.name).collect(),
             limits: snapshot.limiter.live_keys().map(|(name, _)| name).collect(),
             listeners: addresses.iter().map(String::as_str).chain([&*admin]).collect(),
             dangers: dangers(config),
@@ -316,8 +322,13 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
         ListenerMode::Tls(tls) => tls.self_signed,
         ListenerMode::RedirectToHttps(_) | ListenerMode::Cleartext => false,
     });
+    let keys = |is_set: fn(&ApiKeys) -> bool| {
+        config.credentials.iter().any(|source| matches!(&source.kind, CredentialKind::ApiKeys(keys) if is_set(keys)))
+    };
     let set = [
         (self_signed, "danger_self_signed"),
+        (keys(|keys| keys.danger_query.is_some()), "danger_query"),
+        (keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (!config.deletion_guard.enabled, "danger_disabled"),
         (unguarded, "danger_unguarded_deletion"),
     ];

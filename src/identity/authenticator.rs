@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::{
     accepted::{Accepted, Kinds},
+    apikey::{ApiKeySources, Shown},
     presented::{Authorization, Field, Presented, has_query_token},
     tokens::{IssuerReadiness, IssuerServices, Tokens},
 };
@@ -19,6 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Authenticator {
     tokens: Tokens,
+    api_keys: ApiKeySources,
     /// What each source vouches for.
     kinds: HashMap<IssuerName, Kinds>,
 }
@@ -26,7 +28,9 @@ pub struct Authenticator {
 impl Authenticator {
     /// Finds what is wrong with the sources' material, without starting anything: for `check`.
     pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
-        Tokens::check(&config.issuers, materials)
+        let mut found = Tokens::check(&config.issuers, materials);
+        found.extend(ApiKeySources::check(config));
+        found
     }
 
     /// Prepares the sources; with a problem nothing was started and nothing has changed.
@@ -37,7 +41,8 @@ impl Authenticator {
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens))?;
-        Ok(Self { tokens, kinds: kinds(config) })
+        let api_keys = ApiKeySources::compile(config, services, previous.map(|previous| &previous.api_keys))?;
+        Ok(Self { tokens, api_keys, kinds: kinds(config) })
     }
 
     /// The sources of a route by their names; none: all that there are.
@@ -53,10 +58,22 @@ impl Authenticator {
         self.tokens.readiness(now)
     }
 
+    /// Writes down what is kept in memory alone: when API keys were last used.
+    pub fn write_down(&self) {
+        self.api_keys.write_last_uses();
+    }
+
     /// Finds out what a request's credentials are worth where these sources are taken. What is a credential of a kind
     /// that none of them takes is not looked at.
     pub async fn authenticate(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
         let kinds = accepted.kinds();
+        if kinds.has(Kinds::API_KEY) && presented.authorization != Field::Several {
+            match self.api_keys.shown(presented, accepted) {
+                Shown::Nothing => {}
+                Shown::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),
+                Shown::Key(key) => return self.api_keys.authenticate(&key, presented, accepted, now).into(),
+            }
+        }
         let value = match presented.authorization {
             Field::Absent => return Credential::Absent.into(),
             Field::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),

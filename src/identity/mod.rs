@@ -16,6 +16,7 @@
 //! for one attempt and waits for it, bounded in time and in number.
 
 mod accepted;
+pub mod apikey;
 mod authenticator;
 mod cache;
 mod claims;
@@ -36,5 +37,5 @@ pub use accepted::{Accepted, Kinds};
 pub use authenticator::Authenticator;
 pub use fetch::native_roots;
 pub use observer::{CacheLookup, KeyObserver, RefreshOutcome, Unobserved};
-pub use presented::{Field, Presented};
+pub use presented::{Field, KeyField, KeyPlace, Presented};
 pub use tokens::{IssuerReadiness, IssuerServices};

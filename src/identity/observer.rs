@@ -13,6 +13,9 @@ pub trait KeyObserver: Send + Sync {
 
     /// The cache of verified tokens was asked.
     fn cache(&self, lookup: CacheLookup);
+
+    /// A source's API keys were read: how many there are, or that they could not be.
+    fn api_keys(&self, _source: &str, _read: Result<usize, ()>) {}
 }
 
 /// How an attempt to read an issuer's keys ended.

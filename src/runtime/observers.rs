@@ -58,6 +58,10 @@ impl KeyObserver for IssuerObserver {
             CacheLookup::Miss => self.metrics.token_cache_miss(),
         }
     }
+
+    fn api_keys(&self, source: &str, read: Result<usize, ()>) {
+        self.metrics.api_keys_read(source, read.ok());
+    }
 }
 
 /// Counts what happens to one worker's connections to upstreams.

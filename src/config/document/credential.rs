@@ -1,5 +1,6 @@
 //! `credentials`: sources of callers that are no issuers of tokens.
 
+use super::ApiKeys;
 use crate::config::{
     decode::{At, section},
     text::FilePath,
@@ -14,14 +15,6 @@ section! {
         basic: Option<Basic>,
         /// Client certificates, verified in the TLS handshake.
         client_certificates: Option<ClientCertificates>,
-    }
-}
-
-section! {
-    /// API keys.
-    "API keys" ApiKeys {
-        /// The keys, as hashes, one JSON object a line; `stepgate keys` writes it. Read again when it changes.
-        file: At<FilePath>,
     }
 }
 

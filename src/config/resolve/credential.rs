@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Context, table::Table};
+use super::{Context, api_keys::api_keys, table::Table};
 use crate::config::{
-    ApiKeys, Basic, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span,
+    Basic, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span,
     document::{self, Document},
 };
 
@@ -29,7 +29,7 @@ fn source(
     to: &mut Context<'_>,
 ) -> Option<CredentialSource> {
     let kind = match (&written.api_keys, &written.basic, &written.client_certificates) {
-        (Some(keys), None, None) => CredentialKind::ApiKeys(ApiKeys { file: to.file(&keys.file) }),
+        (Some(keys), None, None) => CredentialKind::ApiKeys(api_keys(keys, to)),
         (None, Some(users), None) => CredentialKind::Basic(Basic { file: to.file(&users.file) }),
         (None, None, Some(certificates)) => {
             CredentialKind::ClientCertificates(ClientCertificates { ca: to.file(&certificates.ca) })

@@ -49,6 +49,8 @@ pub struct Metrics {
     token_cache_misses: IntCounter,
     jwks_age: IntGaugeVec,
     jwks_refreshes: IntCounterVec,
+    api_keys: IntGaugeVec,
+    api_key_reads: IntCounterVec,
     quota_rejections: IntCounterVec,
     quota_live_keys: IntGaugeVec,
     tls_handshakes: IntCounterVec,
@@ -115,6 +117,8 @@ pub struct Names<'a> {
     pub upstreams: HashSet<&'a str>,
     /// Issuers.
     pub issuers: HashSet<&'a str>,
+    /// Sources of other credentials.
+    pub sources: HashSet<&'a str>,
     /// Quotas.
     pub limits: HashSet<&'a str>,
     /// Listeners, by address.
@@ -147,6 +151,8 @@ impl Metrics {
             token_cache_misses: token_cache.with_label_values(&["miss"]),
             jwks_age: gauges(r, &catalogue::JWKS_AGE)?,
             jwks_refreshes: counters(r, &catalogue::JWKS_REFRESHES)?,
+            api_keys: gauges(r, &catalogue::API_KEYS)?,
+            api_key_reads: counters(r, &catalogue::API_KEY_READS)?,
             quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
             quota_live_keys: gauges(r, &catalogue::QUOTA_LIVE_KEYS)?,
             tls_handshakes: counters(r, &catalogue::TLS_HANDSHAKES)?,
@@ -218,6 +224,15 @@ impl Metrics {
             verifications: self.token_verifications.clone(),
             results: std::array::from_fn(|_| OnceLock::new()),
             refreshes: self.jwks_refreshes.clone(),
+        }
+    }
+
+    /// Notes that a source's API keys were read, and how many there are; or that they could not be.
+    pub fn api_keys_read(&self, source: &str, keys: Option<usize>) {
+        let result = if keys.is_some() { "ok" } else { "failed" };
+        self.api_key_reads.with_label_values(&[source, result]).inc();
+        if let Some(keys) = keys {
+            self.api_keys.with_label_values(&[source]).set(clamped(keys));
         }
     }
 
@@ -301,6 +316,9 @@ impl Metrics {
         forget(&self.token_verifications, &issuer);
         forget(&self.jwks_age, &issuer);
         forget(&self.jwks_refreshes, &issuer);
+        let source = keep("source", &names.sources);
+        forget(&self.api_keys, &source);
+        forget(&self.api_key_reads, &source);
         let limit = keep("limit", &names.limits);
         forget(&self.quota_rejections, &limit);
         forget(&self.quota_live_keys, &limit);
@@ -517,6 +535,7 @@ mod tests {
         issuer.refresh_failed();
         metrics.keys_fetched("main", now(1_000));
         metrics.token_cache_hit();
+        metrics.api_keys_read("scripts", Some(3));
         metrics.quota_rejections("per-user").inc();
         metrics.quota_live_keys("per-user", 7);
         let listener = metrics.listener("127.0.0.1:8443");
@@ -532,6 +551,7 @@ mod tests {
             routes: ["/api/**"].into(),
             upstreams: ["api"].into(),
             issuers: ["main"].into(),
+            sources: ["scripts"].into(),
             limits: ["per-user"].into(),
             listeners: ["127.0.0.1:8443"].into(),
             dangers: ["danger_disabled"].into(),
@@ -584,7 +604,7 @@ mod tests {
         metrics.retain(&Names::default());
         route.answered(&Method::POST, 200, Duration::ZERO);
         let text = metrics.render(now(0)).unwrap();
-        for gone in ["/api/**", "\"api\"", "\"main\"", "per-user", "127.0.0.1:8443", "danger_disabled"] {
+        for gone in ["/api/**", "\"api\"", "\"main\"", "scripts", "per-user", "127.0.0.1:8443", "danger_disabled"] {
             assert!(!text.contains(gone), "{gone} is still in\n{text}");
         }
         assert!(text.contains(NO_ROUTE));
