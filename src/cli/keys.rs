@@ -193,7 +193,7 @@ fn add(args: &AddArgs) -> Result<(), KeysFault> {
         imported,
     };
     // Nothing is shown before it is there to stay.
-    found.file.lock()?.add(&record)?;
+    found.file.lock()?.append(&record)?;
     if args.place.json {
         let mut told = shown(&record, Timestamp::now(), None);
         if let (false, Value::Object(members)) = (args.import, &mut told) {

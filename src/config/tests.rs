@@ -49,6 +49,8 @@ said_of! {
     values_of_the_wrong_type_or_form_are_found: "wrong_types";
     listeners_do_one_thing_on_an_address_of_their_own: "listeners";
     issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";
+    api_keys_have_a_place_of_their_own: "api_keys";
+    keys_that_others_may_read_are_warnings: "api_keys_weak";
     limits_have_a_key_and_a_rate: "limits";
     routes_never_tie_and_never_contradict_themselves: "routes";
     conditions_compile: "conditions";

@@ -166,3 +166,13 @@ fn mutated_tokens_are_taken_apart_or_refused() {
 fn mutated_forwarding_headers_are_believed_by_the_rules_alone() {
     run("forwarded_headers", bodies::forwarded_headers);
 }
+
+#[test]
+fn mutated_keys_are_taken_out_of_queries_whole() {
+    run("api_key", bodies::api_key);
+}
+
+#[test]
+fn mutated_files_of_keys_are_read_or_refused() {
+    run("api_key_file", bodies::api_key_file);
+}

@@ -106,7 +106,7 @@ impl Locked<'_> {
     }
 
     /// Adds a record at the end.
-    pub fn add(self, record: &Record<'_>) -> Result<(), EditFault> {
+    pub fn append(self, record: &Record<'_>) -> Result<(), EditFault> {
         let checked = record.check(&self.file.limits).map_err(EditFault::Record)?;
         if self.has(&checked.hash) {
             return Err(EditFault::Known);

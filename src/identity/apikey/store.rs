@@ -1,4 +1,4 @@
-//! The keys that a source knows now. One task looks at the file every two seconds, and reads it again when it is another:
+//! The keys that a source knows now. One task looks at the file every second, and reads it again when it is another:
 //! a file with a fault changes nothing, and is told of. The same task writes down when keys were last used.
 
 use std::{
@@ -25,8 +25,8 @@ use crate::{
     policy::IssuerName,
 };
 
-/// How often the file is looked at.
-const POLL: Duration = Duration::from_secs(2);
+/// How often the file is looked at: about how long a revoked key goes on.
+const POLL: Duration = Duration::from_secs(1);
 /// How often it is written down when keys were last used.
 const WRITE_PERIOD: Duration = Duration::from_secs(60);
 

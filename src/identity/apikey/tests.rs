@@ -125,16 +125,16 @@ fn an_edit_is_whole_and_keeps_what_it_does_not_change() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys");
     let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-    file(&path).lock().unwrap().add(&record("a", "1")).unwrap();
+    file(&path).lock().unwrap().append(&record("a", "1")).unwrap();
     assert_eq!(mode(), 0o600);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     // A line as a person would write it stays as it is.
     let by_hand = String::from_utf8(lines(&[record("b", "2")])).unwrap().replace(":\"", ": \"").replace('\n', "");
     fs::write(&path, [fs::read(&path).unwrap(), b"\n".to_vec(), by_hand.clone().into_bytes()].concat()).unwrap();
-    file(&path).lock().unwrap().add(&record("c", "3")).unwrap();
-    assert!(matches!(file(&path).lock().unwrap().add(&record("d", "1")), Err(EditFault::Known)));
+    file(&path).lock().unwrap().append(&record("c", "3")).unwrap();
+    assert!(matches!(file(&path).lock().unwrap().append(&record("d", "1")), Err(EditFault::Known)));
     let wrong = Record { limits: vec!["none".to_owned().into()], ..record("e", "5") };
-    assert!(matches!(file(&path).lock().unwrap().add(&wrong), Err(EditFault::Record(_))));
+    assert!(matches!(file(&path).lock().unwrap().append(&wrong), Err(EditFault::Record(_))));
 
     let revoked = file(&path).lock().unwrap().revoke("a", "2026-02-01T00:00:00Z").unwrap().unwrap();
     assert_eq!(revoked.revoked.unwrap().0, "2026-02-01T00:00:00Z");
@@ -164,7 +164,7 @@ fn writers_take_turns() {
             scope.spawn(move || {
                 for n in 0..10 {
                     let key = format!("{hand} {n}");
-                    file(path).lock().unwrap().add(&record(&format!("id{hand}-{n}"), &key)).unwrap();
+                    file(path).lock().unwrap().append(&record(&format!("id{hand}-{n}"), &key)).unwrap();
                 }
             });
         }
