@@ -362,3 +362,44 @@ fn explain_says_what_becomes_of_a_key() {
     let said = stepgate(world.folder(), &["explain", "GET", "/scoped/x", "-H", "X-Api-Key: sgk_x"]);
     assert!(said.code == 1 && said.stdout.contains("api_key_malformed"), "{said:?}");
 }
+
+#[test]
+fn a_key_over_a_cleartext_connection_from_elsewhere_is_refused() {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpStream, UdpSocket},
+    };
+    // Nothing is sent: this finds the address by which this machine would speak to others.
+    let outward = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    let Ok(outward) = outward else { return eprintln!("this machine has no address but loopback") };
+    let world = world();
+    let key = add(&world, "scripts", &[]);
+    let ask = |key: &str| {
+        let mut stream = TcpStream::connect((outward.ip(), world.port)).unwrap();
+        let head = format!(
+            "GET /scripts/x HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Api-Key: {key}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let listen = "listeners: [{address: 0.0.0.0:<port>, cleartext: true}]\n";
+    let mut gateway = world.start(&format!("{listen}{SOURCES}"));
+    for key in [&*key, "wrong"] {
+        assert!(ask(key).starts_with("HTTP/1.1 401"), "{}", ask(key));
+    }
+    gateway.access(|record| record["reason"] == "password_cleartext");
+    with_key("/scripts/x", &key).send(&gateway).expect(200);
+    gateway.signal("TERM");
+    gateway.wait();
+    drop(gateway);
+
+    let danger = SOURCES.replace("scripts.jsonl}", "scripts.jsonl, danger_cleartext: true}");
+    let gateway = world.start(&format!("{listen}{danger}"));
+    assert!(ask(&key).starts_with("HTTP/1.1 200"));
+    assert_eq!(gateway.metric("stepgate_danger", &["danger_cleartext"]), 1.0);
+}
