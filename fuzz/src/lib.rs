@@ -11,10 +11,7 @@ use std::{
 use stepgate::{
     clock::Now,
     config::{self, Input},
-    gateway::forwarded::Origin,
-    identity::judge_answer,
-    identity::events::{self, Delivery, EventKind, Form},
-    identity::basic::{self, Cost, UserPass},
+ gateway::{forwarded::Origin, identity::judge_answer, identity::events::{self, Delivery, EventKind, Form}, identity::basic::{self, Cost, UserPass}, key_fields}, identity::apikey, 
     jose,
     route::NormalPath,
 };
@@ -156,6 +153,35 @@ pub fn forwarded_headers(data: &[u8]) {
     }
     for name in ["x-forwarded-for", "forwarded"] {
         origin(&headers, name);
+    }
+}
+
+/// A key, as one may stand in a query or by itself: what is taken out of a query is gone from it, and no bytes that nobody made
+/// have the form of ours.
+pub fn api_key(data: &[u8]) {
+    let form = apikey::form("sgk", data);
+    assert_eq!(form == apikey::Form::Foreign, !data.starts_with(b"sgk_"));
+    let Ok(query) = std::str::from_utf8(data) else { return };
+    let name = "api_key".into();
+    let (rest, found) = key_fields::split_query(query, &name);
+    match found {
+        Some(_) => {
+            assert!(rest.len() < query.len(), "{query:?}");
+            assert!(key_fields::split_query(&rest, &name).1.is_none(), "{query:?} leaves {rest:?}");
+        }
+        None => assert_eq!(rest, query),
+    }
+}
+
+/// A file of keys: whatever it holds, it is read or refused with the line that is wrong; what was read is found.
+pub fn api_key_file(data: &[u8]) {
+    let limits = ["per-key".into()].into();
+    match apikey::KeyTable::read(data, data.len() as u64, &limits) {
+        Err(fault) => assert!(!fault.to_string().is_empty()),
+        Ok(table) => {
+            let records = data.split(|b| *b == b'\n').filter_map(|line| apikey::Record::parse(line.trim_ascii()).ok());
+            assert_eq!(table.len(), records.count());
+        }
     }
 }
 

@@ -205,7 +205,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
             });
             denial = denial.or(first);
         }
-        print_quotas(&matched);
+        print_quotas(&matched, &evidence.credential);
         denial.map_or(Ok(()), |denial: Denial| Err(Refusal::from(denial)))
     };
     match judged.await {
@@ -316,7 +316,7 @@ fn wanted(denial: &Denial) -> String {
     text
 }
 
-fn print_quotas(matched: &Matched<'_>) {
+fn print_quotas(matched: &Matched<'_>, credential: &Credential) {
     let named = |quota: &Arc<Quota>| {
         let early = if *quota.key() == LimitKey::Ip { " (before authentication)" } else { "" };
         format!("{}{early}", quota.name())
@@ -328,6 +328,13 @@ fn print_quotas(matched: &Matched<'_>) {
     for name in own.chain(guarded.then(|| matched.deletion_quotas()).into_iter().flatten()).map(named) {
         if !names.contains(&name) {
             names.push(name);
+        }
+    }
+    if let Credential::Valid(principal) = credential {
+        for name in
+            principal.limits.iter().filter(|name| !names.iter().any(|known| **known == ***name)).collect::<Vec<_>>()
+        {
+            names.push(name.to_string());
         }
     }
     if !names.is_empty() {

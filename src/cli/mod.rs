@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod demo;
 mod explain;
+mod keys;
 mod load;
 mod observers;
 mod reload;
@@ -85,6 +86,11 @@ enum Command {
         #[command(subcommand)]
         command: revocations::RevocationsCommand,
     },
+    /// Makes, lists and revokes API keys
+    Keys {
+        #[command(subcommand)]
+        command: keys::KeysCommand,
+    },
     /// Works with the audit trail
     Audit {
         #[command(subcommand)]
@@ -115,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(&args),
         Command::Revoke(args) => revocations::revoke(&args),
         Command::Revocations { command } => revocations::revocations(&command),
+        Command::Keys { command } => keys::keys(&command),
         Command::Audit { command } => audit::audit(&command),
         Command::Users { command } => users::users(&command),
     };

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{check, load, revocations};
 use crate::{
-    config::{Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
+ config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion}, 
     identity::IssuerReadiness,
     runtime::{Live, Services, Snapshot},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
@@ -49,6 +49,11 @@ impl Control {
     /// Says that no more traffic should come.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Writes down what is kept in memory alone.
+    pub(crate) fn write_down(&self) {
+        self.live.load().authenticator.write_down();
     }
 
     /// Writes out what is left of the access log.
@@ -330,9 +335,14 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
         CredentialKind::Basic(basic) => basic.cleartext,
         CredentialKind::ApiKeys(_) | CredentialKind::ClientCertificates(_) => false,
     });
+    let keys = |is_set: fn(&ApiKeys) -> bool| {
+        config.credentials.iter().any(|source| matches!(&source.kind, CredentialKind::ApiKeys(keys) if is_set(keys)))
+    };
     let set = [
         (cleartext, "danger_cleartext"),
         (self_signed, "danger_self_signed"),
+        (keys(|keys| keys.danger_query.is_some()), "danger_query"),
+        (keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (!config.deletion_guard.enabled, "danger_disabled"),
         (unguarded, "danger_unguarded_deletion"),
     ];

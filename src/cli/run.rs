@@ -257,6 +257,7 @@ impl Running {
         if !services.audit.close() {
             tracing::error!("the audit log could not be written to its end");
         }
+        control.write_down();
         control.close_access_log();
         admin.drain(Instant::now() + Duration::from_millis(200));
         tracing::info!("stopped");

@@ -153,6 +153,10 @@ pub struct Server {
     pub methods: Vec<http::Method>,
     /// Request headers dropped on every route besides the built-in list, folded (lower case, `-` for `_`).
     pub drop_headers: Vec<Arc<str>>,
+    /// Headers that carry API keys, folded likewise: taken away from every request.
+    pub key_headers: Vec<Arc<str>>,
+    /// Parameters of the query that carry API keys: taken away likewise.
+    pub key_parameters: Vec<Arc<str>>,
     /// How long a drain may take before what is left is cut.
     pub drain_timeout: Duration,
     /// The bounds on what a client may do.
@@ -443,6 +447,16 @@ pub enum CredentialKind {
 pub struct ApiKeys {
     /// Where they are kept, as hashes.
     pub file: File,
+    /// The header that carries one, folded (lower case, `-` for `_`).
+    pub header: Arc<str>,
+    /// Whether one may be the user name of Basic credentials without a password.
+    pub basic_username: bool,
+    /// The parameter of the query that may carry one.
+    pub danger_query: Option<Arc<str>>,
+    /// Whether they are taken over connections without TLS.
+    pub danger_cleartext: bool,
+    /// What they begin with, before an underscore.
+    pub prefix: Arc<str>,
 }
 
 /// User names and passwords.

@@ -52,6 +52,8 @@ said_of! {
     introspection_has_an_endpoint_and_one_proof_of_who_asks: "introspection";
     events_have_a_path_of_their_own_and_types_that_no_caller_has: "events";
     users_have_a_file_and_bounds_that_can_hold: "users";
+    api_keys_have_a_place_of_their_own: "api_keys";
+    keys_that_others_may_read_are_warnings: "api_keys_weak";
     limits_have_a_key_and_a_rate: "limits";
     routes_never_tie_and_never_contradict_themselves: "routes";
     conditions_compile: "conditions";

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::{Refusal, inbound::Inbound, matched::Matched};
 use crate::{
     clock::Now,
-    limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, check_all},
+    limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, RateLimiter, check_all},
     policy::{ConditionInput, Evidence, Facts, Permit, Principal, Reason},
     route::NormalPath,
     runtime::CompiledRoute,
@@ -125,14 +125,20 @@ pub(super) fn charge_early(
 pub(super) async fn enforce(
     permit: Permit,
     enforcement: &Enforcement<'_>,
+    limiter: &RateLimiter,
     audit: &Arc<AuditLog>,
     metrics: &Metrics,
 ) -> (Option<RateHeaders>, Result<Clearance, Refusal>) {
     let Enforcement { matched, .. } = *enforcement;
+    let principal = permit.principal().cloned();
+    let own = match own_quotas(principal.as_deref(), limiter) {
+        Ok(own) => own,
+        Err(refusal) => return (None, Err(refusal)),
+    };
+    let own = own.iter().map(|quota| (&*matched.route.name, quota));
     let deletion = permit.guarded().then(|| matched.deletion_quotas()).into_iter().flatten();
     let deletion = deletion.map(|quota| (&*matched.route.name, quota));
-    let quotas = matched.all().flat_map(|route| charged(route, &route.late_quotas)).chain(deletion);
-    let principal = permit.principal().cloned();
+    let quotas = matched.all().flat_map(|route| charged(route, &route.late_quotas)).chain(deletion).chain(own);
     let (rate, charged) = charge(quotas, enforcement, principal.as_deref(), metrics);
     if let Err(refusal) = charged {
         return (rate, Err(refusal));
@@ -147,6 +153,14 @@ pub(super) async fn enforce(
         None
     };
     (rate, Ok(Clearance { principal, ticket }))
+}
+
+/// The quotas that a credential has of its own. They are names of this very configuration; one that is none would be no
+/// bound at all, so nothing is forwarded then.
+fn own_quotas(principal: Option<&Principal>, limiter: &RateLimiter) -> Result<SmallVec<[Arc<Quota>; 2]>, Refusal> {
+    let names = principal.into_iter().flat_map(|principal| &principal.limits);
+    let found: Option<_> = names.map(|name| limiter.quota(name)).collect();
+    found.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a credential names a limit that is not there"))
 }
 
 /// Quotas with the route that they are charged for: an alias is charged as itself.

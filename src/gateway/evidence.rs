@@ -40,6 +40,7 @@ fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a
             Authorization::One(value) => Field::One(value.as_bytes()),
             Authorization::Ambiguous => Field::Several,
         },
+        keys: &inbound.keys,
         query: inbound.query(),
         method: &inbound.method,
         scheme: inbound.scheme,
@@ -47,5 +48,7 @@ fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a
         path: inbound.uri.path(),
         certificate: info.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()),
         address: inbound.origin.client,
+        // Beyond a proxy on this machine the way is the proxy's to guard.
+        confidential: info.tls.is_some() || info.peer.ip().to_canonical().is_loopback(),
     }
 }

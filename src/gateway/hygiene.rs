@@ -155,7 +155,7 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
 
 /// Whether a field may not stand in a trailer section.
 pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
-    const UNFIT: [HeaderName; 22] = [
+    const UNFIT: [HeaderName; 23] = [
         header::AUTHORIZATION,
         header::CACHE_CONTROL,
         header::CONTENT_ENCODING,
@@ -178,6 +178,7 @@ pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
         header::VARY,
         header::WWW_AUTHENTICATE,
         header::VIA,
+        HeaderName::from_static("x-api-key"),
     ];
     UNFIT.contains(name) || HOP_BY_HOP.contains(name) || is_spoofable(name.as_str(), &[])
 }
@@ -283,8 +284,13 @@ mod tests {
 
     #[test]
     fn trailers_lose_what_would_have_meant_something_as_a_header() {
-        let mut map =
-            headers(&[("x-checksum", "1"), ("authorization", "x"), ("x_auth_subject", "root"), ("host", "b")]);
+        let mut map = headers(&[
+            ("x-checksum", "1"),
+            ("authorization", "x"),
+            ("x-api-key", "x"),
+            ("x_auth_subject", "root"),
+            ("host", "b"),
+        ]);
         clean_trailers(&mut map);
         assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-checksum"]);
     }

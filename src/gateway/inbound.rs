@@ -14,9 +14,10 @@ use super::{
     forwarded::Origin,
     hygiene::{self, Te},
     ids::new_traceparent,
+    key_fields,
     method_override::{self, OverrideHeader},
 };
-use crate::{body::ConnectionInfo, config::Server, policy::Reason};
+use crate::{body::ConnectionInfo, config::Server, identity::KeyField, policy::Reason};
 
 /// A request head that can be judged. Its header fields are those that will be forwarded.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Inbound {
     pub overrides: Vec<OverrideHeader>,
     /// The one `Authorization` field.
     pub authorization: Authorization,
+    /// What stood in fields of API keys.
+    pub keys: Vec<KeyField>,
     /// Where the request came from.
     pub origin: Origin,
     /// Whether the client takes trailers.
@@ -82,6 +85,9 @@ impl Inbound {
         let traceparent = traceparent(&mut headers, &request_id);
         let overrides = method_override::take_headers(&mut headers);
         let te = hygiene::drop_hop_by_hop(&mut headers);
+        // Before anything else is dropped: a key that is there is never overlooked.
+        let mut uri = uri.clone();
+        let keys = key_fields::take(&mut headers, &mut uri, server)?;
         hygiene::drop_spoofable(&mut headers, &server.drop_headers);
         headers.remove(header::EXPECT);
         let authorization = take_authorization(&mut headers);
@@ -95,10 +101,11 @@ impl Inbound {
             scheme,
             authority,
             host,
-            uri: uri.clone(),
+            uri,
             headers,
             overrides,
             authorization,
+            keys,
             origin,
             te,
             request_id,

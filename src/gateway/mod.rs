@@ -21,6 +21,7 @@ pub mod forwarded;
 mod hygiene;
 mod ids;
 mod inbound;
+pub mod key_fields;
 mod matched;
 pub mod metadata;
 mod method_override;
@@ -186,8 +187,8 @@ impl Gateway {
 
         let permit = self.judge(&enforcement, &evidence)?;
 
-        let (late, cleared) =
-            enforce::enforce(permit, &enforcement, &self.services.audit, &self.services.metrics).await;
+        let Services { audit, metrics, .. } = &**self.services;
+        let (late, cleared) = enforce::enforce(permit, &enforcement, &snapshot.limiter, audit, metrics).await;
         exchange.rates = enforce::join_rates(exchange.rates.take(), late);
         let clearance = match cleared {
             Ok(clearance) => clearance,

@@ -8,6 +8,7 @@ use super::{
     accepted::{Accepted, Kinds},
     events::{Delivery, Receipt, Receiver},
     basic::Passwords,
+    apikey::{ApiKeySources, Shown},
     presented::{Authorization, Field, Presented, has_query_token},
     revocation::Revocations,
     tokens::{IssuerReadiness, IssuerServices, Tokens},
@@ -23,6 +24,7 @@ use crate::{
 pub struct Authenticator {
     tokens: Tokens,
     passwords: Passwords,
+    api_keys: ApiKeySources,
     /// What each source vouches for.
     kinds: HashMap<IssuerName, Kinds>,
     /// What is taken from which provider. Not the verifiers' own copies: those outlive a reload that changes only this.
@@ -44,6 +46,7 @@ impl Authenticator {
     /// Finds what is wrong with the sources' material, without starting anything: for `check`.
     pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
         let mut problems = Tokens::check(&config.issuers, materials);
+        problems.extend(ApiKeySources::check(config));
         problems.extend(Passwords::check(config, materials));
         problems
     }
@@ -58,8 +61,9 @@ impl Authenticator {
         // What may fail and starts nothing comes first.
         let passwords = Passwords::compile(config, materials, services, previous.map(|previous| &previous.passwords))?;
         let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens))?;
+        let api_keys = ApiKeySources::compile(config, services, previous.map(|previous| &previous.api_keys))?;
         let (revocations, observer) = (Arc::clone(&services.revocations), Arc::clone(&services.observer));
-        Ok(Self { tokens, passwords, kinds: kinds(config), events: events(config), revocations, observer })
+        Ok(Self { tokens, api_keys, passwords, kinds: kinds(config), events: events(config), revocations, observer })
     }
 
     /// The sources of a route by their names; none: all that there are.
@@ -83,6 +87,11 @@ impl Authenticator {
     /// Lets go of what was noted of strangers and says nothing any more; takes a while.
     pub fn sweep(&self, now: Now) {
         self.passwords.sweep(now);
+    }
+
+    /// Writes down what is kept in memory alone: when API keys were last used.
+    pub fn write_down(&self) {
+        self.api_keys.write_last_uses();
     }
 
     /// Finds out what a request's credentials are worth where these sources are taken. What is a credential of a kind
@@ -112,6 +121,13 @@ impl Authenticator {
     /// What the credentials of a request are worth, revoked or not.
     async fn verify(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
         let kinds = accepted.kinds();
+        if kinds.has(Kinds::API_KEY) && presented.authorization != Field::Several {
+            match self.api_keys.shown(presented, accepted) {
+                Shown::Nothing => {}
+                Shown::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),
+                Shown::Key(key) => return self.api_keys.authenticate(&key, presented, accepted, now).into(),
+            }
+        }
         let value = match presented.authorization {
             Field::Absent => return Credential::Absent.into(),
             Field::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),

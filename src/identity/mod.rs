@@ -16,6 +16,7 @@
 //! for one attempt and waits for it, bounded in time and in number.
 
 mod accepted;
+pub mod apikey;
 mod authenticator;
 pub mod basic;
 mod cache;
@@ -40,6 +41,5 @@ pub use accepted::{Accepted, Kinds};
 pub use authenticator::Authenticator;
 pub use basic::BasicOffer;
 pub use fetch::native_roots;
-pub use introspection::judge_answer; pub use observer::{CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome, Unobserved}; 
-pub use presented::{Field, Presented};
+pub use introspection::judge_answer; pub use observer::{CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome, Unobserved}; pub use presented::{Field, KeyField, KeyPlace, Presented}; 
 pub use tokens::{IssuerReadiness, IssuerServices};

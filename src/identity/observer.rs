@@ -42,6 +42,9 @@ pub enum IntrospectionOutcome {
     Failed,
     /// As many questions are under way as may be.
     Busy,
+
+    /// A source's API keys were read: how many there are, or that they could not be.
+    fn api_keys(&self, _source: &str, _read: Result<usize, ()>) {}
 }
 
 /// How an attempt to read an issuer's keys ended.

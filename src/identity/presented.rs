@@ -1,12 +1,16 @@
 //! What a request carries that may tell who is calling, as the wire has it, and how it is told apart.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
+
+use crate::secret::Secret;
 
 /// What a request carries that may tell who is calling. Nothing of it is believed yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Presented<'a> {
     /// The `Authorization` field.
     pub authorization: Field<'a>,
+    /// What stood where a source looks for API keys.
+    pub keys: &'a [KeyField],
     /// The query without `?`.
     pub query: Option<&'a str>,
     /// The method of the request line.
@@ -21,6 +25,26 @@ pub struct Presented<'a> {
     pub certificate: Option<&'a [u8]>,
     /// The client's address.
     pub address: IpAddr,
+    /// Whether nobody on a network could read it on its last leg: it came over TLS, or from this machine.
+    pub confidential: bool,
+}
+
+/// What stood in a field of API keys.
+#[derive(Debug)]
+pub struct KeyField {
+    /// Where.
+    pub place: KeyPlace,
+    /// What; `None` for several values, or one in a form that could be read in two ways.
+    pub value: Option<Secret>,
+}
+
+/// A field that a source looks for API keys in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyPlace {
+    /// A header, by its folded name.
+    Header(Arc<str>),
+    /// A parameter of the query.
+    Parameter(Arc<str>),
 }
 
 /// A header field of which there must be no more than one.

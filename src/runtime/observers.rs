@@ -96,6 +96,10 @@ impl KeyObserver for IssuerObserver {
         };
         self.metrics.password(source, outcome);
     }
+
+    fn api_keys(&self, source: &str, read: Result<usize, ()>) {
+        self.metrics.api_keys_read(source, read.ok());
+    }
 }
 
 /// Counts what happens to one worker's connections to upstreams.

@@ -186,3 +186,13 @@ fn mutated_basic_credentials_are_read_in_one_way_or_refused() {
 fn mutated_files_of_users_are_read_within_bounds_or_refused() {
     run("users_file", bodies::users_file);
 }
+
+#[test]
+fn mutated_keys_are_taken_out_of_queries_whole() {
+    run("api_key", bodies::api_key);
+}
+
+#[test]
+fn mutated_files_of_keys_are_read_or_refused() {
+    run("api_key_file", bodies::api_key_file);
+}

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod apikeys;
 mod assertion;
 mod basic;
 mod bearer;

@@ -1,6 +1,7 @@
 //! `credentials`: sources of callers that are no issuers of tokens.
 
 use super::Basic;
+use super::ApiKeys;
 use crate::config::{
     decode::{At, section},
     text::FilePath,
@@ -15,14 +16,6 @@ section! {
         basic: Option<Basic>,
         /// Client certificates, verified in the TLS handshake.
         client_certificates: Option<ClientCertificates>,
-    }
-}
-
-section! {
-    /// API keys.
-    "API keys" ApiKeys {
-        /// The keys, as hashes, one JSON object a line; `stepgate keys` writes it. Read again when it changes.
-        file: At<FilePath>,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The document as written: one struct a section, one file a subject. Names are not yet resolved, and nothing is known
 //! to fit together; that is `resolve`'s.
 
+mod api_keys;
 mod assertion;
 mod basic;
 mod credential;
@@ -15,6 +16,7 @@ mod secret;
 mod server;
 mod upstream;
 
+pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use basic::{Basic, Lockout};
 pub(super) use credential::CredentialSource;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Context, basic::basic, table::Table};
+use super::{Context, basic::basic, api_keys::api_keys, table::Table}; 
 use crate::config::{
-    ApiKeys, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span,
+ ApiKeys, Basic, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span, 
     document::{self, Document},
 };
 
@@ -31,7 +31,7 @@ fn source(
     to: &mut Context<'_>,
 ) -> Option<CredentialSource> {
     let kind = match (&written.api_keys, &written.basic, &written.client_certificates) {
-        (Some(keys), None, None) => CredentialKind::ApiKeys(ApiKeys { file: to.file(&keys.file) }),
+        (Some(keys), None, None) => CredentialKind::ApiKeys(api_keys(keys, to)),
         (None, Some(users), None) => CredentialKind::Basic(basic(&name, users, listens_with_tls, to)),
         (None, None, Some(certificates)) => {
             CredentialKind::ClientCertificates(ClientCertificates { ca: to.file(&certificates.ca) })

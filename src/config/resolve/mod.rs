@@ -1,6 +1,7 @@
 //! `Document` → `Config`: what was written fits together, or every reason why not is reported. Pure: files are named
 //! here and read later.
 
+mod api_keys;
 mod assertion;
 mod basic;
 mod credential;
@@ -20,7 +21,7 @@ mod upstream;
 use std::path::Path;
 
 use super::{
-    AccessLog, Config, File, Problem, Source, Span,
+    AccessLog, Config, CredentialKind, File, Problem, Source, Span,
     decode::{At, Cx},
     document::{AccessLogText, Document, SecretText},
     text::FilePath,
@@ -38,11 +39,17 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let to = &mut context;
     let listeners = listener::listeners(document, to);
     let admin = server::admin(&document.admin, &listeners, to);
-    let server = server::server(&document.server, to);
+    let mut server = server::server(&document.server, to);
     let levels = limit::levels(document, to);
     let limits = limit::limits(document, to);
     let issuers = issuer::issuers(document, to);
     let credentials = credential::credentials(document, &issuers, basic::any_tls(&listeners), to);
+    let sources = credentials.values();
+    api_keys::take_away(&sources, &limits.values(), &mut server, to);
+    if sources.iter().any(|source| matches!(source.kind, CredentialKind::ApiKeys(_))) {
+        // Keys name limits, too.
+        limits.use_all();
+    }
     let upstreams = upstream::upstreams(document, to);
     let guard = guard::guard(document, &levels, &limits, to);
     let assertions = assertion::assertions(document, to);

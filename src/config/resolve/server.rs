@@ -74,6 +74,8 @@ pub(super) fn server(server: &document::Server, to: &mut Context<'_>) -> Server 
         state_dir: to.base.join(&server.state_dir.0),
         methods,
         drop_headers,
+        key_headers: Vec::new(),
+        key_parameters: Vec::new(),
         drain_timeout: server.drain_timeout,
         limits: limits(&server.limits),
     }

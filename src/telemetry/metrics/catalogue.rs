@@ -63,6 +63,10 @@ families! {
         "Seconds since an issuer's keys were last fetched.";
     JWKS_REFRESHES = Counter "stepgate_jwks_refreshes_total" ["issuer", "result"]
         "Fetches of an issuer's keys: ok or failed.";
+    API_KEYS = Gauge "stepgate_api_keys" ["source"]
+        "API keys that a source knows, revoked and expired ones included.";
+    API_KEY_READS = Counter "stepgate_api_key_file_reads_total" ["source", "result"]
+        "Times that a source's file of API keys was read: ok, or failed and the keys before stay.";
     QUOTA_REJECTIONS = Counter "stepgate_quota_rejections_total" ["limit"]
         "Requests that a quota refused.";
     QUOTA_LIVE_KEYS = Gauge "stepgate_quota_live_keys" ["limit"]

@@ -53,6 +53,8 @@ pub struct Metrics {
     locked_users: IntGaugeVec,
     jwks_age: IntGaugeVec,
     jwks_refreshes: IntCounterVec,
+    api_keys: IntGaugeVec,
+    api_key_reads: IntCounterVec,
     quota_rejections: IntCounterVec,
     quota_live_keys: IntGaugeVec,
     tls_handshakes: IntCounterVec,
@@ -123,6 +125,8 @@ pub struct Names<'a> {
     pub issuers: HashSet<&'a str>,
     /// Sources of users.
     pub sources: HashSet<&'a str>,
+    /// Sources of other credentials.
+    pub sources: HashSet<&'a str>,
     /// Quotas.
     pub limits: HashSet<&'a str>,
     /// Listeners, by address.
@@ -159,6 +163,8 @@ impl Metrics {
             locked_users: gauges(r, &catalogue::LOCKED_USERS)?,
             jwks_age: gauges(r, &catalogue::JWKS_AGE)?,
             jwks_refreshes: counters(r, &catalogue::JWKS_REFRESHES)?,
+            api_keys: gauges(r, &catalogue::API_KEYS)?,
+            api_key_reads: counters(r, &catalogue::API_KEY_READS)?,
             quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
             quota_live_keys: gauges(r, &catalogue::QUOTA_LIVE_KEYS)?,
             tls_handshakes: counters(r, &catalogue::TLS_HANDSHAKES)?,
@@ -232,6 +238,15 @@ impl Metrics {
             verifications: self.token_verifications.clone(),
             results: std::array::from_fn(|_| OnceLock::new()),
             refreshes: self.jwks_refreshes.clone(),
+        }
+    }
+
+    /// Notes that a source's API keys were read, and how many there are; or that they could not be.
+    pub fn api_keys_read(&self, source: &str, keys: Option<usize>) {
+        let result = if keys.is_some() { "ok" } else { "failed" };
+        self.api_key_reads.with_label_values(&[source, result]).inc();
+        if let Some(keys) = keys {
+            self.api_keys.with_label_values(&[source]).set(clamped(keys));
         }
     }
 
@@ -349,6 +364,9 @@ impl Metrics {
         let source = keep("source", &names.sources);
         forget(&self.passwords, &source);
         forget(&self.locked_users, &source);
+        let source = keep("source", &names.sources);
+        forget(&self.api_keys, &source);
+        forget(&self.api_key_reads, &source);
         let limit = keep("limit", &names.limits);
         forget(&self.quota_rejections, &limit);
         forget(&self.quota_live_keys, &limit);
@@ -569,6 +587,7 @@ mod tests {
         metrics.introspected("main", "busy", None);
         metrics.revocations("subject", 3);
         metrics.security_event("main", "logout", "applied");
+        metrics.api_keys_read("scripts", Some(3));
         metrics.quota_rejections("per-user").inc();
         metrics.quota_live_keys("per-user", 7);
         let listener = metrics.listener("127.0.0.1:8443");
@@ -587,6 +606,7 @@ mod tests {
             upstreams: ["api"].into(),
             issuers: ["main"].into(),
             sources: ["people"].into(),
+            sources: ["scripts"].into(),
             limits: ["per-user"].into(),
             listeners: ["127.0.0.1:8443"].into(),
             dangers: ["danger_disabled"].into(),
@@ -643,7 +663,9 @@ mod tests {
         metrics.retain(&Names::default());
         route.answered(&Method::POST, 200, Duration::ZERO);
         let text = metrics.render(now(0)).unwrap();
-        for gone in ["/api/**", "\"api\"", "\"main\"", "\"people\"", "per-user", "127.0.0.1:8443", "danger_disabled"] {
+        for gone in
+            ["/api/**", "\"api\"", "\"main\"", "\"people\"", "scripts", "per-user", "127.0.0.1:8443", "danger_disabled"]
+        {
             assert!(!text.contains(gone), "{gone} is still in\n{text}");
         }
         assert!(text.contains(NO_ROUTE));
