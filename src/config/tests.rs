@@ -100,7 +100,7 @@ fn the_contract_means_what_its_comments_say() {
     let admin = config.routes.iter().find(|route| route.path.as_str() == "/admin/**").unwrap();
     let RouteDeletion::Guarded { requirement, .. } = &admin.deletion else { panic!("not guarded") };
     let phr: Box<[Arc<str>]> = ["urn:example:acr:phr".into()].into();
-    assert_eq!(*requirement, Requirement { acr: Some(phr), amr: None, max_age });
+    assert_eq!(*requirement, Requirement { acr: Some(phr), max_age, ..Requirement::default() });
 
     let reports = config.routes.last().unwrap();
     assert!(matches!(&reports.rewrite, Some(Rewrite::StripPrefix(prefix)) if prefix.as_ref() == "/reports"));
@@ -124,7 +124,10 @@ fn what_the_contract_shows_as_defaults_are_the_defaults() {
     let guard = &minimal.deletion_guard;
     assert_eq!((guard.enabled, guard.operations[0].text.as_ref()), (true, "DELETE /**"));
     let amr: Box<[Arc<str>]> = ["mfa".into()].into();
-    assert_eq!(guard.assurance, Requirement { acr: None, amr: Some(amr), max_age: Some(Duration::from_secs(300)) });
+    assert_eq!(
+        guard.assurance,
+        Requirement { amr: Some(amr), max_age: Some(Duration::from_secs(300)), ..Requirement::default() }
+    );
 
     let without = |upstream: &Upstream| Upstream { span: Span::default(), ..upstream.clone() };
     assert_eq!(without(&minimal.upstreams[0]), without(&full.upstreams[0]));

@@ -42,7 +42,7 @@ pub use self::{
     matched::{Matched, form_to_read, known_method},
     method_override::{Form, FormKind, Override},
     record::Record,
-    refusal::{METADATA_PATH, Problem, Refusal, RefusalContext},
+    refusal::{DpopOffer, METADATA_PATH, Problem, Refusal, RefusalContext},
 };
 use self::{
     forms::{Forms, HeldForm},
@@ -83,6 +83,10 @@ struct Exchange {
     rates: Option<RateHeaders>,
     scheme: &'static str,
     authority: Arc<str>,
+    /// Whether the token came by the DPoP scheme.
+    by_dpop: bool,
+    /// A nonce for the client's next proofs.
+    fresh_nonce: Option<Box<str>>,
 }
 
 impl Serve for Gateway {
@@ -97,6 +101,8 @@ impl Serve for Gateway {
             rates: None,
             scheme: if info.tls.is_some() { "https" } else { "http" },
             authority: Arc::from(""),
+            by_dpop: false,
+            fresh_nonce: None,
         };
         match self.pass(&snapshot, &mut exchange, &info, request, now).await {
             Ok(Answer::Upstream(answer)) => exchange.forwarded(answer),
@@ -174,7 +180,8 @@ impl Gateway {
             return Err(Refusal::of(Reason::BodyTooLarge));
         }
 
-        let evidence = evidence::gather(&snapshot.authenticator, &inbound, info, &matched, now).await;
+        let mut evidence = evidence::gather(&snapshot.authenticator, &inbound, info, &matched, now).await;
+        exchange.fresh_nonce = evidence.fresh_nonce.take();
         if let Credential::Valid(principal) = &evidence.credential {
             exchange.record.principal = Some(principal.clone());
         }
@@ -344,6 +351,7 @@ impl Exchange {
         self.record.traceparent = Some(inbound.traceparent.clone());
         self.record.client = inbound.origin.client;
         self.authority = inbound.authority.clone();
+        self.by_dpop = inbound.authorization.is_of("DPoP");
     }
 
     fn forwarded(mut self, answer: Response<UpstreamBody<RequestBody>>) -> Response<ResponseBody<Record>> {
@@ -358,6 +366,7 @@ impl Exchange {
         if let Some(rates) = self.rates {
             rates.apply(&mut parts.headers);
         }
+        add_nonce(&mut parts.headers, self.fresh_nonce.as_deref());
         parts.version = http::Version::HTTP_11;
         parts.extensions.clear();
         Response::from_parts(parts, ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers))
@@ -381,6 +390,14 @@ impl Exchange {
             scheme: self.scheme,
             authority: &self.authority,
             authorization_servers: &snapshot.authorization_servers,
+            dpop: DpopOffer {
+                algorithms: self
+                    .record
+                    .route
+                    .and_then(|number| snapshot.route(number))
+                    .map_or(Default::default(), |route| route.accepted.dpop()),
+                tried: self.by_dpop,
+            },
         };
         let mut headers = refusal.headers(&context);
         let body = refusal.body(&context);
@@ -390,6 +407,7 @@ impl Exchange {
         if let Some(rates) = self.rates {
             rates.apply(&mut headers);
         }
+        add_nonce(&mut headers, self.fresh_nonce.as_deref());
         if self.record.version == http::Version::HTTP_2 {
             headers.remove(header::CONNECTION);
         }
@@ -397,6 +415,14 @@ impl Exchange {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
+    }
+}
+
+/// RFC 9449 §8.2: a nonce is new, so an answer that brings one is not to be kept.
+fn add_nonce(headers: &mut http::HeaderMap, nonce: Option<&str>) {
+    if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::from_str(nonce).ok()) {
+        headers.insert(inbound::DPOP_NONCE, nonce);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }
 

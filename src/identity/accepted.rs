@@ -1,6 +1,6 @@
 //! Whose credentials a route takes, and so which parts of a request are credentials there at all.
 
-use crate::policy::IssuerName;
+use crate::{jose::Algorithms, policy::IssuerName};
 
 /// The kinds of credential, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,22 +37,30 @@ pub struct Accepted {
     names: Box<[IssuerName]>,
     /// What they vouch for.
     kinds: Kinds,
+    /// What DPoP proofs may be signed with, as far as clients are to be told of them.
+    dpop: Algorithms,
 }
 
 impl Accepted {
     pub(super) fn new(names: Box<[IssuerName]>, kinds: Kinds) -> Self {
-        Self { names, kinds }
+        Self { names, kinds, dpop: Algorithms::NONE }
+    }
+
+    /// The same, where clients are told of DPoP.
+    pub(super) fn with_dpop(self, dpop: Algorithms) -> Self {
+        Self { dpop, ..self }
     }
 
     /// What any of them takes.
     pub fn union<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
-        let (mut names, mut kinds, mut every) = (Vec::new(), Kinds::NONE, false);
+        let (mut names, mut kinds, mut dpop, mut every) = (Vec::new(), Kinds::NONE, Algorithms::NONE, false);
         for one in all {
             every |= one.names.is_empty();
             names.extend(one.names.iter().cloned());
             kinds = kinds.and(one.kinds);
+            dpop = dpop.or(one.dpop);
         }
-        Self { names: if every { Box::default() } else { names.into() }, kinds }
+        Self { names: if every { Box::default() } else { names.into() }, kinds, dpop }
     }
 
     /// The names; empty: all that there are.
@@ -63,6 +71,11 @@ impl Accepted {
     /// What they vouch for.
     pub fn kinds(&self) -> Kinds {
         self.kinds
+    }
+
+    /// What DPoP proofs may be signed with (RFC 9449 §7.1 `algs`); empty where no source says that it takes them.
+    pub fn dpop(&self) -> Algorithms {
+        self.dpop
     }
 
     /// Whether this source is one of them.

@@ -19,6 +19,7 @@ mod accepted;
 mod authenticator;
 mod cache;
 mod claims;
+pub mod dpop;
 mod fetch;
 mod keys;
 mod observer;

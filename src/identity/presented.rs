@@ -7,6 +7,8 @@ use std::net::IpAddr;
 pub struct Presented<'a> {
     /// The `Authorization` field.
     pub authorization: Field<'a>,
+    /// The `DPoP` field (RFC 9449 §4.1).
+    pub proof: Field<'a>,
     /// The query without `?`.
     pub query: Option<&'a str>,
     /// The method of the request line.

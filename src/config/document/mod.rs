@@ -3,10 +3,12 @@
 
 mod assertion;
 mod credential;
+mod dpop;
 mod guard;
 mod issuer;
 mod limit;
 mod listener;
+mod machine;
 mod route;
 mod secret;
 mod server;
@@ -14,10 +16,12 @@ mod upstream;
 
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use credential::CredentialSource;
+pub(super) use dpop::{Dpop, ProofAlgorithm};
 pub(super) use guard::DeletionGuard;
 pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
 pub(super) use listener::{Listener, Tls};
+pub(super) use machine::{Machines, Switch};
 pub(super) use route::{AuthText, Prefix, Rewrite, Route};
 pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};

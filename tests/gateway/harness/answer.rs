@@ -12,6 +12,7 @@ const ALLOWED: &[&str] = &[
     "content-length",
     "content-type",
     "date",
+    "dpop-nonce",
     "location",
     "ratelimit",
     "ratelimit-policy",
