@@ -22,7 +22,7 @@ use crate::{
     gateway::{Enforcement, Inbound, Matched, Refusal, form_to_read, gather, known_method, metadata},
     identity::{Authenticator, IssuerServices, Unobserved, native_roots},
     limit::Quota,
-    policy::{Challenge, Check, Credential, Denial, Held, Kind, Possession, Reason, explain as explain_policy},
+    policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
     route::NormalPath,
     runtime::{DiskMaterials, Means, Snapshot},
     telemetry::Metrics,
@@ -189,7 +189,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
         print_matched(&inbound, &path, &matched);
         print_credential(&evidence.credential, now);
         if let Some(possession) = evidence.possession {
-            print_line(&format!("possession {}", possession_name(possession)));
+            print_line(&format!("possession {possession}"));
         }
         let mut denial = None;
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
@@ -271,12 +271,6 @@ fn print_credential(credential: &Credential, now: Now) {
         }
     };
     print_line(&format!("credential {text}"));
-}
-
-fn possession_name(possession: Possession) -> String {
-    let certificate = possession.has_certificate().then(|| "a client certificate".to_owned());
-    let dpop = possession.dpop().map(|algorithm| format!("a DPoP proof by {}", algorithm.name()));
-    [certificate, dpop].into_iter().flatten().collect::<Vec<_>>().join(" and ")
 }
 
 /// Prints each requirement; `way` tells apart the ways in which the request may be taken, where there are several.

@@ -96,6 +96,7 @@ impl AdminApi for Control {
         for (name, count) in snapshot.limiter.live_keys() {
             self.services.metrics.quota_live_keys(name, count);
         }
+        self.services.metrics.dpop_proofs(snapshot.authenticator.remembered_proofs());
         self.services.metrics.render(self.services.clock.now()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written out");
             String::new()

@@ -171,12 +171,12 @@ impl Gateway {
         exchange.rates = early;
         if let Err(refusal) = charged {
             // Nobody has been verified yet, so the attempt is counted as a stranger's.
-            self.audit_refusal(&enforcement, &Credential::Absent, refusal.reason);
+            self.audit_refusal(&enforcement, &Credential::Absent.into(), refusal.reason);
             return Err(refusal);
         }
         // Known before anything more is spent on it.
         if body.is_declared_too_large() {
-            self.audit_refusal(&enforcement, &Credential::Absent, Reason::BodyTooLarge);
+            self.audit_refusal(&enforcement, &Credential::Absent.into(), Reason::BodyTooLarge);
             return Err(Refusal::of(Reason::BodyTooLarge));
         }
 
@@ -194,7 +194,7 @@ impl Gateway {
         let clearance = match cleared {
             Ok(clearance) => clearance,
             Err(refusal) => {
-                self.audit_refusal(&enforcement, &evidence.credential, refusal.reason);
+                self.audit_refusal(&enforcement, &evidence, refusal.reason);
                 return Err(refusal);
             }
         };
@@ -246,7 +246,7 @@ impl Gateway {
                     });
                 }
                 Decision::Deny(denial) => {
-                    self.audit_refusal(enforcement, &evidence.credential, denial.reason);
+                    self.audit_refusal(enforcement, evidence, denial.reason);
                     return Err(denial.into());
                 }
             }
@@ -255,14 +255,14 @@ impl Gateway {
     }
 
     /// Records a refused attempt at a guarded operation: one by one for verified callers, counted for others.
-    fn audit_refusal(&self, enforcement: &Enforcement<'_>, credential: &Credential, reason: Reason) {
+    fn audit_refusal(&self, enforcement: &Enforcement<'_>, evidence: &Evidence, reason: Reason) {
         let matched = enforcement.matched;
         if !matched.guarded() || matched.all().all(|route| route.policy.deletion.is_none()) {
             return;
         }
-        match credential {
+        match &evidence.credential {
             Credential::Valid(principal) => {
-                self.services.audit.refusal(enforce::attempt(enforcement, principal, reason));
+                self.services.audit.refusal(enforce::attempt(enforcement, principal, evidence.possession, reason));
             }
             Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => {
                 self.services.audit.anonymous(reason, &matched.route.name);

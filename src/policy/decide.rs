@@ -42,6 +42,7 @@ pub struct Facts<'a> {
 #[must_use = "a permit that is not enforced is a request that hangs"]
 pub struct Permit {
     principal: Option<Arc<Principal>>,
+    possession: Option<Possession>,
     guarded: bool,
 }
 
@@ -123,7 +124,8 @@ pub fn decide(policy: &AccessPolicy, facts: &Facts<'_>) -> Decision {
         Credential::Valid(principal) if asks_for_token(policy, facts) => Some(principal.clone()),
         Credential::Valid(_) | Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => None,
     };
-    Decision::Allow(Permit { principal, guarded: is_guarded(policy, facts) })
+    let possession = facts.possession.filter(|_| principal.is_some());
+    Decision::Allow(Permit { principal, possession, guarded: is_guarded(policy, facts) })
 }
 
 /// Judges a request and says of each requirement whether it held.
@@ -137,6 +139,11 @@ impl Permit {
         self.principal.as_ref()
     }
 
+    /// The key that whoever was verified proved to hold.
+    pub fn possession(&self) -> Option<Possession> {
+        self.possession
+    }
+
     /// Whether the operation must be audited before it is forwarded.
     pub fn guarded(&self) -> bool {
         self.guarded
@@ -144,7 +151,11 @@ impl Permit {
 
     /// One permit for a request that was judged in two ways: with the obligations of both.
     pub fn and(self, other: Self) -> Self {
-        Self { principal: self.principal.or(other.principal), guarded: self.guarded || other.guarded }
+        Self {
+            principal: self.principal.or(other.principal),
+            possession: self.possession.or(other.possession),
+            guarded: self.guarded || other.guarded,
+        }
     }
 }
 

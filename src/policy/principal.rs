@@ -1,6 +1,6 @@
 //! Who is calling, and how well that was proved: facts that were verified, never decisions.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
@@ -148,6 +148,16 @@ impl Possession {
         match self {
             Self::Dpop(algorithm) | Self::CertificateAndDpop(algorithm) => Some(algorithm),
             Self::Certificate => None,
+        }
+    }
+}
+
+impl fmt::Display for Possession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate => f.write_str("certificate"),
+            Self::Dpop(algorithm) => write!(f, "dpop:{}", algorithm.name()),
+            Self::CertificateAndDpop(algorithm) => write!(f, "certificate dpop:{}", algorithm.name()),
         }
     }
 }

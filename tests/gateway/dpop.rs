@@ -7,8 +7,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Authority, Gateway, Request, Signer, Wire, World, delete, encode, eventually, get, h2::H2, idp::Idp,
-    post, stepgate, unix_now,
+    Answer, Authority, Gateway, Request, Signer, Wire, World, delete, encode, eventually, get, h2::H2, idp::Idp, post,
+    stepgate, unix_now,
 };
 
 const ROUTES: &str = "routes:
@@ -181,8 +181,13 @@ fn each_check_of_rfc_9449_section_4_3_refuses_what_breaks_it() {
         ("two in one field", format!("{good},{good}")),
         ("no JSON", format!("{head}.e30.AA")),
         ("too long", odd(json!({"pad": "x".repeat(9000)}), json!({}))),
-        ("a name twice", client.key.sign_text(&client.head().to_string().replacen('{', "{\"typ\":\"dpop+jwt\",", 1),
-            &Client::claims(&token, "GET", &here).to_string())),
+        (
+            "a name twice",
+            client.key.sign_text(
+                &client.head().to_string().replacen('{', "{\"typ\":\"dpop+jwt\",", 1),
+                &Client::claims(&token, "GET", &here).to_string(),
+            ),
+        ),
         // 3: all that is required.
         ("without jti", odd(json!({}), json!({"jti": null}))),
         ("with an empty jti", odd(json!({}), json!({"jti": ""}))),
@@ -238,7 +243,10 @@ fn each_check_of_rfc_9449_section_4_3_refuses_what_breaks_it() {
         let answer = by_dpop(get("/plain/x"), &token, proof).send(&gateway);
         assert_eq!(answer.problem(401), "invalid-token", "{what}");
         assert_eq!(decided(&gateway, "dpop_invalid"), before + 1.0, "{what}");
-        assert!(answer.all("www-authenticate")[0].starts_with("DPoP error=\"invalid_dpop_proof\""), "{what}: {answer:?}");
+        assert!(
+            answer.all("www-authenticate")[0].starts_with("DPoP error=\"invalid_dpop_proof\""),
+            "{what}: {answer:?}"
+        );
     }
     // 1: not more than one.
     let second = client.proof(&token, "GET", &here);
@@ -304,10 +312,8 @@ fn spellings_of_the_same_url_are_the_same_url() {
 fn the_method_of_the_request_line_counts_and_not_an_override() {
     let world = World::new();
     let upstreams = "upstreams:\n  api: {targets: [http://127.0.0.1:<upstream>], method_override: [header]}\n";
-    let gateway = world.start(&format!(
-        "{}{upstreams}deletion_guard: {{danger_disabled: true}}\n{ROUTES}",
-        issuer("dpop: {}")
-    ));
+    let gateway =
+        world.start(&format!("{}{upstreams}deletion_guard: {{danger_disabled: true}}\n{ROUTES}", issuer("dpop: {}")));
     let client = Client::new("ES256");
     let token = client.token(&world, json!({}));
     let here = format!("{HERE}/plain/x");
@@ -501,17 +507,13 @@ fn over_tls_in_both_versions_of_http_the_url_is_https() {
         request.send_on(&mut wire).status
     };
     assert_eq!((one(https), one("http://gateway.example/plain/x")), (200, 401));
-    let mut h2 = H2::over(Wire::tls(gateway.tls, "gateway.example", &servers.client(&["h2"])).unwrap());
-    let mut stream = 1;
-    let mut two = |proofs: &[&str]| {
+    let two = |proofs: &[&str]| {
         let authorization = format!("DPoP {token}");
         let mut fields = crate::harness::h2::get("/plain/x");
         fields.push(("authorization", &authorization));
         fields.extend(proofs.iter().map(|proof| ("dpop", *proof)));
-        h2.request(stream, &fields);
-        let ending = h2.status(stream);
-        stream += 2;
-        ending
+        let mut h2 = H2::over(Wire::tls(gateway.tls, "gateway.example", &servers.client(&["h2"])).unwrap());
+        h2.request(1, &fields).status(1)
     };
     use crate::harness::h2::Ending::Status;
     let proof = client.proof(&token, "GET", https);
@@ -568,7 +570,9 @@ fn a_machine_passes_by_its_key_where_the_level_says_so_and_a_person_never() {
     let fresh = client.token(&world, json!({"acr": "urn:example:acr:mfa", "auth_time": unix_now()}));
     assert_eq!(ask(&gateway, &client, &fresh, "DELETE", "/either/x").status, 200);
     let audit = eventually("the audit records", || Some(gateway.audit()).filter(|audit| !audit.is_empty()));
-    assert!(audit.iter().any(|record| record.to_string().contains("\"app\"")), "{audit:?}");
+    // What stood in for the second factor stands in the trail.
+    let by_key = |record: &&Value| record["kind"] == "intent" && record["proof"]["possession"] == "dpop:ES256";
+    assert_eq!(audit.iter().filter(by_key).count(), 3, "{audit:?}");
 }
 
 #[test]
@@ -584,7 +588,7 @@ fn explain_tells_of_the_proof_and_what_it_stands_for() {
     assert_eq!(finished.code, 0, "{finished:?}");
     for line in [
         "credential the machine app of main",
-        "possession a DPoP proof by ES256",
+        "possession dpop:ES256",
         "level      held: a machine's proof of possession stands in its place",
         "freshness  held: a machine's proof of possession stands in its place",
     ] {

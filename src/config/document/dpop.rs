@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::{
     DpopNonce, Target,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
-    shape::Shape,
+    shape::{Shape, TextShape},
 };
 use crate::jose::{Algorithm, PROOF_ALGORITHMS};
 
@@ -22,13 +22,31 @@ section! {
         algorithms: NonEmpty<At<ProofAlgorithm>> = "[ES256, ES384, EdDSA, PS256, RS256]",
         /// The origins under which clients know this gateway, where they reach it through something that ends TLS or
         /// changes `Host`: a proof's `htu` must begin with one. Without them: the scheme and `Host` that we are asked by.
-        origins: Vec<At<Target>> = "[]",
+        origins: Vec<At<Origin>> = "[]",
     }
 }
 
 words! { DpopNonce, "a rule for nonces":
     "off" => Self::Off, "a proof needs no nonce";
     "required" => Self::Required, "a proof needs a nonce of the last two to four minutes; a client without one is given one";
+}
+
+/// A scheme, a host and a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct Origin(pub(in crate::config) Target);
+
+impl FromText for Origin {
+    const WHAT: &'static str = "an origin";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        let help = "write `https://HOST` or `https://HOST:PORT`, without a path";
+        Target::from_text(text).map(Self).map_err(|_| Refusal::advice(help))
+    }
+
+    fn shape() -> Shape {
+        let about = "`https://HOST` or `https://HOST:PORT`, without a path";
+        Shape::Text(TextShape { name: "origin", about, pattern: Some("https?://[^/]+/?") })
+    }
 }
 
 /// A signature algorithm of proofs.

@@ -24,10 +24,10 @@ pub(super) fn rules(written: &Dpop, to: &mut Context<'_>) -> DpopRules {
     }
     let mut origins: Vec<Target> = Vec::with_capacity(written.origins.len());
     for origin in &written.origins {
-        if origins.contains(&origin.value) {
+        if origins.contains(&origin.value.0) {
             to.error(&origin.span, format!("`{}` is listed twice", origin.shown));
         } else {
-            origins.push(origin.value.clone());
+            origins.push(origin.value.0.clone());
         }
     }
     DpopRules { nonce: written.nonce, max_age: max_age.value, algorithms: algorithms(&written.algorithms, to), origins }

@@ -95,3 +95,96 @@ fn check_claims(claims: &Map<String, Value>, expected: &Expected<'_>) -> Option<
     // Within minutes of now: it fits.
     Some((jti.to_owned(), last.ceil() as u64))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{sync::LazyLock, time::Duration};
+
+    use aws_lc_rs::digest::{SHA256, digest};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// RFC 9449 §7.1, figure 12: the token, and the proof without its line breaks; §6.1: the thumbprint.
+    const TOKEN: &str = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
+    const PROOF: &str = "eyJ0eXAiOiJkcG9wK2p3dCIsImFsZyI6IkVTMjU2IiwiandrIjp7Imt0eSI6IkVDIiwieCI6Imw4dEZyaHgtMzR0VjNoUklDUkRZOXpDa0RscEJoRjQyVVFVZldWQVdCRnMiLCJ5IjoiOVZFNGpmX09rX282NHpiVFRsY3VOSmFqSG10NnY5VERWclUwQ2R2R1JEQSIsImNydiI6IlAtMjU2In19.eyJqdGkiOiJlMWozVl9iS2ljOC1MQUVCIiwiaHRtIjoiR0VUIiwiaHR1IjoiaHR0cHM6Ly9yZXNvdXJjZS5leGFtcGxlLm9yZy9wcm90ZWN0ZWRyZXNvdXJjZSIsImlhdCI6MTU2MjI2MjYxOCwiYXRoIjoiZlVIeU8ycjJaM0RaNTNFc05yV0JiMHhXWG9hTnk1OUlpS0NBcWtzbVFFbyJ9.2oW9RP35yRqzhrtNP86L-Ey71EOptxRimPPToA1plemAgR6pxHF8y6-yqyVnmcw6Fy1dqd-jfxSYoMxhAJpLjA";
+    const THUMBPRINT: &str = "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I";
+    const IAT: f64 = 1_562_262_618.0;
+
+    fn expected() -> Expected<'static> {
+        static KEY: LazyLock<[u8; 32]> =
+            LazyLock::new(|| URL_SAFE_NO_PAD.decode(THUMBPRINT).unwrap().try_into().unwrap());
+        static DIGEST: LazyLock<[u8; 32]> =
+            LazyLock::new(|| digest(&SHA256, TOKEN.as_bytes()).as_ref().try_into().unwrap());
+        static RULES: LazyLock<DpopRules> = LazyLock::new(DpopRules::default);
+        Expected {
+            bound_to: &KEY,
+            method: "GET",
+            place: Place { scheme: "https", authority: "resource.example.org", path: "/protectedresource" },
+            token_digest: &DIGEST,
+            rules: &RULES,
+            leeway_secs: 30.0,
+            now: IAT,
+        }
+    }
+
+    #[test]
+    fn the_request_of_rfc_9449_passes() {
+        let proof = check(PROOF, &expected()).unwrap();
+        assert_eq!((proof.jti.as_str(), proof.nonce, proof.algorithm), ("e1j3V_bKic8-LAEB", None, Algorithm::ES256));
+    }
+
+    #[test]
+    fn it_is_a_proof_for_that_request_alone() {
+        let other = [7; 32];
+        let refused = |expected: Expected<'_>| check(PROOF, &expected).unwrap_err();
+        assert_eq!(refused(Expected { bound_to: &other, ..expected() }), Reason::BindingMismatch);
+        assert_eq!(refused(Expected { token_digest: &other, ..expected() }), Reason::DpopInvalid);
+        for method in ["get", "POST", ""] {
+            assert_eq!(refused(Expected { method, ..expected() }), Reason::DpopInvalid);
+        }
+        let place = expected().place;
+        for place in [Place { path: "/", ..place }, Place { scheme: "http", ..place }, Place { authority: "", ..place }]
+        {
+            assert_eq!(refused(Expected { place, ..expected() }), Reason::DpopInvalid);
+        }
+        let rules = DpopRules { algorithms: Algorithm::RS256.into(), ..DpopRules::default() };
+        assert_eq!(refused(Expected { rules: &rules, ..expected() }), Reason::DpopInvalid);
+    }
+
+    #[test]
+    fn its_time_is_max_age_and_the_leeway_at_both_ends() {
+        let at =
+            |seconds: f64| check(PROOF, &Expected { now: IAT + seconds, ..expected() }).map(|proof| proof.good_until);
+        for good in [-30.0, 0.0, 60.0, 90.0] {
+            assert_eq!(at(good), Ok(1_562_262_618 + 90), "{good}");
+        }
+        for bad in [-30.1, 90.1, 1e6, -1e6] {
+            assert_eq!(at(bad), Err(Reason::DpopInvalid), "{bad}");
+        }
+        let rules = DpopRules { max_age: Duration::from_millis(1500), ..DpopRules::default() };
+        let proof = check(PROOF, &Expected { rules: &rules, leeway_secs: 0.0, ..expected() });
+        assert_eq!(proof.unwrap().good_until, 1_562_262_618 + 2, "a second that has begun is kept whole");
+    }
+
+    #[test]
+    fn nothing_longer_than_the_bound_is_looked_at() {
+        let long = format!("{}{PROOF}", "e".repeat(PROOF_BYTES));
+        assert_eq!(check(&long, &expected()).unwrap_err(), Reason::DpopInvalid);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_gets_an_answer(text in "[a-zA-Z0-9_.=-]{0,200}") {
+            prop_assert!(check(&text, &expected()).is_err(), "{}", text);
+        }
+
+        #[test]
+        fn no_changed_proof_passes(at in 0..PROOF.len(), to in "[a-zA-Z0-9_.-]") {
+            let mut changed = PROOF.to_owned();
+            changed.replace_range(at..=at, &to);
+            prop_assert_eq!(check(&changed, &expected()).is_ok(), changed == PROOF);
+        }
+    }
+}

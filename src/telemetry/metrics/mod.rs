@@ -51,6 +51,7 @@ pub struct Metrics {
     jwks_refreshes: IntCounterVec,
     quota_rejections: IntCounterVec,
     quota_live_keys: IntGaugeVec,
+    dpop_proofs: IntGauge,
     tls_handshakes: IntCounterVec,
     tls_not_after: IntGaugeVec,
     connections: IntGaugeVec,
@@ -149,6 +150,7 @@ impl Metrics {
             jwks_refreshes: counters(r, &catalogue::JWKS_REFRESHES)?,
             quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
             quota_live_keys: gauges(r, &catalogue::QUOTA_LIVE_KEYS)?,
+            dpop_proofs: gauge(r, &catalogue::DPOP_PROOFS)?,
             tls_handshakes: counters(r, &catalogue::TLS_HANDSHAKES)?,
             tls_not_after: gauges(r, &catalogue::TLS_NOT_AFTER)?,
             connections: gauges(r, &catalogue::CONNECTIONS)?,
@@ -229,6 +231,11 @@ impl Metrics {
     /// Says how many keys a quota holds; to be called when the metrics are asked for.
     pub fn quota_live_keys(&self, limit: &str, keys: usize) {
         self.quota_live_keys.with_label_values(&[limit]).set(clamped(keys));
+    }
+
+    /// Tells how many DPoP proofs are remembered.
+    pub fn dpop_proofs(&self, proofs: usize) {
+        self.dpop_proofs.set(clamped(proofs));
     }
 
     /// Counts a look-up in the cache of verified tokens.
