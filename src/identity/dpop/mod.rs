@@ -137,3 +137,131 @@ fn sha256(text: &str) -> [u8; 32] {
     output.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
     output
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        time::{Duration, Instant},
+    };
+
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        identity::testing::{self, Signer},
+        jose::VerifyingKey,
+    };
+
+    const TOKEN: &str = "header.payload.signature";
+    const START: u64 = 1_800_000_000;
+
+    struct Client {
+        signer: Signer,
+        jwk: Value,
+        thumbprint: [u8; 32],
+    }
+
+    impl Client {
+        fn new() -> Self {
+            let signer = Signer::new(Algorithm::ES256, "client");
+            let jwk = signer.jwk();
+            let thumbprint = *VerifyingKey::from_jwk(jwk.to_string().as_bytes()).unwrap().thumbprint();
+            Self { signer, jwk, thumbprint }
+        }
+
+        fn proof(&self, jti: &str, nonce: Option<&str>, now: Now) -> String {
+            let ath = URL_SAFE_NO_PAD.encode(sha256(TOKEN));
+            let mut claims = json!({
+                "jti": jti, "htm": "GET", "htu": "https://api.example/", "iat": now.unix_secs(), "ath": ath,
+            });
+            if let Some(nonce) = nonce {
+                claims.as_object_mut().unwrap().insert("nonce".into(), json!(nonce));
+            }
+            self.signer.token_with(&json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.jwk}), &claims)
+        }
+
+        fn prove(&self, dpop: &Dpop, proof: &str, now: Now) -> Result<Proved, Unproved> {
+            let presented = Presented {
+                authorization: Field::Absent,
+                proof: Field::One(proof.as_bytes()),
+                query: None,
+                method: &http::Method::GET,
+                scheme: "https",
+                authority: "api.example",
+                path: "/",
+                certificate: None,
+                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            };
+            let rules = DpopRules { nonce: DpopNonce::Required, ..DpopRules::default() };
+            let principal = &testing::known("alice").principal;
+            dpop.prove(&presented, TOKEN, principal, &self.thumbprint, &rules, now)
+        }
+    }
+
+    fn reason(unproved: &Unproved) -> Option<Reason> {
+        match &unproved.credential {
+            Credential::Invalid(reason) | Credential::Unavailable { reason, .. } => Some(*reason),
+            Credential::Absent | Credential::Valid(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_client_that_follows_the_nonces_is_refused_once_and_never_again() {
+        let (dpop, client) = (Dpop::new().unwrap(), Client::new());
+        let mut now = Now { unix_ms: START * 1000, instant: Instant::now() };
+        let refused = client.prove(&dpop, &client.proof("first", None, now), now).unwrap_err();
+        assert_eq!(reason(&refused), Some(Reason::DpopNonce));
+        let mut nonce = refused.fresh_nonce.unwrap();
+        let mut renewed = 0;
+        for number in 0..60 {
+            now = now.after(Duration::from_secs(20));
+            let proof = client.proof(&number.to_string(), Some(&nonce), now);
+            if let Some(fresh) = client.prove(&dpop, &proof, now).unwrap().fresh_nonce {
+                assert_ne!(fresh, nonce);
+                (nonce, renewed) = (fresh, renewed + 1);
+            }
+        }
+        assert_eq!(renewed, 10, "once in each slot of two minutes");
+        // A proof that was made in advance, for when the key is out of reach again.
+        let later = now.after(Duration::from_secs(600));
+        let refused = client.prove(&dpop, &client.proof("advance", Some(&nonce), later), later).unwrap_err();
+        assert_eq!(reason(&refused), Some(Reason::DpopNonce));
+    }
+
+    #[test]
+    fn what_is_wrong_leaves_nothing_behind_and_uses_nothing_up() {
+        let (dpop, client, stranger) = (Dpop::new().unwrap(), Client::new(), Client::new());
+        let now = Now { unix_ms: START * 1000, instant: Instant::now() };
+        let nonce = dpop.nonces.current(now);
+        for wrong in [
+            client.proof("jti", None, now),
+            client.proof("jti", Some("nonce"), now),
+            client.proof("jti", Some(&nonce), now.after(Duration::from_secs(600))),
+            stranger.proof("jti", Some(&nonce), now),
+            format!("{}A", client.proof("jti", Some(&nonce), now)),
+        ] {
+            assert!(client.prove(&dpop, &wrong, now).is_err());
+        }
+        assert_eq!(dpop.remembered(), 0);
+        let proof = client.proof("jti", Some(&nonce), now);
+        assert_eq!(client.prove(&dpop, &proof, now).unwrap().algorithm, Algorithm::ES256);
+        assert_eq!(reason(&client.prove(&dpop, &proof, now).unwrap_err()), Some(Reason::DpopReplayed));
+        assert_eq!(dpop.remembered(), 1);
+    }
+
+    #[test]
+    fn a_proof_that_cannot_be_remembered_is_for_later() {
+        let client = Client::new();
+        let dpop = Dpop { used: Memory::new(0), nonces: Nonces::new().unwrap() };
+        let now = Now { unix_ms: START * 1000, instant: Instant::now() };
+        let proof = client.proof("jti", Some(&dpop.nonces.current(now)), now);
+        let refused = client.prove(&dpop, &proof, now).unwrap_err();
+        assert!(matches!(
+            refused.credential,
+            Credential::Unavailable { reason: Reason::Overloaded, retry_after_secs: RETRY_SECS }
+        ));
+    }
+}
