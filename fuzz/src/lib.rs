@@ -9,9 +9,7 @@ use std::{
 };
 
 use stepgate::{
-    clock::Now,
-    config::{self, Input},
- gateway::{forwarded::Origin, identity::judge_answer, identity::events::{self, Delivery, EventKind, Form}, identity::basic::{self, Cost, UserPass}, key_fields}, identity::apikey, 
+ clock::Now, config::{self, DpopRules, Input}, gateway::{forwarded::Origin, identity::judge_answer, identity::events::{self, Delivery, EventKind, Form}, identity::basic::{self, Cost, UserPass}, key_fields}, identity::apikey, identity::dpop::{self, proof::Expected, target::Place}, 
     jose,
     route::NormalPath,
 };
@@ -142,6 +140,41 @@ pub fn security_event(data: &[u8]) {
         assert_eq!(events::read(form, &claims, "https://idp.example/").as_ref(), Ok(&report));
     }
 }
+
+/// A DPoP proof, then a line with a path: what passes as the proof of RFC 9449 §7.1 is that proof, and a URL names what
+/// it is a URL of.
+pub fn dpop_proof(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (proof, path) = text.split_once('\n').unwrap_or((text, "/protectedresource"));
+    let rules = DpopRules::default();
+    let expected = Expected {
+        bound_to: &RFC_9449_KEY,
+        method: "GET",
+        place: Place { scheme: "https", authority: "resource.example.org", path },
+        token_digest: &RFC_9449_TOKEN_DIGEST,
+        rules: &rules,
+        leeway_secs: 30.0,
+        now: 1_562_262_618.0,
+    };
+    if let Ok(found) = dpop::proof::check(proof, &expected) {
+        assert_eq!(found.jti, "e1j3V_bKic8-LAEB", "another proof passed: {proof:?}");
+        assert_eq!(proof.trim_end_matches('\r'), RFC_9449_PROOF.trim_end(), "another text passed for the proof");
+        if let Ok(normal) = NormalPath::parse(path) {
+            assert_eq!(normal.as_str(), "/protectedresource", "a proof for one path passed for another: {path:?}");
+        }
+    }
+}
+
+const RFC_9449_PROOF: &str = include_str!("../seeds/dpop_proof/rfc9449-7.1");
+/// The thumbprint of the RFC's key (§6.1), and SHA-256 of its token (§7.1).
+const RFC_9449_KEY: [u8; 32] = [
+    0xd1, 0x97, 0x0e, 0x08, 0xe4, 0x59, 0x35, 0x8c, 0xbe, 0x0d, 0x6a, 0x6a, 0xab, 0x7d, 0x23, 0x67, 0x22, 0x46, 0x1d,
+    0x33, 0x74, 0x77, 0x61, 0xe0, 0x94, 0x15, 0x77, 0xba, 0x28, 0x2e, 0x03, 0x82,
+];
+const RFC_9449_TOKEN_DIGEST: [u8; 32] = [
+    0x7d, 0x41, 0xf2, 0x3b, 0x6a, 0xf6, 0x67, 0x70, 0xd9, 0xe7, 0x71, 0x2c, 0x36, 0xb5, 0x81, 0x6f, 0x4c, 0x56, 0x5e,
+    0x86, 0x8d, 0xcb, 0x9f, 0x48, 0x88, 0xa0, 0x80, 0xaa, 0x4b, 0x26, 0x40, 0x4a,
+];
 
 /// Forwarding headers: without a trusted peer none is believed; with one, what comes out is an address or the peer.
 pub fn forwarded_headers(data: &[u8]) {

@@ -22,7 +22,7 @@ use crate::{
     gateway::{Enforcement, Inbound, Matched, Refusal, events, form_to_read, gather, known_method, metadata},
     identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations},
     limit::Quota,
-    policy::{Challenge, Check, Credential, Denial, Held, Reason, explain as explain_policy},
+    policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
     route::NormalPath,
     runtime::{DiskMaterials, Means, Snapshot},
     telemetry::Metrics,
@@ -44,6 +44,9 @@ pub(crate) struct ExplainArgs {
     /// The access token; `-` reads it from standard input, which keeps it out of the shell's history
     #[arg(short, long)]
     token: Option<String>,
+    /// A DPoP proof for the URL over https; the access token is then sent by that scheme
+    #[arg(long, value_name = "PROOF", requires = "token")]
+    dpop: Option<String>,
     /// A header field, `Name: value`
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
@@ -135,9 +138,14 @@ fn request(args: &ExplainArgs) -> Result<Request<()>, String> {
             text.clear();
             std::io::stdin().read_to_string(&mut text).map_err(|error| format!("reading the token: {error}"))?;
         }
-        let value = format!("Bearer {}", text.trim());
+        let scheme = if args.dpop.is_some() { "DPoP" } else { "Bearer" };
+        let value = format!("{scheme} {}", text.trim());
         let value: HeaderValue = value.parse().map_err(|_| "the token is not a header value".to_owned())?;
         request = request.header(header::AUTHORIZATION, value);
+    }
+    if let Some(proof) = &args.dpop {
+        let value: HeaderValue = proof.parse().map_err(|_| "the proof is not a header value".to_owned())?;
+        request = request.header("dpop", value);
     }
     request.body(()).map_err(|error| format!("not a request: {error}"))
 }
@@ -192,6 +200,9 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
         let evidence = gather(&snapshot.authenticator, &inbound, &info, &matched, now).await;
         print_matched(&inbound, &path, &matched);
         print_credential(&evidence.credential, now);
+        if let Some(possession) = evidence.possession {
+            print_line(&format!("possession {possession}"));
+        }
         let mut denial = None;
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
         let several = matched.ways().count() > 1;
@@ -201,7 +212,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Ex
             print_checks(way.as_deref(), &checks);
             let first = checks.into_iter().find_map(|check| match check.held {
                 Held::No(denial) => Some(denial),
-                Held::Yes | Held::NotAsked => None,
+                Held::Yes | Held::Instead | Held::NotAsked => None,
             });
             denial = denial.or(first);
         }
@@ -262,7 +273,8 @@ fn print_credential(credential: &Credential, now: Now) {
                 .map_or_else(|| "unknown".to_owned(), |auth_time| format!("{:.0} s", now.numeric_date() - auth_time));
             let scopes: Vec<&str> = principal.scopes.iter().map(|scope| &**scope).collect();
             format!(
-                "{} of {}; acr {acr}; amr {}; authenticated {age} ago; scopes {}",
+                "{}{} of {}; acr {acr}; amr {}; authenticated {age} ago; scopes {}",
+                if principal.kind == Kind::Machine { "the machine " } else { "" },
                 principal.subject,
                 principal.issuer,
                 if amr.is_empty() { "none".to_owned() } else { amr.join(" ") },
@@ -280,6 +292,7 @@ fn print_checks(way: Option<&str>, checks: &[Check]) {
         let text = match &check.held {
             Held::NotAsked => "not asked for".to_owned(),
             Held::Yes => "held".to_owned(),
+            Held::Instead => "held: a machine's proof of possession stands in its place".to_owned(),
             Held::No(denial) => format!("MISSING: {}{}", denial.reason.name(), wanted(denial)),
         };
         print_line(&format!("{:<10} {text}{of}", check.name));

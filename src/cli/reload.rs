@@ -107,6 +107,7 @@ impl AdminApi for Control {
         for (source, count) in snapshot.authenticator.locked_users(self.services.clock.now()) {
             self.services.metrics.locked_users(source, count);
         }
+        self.services.metrics.dpop_proofs(snapshot.authenticator.remembered_proofs());
         self.services.metrics.render(self.services.clock.now()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written out");
             String::new()

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::Span;
 use crate::{
+    jose::{Algorithms, PROOF_ALGORITHMS},
     policy::{IssuerName, Requirement},
     route::{HostPattern, PathPattern},
 };
@@ -216,6 +217,8 @@ pub struct Issuer {
     pub jwks_max_stale: Duration,
     /// Certificates that vouch for the issuer's https endpoints, instead of the machine's.
     pub ca: Option<File>,
+    /// What proofs of possession beside its tokens must be; `None`: the defaults, which clients are not told of.
+    pub dpop: Option<DpopRules>,
     /// Where the facts stand in a token.
     pub claims: ClaimLayout,
     /// How the provider writes `auth_time`.
@@ -265,6 +268,40 @@ pub enum SignOut {
     Subject,
     /// The session alone, where the event names one.
     Session,
+}
+
+/// What proofs of possession beside an issuer's tokens must be (RFC 9449 §4.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DpopRules {
+    /// Whether they must hold a nonce of ours.
+    pub nonce: DpopNonce,
+    /// How old they may be, by `iat`; the issuer's leeway comes besides.
+    pub max_age: Duration,
+    /// What they may be signed with, never empty.
+    pub algorithms: Algorithms,
+    /// Where clients know us; empty: where we are asked.
+    pub origins: Vec<Target>,
+}
+
+impl Default for DpopRules {
+    /// A minute covers the way of any request; all algorithms that the standard allows and that are safe.
+    fn default() -> Self {
+        Self {
+            nonce: DpopNonce::Off,
+            max_age: Duration::from_secs(60),
+            algorithms: PROOF_ALGORITHMS,
+            origins: Vec::new(),
+        }
+    }
+}
+
+/// Whether proofs of possession must hold a nonce of ours (RFC 9449 §9).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DpopNonce {
+    /// No.
+    Off,
+    /// Yes.
+    Required,
 }
 
 /// Where an issuer's keys come from.

@@ -5,7 +5,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use super::*;
-use crate::policy::Requirement;
+use crate::{
+    jose::{Algorithm, Algorithms},
+    policy::{CertificateProof, MachineProof, Requirement},
+};
 
 const CONTRACT: &str = include_str!("../../tests/cases/contract.yaml");
 const MINIMAL: &str =
@@ -55,6 +58,7 @@ said_of! {
     api_keys_have_a_place_of_their_own: "api_keys";
     keys_that_others_may_read_are_warnings: "api_keys_weak";
     limits_have_a_key_and_a_rate: "limits";
+    proofs_of_possession_have_rules_that_can_be_kept: "dpop";
     routes_never_tie_and_never_contradict_themselves: "routes";
     conditions_compile: "conditions";
     the_deletion_guard_can_be_satisfied: "guard";
@@ -105,7 +109,7 @@ fn the_contract_means_what_its_comments_say() {
     let admin = config.routes.iter().find(|route| route.path.as_str() == "/admin/**").unwrap();
     let RouteDeletion::Guarded { requirement, .. } = &admin.deletion else { panic!("not guarded") };
     let phr: Box<[Arc<str>]> = ["urn:example:acr:phr".into()].into();
-    assert_eq!(*requirement, Requirement { acr: Some(phr), amr: None, max_age });
+    assert_eq!(*requirement, Requirement { acr: Some(phr), max_age, ..Requirement::default() });
 
     let reports = config.routes.last().unwrap();
     assert!(matches!(&reports.rewrite, Some(Rewrite::StripPrefix(prefix)) if prefix.as_ref() == "/reports"));
@@ -129,7 +133,10 @@ fn what_the_contract_shows_as_defaults_are_the_defaults() {
     let guard = &minimal.deletion_guard;
     assert_eq!((guard.enabled, guard.operations[0].text.as_ref()), (true, "DELETE /**"));
     let amr: Box<[Arc<str>]> = ["mfa".into()].into();
-    assert_eq!(guard.assurance, Requirement { acr: None, amr: Some(amr), max_age: Some(Duration::from_secs(300)) });
+    assert_eq!(
+        guard.assurance,
+        Requirement { amr: Some(amr), max_age: Some(Duration::from_secs(300)), ..Requirement::default() }
+    );
 
     let without = |upstream: &Upstream| Upstream { span: Span::default(), ..upstream.clone() };
     assert_eq!(without(&minimal.upstreams[0]), without(&full.upstreams[0]));
@@ -172,6 +179,56 @@ fn every_further_key_is_read() {
     assert_eq!(requirement.max_age, Some(Duration::from_secs(60)));
     assert!(matches!(config.routes[1].deletion, RouteDeletion::Unguarded));
     assert_eq!(config.routes[1].auth, Auth::Issuers(vec!["main".into(), "key".into(), "hmac".into()]));
+}
+
+#[test]
+fn proofs_of_possession_are_read() {
+    let config = loaded(
+        "issuers:
+  main:
+    issuer: https://idp.example/
+    audience: [a]
+    keys: {discovery: true}
+    algorithms: [RS256]
+    dpop: {nonce: required, max_age: 30s, algorithms: [ES256, EdDSA], origins: [\"https://api.example\"]}
+  plain: {issuer: https://b.example/, audience: [a], keys: {discovery: true}, algorithms: [RS256], dpop: {}}
+assurance:
+  guard: {acr: [gold], machines: {dpop: true, certificate: true}}
+deletion_guard: {assurance: guard}
+upstreams: {api: {targets: [http://127.0.0.1:9100]}}
+routes:
+  - {path: /a, upstream: api, assurance: {acr: [gold], machines: {dpop: {algorithms: [ES256]}}}}
+  - {path: /b, upstream: api, assurance: {acr: [gold]}}
+  - {path: /c, upstream: api, assurance: {acr: [gold], machines: {certificate: {sources: [plain]}}}}
+",
+    )
+    .config;
+    let es256 = Algorithms::from(Algorithm::ES256);
+    let main = DpopRules {
+        nonce: DpopNonce::Required,
+        max_age: Duration::from_secs(30),
+        algorithms: es256.or(Algorithm::EdDSA.into()),
+        origins: vec![Target { tls: true, host: "api.example".into(), port: 443 }],
+    };
+    assert_eq!(config.issuers[0].dpop, Some(main));
+    assert_eq!(
+        config.issuers[1].dpop,
+        Some(DpopRules::default()),
+        "the defaults of the reference are those of the code"
+    );
+    // Both the guard and the route must take a proof.
+    let deletion: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| match &route.deletion {
+            RouteDeletion::Guarded { requirement, .. } => requirement.machines.clone(),
+            RouteDeletion::Unguarded => panic!("not guarded"),
+        })
+        .collect();
+    let by_certificate =
+        MachineProof { certificate: CertificateProof::Of(["plain".into()].into()), dpop: Algorithms::NONE };
+    let by_key = MachineProof { certificate: CertificateProof::Refused, dpop: es256 };
+    assert_eq!(deletion, [Some(by_key), None, Some(by_certificate)]);
 }
 
 #[test]

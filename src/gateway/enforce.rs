@@ -9,8 +9,7 @@ use smallvec::SmallVec;
 use super::{Refusal, inbound::Inbound, matched::Matched};
 use crate::{
     clock::Now,
-    limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, RateLimiter, check_all},
-    policy::{ConditionInput, Evidence, Facts, Permit, Principal, Reason},
+ limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, RateLimiter, check_all}, policy::{ConditionInput, Evidence, Facts, Permit, Possession, Principal, Reason}, 
     route::NormalPath,
     runtime::CompiledRoute,
     telemetry::{
@@ -145,7 +144,7 @@ pub(super) async fn enforce(
     }
     let ticket = if permit.guarded() {
         // Boxed: few requests are guarded.
-        match Box::pin(intent(enforcement, principal.as_ref(), audit)).await {
+        match Box::pin(intent(enforcement, principal.as_ref(), permit.possession(), audit)).await {
             Ok(ticket) => Some(ticket),
             Err(refusal) => return (rate, Err(refusal)),
         }
@@ -203,12 +202,18 @@ fn refusal(combined: &Combined<'_>, metrics: &Metrics) -> Option<Refusal> {
 }
 
 /// The record of an attempt at a guarded operation by a verified caller.
-pub(super) fn attempt(enforcement: &Enforcement<'_>, principal: &Arc<Principal>, reason: Reason) -> Attempt {
+pub(super) fn attempt(
+    enforcement: &Enforcement<'_>,
+    principal: &Arc<Principal>,
+    possession: Option<Possession>,
+    reason: Reason,
+) -> Attempt {
     let Enforcement { inbound, path, matched, now } = *enforcement;
     let params = matched.route.pattern.parameters(path);
     Attempt {
         unix_ms: now.unix_ms,
         principal: principal.clone(),
+        possession,
         address: inbound.origin.client,
         method: matched.method.as_str().into(),
         route: matched.route.name.clone(),
@@ -223,12 +228,13 @@ pub(super) fn attempt(enforcement: &Enforcement<'_>, principal: &Arc<Principal>,
 async fn intent(
     enforcement: &Enforcement<'_>,
     principal: Option<&Arc<Principal>>,
+    possession: Option<Possession>,
     audit: &Arc<AuditLog>,
 ) -> Result<AuditTicket, Refusal> {
     // A guarded permit always has a principal; without one nothing may be forwarded.
     let principal =
         principal.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a permit without a principal"))?;
-    match audit.intent(attempt(enforcement, principal, Reason::Allowed)).await {
+    match audit.intent(attempt(enforcement, principal, possession, Reason::Allowed)).await {
         Ok(intent) => Ok(AuditTicket { audit: audit.clone(), intent: Some(intent) }),
         Err(fault) => {
             let mut refusal = Refusal::of(Reason::AuditUnavailable).because(fault.to_string());

@@ -1,13 +1,10 @@
 //! Step 4: from what the request carries to facts. Verifies, and refuses nothing: that is for the policy.
 
-use super::{
-    inbound::{Authorization, Inbound},
-    matched::Matched,
-};
+use super::{inbound::Inbound, matched::Matched};
 use crate::{
     body::ConnectionInfo,
     clock::Now,
-    identity::{Accepted, Authenticator, Field, Presented},
+    identity::{Accepted, Authenticator, Presented},
     policy::{Credential, Evidence},
 };
 
@@ -35,12 +32,9 @@ pub async fn gather(
 
 fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a> {
     Presented {
-        authorization: match &inbound.authorization {
-            Authorization::Absent => Field::Absent,
-            Authorization::One(value) => Field::One(value.as_bytes()),
-            Authorization::Ambiguous => Field::Several,
-        },
+        authorization: inbound.authorization.field(),
         keys: &inbound.keys,
+        proof: inbound.proof.field(),
         query: inbound.query(),
         method: &inbound.method,
         scheme: inbound.scheme,

@@ -155,8 +155,10 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
 
 /// Whether a field may not stand in a trailer section.
 pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
-    const UNFIT: [HeaderName; 23] = [
+    const UNFIT: [HeaderName; 25] = [
         header::AUTHORIZATION,
+        HeaderName::from_static("dpop"),
+        HeaderName::from_static("dpop-nonce"),
         header::CACHE_CONTROL,
         header::CONTENT_ENCODING,
         header::CONTENT_LENGTH,

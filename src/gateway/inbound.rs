@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::{
-    HeaderMap, HeaderValue, Method, Version, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Version, header,
     request::Parts,
     uri::{Authority, Uri},
 };
@@ -17,7 +17,7 @@ use super::{
     key_fields,
     method_override::{self, OverrideHeader},
 };
-use crate::{body::ConnectionInfo, config::Server, identity::KeyField, policy::Reason};
+use crate::{body::ConnectionInfo, config::Server, identity::KeyField, identity::Field, policy::Reason}; 
 
 /// A request head that can be judged. Its header fields are those that will be forwarded.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub struct Inbound {
     pub authorization: Authorization,
     /// What stood in fields of API keys.
     pub keys: Vec<KeyField>,
+    /// The one `DPoP` field, the proof beside a token (RFC 9449 §4.1).
+    pub proof: Authorization,
     /// Where the request came from.
     pub origin: Origin,
     /// Whether the client takes trailers.
@@ -52,7 +54,12 @@ pub struct Inbound {
     pub traceparent: HeaderValue,
 }
 
-/// The `Authorization` fields of a request.
+/// The proof beside a token (RFC 9449 §4.1).
+pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
+/// A nonce for proofs to come (RFC 9449 §8.1).
+pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// The `Authorization` fields of a request, or its `DPoP` fields.
 #[derive(Debug, Clone)]
 pub enum Authorization {
     /// None.
@@ -61,6 +68,24 @@ pub enum Authorization {
     One(HeaderValue),
     /// Several, or one in a form that could be read in two ways.
     Ambiguous,
+}
+
+impl Authorization {
+    /// As the room that looks into it has it.
+    pub(super) fn field(&self) -> Field<'_> {
+        match self {
+            Self::Absent => Field::Absent,
+            Self::One(value) => Field::One(value.as_bytes()),
+            Self::Ambiguous => Field::Several,
+        }
+    }
+
+    /// Whether it is of this scheme (RFC 9110 §11.1).
+    pub(super) fn is_of(&self, scheme: &str) -> bool {
+        let Self::One(value) = self else { return false };
+        let (name, rest) = value.as_bytes().split_at_checked(scheme.len()).unwrap_or_default();
+        name.eq_ignore_ascii_case(scheme.as_bytes()) && rest.first().is_none_or(|byte| *byte == b' ')
+    }
 }
 
 impl Inbound {
@@ -90,7 +115,8 @@ impl Inbound {
         let keys = key_fields::take(&mut headers, &mut uri, server)?;
         hygiene::drop_spoofable(&mut headers, &server.drop_headers);
         headers.remove(header::EXPECT);
-        let authorization = take_authorization(&mut headers);
+        let authorization = take_one(&mut headers, &header::AUTHORIZATION);
+        let proof = take_one(&mut headers, &DPOP);
         if version == Version::HTTP_2 {
             join_cookies(&mut headers);
         }
@@ -106,6 +132,7 @@ impl Inbound {
             overrides,
             authorization,
             keys,
+            proof,
             origin,
             te,
             request_id,
@@ -180,14 +207,15 @@ fn host_name(authority: &str) -> Option<String> {
     Some(name.to_ascii_lowercase())
 }
 
-fn take_authorization(headers: &mut HeaderMap) -> Authorization {
-    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+/// Takes a credential out of the head: it is for us, and for whoever we say.
+fn take_one(headers: &mut HeaderMap, name: &HeaderName) -> Authorization {
+    let mut fields = headers.get_all(name).iter();
     let found = match (fields.next(), fields.next()) {
         (None, _) => Authorization::Absent,
         (Some(value), None) => Authorization::One(value.clone()),
         (Some(_), Some(_)) => Authorization::Ambiguous,
     };
-    headers.remove(header::AUTHORIZATION);
+    headers.remove(name);
     found
 }
 

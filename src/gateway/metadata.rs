@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Inbound, Refusal, refusal::METADATA_PATH};
-use crate::{assertion::Assertions, clock::Now, route::NormalPath, runtime::Snapshot};
+use crate::{assertion::Assertions, clock::Now, jose::Algorithm, route::NormalPath, runtime::Snapshot};
 
 /// A document of our own.
 #[derive(Debug)]
@@ -89,6 +89,11 @@ fn resource(snapshot: &Snapshot, identifier: &str) -> String {
     });
     if let (Value::Object(members), false) = (&mut document, scopes.is_empty()) {
         members.insert("scopes_supported".into(), json!(scopes));
+    }
+    let dpop = snapshot.authenticator.accepted(&[]).dpop();
+    if let (Value::Object(members), false) = (&mut document, dpop.is_empty()) {
+        let names: Vec<&str> = dpop.iter().map(Algorithm::name).collect();
+        members.insert("dpop_signing_alg_values_supported".into(), json!(names));
     }
     format!("{document}\n")
 }

@@ -44,7 +44,7 @@ pub use self::{
     matched::{Matched, form_to_read, known_method},
     method_override::{Form, FormKind, Override},
     record::Record,
-    refusal::{METADATA_PATH, Problem, Refusal, RefusalContext},
+    refusal::{DpopOffer, METADATA_PATH, Problem, Refusal, RefusalContext},
 };
 use self::{
     forms::{Forms, HeldForm},
@@ -85,6 +85,10 @@ struct Exchange {
     rates: Option<RateHeaders>,
     scheme: &'static str,
     authority: Arc<str>,
+    /// Whether the token came by the DPoP scheme.
+    by_dpop: bool,
+    /// A nonce for the client's next proofs.
+    fresh_nonce: Option<Box<str>>,
 }
 
 impl Serve for Gateway {
@@ -99,6 +103,8 @@ impl Serve for Gateway {
             rates: None,
             scheme: if info.tls.is_some() { "https" } else { "http" },
             authority: Arc::from(""),
+            by_dpop: false,
+            fresh_nonce: None,
         };
         match self.pass(&snapshot, &mut exchange, &info, request, now).await {
             Ok(Answer::Upstream(answer)) => exchange.forwarded(answer),
@@ -171,16 +177,17 @@ impl Gateway {
         exchange.rates = early;
         if let Err(refusal) = charged {
             // Nobody has been verified yet, so the attempt is counted as a stranger's.
-            self.audit_refusal(&enforcement, &Credential::Absent, refusal.reason);
+            self.audit_refusal(&enforcement, &Credential::Absent.into(), refusal.reason);
             return Err(refusal);
         }
         // Known before anything more is spent on it.
         if body.is_declared_too_large() {
-            self.audit_refusal(&enforcement, &Credential::Absent, Reason::BodyTooLarge);
+            self.audit_refusal(&enforcement, &Credential::Absent.into(), Reason::BodyTooLarge);
             return Err(Refusal::of(Reason::BodyTooLarge));
         }
 
-        let evidence = evidence::gather(&snapshot.authenticator, &inbound, info, &matched, now).await;
+        let mut evidence = evidence::gather(&snapshot.authenticator, &inbound, info, &matched, now).await;
+        exchange.fresh_nonce = evidence.fresh_nonce.take();
         if let Credential::Valid(principal) = &evidence.credential {
             exchange.record.principal = Some(principal.clone());
         }
@@ -193,7 +200,7 @@ impl Gateway {
         let clearance = match cleared {
             Ok(clearance) => clearance,
             Err(refusal) => {
-                self.audit_refusal(&enforcement, &evidence.credential, refusal.reason);
+                self.audit_refusal(&enforcement, &evidence, refusal.reason);
                 return Err(refusal);
             }
         };
@@ -262,7 +269,7 @@ impl Gateway {
                     });
                 }
                 Decision::Deny(denial) => {
-                    self.audit_refusal(enforcement, &evidence.credential, denial.reason);
+                    self.audit_refusal(enforcement, evidence, denial.reason);
                     return Err(denial.into());
                 }
             }
@@ -271,14 +278,14 @@ impl Gateway {
     }
 
     /// Records a refused attempt at a guarded operation: one by one for verified callers, counted for others.
-    fn audit_refusal(&self, enforcement: &Enforcement<'_>, credential: &Credential, reason: Reason) {
+    fn audit_refusal(&self, enforcement: &Enforcement<'_>, evidence: &Evidence, reason: Reason) {
         let matched = enforcement.matched;
         if !matched.guarded() || matched.all().all(|route| route.policy.deletion.is_none()) {
             return;
         }
-        match credential {
+        match &evidence.credential {
             Credential::Valid(principal) => {
-                self.services.audit.refusal(enforce::attempt(enforcement, principal, reason));
+                self.services.audit.refusal(enforce::attempt(enforcement, principal, evidence.possession, reason));
             }
             Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => {
                 self.services.audit.anonymous(reason, &matched.route.name);
@@ -367,6 +374,7 @@ impl Exchange {
         self.record.traceparent = Some(inbound.traceparent.clone());
         self.record.client = inbound.origin.client;
         self.authority = inbound.authority.clone();
+        self.by_dpop = inbound.authorization.is_of("DPoP");
     }
 
     fn forwarded(mut self, answer: Response<UpstreamBody<RequestBody>>) -> Response<ResponseBody<Record>> {
@@ -381,6 +389,7 @@ impl Exchange {
         if let Some(rates) = self.rates {
             rates.apply(&mut parts.headers);
         }
+        add_nonce(&mut parts.headers, self.fresh_nonce.as_deref());
         parts.version = http::Version::HTTP_11;
         parts.extensions.clear();
         Response::from_parts(parts, ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers))
@@ -405,6 +414,14 @@ impl Exchange {
             authority: &self.authority,
             authorization_servers: &snapshot.authorization_servers,
             accepted: self.record.route.and_then(|route| snapshot.route(route)).map(|route| &route.accepted),
+            dpop: DpopOffer {
+                algorithms: self
+                    .record
+                    .route
+                    .and_then(|number| snapshot.route(number))
+                    .map_or(Default::default(), |route| route.accepted.dpop()),
+                tried: self.by_dpop,
+            },
         };
         let mut headers = refusal.headers(&context);
         let body = refusal.body(&context);
@@ -414,6 +431,7 @@ impl Exchange {
         if let Some(rates) = self.rates {
             rates.apply(&mut headers);
         }
+        add_nonce(&mut headers, self.fresh_nonce.as_deref());
         if self.record.version == http::Version::HTTP_2 {
             headers.remove(header::CONNECTION);
         }
@@ -421,6 +439,14 @@ impl Exchange {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
+    }
+}
+
+/// RFC 9449 §8.2: a nonce is new, so an answer that brings one is not to be kept.
+fn add_nonce(headers: &mut http::HeaderMap, nonce: Option<&str>) {
+    if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::from_str(nonce).ok()) {
+        headers.insert(inbound::DPOP_NONCE, nonce);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
 }
 

@@ -12,7 +12,7 @@ use http::{
 use super::{
     Refusal,
     hygiene::{self, Te},
-    inbound::{Authorization, Inbound},
+    inbound::{Authorization, DPOP, Inbound},
 };
 use crate::{
     config::{Assertion, MethodOverride, Rewrite, Upstream, UpstreamHost},
@@ -92,6 +92,10 @@ impl Outbound {
         }
         if let (true, Authorization::One(value)) = (upstream.forward_authorization, &inbound.authorization) {
             headers.insert(header::AUTHORIZATION, value.clone());
+            // A bound token is worth nothing without its proof.
+            if let Authorization::One(proof) = &inbound.proof {
+                headers.insert(DPOP, proof.clone());
+            }
         }
         if let Some((name, value)) = credential {
             hygiene::drop_aliases(&mut headers, name);

@@ -11,10 +11,7 @@ use http::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{
-    identity::{Accepted, Kinds},
-    policy::{Challenge, Denial, Reason, StepUp},
-};
+use crate::{ identity::{Accepted, Kinds}, { jose::{Algorithm, Algorithms, PROOF_ALGORITHMS}, policy::{Challenge, Denial, Reason, StepUp}, }; 
 
 /// A request that is not forwarded, or whose answer never came.
 #[derive(Debug, Clone)]
@@ -108,6 +105,17 @@ pub struct RefusalContext<'a> {
     pub authorization_servers: &'a [Arc<str>],
     /// Whose credentials the route takes; `None` where there is no route.
     pub accepted: Option<&'a Accepted>,
+    /// What is said of DPoP.
+    pub dpop: DpopOffer,
+}
+
+/// What a challenge says of DPoP (RFC 9449 §7.1).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DpopOffer {
+    /// What proofs may be signed with here; empty where clients are not told of them.
+    pub algorithms: Algorithms,
+    /// Whether the client sent its token by this scheme: what is wrong is then said under it.
+    pub tried: bool,
 }
 
 /// The path of the protected resource's metadata (RFC 9728 §3).
@@ -126,7 +134,7 @@ impl Refusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
         // One field for each scheme: some clients read no more than one challenge in a field.
-        for challenge in [self.bearer_challenge(context), self.basic_challenge(context)] {
+        for challenge in [self.token_challenge(context), self.other_challenge(context), self.basic_challenge(context)] {
             if let Some(value) = challenge.and_then(|value| HeaderValue::from_str(&value).ok()) {
                 headers.append(WWW_AUTHENTICATE, value);
             }
@@ -174,13 +182,13 @@ impl Refusal {
     }
 
     /// The challenge (RFC 6750 §3), each parameter once; `None` where authenticating would not help.
-    fn bearer_challenge(&self, context: &RefusalContext<'_>) -> Option<String> {
+    fn token_challenge(&self, context: &RefusalContext<'_>) -> Option<String> {
         // Where only passwords are taken, no token would help.
         let is_basic_only = context.accepted.is_some_and(|accepted| accepted.kinds() == Kinds::BASIC);
         if is_basic_only && self.basic_challenge(context).is_some() {
             return None;
         }
-        let mut out = String::from("Bearer");
+        let mut out = String::from(if context.dpop.tried { "DPoP" } else { "Bearer" });
         let mut separator = " ";
         let mut add = |name: &str, value: &str| {
             // Quoted strings hold neither of these two unescaped (RFC 9110 §5.6.4).
@@ -199,9 +207,9 @@ impl Refusal {
                 add("error_description", "Send exactly one token, in the Authorization header");
             }
             Challenge::InvalidToken => {
-                add("error", "invalid_token");
-                let expired = self.reason == Reason::TokenExpired;
-                add("error_description", if expired { "The token expired" } else { "The token is not valid here" });
+                let (error, description) = token_error(self.reason);
+                add("error", error);
+                add("error_description", description);
             }
             Challenge::Scope(scopes) => {
                 add("error", "insufficient_scope");
@@ -219,6 +227,9 @@ impl Refusal {
                 }
             }
         }
+        if context.dpop.tried {
+            add("algs", &context.dpop.names());
+        }
         if !context.authority.is_empty() {
             add("resource_metadata", &format!("{}://{}{METADATA_PATH}", context.scheme, context.authority));
         }
@@ -231,6 +242,20 @@ impl Refusal {
         let offer = context.accepted.and_then(Accepted::basic).filter(|_| asks)?;
         let may_be_sent = context.scheme == "https" || offer.cleartext;
         may_be_sent.then(|| format!("Basic realm=\"{}\", charset=\"UTF-8\"", offer.realm))
+    }
+
+    /// The other scheme by which a token may be sent, where the client has to send another request anyhow (RFC 9110
+    /// §11.6.1: in a field of its own, so that no parser can mix them up).
+    fn other_challenge(&self, context: &RefusalContext<'_>) -> Option<String> {
+        match &self.challenge {
+            Challenge::Token | Challenge::InvalidRequest | Challenge::InvalidToken => {}
+            Challenge::Scope(_) | Challenge::StepUp(_) | Challenge::Later(_) | Challenge::Nothing => return None,
+        }
+        match context.dpop {
+            DpopOffer { tried: true, .. } => Some("Bearer".to_owned()),
+            DpopOffer { tried: false, algorithms } if algorithms.is_empty() => None,
+            offer => Some(format!("DPoP algs=\"{}\"", offer.names())),
+        }
     }
 
     /// The detail, with what this refusal in particular asks for.
@@ -250,6 +275,27 @@ impl Refusal {
             "{detail} Send the user to the authorization server again with {}, then repeat the request with the new token.",
             wanted.join(", ")
         )
+    }
+}
+
+impl DpopOffer {
+    /// The names of the algorithms; of all that are ever taken, where no source says which.
+    fn names(self) -> String {
+        let algorithms = if self.algorithms.is_empty() { PROOF_ALGORITHMS } else { self.algorithms };
+        algorithms.iter().map(Algorithm::name).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// What is wrong with a token, or with the proof beside it (RFC 6750 §3.1; RFC 9449 §9, §12.2).
+fn token_error(reason: Reason) -> (&'static str, &'static str) {
+    if reason == Reason::TokenExpired {
+        ("invalid_token", "The token expired")
+    } else if reason == Reason::DpopNonce {
+        ("use_dpop_nonce", "The proof needs the nonce in DPoP-Nonce")
+    } else if reason == Reason::DpopInvalid || reason == Reason::DpopReplayed {
+        ("invalid_dpop_proof", "The proof is not one for this request")
+    } else {
+        ("invalid_token", "The token is not valid here")
     }
 }
 
@@ -378,7 +424,40 @@ mod tests {
             authority: "api.example:8443",
             authorization_servers: &[],
             accepted: None,
+            dpop: DpopOffer::default(),
         }
+    }
+
+    fn challenges(dpop: DpopOffer, challenge: Challenge, reason: Reason) -> Vec<String> {
+        let headers = Refusal { challenge, ..Refusal::of(reason) }.headers(&RefusalContext { dpop, ..context() });
+        headers.get_all(WWW_AUTHENTICATE).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_route_that_takes_proofs_says_so_in_a_challenge_of_its_own() {
+        let offer = DpopOffer { algorithms: Algorithm::ES256.into(), tried: false };
+        let said = challenges(offer, Challenge::Token, Reason::TokenMissing);
+        assert_eq!(said, [format!("Bearer {METADATA}"), r#"DPoP algs="ES256""#.to_owned()]);
+        let scope = Challenge::Scope(Box::new(["a".into()]));
+        assert_eq!(challenges(offer, scope, Reason::ScopeMissing).len(), 1);
+        assert!(challenges(offer, Challenge::Nothing, Reason::ConditionFalse).is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_by_dpop_is_said_under_dpop() {
+        let offer = DpopOffer { algorithms: Algorithm::ES256.into(), tried: true };
+        for (reason, error, description) in [
+            (Reason::DpopInvalid, "invalid_dpop_proof", "The proof is not one for this request"),
+            (Reason::DpopReplayed, "invalid_dpop_proof", "The proof is not one for this request"),
+            (Reason::DpopNonce, "use_dpop_nonce", "The proof needs the nonce in DPoP-Nonce"),
+            (Reason::BindingMismatch, "invalid_token", "The token is not valid here"),
+        ] {
+            let dpop = format!(r#"DPoP error="{error}", error_description="{description}", algs="ES256", {METADATA}"#);
+            assert_eq!(challenges(offer, Challenge::InvalidToken, reason), [dpop, "Bearer".to_owned()]);
+        }
+        let unsaid = DpopOffer { algorithms: Algorithms::NONE, tried: true };
+        let said = challenges(unsaid, Challenge::InvalidToken, Reason::TokenSignature);
+        assert!(said[0].contains(r#"algs="RS256 PS256 ES256 ES384 EdDSA""#), "{said:?}");
     }
 
     fn challenge(challenge: Challenge, reason: Reason) -> Option<String> {

@@ -1,7 +1,6 @@
 //! Whose credentials a route takes, and so which parts of a request are credentials there at all.
 
-use super::BasicOffer;
-use crate::policy::IssuerName;
+use super::BasicOffer; use crate::{jose::Algorithms, policy::IssuerName}; 
 
 /// The kinds of credential, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,27 +39,37 @@ pub struct Accepted {
     kinds: Kinds,
     /// What a client is told where passwords are among them.
     basic: Option<BasicOffer>,
+    /// What DPoP proofs may be signed with, as far as clients are to be told of them.
+    dpop: Algorithms,
 }
 
 impl Accepted {
     pub(super) fn new(names: Box<[IssuerName]>, kinds: Kinds) -> Self {
-        Self { names, kinds, basic: None }
+        Self { names, kinds, basic: None, dpop: Algorithms::NONE }
     }
 
+    /// The same, where clients are told of passwords.
     pub(super) fn with_basic(self, basic: Option<BasicOffer>) -> Self {
         Self { basic, ..self }
     }
 
+    /// The same, where clients are told of DPoP.
+    pub(super) fn with_dpop(self, dpop: Algorithms) -> Self {
+        Self { dpop, ..self }
+    }
+
     /// What any of them takes.
     pub fn union<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
-        let (mut names, mut kinds, mut every, mut basic) = (Vec::new(), Kinds::NONE, false, None);
+        let (mut names, mut kinds, mut every) = (Vec::new(), Kinds::NONE, false);
+        let (mut basic, mut dpop) = (None, Algorithms::NONE);
         for one in all {
             basic = basic.or_else(|| one.basic.clone());
             every |= one.names.is_empty();
             names.extend(one.names.iter().cloned());
             kinds = kinds.and(one.kinds);
+            dpop = dpop.or(one.dpop);
         }
-        Self { names: if every { Box::default() } else { names.into() }, kinds, basic }
+        Self { names: if every { Box::default() } else { names.into() }, kinds, basic, dpop }
     }
 
     /// The names; empty: all that there are.
@@ -76,6 +85,11 @@ impl Accepted {
     /// What a client is told where passwords are taken.
     pub fn basic(&self) -> Option<&BasicOffer> {
         self.basic.as_ref()
+    }
+
+    /// What DPoP proofs may be signed with (RFC 9449 §7.1 `algs`); empty where no source says that it takes them.
+    pub fn dpop(&self) -> Algorithms {
+        self.dpop
     }
 
     /// Whether this source is one of them.

@@ -9,14 +9,14 @@ use super::{
     events::{Delivery, Receipt, Receiver},
     basic::Passwords,
     apikey::{ApiKeySources, Shown},
+    dpop::{Dpop, Unproved},
     presented::{Authorization, Field, Presented, has_query_token},
     revocation::Revocations,
     tokens::{IssuerReadiness, IssuerServices, Tokens},
 };
 use crate::{
     clock::Now,
-    config::{Config, CredentialKind, Events, Materials, Problem},
-    policy::{Binding, Credential, Evidence, IssuerName, Possession, Reason},
+ config::{Config, CredentialKind, Events, DpopRules, Issuer, Materials, Problem, Span}, jose::Algorithms, policy::{Credential, Evidence, IssuerName, Possession, Principal, Reason}, 
 };
 
 /// Tells who is calling, by all sources of one configuration. What was learnt before survives a reload as far as the new
@@ -31,15 +31,24 @@ pub struct Authenticator {
     events: Vec<(IssuerName, Events)>,
     revocations: Arc<Revocations>,
     observer: Arc<dyn KeyObserver>,
+    /// What each issuer asks of proofs; one that says nothing has the defaults.
+    proofs: HashMap<IssuerName, DpopRules>,
+    default_proofs: DpopRules,
+    /// One for all configurations: what was used stays used.
+    dpop: Arc<Dpop>,
 }
 
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authenticator")
-            .field("tokens", &self.tokens)
-            .field("kinds", &self.kinds)
-            .finish_non_exhaustive()
+        f.debug_struct("Authenticator").field("kinds", &self.kinds).finish_non_exhaustive()
     }
+}
+
+/// How a token was sent, and so what must stand beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Bearer,
+    Dpop,
 }
 
 impl Authenticator {
@@ -62,8 +71,23 @@ impl Authenticator {
         let passwords = Passwords::compile(config, materials, services, previous.map(|previous| &previous.passwords))?;
         let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens))?;
         let api_keys = ApiKeySources::compile(config, services, previous.map(|previous| &previous.api_keys))?;
-        let (revocations, observer) = (Arc::clone(&services.revocations), Arc::clone(&services.observer));
-        Ok(Self { tokens, api_keys, passwords, kinds: kinds(config), events: events(config), revocations, observer })
+        let dpop = match previous {
+            Some(previous) => Arc::clone(&previous.dpop),
+            None => Arc::new(Dpop::new().ok_or_else(no_randomness)?),
+        };
+        let rules = |issuer: &Arc<Issuer>| Some((issuer.name.clone(), issuer.dpop.clone()?));
+        Ok(Self {
+            tokens,
+            api_keys,
+            passwords,
+            kinds: kinds(config),
+            proofs: config.issuers.iter().filter_map(rules).collect(),
+            default_proofs: DpopRules::default(),
+            dpop,
+            events: events(config),
+            revocations: Arc::clone(&services.revocations),
+            observer: Arc::clone(&services.observer),
+        })
     }
 
     /// The sources of a route by their names; none: all that there are.
@@ -71,7 +95,15 @@ impl Authenticator {
         let of = |name: &IssuerName| self.kinds.get(name).copied().unwrap_or(Kinds::NONE);
         let all = || self.kinds.values().copied().fold(Kinds::NONE, Kinds::and);
         let kinds = if names.is_empty() { all() } else { names.iter().map(of).fold(Kinds::NONE, Kinds::and) };
-        Accepted::new(names.into(), kinds).with_basic(self.passwords.offer(names))
+        let told = |name: &IssuerName| names.is_empty() || names.contains(name);
+        let proofs = self.proofs.iter().filter(|(name, _)| told(name)).map(|(_, rules)| rules.algorithms);
+        let accepted = Accepted::new(names.into(), kinds).with_basic(self.passwords.offer(names));
+        accepted.with_dpop(proofs.fold(Algorithms::NONE, Algorithms::or))
+    }
+
+    /// How many DPoP proofs are remembered, so that none is used twice.
+    pub fn remembered_proofs(&self) -> usize {
+        self.dpop.remembered()
     }
 
     /// How the keys of each issuer stand, in the order of the configuration.
@@ -133,29 +165,89 @@ impl Authenticator {
             Field::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),
             Field::One(value) => value,
         };
-        match Authorization::parse(value) {
-            Authorization::Bearer(token) if kinds.has(Kinds::TOKEN) => {
-                if presented.query.is_some_and(has_query_token) {
-                    return Credential::Invalid(Reason::InvalidCredentials).into();
-                }
-                let credential = self.tokens.authenticate(token, accepted, now).await;
-                prove_possession(credential, presented)
+        let (token, scheme) = match Authorization::parse(value) {
+            Authorization::Bearer(token) if kinds.has(Kinds::TOKEN) => (token, Scheme::Bearer),
+            Authorization::Dpop(token) if kinds.has(Kinds::TOKEN) => (token, Scheme::Dpop),
+            Authorization::Malformed if kinds.has(Kinds::TOKEN) => {
+                return Credential::Invalid(Reason::TokenMalformed).into();
             }
             Authorization::Basic(encoded) if kinds.has(Kinds::BASIC) => {
                 if kinds.has(Kinds::TOKEN) && presented.query.is_some_and(has_query_token) {
                     return Credential::Invalid(Reason::InvalidCredentials).into();
                 }
                 // Boxed: rare, and large enough to make every request's future larger.
-                Box::pin(self.passwords.authenticate(encoded, presented, accepted, now)).await.into()
+                return Box::pin(self.passwords.authenticate(encoded, presented, accepted, now)).await.into();
             }
-            Authorization::Malformed if kinds.has(Kinds::TOKEN) => Credential::Invalid(Reason::TokenMalformed).into(),
             Authorization::Bearer(_)
             | Authorization::Dpop(_)
             | Authorization::Malformed
             | Authorization::Basic(_)
-            | Authorization::OtherScheme => Credential::Absent.into(),
+            | Authorization::OtherScheme => return Credential::Absent.into(),
+        };
+        if presented.query.is_some_and(has_query_token) {
+            return Credential::Invalid(Reason::InvalidCredentials).into();
+        }
+        match self.tokens.authenticate(token, accepted, now).await {
+            Credential::Valid(principal) => self.prove_possession(principal, token, scheme, presented, now),
+            credential @ (Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. }) => {
+                credential.into()
+            }
         }
     }
+
+    /// A token that is bound to a key is good only beside the proof that the caller holds it.
+    fn prove_possession(
+        &self,
+        principal: Arc<Principal>,
+        token: &str,
+        scheme: Scheme,
+        presented: &Presented<'_>,
+        now: Now,
+    ) -> Evidence {
+        let (possession, fresh_nonce) = match self.prove(&principal, token, scheme, presented, now) {
+            Ok(proved) => proved,
+            Err(Unproved { credential, fresh_nonce }) => return Evidence { credential, possession: None, fresh_nonce },
+        };
+        Evidence { credential: Credential::Valid(principal), possession, fresh_nonce }
+    }
+
+    fn prove(
+        &self,
+        principal: &Principal,
+        token: &str,
+        scheme: Scheme,
+        presented: &Presented<'_>,
+        now: Now,
+    ) -> Result<(Option<Possession>, Option<Box<str>>), Unproved> {
+        let binding = principal.binding.as_deref();
+        let by_certificate = match binding.and_then(|binding| binding.certificate.as_ref()) {
+            Some(wanted) => {
+                prove_certificate(wanted, presented)?;
+                true
+            }
+            None => false,
+        };
+        let by_key = match (binding.and_then(|binding| binding.dpop.as_ref()), scheme) {
+            // RFC 9449 §7.2: a bound token is never a bearer token.
+            (Some(_), Scheme::Bearer) => return Err(Reason::BindingMissing.into()),
+            (None, Scheme::Dpop) => return Err(Reason::BindingRequired.into()),
+            (None, Scheme::Bearer) => None,
+            (Some(key), Scheme::Dpop) => {
+                let rules = self.proofs.get(&principal.issuer).unwrap_or(&self.default_proofs);
+                Some(self.dpop.prove(presented, token, principal, key, rules, now)?)
+            }
+        };
+        Ok(match (by_certificate, by_key) {
+            (false, None) => (None, None),
+            (true, None) => (Some(Possession::Certificate), None),
+            (false, Some(proved)) => (Some(Possession::Dpop(proved.algorithm)), proved.fresh_nonce),
+            (true, Some(proved)) => (Some(Possession::CertificateAndDpop(proved.algorithm)), proved.fresh_nonce),
+        })
+    }
+}
+
+fn no_randomness() -> Vec<Problem> {
+    vec![Problem::error(&Span::default(), "the system gives no randomness, which nonces are made of")]
 }
 
 fn events(config: &Config) -> Vec<(IssuerName, Events)> {
@@ -176,28 +268,9 @@ fn kind(source: &CredentialKind) -> Kinds {
     }
 }
 
-/// A token that is bound to a key is good only beside the proof that the caller holds it.
-fn prove_possession(credential: Credential, presented: &Presented<'_>) -> Evidence {
-    let Some(binding) = bound(&credential) else { return credential.into() };
-    match prove(binding, presented) {
-        Ok(possession) => Evidence { credential, possession: Some(possession) },
-        Err(reason) => Credential::Invalid(reason).into(),
-    }
-}
-
-fn bound(credential: &Credential) -> Option<&Binding> {
-    match credential {
-        Credential::Valid(principal) => principal.binding.as_deref(),
-        Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => None,
-    }
-}
-
-fn prove(binding: &Binding, presented: &Presented<'_>) -> Result<Possession, Reason> {
-    if binding.dpop.is_some() {
-        return Err(Reason::BindingMissing);
-    }
+/// RFC 8705 §3: the certificate of this very connection.
+fn prove_certificate(wanted: &[u8; 32], presented: &Presented<'_>) -> Result<(), Reason> {
     let shown = presented.certificate.ok_or(Reason::BindingMissing)?;
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, shown);
-    let ours = binding.certificate.is_some_and(|wanted| wanted == *digest.as_ref());
-    if ours { Ok(Possession::Certificate) } else { Err(Reason::BindingMismatch) }
+    if *wanted == *digest.as_ref() { Ok(()) } else { Err(Reason::BindingMismatch) }
 }

@@ -22,6 +22,7 @@ pub mod basic;
 mod cache;
 mod claims;
 pub mod events;
+pub mod dpop;
 mod fetch;
 mod introspection;
 mod keys;

@@ -27,6 +27,9 @@ pub trait KeyObserver: Send + Sync {
 
     /// A password was hashed, or could not be.
     fn password(&self, _source: &str, _outcome: PasswordOutcome) {}
+
+    /// A source's API keys were read: how many there are, or that they could not be.
+    fn api_keys(&self, _source: &str, _read: Result<usize, ()>) {}
 }
 
 /// What became of a token that was to be introspected.
@@ -42,9 +45,6 @@ pub enum IntrospectionOutcome {
     Failed,
     /// As many questions are under way as may be.
     Busy,
-
-    /// A source's API keys were read: how many there are, or that they could not be.
-    fn api_keys(&self, _source: &str, _read: Result<usize, ()>) {}
 }
 
 /// How an attempt to read an issuer's keys ended.

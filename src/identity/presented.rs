@@ -11,6 +11,8 @@ pub struct Presented<'a> {
     pub authorization: Field<'a>,
     /// What stood where a source looks for API keys.
     pub keys: &'a [KeyField],
+    /// The `DPoP` field (RFC 9449 §4.1).
+    pub proof: Field<'a>,
     /// The query without `?`.
     pub query: Option<&'a str>,
     /// The method of the request line.

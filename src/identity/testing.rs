@@ -71,6 +71,7 @@ pub(super) fn issuer(name: &str, keys: KeySource) -> Issuer {
         jwks_cooldown: Duration::from_secs(10),
         jwks_max_stale: Duration::from_secs(24 * 60 * 60),
         ca: None,
+        dpop: None,
         claims: ClaimLayout {
             audience: claim("aud"),
             subject: claim("sub"),

@@ -121,9 +121,28 @@ impl Algorithms {
     /// What a shared secret can serve.
     pub const HMAC: Self = Self(Algorithm::HS256.bit() | Algorithm::HS384.bit() | Algorithm::HS512.bit());
 
+    /// No algorithm.
+    pub const NONE: Self = Self(0);
+
+    /// A list as a set.
+    pub const fn of(list: &[Algorithm]) -> Self {
+        let (mut set, mut rest) = (0, list);
+        while let [first, after @ ..] = rest {
+            set |= first.bit();
+            rest = after;
+        }
+        Self(set)
+    }
+
     /// Whether the algorithm is in the set.
     pub const fn contains(self, algorithm: Algorithm) -> bool {
         self.0 & algorithm.bit() != 0
+    }
+
+    /// What is in either set.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// What is in both sets.

@@ -78,7 +78,7 @@ impl VerifyingKey {
     }
 }
 
-fn from_members(jwk: &Map<String, Value>) -> Result<VerifyingKey, KeyFault> {
+pub(super) fn from_members(jwk: &Map<String, Value>) -> Result<VerifyingKey, KeyFault> {
     let kind = text(jwk, "kty")?.ok_or(KeyFault::Format)?;
     if kind == "oct" {
         return Err(KeyFault::Symmetric);

@@ -29,6 +29,11 @@ impl UnverifiedJws<'_> {
         self.compact.kid.as_deref()
     }
 
+    /// The claims, unverified: good for refusing early and for nothing else.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
     /// The token's `iss`, unverified: good for choosing whose keys to try and for nothing else.
     pub fn issuer(&self) -> Result<Option<&str>, TokenFault> {
         match self.claims.get("iss") {
@@ -68,7 +73,11 @@ impl VerifiedJws {
 
 /// Takes a token of at most `max_bytes` bytes apart. Total: any text whatever gives an answer.
 pub fn inspect(token: &str, max_bytes: usize) -> Result<UnverifiedJws<'_>, TokenFault> {
-    let compact = Compact::parse(token, max_bytes)?;
+    open(Compact::parse(token, max_bytes)?)
+}
+
+/// Reads the claims of a token, still without believing them.
+pub(super) fn open(compact: Compact<'_>) -> Result<UnverifiedJws<'_>, TokenFault> {
     let payload = decode(compact.payload).ok_or(TokenFault::Malformed("the payload is not base64url"))?;
     let claims = json::object(&payload)
         .ok_or(TokenFault::Malformed("the payload is not a JSON object, or a name stands in it twice"))?;
@@ -111,6 +120,11 @@ pub(super) struct Compact<'t> {
 
 impl<'t> Compact<'t> {
     pub(super) fn parse(token: &'t str, max_bytes: usize) -> Result<Self, TokenFault> {
+        Self::with_header(token, max_bytes).map(|(compact, _)| compact)
+    }
+
+    /// The same with the whole header.
+    pub(super) fn with_header(token: &'t str, max_bytes: usize) -> Result<(Self, Map<String, Value>), TokenFault> {
         if token.len() > max_bytes {
             return Err(TokenFault::TooLarge);
         }
@@ -130,14 +144,15 @@ impl<'t> Compact<'t> {
             }
         }
         let name = text(&header, "alg")?.ok_or(TokenFault::Malformed("the header has no `alg`"))?;
-        Ok(Self {
+        let compact = Self {
             algorithm: Algorithm::from_name(&name),
             typ: text(&header, "typ")?,
             kid: text(&header, "kid")?,
             signed,
             payload,
             signature,
-        })
+        };
+        Ok((compact, header))
     }
 
     pub(super) fn verify(&self, key: &VerifyingKey, allowed: Algorithms) -> Result<(), TokenFault> {

@@ -1,6 +1,6 @@
 //! The one hardened gate for signed tokens: compact JWS (RFC 7515), keys (RFC 7517) and time claims (RFC 7519), as
 //! RFC 8725 wants them handled. Pure: no clock, no socket, no file. It never follows `jku` or `x5u`, never takes a key
-//! out of a token, and never knows the algorithm `none`.
+//! out of a token but for a proof that is there to show it ([`inspect_proof`]), and never knows the algorithm `none`.
 //!
 //! A token passes in two steps: [`inspect`] takes it apart without believing a word, and [`verify`] turns what it found
 //! into claims that a key vouches for. What the gateway vouches for itself is signed by a [`SigningKey`].
@@ -12,6 +12,7 @@ mod jwk;
 mod jws;
 mod key;
 mod pem;
+mod proof;
 mod sign;
 mod times;
 #[cfg(test)]
@@ -23,5 +24,6 @@ pub use json::object;
 pub use jwk::{JwkSet, LeftAside, SetFault};
 pub use jws::{UnverifiedJws, VerifiedJws, inspect, verify, verify_any};
 pub use key::{KeyFault, VerifyingKey};
+pub use proof::{PROOF_ALGORITHMS, inspect_proof};
 pub use sign::{SigningFault, SigningKey};
 pub use times::TimeClaims;

@@ -42,6 +42,7 @@ pub struct Facts<'a> {
 #[must_use = "a permit that is not enforced is a request that hangs"]
 pub struct Permit {
     principal: Option<Arc<Principal>>,
+    possession: Option<Possession>,
     guarded: bool,
 }
 
@@ -100,6 +101,8 @@ pub enum Held {
     NotAsked,
     /// It held.
     Yes,
+    /// A machine's proof of possession stands in its place.
+    Instead,
     /// It did not.
     No(Denial),
 }
@@ -121,7 +124,8 @@ pub fn decide(policy: &AccessPolicy, facts: &Facts<'_>) -> Decision {
         Credential::Valid(principal) if asks_for_token(policy, facts) => Some(principal.clone()),
         Credential::Valid(_) | Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => None,
     };
-    Decision::Allow(Permit { principal, guarded: is_guarded(policy, facts) })
+    let possession = facts.possession.filter(|_| principal.is_some());
+    Decision::Allow(Permit { principal, possession, guarded: is_guarded(policy, facts) })
 }
 
 /// Judges a request and says of each requirement whether it held.
@@ -135,6 +139,11 @@ impl Permit {
         self.principal.as_ref()
     }
 
+    /// The key that whoever was verified proved to hold.
+    pub fn possession(&self) -> Option<Possession> {
+        self.possession
+    }
+
     /// Whether the operation must be audited before it is forwarded.
     pub fn guarded(&self) -> bool {
         self.guarded
@@ -142,7 +151,11 @@ impl Permit {
 
     /// One permit for a request that was judged in two ways: with the obligations of both.
     pub fn and(self, other: Self) -> Self {
-        Self { principal: self.principal.or(other.principal), guarded: self.guarded || other.guarded }
+        Self {
+            principal: self.principal.or(other.principal),
+            possession: self.possession.or(other.possession),
+            guarded: self.guarded || other.guarded,
+        }
     }
 }
 
@@ -220,6 +233,12 @@ fn when(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
     }
 }
 
+/// Whether the level takes this machine's proof of possession in place of what it asks of a person.
+fn is_proved_otherwise(wanted: &Requirement, facts: &Facts<'_>) -> bool {
+    let Some(machines) = &wanted.machines else { return false };
+    principal(facts).is_some_and(|principal| machines.accepts(principal, facts.possession))
+}
+
 fn level(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
     let wanted = requirement(policy, facts).filter(|wanted| wanted.acr.is_some() || wanted.amr.is_some());
     step_up(wanted, facts, |reason| matches!(reason, Reason::AcrInsufficient | Reason::AmrInsufficient))
@@ -228,6 +247,9 @@ fn level(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
 fn freshness(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
     let wanted = requirement(policy, facts).filter(|wanted| wanted.max_age.is_some());
     let Some(wanted) = wanted else { return Held::NotAsked };
+    if is_proved_otherwise(wanted, facts) {
+        return Held::Instead;
+    }
     let age_alone = Requirement { max_age: wanted.max_age, ..Requirement::default() };
     step_up(Some(&age_alone), facts, |_| true)
 }
@@ -235,6 +257,9 @@ fn freshness(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
 /// The challenge names all that is missing, whichever step finds it first.
 fn step_up(wanted: Option<&Requirement>, facts: &Facts<'_>, is_ours: impl Fn(Reason) -> bool) -> Held {
     let Some(wanted) = wanted else { return Held::NotAsked };
+    if is_proved_otherwise(wanted, facts) {
+        return Held::Instead;
+    }
     let nobody = super::Assurance::default();
     let (assurance, leeway) =
         principal(facts).map_or((&nobody, 0.0), |principal| (&principal.assurance, principal.leeway_secs));
@@ -262,7 +287,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Assurance, Kind, Marks};
+    use crate::{
+        jose::{Algorithm, Algorithms},
+        policy::{Assurance, CertificateProof, Kind, MachineProof, Marks},
+    };
 
     const NOW_SECS: u64 = 1_800_000_000;
     static HEADERS: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
@@ -326,8 +354,12 @@ mod tests {
             issuers: Box::new(["main".into()]),
             scopes: Box::new(["items:read".into()]),
             when: Some(Condition::compile(r#"claims.department == "finance""#, "UTC").unwrap()),
-            assurance: Some(Requirement { acr: values(&["gold", "phr"]), amr: None, max_age: None }),
-            deletion: Some(Requirement { acr: values(&["gold"]), amr: None, max_age: Some(Duration::from_secs(300)) }),
+            assurance: Some(Requirement { acr: values(&["gold", "phr"]), ..Requirement::default() }),
+            deletion: Some(Requirement {
+                acr: values(&["gold"]),
+                max_age: Some(Duration::from_secs(300)),
+                ..Requirement::default()
+            }),
         }
     }
 
@@ -429,10 +461,97 @@ mod tests {
             acr: acr.then(|| values(&["gold", "phr"]).unwrap()),
             amr: amr.then(|| values(&["mfa"]).unwrap()),
             max_age: max_age.map(Duration::from_secs),
+            machines: None,
         })
     }
 
+    fn machine(credential: Credential) -> Credential {
+        let Credential::Valid(principal) = credential else { return credential };
+        Credential::Valid(Arc::new(Principal { kind: Kind::Machine, ..Principal::clone(&principal) }))
+    }
+
+    #[test]
+    fn a_machines_proof_stands_in_for_level_and_freshness_and_for_nothing_else() {
+        let dpop = Some(Possession::Dpop(Algorithm::ES256));
+        let proof = MachineProof { certificate: CertificateProof::Refused, dpop: Algorithm::ES256.into() };
+        let mut policy = strict();
+        let spared =
+            |requirement: Option<Requirement>| requirement.map(|r| Requirement { machines: Some(proof.clone()), ..r });
+        policy.deletion = spared(policy.deletion);
+        let judge = |policy: &AccessPolicy, credential: &Credential, possession, guarded| match decide(
+            policy,
+            &Facts { credential, possession, guarded, input: input() },
+        ) {
+            Decision::Allow(_) => Reason::Allowed,
+            Decision::Deny(denial) => denial.reason,
+        };
+        let robot = machine(principal("main", None, &[], None));
+        let person = principal("main", None, &[], None);
+        assert_eq!(judge(&policy, &robot, dpop, true), Reason::Allowed);
+        assert_eq!(judge(&policy, &robot, None, true), Reason::AcrInsufficient);
+        assert_eq!(judge(&policy, &robot, Some(Possession::Certificate), true), Reason::AcrInsufficient);
+        assert_eq!(judge(&policy, &robot, Some(Possession::Dpop(Algorithm::RS256)), true), Reason::AcrInsufficient);
+        assert_eq!(judge(&policy, &person, dpop, true), Reason::AcrInsufficient, "a person profits");
+        // The route's own level does not allow it, whatever the guard does.
+        assert_eq!(judge(&policy, &robot, dpop, false), Reason::AcrInsufficient);
+        assert_eq!(
+            judge(&policy, &machine(principal("other", None, &[], None)), dpop, true),
+            Reason::TokenIssuerNotAccepted
+        );
+        policy.scopes = Box::new(["items:write".into()]);
+        assert_eq!(judge(&policy, &robot, dpop, true), Reason::ScopeMissing);
+        policy.scopes = Box::default();
+        policy.when = Some(Condition::compile("false", "UTC").unwrap());
+        assert_eq!(judge(&policy, &robot, dpop, true), Reason::ConditionFalse);
+    }
+
+    #[test]
+    fn explain_says_what_stands_in_for_what() {
+        let mut policy = strict();
+        let proof = MachineProof { certificate: CertificateProof::Any, dpop: Algorithms::NONE };
+        policy.deletion = policy.deletion.map(|r| Requirement { machines: Some(proof), ..r });
+        let credential = machine(principal("main", None, &[], None));
+        let facts =
+            Facts { credential: &credential, possession: Some(Possession::Certificate), guarded: true, input: input() };
+        let held: Vec<_> = explain(&policy, &facts).into_iter().map(|check| (check.name, check.held)).collect();
+        assert_eq!(
+            held,
+            [
+                ("token", Held::Yes),
+                ("scopes", Held::Yes),
+                ("when", Held::Yes),
+                ("level", Held::Instead),
+                ("freshness", Held::Instead)
+            ]
+        );
+    }
+
     proptest! {
+        #[test]
+        fn a_person_is_judged_as_if_no_machine_were_ever_spared(
+            credential in any_credential(),
+            requirement in any_requirement(),
+            guarded in prop::bool::ANY,
+            possession in prop::option::of(prop::sample::select(vec![
+                Possession::Certificate,
+                Possession::Dpop(Algorithm::ES256),
+                Possession::CertificateAndDpop(Algorithm::EdDSA),
+            ])),
+        ) {
+            let every = MachineProof { certificate: CertificateProof::Any, dpop: Algorithm::ALL.into_iter().collect() };
+            let with = |machines: Option<MachineProof>| {
+                let requirement = Some(Requirement { machines, ..requirement.clone() });
+                AccessPolicy { assurance: requirement.clone(), deletion: requirement, ..strict() }
+            };
+            let judge = |policy: &AccessPolicy, possession| {
+                match decide(policy, &Facts { credential: &credential, possession, guarded, input: input() }) {
+                    Decision::Allow(_) => None,
+                    Decision::Deny(denial) => Some(denial),
+                }
+            };
+            prop_assert_eq!(judge(&with(Some(every)), possession), judge(&with(None), None));
+        }
+
         #[test]
         fn nothing_guarded_passes_without_a_valid_token_and_its_proof(
             credential in any_credential(),
@@ -466,7 +585,7 @@ mod tests {
             let facts = Facts { credential: &credential, possession: None, guarded, input: input() };
             let first = explain(&policy, &facts).into_iter().find_map(|check| match check.held {
                 Held::No(denial) => Some(denial),
-                Held::Yes | Held::NotAsked => None,
+                Held::Yes | Held::Instead | Held::NotAsked => None,
             });
             match decide(&policy, &facts) {
                 Decision::Allow(_) => prop_assert_eq!(first, None),

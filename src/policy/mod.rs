@@ -3,6 +3,7 @@
 
 mod condition;
 mod decide;
+mod machine;
 mod names;
 mod principal;
 mod reason;
@@ -10,6 +11,7 @@ mod requirement;
 
 pub use condition::{Condition, ConditionFault, ConditionInput, ConditionOutcome, VARIABLES};
 pub use decide::{AccessPolicy, Challenge, Check, Decision, Denial, Facts, Held, Permit, decide, explain};
+pub use machine::{CertificateProof, MachineProof};
 pub use principal::{Assurance, Binding, Credential, Evidence, IssuerName, Kind, Marks, Possession, Principal};
 pub use reason::Reason;
 pub use requirement::{Requirement, Shortfall, StepUp};

@@ -1,10 +1,11 @@
 //! Who is calling, and how well that was proved: facts that were verified, never decisions.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
 use super::Reason;
+use crate::jose::Algorithm;
 
 /// The name of who vouches for a caller in the configuration: a key under `issuers` or `credentials`.
 pub type IssuerName = Arc<str>;
@@ -118,19 +119,51 @@ pub struct Evidence {
     pub credential: Credential,
     /// The key that the caller proved to hold in this very request or on this very connection.
     pub possession: Option<Possession>,
+    /// A nonce for the caller's next proofs (RFC 9449 §8.2), where one is due.
+    pub fresh_nonce: Option<Box<str>>,
 }
 
-/// A proof that the caller holds a private key.
+/// A proof that the caller holds the private key that its credential is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Possession {
     /// A client certificate, in the TLS handshake.
     Certificate,
-    /// A DPoP proof (RFC 9449).
-    Dpop,
+    /// A DPoP proof (RFC 9449), by a key of this algorithm.
+    Dpop(Algorithm),
+    /// Both, for a credential that is bound to both.
+    CertificateAndDpop(Algorithm),
+}
+
+impl Possession {
+    /// Whether a client certificate is part of it.
+    pub const fn has_certificate(self) -> bool {
+        match self {
+            Self::Certificate | Self::CertificateAndDpop(_) => true,
+            Self::Dpop(_) => false,
+        }
+    }
+
+    /// The algorithm of the DPoP proof that is part of it.
+    pub const fn dpop(self) -> Option<Algorithm> {
+        match self {
+            Self::Dpop(algorithm) | Self::CertificateAndDpop(algorithm) => Some(algorithm),
+            Self::Certificate => None,
+        }
+    }
+}
+
+impl fmt::Display for Possession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate => f.write_str("certificate"),
+            Self::Dpop(algorithm) => write!(f, "dpop:{}", algorithm.name()),
+            Self::CertificateAndDpop(algorithm) => write!(f, "certificate dpop:{}", algorithm.name()),
+        }
+    }
 }
 
 impl From<Credential> for Evidence {
     fn from(credential: Credential) -> Self {
-        Self { credential, possession: None }
+        Self { credential, possession: None, fresh_nonce: None }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Assurance, Reason};
+use super::{Assurance, MachineProof, Reason};
 use crate::clock::Now;
 
 /// A level of proof. Every part that is given must hold; within a list any one value is enough.
@@ -14,6 +14,8 @@ pub struct Requirement {
     pub amr: Option<Box<[Arc<str>]>>,
     /// How long ago the user may have authenticated.
     pub max_age: Option<Duration>,
+    /// What a machine may prove in place of all of it; `None`: it is asked for the same as a person.
+    pub machines: Option<MachineProof>,
 }
 
 /// What a requirement still asks of a caller: the content of a step-up challenge (RFC 9470 §3).

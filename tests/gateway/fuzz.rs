@@ -163,6 +163,11 @@ fn mutated_tokens_are_taken_apart_or_refused() {
 }
 
 #[test]
+fn mutated_proofs_prove_nothing() {
+    run("dpop_proof", bodies::dpop_proof);
+}
+
+#[test]
 fn mutated_forwarding_headers_are_believed_by_the_rules_alone() {
     run("forwarded_headers", bodies::forwarded_headers);
 }

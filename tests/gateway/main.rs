@@ -20,6 +20,7 @@ mod cli;
 mod contract;
 mod deletion;
 mod demo;
+mod dpop;
 mod edge;
 mod floor_plan;
 mod forwarding;

@@ -92,6 +92,7 @@ function provider(keys) {
       revocation: { enabled: true },
       backchannelLogout: { enabled: true },
       devInteractions: { enabled: false },
+      dPoP: { enabled: true },
       resourceIndicators: {
         enabled: true,
         defaultResource: () => audience,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Introspection, Events, SecretText, SharedSecret}; 
+use super::{Introspection, Events, Dpop, SecretText, SharedSecret}; 
 use crate::config::{
     AuthTimeFormat, ClaimPath, JwsAlgorithm, SecretEncoding,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
@@ -46,6 +46,8 @@ section! {
         jwks_max_stale: Duration = "24h",
         /// Certificates (PEM) that vouch for the issuer's https endpoints, instead of the machine's.
         ca: Option<At<FilePath>>,
+        /// Proofs of possession beside its tokens (RFC 9449).
+        dpop: Option<Dpop>,
         /// Where the facts stand in a token.
         claims: Claims = "{}",
         /// How the provider writes `auth_time`. By default the preset's; without one `number`.

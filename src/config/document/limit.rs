@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Machines;
 use crate::config::{
     LimitKey,
     decode::{At, Cx, Decode, NonEmpty, section},
@@ -20,6 +21,8 @@ section! {
         amr: Option<NonEmpty<AssuranceValue>>,
         /// How long ago the user may have authenticated, by `auth_time`.
         max_age: Option<Duration>,
+        /// What a caller without a person behind it may prove in place of all this.
+        machines: Option<Machines>,
     }
 }
 

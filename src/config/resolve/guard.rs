@@ -68,12 +68,16 @@ pub(super) fn report_ageless(requirement: &Requirement, span: &Span, to: &mut Co
 /// Two requirements at once: lists intersect, the smaller age wins. A list that comes out empty can never be satisfied.
 ///
 /// For `amr` this is stricter than need be (a token with a value of each list would satisfy both); it stays a single
-/// list that a challenge can name, and errs on the safe side.
+/// list that a challenge can name, and errs on the safe side. A machine's proof must be one that both take.
 pub(super) fn both(one: &Requirement, other: &Requirement) -> Requirement {
     Requirement {
         acr: intersection(one.acr.as_deref(), other.acr.as_deref()),
         amr: intersection(one.amr.as_deref(), other.amr.as_deref()),
         max_age: smaller(one.max_age, other.max_age),
+        machines: match (&one.machines, &other.machines) {
+            (Some(one), Some(other)) => one.and(other),
+            (Some(_), None) | (None, Some(_)) | (None, None) => None,
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Context, introspection::introspection, table::Table};
+use super::{Context, introspection::introspection, dpop, table::Table}; 
 use crate::config::{
     AuthTimeFormat, ClaimLayout, ClaimPath, ClaimRule, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Source, Span,
     document::{self, Document, Keys, SecretText, SharedSecret, TypeText},
@@ -77,6 +77,7 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
         jwks_cooldown: written.jwks_cooldown,
         jwks_max_stale: written.jwks_max_stale,
         ca: written.ca.as_ref().map(|ca| to.file(ca)),
+        dpop: written.dpop.as_ref().map(|written| dpop::rules(written, to)),
         claims: layout(&written.claims, &preset),
         auth_time_format,
         expect: written.expect.as_deref().map_or_else(|| preset.expect(), rules),

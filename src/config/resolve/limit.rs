@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Context, table::Table};
+use super::{Context, machine, table::Table};
 use crate::{
     config::{
         Limit, LimitKey, Rate, Span,
@@ -36,7 +36,12 @@ fn requirement(level: &Level, to: &mut Context<'_>) -> Option<Requirement> {
     };
     if level.acr.is_none() && level.amr.is_none() && level.max_age.is_none() {
         if !level.broken {
-            let message = "this level asks for nothing";
+            let message = match &level.machines {
+                Some(_) => {
+                    "this level asks nothing of a person, and `machines` only says what would stand in its place"
+                }
+                None => "this level asks for nothing",
+            };
             to.error_with_help(&level.span, message, "give it `acr`, `amr` or `max_age`");
         }
         return None;
@@ -45,6 +50,10 @@ fn requirement(level: &Level, to: &mut Context<'_>) -> Option<Requirement> {
         acr: level.acr.as_ref().map(values),
         amr: level.amr.as_ref().map(values),
         max_age: level.max_age,
+        machines: match &level.machines {
+            Some(machines) => Some(machine::proof(machines, to)?),
+            None => None,
+        },
     })
 }
 

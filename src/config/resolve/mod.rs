@@ -6,11 +6,13 @@ mod assertion;
 mod basic;
 mod credential;
 mod events;
+mod dpop;
 mod guard;
 mod introspection;
 mod issuer;
 mod limit;
 mod listener;
+mod machine;
 mod name;
 mod route;
 mod server;
@@ -26,16 +28,32 @@ use super::{
     document::{AccessLogText, Document, SecretText},
     text::FilePath,
 };
+use crate::policy::IssuerName;
 
 /// What the subjects of a document need of each other while they are resolved.
 struct Context<'a> {
     base: &'a Path,
     cx: &'a mut Cx,
+    /// The names of all who may vouch for a caller, as written.
+    sources: Vec<IssuerName>,
+    /// Whether no such name could not be read.
+    sources_complete: bool,
 }
 
 /// Resolves a document. The result counts only if nothing was reported as an error.
 pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx) -> Option<Config> {
-    let mut context = Context { base, cx };
+    let (issuers, credentials) = (&document.issuers, &document.credentials);
+    let mut context = Context {
+        base,
+        cx,
+        sources: issuers
+            .entries
+            .iter()
+            .map(|entry| entry.name.clone())
+            .chain(credentials.entries.iter().map(|entry| entry.name.clone()))
+            .collect(),
+        sources_complete: issuers.complete && credentials.complete,
+    };
     let to = &mut context;
     let listeners = listener::listeners(document, to);
     let admin = server::admin(&document.admin, &listeners, to);

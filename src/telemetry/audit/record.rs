@@ -14,7 +14,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::disclosure::{Commitments, NoSalt};
 use crate::{
-    policy::{Principal, Reason},
+    policy::{Possession, Principal, Reason},
     telemetry::{json::Object, time},
 };
 
@@ -36,6 +36,8 @@ pub struct Attempt {
     pub unix_ms: u64,
     /// The caller, with the proof of how well that is known.
     pub principal: Arc<Principal>,
+    /// The key that the caller proved to hold.
+    pub possession: Option<Possession>,
     /// The client's address.
     pub address: IpAddr,
     /// The method that was judged.
@@ -195,6 +197,7 @@ fn push_attempt(
     let mut proof = Object::open(line.member("proof"));
     proof.maybe("acr", principal.assurance.acr.as_deref());
     proof.strings("amr", &principal.assurance.amr);
+    proof.maybe("possession", attempt.possession.map(|possession| possession.to_string()).as_deref());
     if let Some(auth_time) = principal.assurance.auth_time.filter(|time| time.is_finite()) {
         let _ = write!(proof.member("auth_time"), "{auth_time}");
         let age_secs = (attempt.unix_ms as f64 / 1000.0 - auth_time).floor();

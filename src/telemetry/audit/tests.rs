@@ -82,6 +82,7 @@ fn attempt(reason: Reason) -> Attempt {
         limits: Box::default(),
     };
     Attempt {
+        possession: None,
         unix_ms: START_MS,
         principal: Arc::new(principal),
         address: "192.0.2.7".parse().unwrap(),

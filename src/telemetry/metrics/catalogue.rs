@@ -71,6 +71,8 @@ families! {
         "Requests that a quota refused.";
     QUOTA_LIVE_KEYS = Gauge "stepgate_quota_live_keys" ["limit"]
         "Keys that a quota holds a state for.";
+    DPOP_PROOFS = Gauge "stepgate_dpop_proofs" []
+        "DPoP proofs that are remembered so that none is used twice; at 2097152 further ones are refused.";
     TLS_HANDSHAKES = Counter "stepgate_tls_handshakes_total" ["listener", "result"]
         "TLS handshakes with clients: ok, failed or timeout.";
     TLS_NOT_AFTER = Gauge "stepgate_tls_certificate_not_after_timestamp_seconds" ["listener", "certificate"]

@@ -57,6 +57,7 @@ pub struct Metrics {
     api_key_reads: IntCounterVec,
     quota_rejections: IntCounterVec,
     quota_live_keys: IntGaugeVec,
+    dpop_proofs: IntGauge,
     tls_handshakes: IntCounterVec,
     tls_not_after: IntGaugeVec,
     connections: IntGaugeVec,
@@ -167,6 +168,7 @@ impl Metrics {
             api_key_reads: counters(r, &catalogue::API_KEY_READS)?,
             quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
             quota_live_keys: gauges(r, &catalogue::QUOTA_LIVE_KEYS)?,
+            dpop_proofs: gauge(r, &catalogue::DPOP_PROOFS)?,
             tls_handshakes: counters(r, &catalogue::TLS_HANDSHAKES)?,
             tls_not_after: gauges(r, &catalogue::TLS_NOT_AFTER)?,
             connections: gauges(r, &catalogue::CONNECTIONS)?,
@@ -268,6 +270,11 @@ impl Metrics {
     /// Counts what a provider reported; `event` and `outcome` name members of closed lists.
     pub fn security_event(&self, issuer: &str, event: &'static str, outcome: &'static str) {
         self.security_events.with_label_values(&[issuer, event, outcome]).inc();
+    }
+
+    /// Tells how many DPoP proofs are remembered.
+    pub fn dpop_proofs(&self, proofs: usize) {
+        self.dpop_proofs.set(clamped(proofs));
     }
 
     /// Counts a look-up in the cache of verified tokens.

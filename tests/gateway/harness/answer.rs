@@ -13,6 +13,7 @@ const ALLOWED: &[&str] = &[
     "content-length",
     "content-type",
     "date",
+    "dpop-nonce",
     "location",
     "ratelimit",
     "ratelimit-policy",

@@ -67,12 +67,12 @@ impl Idp {
 
     /// A token by client credentials: `stepped-up` or `plain`.
     pub fn machine_token(&self, client: &str) -> String {
-        self.machine_token_for(client, "")
+        self.token_with(client, "", &[])
     }
 
     /// The same as a token that only the provider can read.
     pub fn opaque_token(&self, client: &str) -> String {
-        self.machine_token_for(client, "&resource=https://opaque.example")
+        self.token_with(client, "&resource=https://opaque.example", &[])
     }
 
     /// Takes a token of a client back (RFC 7009).
@@ -89,11 +89,15 @@ impl Idp {
         answer.stdout
     }
 
-    fn machine_token_for(&self, client: &str, more: &str) -> String {
+    /// The same, bound to the key of a DPoP proof for the token endpoint.
+    pub fn bound_token(&self, client: &str, proof: &str) -> String {
+        self.token_with(client, "", &["-H", &format!("DPoP: {proof}")])
+    }
+
+    fn token_with(&self, client: &str, resource: &str, more: &[&str]) -> String {
         let secret = format!("{client}-secret");
-        let form =
-            format!("grant_type=client_credentials&client_id={client}&client_secret={secret}&scope=items:read{more}");
-        let answer = curl(&["-d", &form, &format!("{}/token", self.issuer())]);
+        let form = format!("grant_type=client_credentials&client_id={client}&client_secret={secret}&scope=items:read{resource}");
+        let answer = curl(&[&["-d", &form, &format!("{}/token", self.issuer())], more].concat());
         let json: serde_json::Value =
             serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
         let token = json["access_token"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
