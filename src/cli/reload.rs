@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{check, load};
 use crate::{
-    config::{Config, ListenerMode, Materials, Problem, RouteDeletion},
+    config::{Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
     identity::IssuerReadiness,
     runtime::{Live, Services, Snapshot},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
@@ -274,6 +274,7 @@ impl Reloader {
             routes: snapshot.routes.iter().map(|route| &*route.name).collect(),
             upstreams: config.upstreams.iter().map(|upstream| &*upstream.name).collect(),
             issuers: config.issuers.iter().map(|issuer| &*issuer.name).chain([""]).collect(),
+            sources: config.credentials.iter().map(|source| &*source.name).collect(),
             limits: snapshot.limiter.live_keys().map(|(name, _)| name).collect(),
             listeners: addresses.iter().map(String::as_str).chain([&*admin]).collect(),
             dangers: dangers(config),
@@ -316,10 +317,15 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
         ListenerMode::Tls(tls) => tls.self_signed,
         ListenerMode::RedirectToHttps(_) | ListenerMode::Cleartext => false,
     });
+    let expired_crl = config.credentials.iter().any(|source| match &source.kind {
+        CredentialKind::ClientCertificates(definition) => definition.danger_expired_crl,
+        CredentialKind::ApiKeys(_) | CredentialKind::Basic(_) => false,
+    });
     let set = [
         (self_signed, "danger_self_signed"),
         (!config.deletion_guard.enabled, "danger_disabled"),
         (unguarded, "danger_unguarded_deletion"),
+        (expired_crl, "danger_expired_crl"),
     ];
     set.into_iter().filter_map(|(is_set, key)| is_set.then_some(key)).collect()
 }

@@ -45,7 +45,7 @@ fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a
         scheme: inbound.scheme,
         authority: &inbound.authority,
         path: inbound.uri.path(),
-        certificate: info.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()),
+        certificate: info.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()),
         address: inbound.origin.client,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::{
     accepted::{Accepted, Kinds},
+    certificate::Certificates,
     presented::{Authorization, Field, Presented, has_query_token},
     tokens::{IssuerReadiness, IssuerServices, Tokens},
 };
@@ -19,14 +20,17 @@ use crate::{
 #[derive(Debug)]
 pub struct Authenticator {
     tokens: Tokens,
+    certificates: Certificates,
     /// What each source vouches for.
     kinds: HashMap<IssuerName, Kinds>,
 }
 
 impl Authenticator {
     /// Finds what is wrong with the sources' material, without starting anything: for `check`.
-    pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
-        Tokens::check(&config.issuers, materials)
+    pub fn check(config: &Config, materials: &dyn Materials, now: Now) -> Vec<Problem> {
+        let mut found = Tokens::check(&config.issuers, materials);
+        found.extend(Certificates::check(&config.credentials, materials, now));
+        found
     }
 
     /// Prepares the sources; with a problem nothing was started and nothing has changed.
@@ -36,8 +40,13 @@ impl Authenticator {
         services: &IssuerServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens))?;
-        Ok(Self { tokens, kinds: kinds(config) })
+        let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens));
+        let before = previous.map(|previous| &previous.certificates);
+        let certificates = Certificates::compile(&config.credentials, materials, services, before);
+        match (tokens, certificates) {
+            (Ok(tokens), Ok(certificates)) => Ok(Self { tokens, certificates, kinds: kinds(config) }),
+            (tokens, certificates) => Err([tokens.err(), certificates.err()].into_iter().flatten().flatten().collect()),
+        }
     }
 
     /// The sources of a route by their names; none: all that there are.
@@ -48,9 +57,9 @@ impl Authenticator {
         Accepted::new(names.into(), kinds)
     }
 
-    /// How the keys of each issuer stand, in the order of the configuration.
+    /// How each source that can fail stands, in the order of the configuration.
     pub fn readiness(&self, now: Now) -> Vec<IssuerReadiness> {
-        self.tokens.readiness(now)
+        self.tokens.readiness(now).into_iter().chain(self.certificates.readiness(now)).collect()
     }
 
     /// Finds out what a request's credentials are worth where these sources are taken. What is a credential of a kind
@@ -58,7 +67,7 @@ impl Authenticator {
     pub async fn authenticate(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
         let kinds = accepted.kinds();
         let value = match presented.authorization {
-            Field::Absent => return Credential::Absent.into(),
+            Field::Absent => return self.by_certificate(presented, accepted, now),
             Field::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),
             Field::One(value) => value,
         };
@@ -75,7 +84,21 @@ impl Authenticator {
             | Authorization::Dpop(_)
             | Authorization::Malformed
             | Authorization::Basic(_)
-            | Authorization::OtherScheme => Credential::Absent.into(),
+            | Authorization::OtherScheme => self.by_certificate(presented, accepted, now),
+        }
+    }
+
+    /// A client certificate is there on every request of its connection: it counts where no other credential was sent.
+    fn by_certificate(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
+        let kinds = accepted.kinds();
+        match presented.certificate {
+            Some(shown) if kinds.has(Kinds::CERTIFICATE) => {
+                let credential = self.certificates.authenticate(shown, accepted, now);
+                let possession = matches!(credential, Credential::Valid(_)).then_some(Possession::Certificate);
+                Evidence { credential, possession }
+            }
+            None if kinds == Kinds::CERTIFICATE => Credential::Invalid(Reason::CertificateMissing).into(),
+            Some(_) | None => Credential::Absent.into(),
         }
     }
 }
@@ -115,7 +138,6 @@ fn prove(binding: &Binding, presented: &Presented<'_>) -> Result<Possession, Rea
         return Err(Reason::BindingMissing);
     }
     let shown = presented.certificate.ok_or(Reason::BindingMissing)?;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, shown);
-    let ours = binding.certificate.is_some_and(|wanted| wanted == *digest.as_ref());
+    let ours = binding.certificate.is_some_and(|wanted| wanted == *shown.fingerprint());
     if ours { Ok(Possession::Certificate) } else { Err(Reason::BindingMismatch) }
 }

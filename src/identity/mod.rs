@@ -18,6 +18,7 @@
 mod accepted;
 mod authenticator;
 mod cache;
+mod certificate;
 mod claims;
 mod fetch;
 mod keys;
@@ -34,6 +35,7 @@ mod verifier;
 
 pub use accepted::{Accepted, Kinds};
 pub use authenticator::Authenticator;
+pub use certificate::CertificateNames;
 pub use fetch::native_roots;
 pub use observer::{CacheLookup, KeyObserver, RefreshOutcome, Unobserved};
 pub use presented::{Field, Presented};

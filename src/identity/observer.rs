@@ -13,6 +13,13 @@ pub trait KeyObserver: Send + Sync {
 
     /// The cache of verified tokens was asked.
     fn cache(&self, lookup: CacheLookup);
+
+    /// A source's lists of revoked certificates are in force, the first of which ends then, in seconds since the epoch;
+    /// `None`: it has none.
+    fn revocation_lists(&self, _source: &str, _next_update: Option<u64>) {}
+
+    /// The files of a source of client certificates have changed: they are in force now, or cannot be used.
+    fn authorities_read(&self, _source: &str, _good: bool) {}
 }
 
 /// How an attempt to read an issuer's keys ended.

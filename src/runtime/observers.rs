@@ -58,6 +58,14 @@ impl KeyObserver for IssuerObserver {
             CacheLookup::Miss => self.metrics.token_cache_miss(),
         }
     }
+
+    fn revocation_lists(&self, source: &str, next_update: Option<u64>) {
+        self.metrics.crl_next_update(source, next_update);
+    }
+
+    fn authorities_read(&self, source: &str, good: bool) {
+        self.metrics.authorities_read(source, good);
+    }
 }
 
 /// Counts what happens to one worker's connections to upstreams.

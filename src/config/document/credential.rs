@@ -1,5 +1,6 @@
 //! `credentials`: sources of callers that are no issuers of tokens.
 
+use super::ClientCertificates;
 use crate::config::{
     decode::{At, section},
     text::FilePath,
@@ -30,13 +31,5 @@ section! {
     "users" Basic {
         /// The users, `name:hash` a line; the hash is argon2id in PHC form, or bcrypt. Read again when it changes.
         file: At<FilePath>,
-    }
-}
-
-section! {
-    /// Client certificates.
-    "client certificates" ClientCertificates {
-        /// The authorities (PEM) whose certificates this source takes, each also among a listener's `client_ca`.
-        ca: At<FilePath>,
     }
 }

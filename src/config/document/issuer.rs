@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{SecretText, SharedSecret};
 use crate::config::{
-    AuthTimeFormat, ClaimPath, JwsAlgorithm, SecretEncoding,
+    AuthTimeFormat, Bound, ClaimPath, JwsAlgorithm, SecretEncoding,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
     preset::Preset,
     quantity::{Leeway, Size},
@@ -51,6 +51,8 @@ section! {
         /// What makes a caller a machine, any of it. A token whose `sub` is its client's own is a machine's anyhow (RFC 9068
         /// §2.2). By default the preset's.
         machine: Option<Vec<ClaimRule>>,
+        /// The key that its tokens must be bound to (`cnf`). A token that is bound needs the proof in any case.
+        bound: At<Bound> = "none",
     }
 }
 
@@ -110,6 +112,13 @@ words! { Preset, "a provider":
     "okta" => Self::Okta, "Okta, a custom authorization server";
     "cognito" => Self::Cognito, "Amazon Cognito user pools";
     "google" => Self::Google, "Google's identity tokens";
+}
+
+words! { Bound, "a key that tokens are bound to":
+    "none" => Self::None, "none: a token that is not bound is taken";
+    "certificate" => Self::Certificate, "that of the client certificate on the connection (RFC 8705)";
+    "dpop" => Self::Dpop, "that of the DPoP proof (RFC 9449)";
+    "any" => Self::Any, "either of the two";
 }
 
 words! { AuthTimeFormat, "a form of `auth_time`":

@@ -2,6 +2,7 @@
 //! to fit together; that is `resolve`'s.
 
 mod assertion;
+mod certificate;
 mod credential;
 mod guard;
 mod issuer;
@@ -13,6 +14,7 @@ mod server;
 mod upstream;
 
 pub(super) use assertion::{Assertion, Assertions};
+pub(super) use certificate::ClientCertificates;
 pub(super) use credential::CredentialSource;
 pub(super) use guard::DeletionGuard;
 pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};

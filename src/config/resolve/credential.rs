@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Context, table::Table};
+use super::{Context, certificate, table::Table};
 use crate::config::{
-    ApiKeys, Basic, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span,
+    ApiKeys, Basic, CredentialKind, CredentialSource, Issuer, Span,
     document::{self, Document},
 };
 
@@ -32,7 +32,7 @@ fn source(
         (Some(keys), None, None) => CredentialKind::ApiKeys(ApiKeys { file: to.file(&keys.file) }),
         (None, Some(users), None) => CredentialKind::Basic(Basic { file: to.file(&users.file) }),
         (None, None, Some(certificates)) => {
-            CredentialKind::ClientCertificates(ClientCertificates { ca: to.file(&certificates.ca) })
+            CredentialKind::ClientCertificates(certificate::certificates(certificates, to))
         }
         (None, None, None) => {
             if !written.broken {

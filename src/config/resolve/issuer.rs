@@ -63,6 +63,7 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
         auth_time_format,
         expect: written.expect.as_deref().map_or_else(|| preset.expect(), rules),
         machine: written.machine.as_deref().map_or_else(|| preset.machine(), rules),
+        bound: written.bound.value,
     })
 }
 

@@ -2,6 +2,7 @@
 //! here and read later.
 
 mod assertion;
+mod certificate;
 mod credential;
 mod guard;
 mod issuer;
@@ -40,6 +41,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let limits = limit::limits(document, to);
     let issuers = issuer::issuers(document, to);
     let credentials = credential::credentials(document, &issuers, to);
+    certificate::report_unasked(document, &listeners, to);
     let upstreams = upstream::upstreams(document, to);
     let guard = guard::guard(document, &levels, &limits, to);
     let assertions = assertion::assertions(document, to);

@@ -55,6 +55,10 @@ families! {
         "Seconds since an issuer's keys were last fetched.";
     JWKS_REFRESHES = Counter "stepgate_jwks_refreshes_total" ["issuer", "result"]
         "Fetches of an issuer's keys: ok or failed.";
+    CRL_NEXT_UPDATE = Gauge "stepgate_crl_next_update_timestamp_seconds" ["source"]
+        "When the first of a source's lists of revoked certificates ends: what that list is asked about is refused then.";
+    AUTHORITY_RELOADS = Counter "stepgate_client_ca_reloads_total" ["source", "result"]
+        "Changes of the authorities and lists of a source of client certificates: ok or failed.";
     QUOTA_REJECTIONS = Counter "stepgate_quota_rejections_total" ["limit"]
         "Requests that a quota refused.";
     QUOTA_LIVE_KEYS = Gauge "stepgate_quota_live_keys" ["limit"]

@@ -49,6 +49,8 @@ pub struct Metrics {
     token_cache_misses: IntCounter,
     jwks_age: IntGaugeVec,
     jwks_refreshes: IntCounterVec,
+    crl_next_update: IntGaugeVec,
+    authority_reloads: IntCounterVec,
     quota_rejections: IntCounterVec,
     quota_live_keys: IntGaugeVec,
     tls_handshakes: IntCounterVec,
@@ -115,6 +117,8 @@ pub struct Names<'a> {
     pub upstreams: HashSet<&'a str>,
     /// Issuers.
     pub issuers: HashSet<&'a str>,
+    /// Sources of credentials that are no issuers.
+    pub sources: HashSet<&'a str>,
     /// Quotas.
     pub limits: HashSet<&'a str>,
     /// Listeners, by address.
@@ -147,6 +151,8 @@ impl Metrics {
             token_cache_misses: token_cache.with_label_values(&["miss"]),
             jwks_age: gauges(r, &catalogue::JWKS_AGE)?,
             jwks_refreshes: counters(r, &catalogue::JWKS_REFRESHES)?,
+            crl_next_update: gauges(r, &catalogue::CRL_NEXT_UPDATE)?,
+            authority_reloads: counters(r, &catalogue::AUTHORITY_RELOADS)?,
             quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
             quota_live_keys: gauges(r, &catalogue::QUOTA_LIVE_KEYS)?,
             tls_handshakes: counters(r, &catalogue::TLS_HANDSHAKES)?,
@@ -219,6 +225,20 @@ impl Metrics {
             results: std::array::from_fn(|_| OnceLock::new()),
             refreshes: self.jwks_refreshes.clone(),
         }
+    }
+
+    /// Says when the first of a source's lists of revoked certificates ends; `None`: it has none.
+    pub fn crl_next_update(&self, source: &str, secs: Option<u64>) {
+        match secs {
+            Some(secs) => self.crl_next_update.with_label_values(&[source]).set(clamped(secs)),
+            // It fails only if there is no such series.
+            None => drop(self.crl_next_update.remove_label_values(&[source])),
+        }
+    }
+
+    /// Counts a change of a source's authorities and lists.
+    pub fn authorities_read(&self, source: &str, good: bool) {
+        self.authority_reloads.with_label_values(&[source, if good { "ok" } else { "failed" }]).inc();
     }
 
     /// The counter of what a quota refuses.
@@ -301,6 +321,9 @@ impl Metrics {
         forget(&self.token_verifications, &issuer);
         forget(&self.jwks_age, &issuer);
         forget(&self.jwks_refreshes, &issuer);
+        let source = keep("source", &names.sources);
+        forget(&self.crl_next_update, &source);
+        forget(&self.authority_reloads, &source);
         let limit = keep("limit", &names.limits);
         forget(&self.quota_rejections, &limit);
         forget(&self.quota_live_keys, &limit);
@@ -519,6 +542,8 @@ mod tests {
         metrics.token_cache_hit();
         metrics.quota_rejections("per-user").inc();
         metrics.quota_live_keys("per-user", 7);
+        metrics.crl_next_update("devices", Some(2_000_000_000));
+        metrics.authorities_read("devices", true);
         let listener = metrics.listener("127.0.0.1:8443");
         listener.accepted();
         listener.refused("connections");
@@ -532,6 +557,7 @@ mod tests {
             routes: ["/api/**"].into(),
             upstreams: ["api"].into(),
             issuers: ["main"].into(),
+            sources: ["devices"].into(),
             limits: ["per-user"].into(),
             listeners: ["127.0.0.1:8443"].into(),
             dangers: ["danger_disabled"].into(),
