@@ -78,6 +78,8 @@ pub struct ListenerTls {
     pub alpn: Vec<Alpn>,
     /// The authorities of client certificates.
     pub client_ca: Option<File>,
+    /// Lists of revoked client certificates, asked in the handshake; empty: it asks none.
+    pub client_crl: Vec<File>,
     /// Whether clients are asked for a certificate.
     pub client_auth: ClientAuth,
 }

@@ -25,6 +25,7 @@ mod fuzz;
 mod hostile;
 mod limits;
 mod metrics;
+mod mtls;
 mod presets;
 mod real;
 mod regression;

@@ -8,7 +8,7 @@
 // the old one, POST /rotate?keep publishes both, GET /kid tells which key signs.
 
 import { createServer } from 'node:http';
-import { generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
+import { X509Certificate, generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
 
 globalThis.crypto ??= webcrypto; // Node 18, which Debian 12 has, keeps it behind a flag.
 const { Provider } = await import('oidc-provider');
@@ -30,7 +30,7 @@ function signingKey() {
   return { ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: randomBytes(8).toString('hex') };
 }
 
-const secrets = { 'stepped-up': 'stepped-up-secret', plain: 'plain-secret' };
+const secrets = { 'stepped-up': 'stepped-up-secret', plain: 'plain-secret', bound: 'bound-secret' };
 
 function machine(client_id) {
   return {
@@ -55,13 +55,27 @@ const browser = {
 
 function provider(keys) {
   const made = new Provider(issuer, {
-    clients: [machine('stepped-up'), machine('plain'), browser],
+    clients: [
+      machine('stepped-up'),
+      machine('plain'),
+      { ...machine('bound'), tls_client_certificate_bound_access_tokens: true },
+      browser,
+    ],
     jwks: { keys },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     acrValues: [pwd, mfa],
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
+      // Its tests play a proxy in front that ends TLS and hands the client's certificate on, DER in base64.
+      mTLS: {
+        enabled: true,
+        certificateBoundAccessTokens: true,
+        getCertificate(ctx) {
+          const der = ctx.get('x-test-certificate');
+          return der ? new X509Certificate(Buffer.from(der, 'base64')) : undefined;
+        },
+      },
       resourceIndicators: {
         enabled: true,
         defaultResource: () => audience,
