@@ -4,8 +4,9 @@
 use std::{net::IpAddr, path::Path};
 
 use stepgate::{
-    config::{self, Input},
+    config::{self, CertificateSubject, Input},
     gateway::forwarded::Origin,
+    identity::CertificateNames,
     jose,
     route::NormalPath,
 };
@@ -84,6 +85,28 @@ pub fn jose_token(data: &[u8]) {
         assert!(parts.iter().take(2).all(|part| canonical(part)), "RFC 7515 section 2: {token:?}");
     }
     let _ = jose::JwkSet::parse(data);
+}
+
+/// A client certificate: what is read of it names somebody in one way, in text that a header field and a log can hold.
+pub fn client_certificate(data: &[u8]) {
+    let Some(names) = CertificateNames::read(data) else { return };
+    let common = names.common.iter().flatten();
+    let texts = [&names.subject_dn, &names.issuer_dn, &names.serial].into_iter().chain(common);
+    let texts = texts.chain(&names.dns).chain(&names.uri).chain(&names.email);
+    for text in texts {
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+    }
+    for place in [
+        CertificateSubject::SubjectDn,
+        CertificateSubject::CommonName,
+        CertificateSubject::SanDns,
+        CertificateSubject::SanUri,
+        CertificateSubject::SanEmail,
+    ] {
+        let subject = names.subject(place);
+        assert!(subject.is_none_or(|subject| !subject.is_empty() && subject.len() <= 1024), "{subject:?}");
+    }
+    assert!(names.dns.len() < 2 || names.subject(CertificateSubject::SanDns).is_none(), "{names:?}");
 }
 
 /// Forwarding headers: without a trusted peer none is believed; with one, what comes out is an address or the peer.

@@ -49,6 +49,8 @@ said_of! {
     values_of_the_wrong_type_or_form_are_found: "wrong_types";
     listeners_do_one_thing_on_an_address_of_their_own: "listeners";
     issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";
+    client_certificates_have_an_authority_and_lists_that_fit: "certificates";
+    what_needs_a_client_certificate_needs_a_listener_that_asks: "certificates_unasked";
     limits_have_a_key_and_a_rate: "limits";
     routes_never_tie_and_never_contradict_themselves: "routes";
     conditions_compile: "conditions";
@@ -167,6 +169,33 @@ fn every_further_key_is_read() {
     assert_eq!(requirement.max_age, Some(Duration::from_secs(60)));
     assert!(matches!(config.routes[1].deletion, RouteDeletion::Unguarded));
     assert_eq!(config.routes[1].auth, Auth::Issuers(vec!["main".into(), "key".into(), "hmac".into()]));
+}
+
+#[test]
+fn client_certificates_are_read_with_their_defaults() {
+    let text = |certificates: &str| {
+        let listener = "listeners: [{address: 127.0.0.1:8443, tls: {certificates: [{cert: a.pem, key: a.key}], \
+                        client_ca: ca.pem, client_crl: [ca.crl], client_auth: optional}}]\n";
+        let credentials = format!("credentials: {{devices: {{client_certificates: {{{certificates}}}}}}}\n");
+        format!("{listener}{credentials}{}", MINIMAL.replace("none", "[devices]"))
+    };
+    let read = |certificates: &str| {
+        let config = loaded(&text(certificates)).config;
+        let ListenerMode::Tls(tls) = &config.listeners[0].mode else { panic!("no tls") };
+        assert!(tls.client_crl[0].path.ends_with("ca.crl"));
+        let CredentialKind::ClientCertificates(read) = &config.credentials[0].kind else { panic!("no certificates") };
+        read.clone()
+    };
+    let short = read("ca: ca.pem");
+    assert!((short.subject, short.crl_depth) == (CertificateSubject::SubjectDn, CrlDepth::Chain));
+    assert!(short.allow.is_empty() && short.crl.is_empty() && !short.danger_expired_crl && !short.person);
+    let long = read(
+        "ca: ca.pem, subject: san_uri, allow: ['spiffe://x/**'], crl: [a.crl, b.crl], crl_depth: leaf, \
+         danger_expired_crl: true, scopes: [items:read], person: true",
+    );
+    assert_eq!((long.subject, long.crl_depth, long.crl.len()), (CertificateSubject::SanUri, CrlDepth::Leaf, 2));
+    assert_eq!((&*long.allow[0], &*long.scopes[0]), ("spiffe://x/**", "items:read"));
+    assert!(long.danger_expired_crl && long.person);
 }
 
 #[test]

@@ -79,6 +79,9 @@ impl Authenticator {
                 let credential = self.tokens.authenticate(token, accepted, now).await;
                 prove_possession(credential, presented)
             }
+            // Another credential was sent, which a certificate does not make up for.
+            Authorization::Dpop(_) if kinds.has(Kinds::TOKEN) => Credential::Absent.into(),
+            Authorization::Basic(_) if kinds.has(Kinds::BASIC) => Credential::Absent.into(),
             Authorization::Malformed if kinds.has(Kinds::TOKEN) => Credential::Invalid(Reason::TokenMalformed).into(),
             Authorization::Bearer(_)
             | Authorization::Dpop(_)

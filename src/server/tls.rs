@@ -27,6 +27,9 @@ use super::{
 };
 use crate::config::{Alpn, CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
 
+/// The longest list of revoked certificates: rustls verifies its signature in every handshake that asks it.
+const CLIENT_CRL_BYTES: usize = 1 << 20;
+
 /// Sessions kept for clients of TLS 1.2 that take no tickets.
 const SESSIONS: usize = 4096;
 
@@ -78,6 +81,12 @@ pub enum TlsError {
         path: PathBuf,
         /// What rustls says.
         source: Option<webpki::Error>,
+    },
+    /// A list that every handshake would hash.
+    #[error("{path} is longer than 1 MiB: give it to the source of client certificates as `crl`")]
+    ClientCrlTooLong {
+        /// The file.
+        path: PathBuf,
     },
     /// Client certificates are asked for, but no authority is named for them.
     #[error("client certificates are asked for without client_ca")]
@@ -284,6 +293,9 @@ fn client_verifier(
 /// The lists of a file, PEM or DER, each of them whole.
 fn revocation_lists(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let broken = |source| TlsError::ClientCrl { path: path.to_owned(), source };
+    if bytes.len() > CLIENT_CRL_BYTES {
+        return Err(TlsError::ClientCrlTooLong { path: path.to_owned() });
+    }
     // A DER list is a SEQUENCE; PEM is text.
     let lists = match bytes.first() {
         Some(0x30) => vec![CertificateRevocationListDer::from(bytes.to_vec())],

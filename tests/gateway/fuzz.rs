@@ -163,6 +163,11 @@ fn mutated_tokens_are_taken_apart_or_refused() {
 }
 
 #[test]
+fn mutated_certificates_name_somebody_in_one_way_or_nobody() {
+    run("client_certificate", bodies::client_certificate);
+}
+
+#[test]
 fn mutated_forwarding_headers_are_believed_by_the_rules_alone() {
     run("forwarded_headers", bodies::forwarded_headers);
 }

@@ -440,6 +440,13 @@ fn an_issuer_can_be_told_to_bind_all_its_tokens() {
     get("/tokens/bound").bearer(&token).send_on(&mut wire).expect(200);
 }
 
+#[test]
+fn the_metadata_says_that_tokens_may_be_bound_to_certificates() {
+    let mtls = start("");
+    let document = get("/.well-known/oauth-protected-resource").send_on(&mut mtls.anonymous()).expect(200).json();
+    assert_eq!(document["tls_client_certificate_bound_access_tokens"], true, "RFC 9728 section 2");
+}
+
 // -- parts that nobody here wrote
 
 #[test]

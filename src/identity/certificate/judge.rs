@@ -8,16 +8,16 @@ use rustls::{
     pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime},
 };
 use serde_json::{Value, json};
-use webpki::{
-    EndEntityCert, Error, ExpirationPolicy, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder,
-    UnknownStatusPolicy,
-};
+use webpki::{EndEntityCert, Error, KeyUsage, VerifiedPath};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::{CertificateNames, Rules, Trust, trust::seconds};
+use super::{
+    CertificateNames, Rules, Trust,
+    lists::{self, List},
+    trust::seconds,
+};
 use crate::{
     body::ClientCertificate,
-    config::CrlDepth,
     policy::{Assurance, Kind, Marks, Principal, Reason},
 };
 
@@ -80,20 +80,9 @@ fn verify(rules: &Rules, trust: &Trust, shown: &ClientCertificate, now: u64) -> 
     let leaf = CertificateDer::from(shown.leaf());
     let above = shown.above().map(CertificateDer::from);
     let intermediates: Vec<CertificateDer<'_>> = above.chain(trust.intermediates.iter().cloned()).collect();
-    let lists = trust.lists();
-    let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|builder| {
-        builder
-            .with_depth(match rules.definition.crl_depth {
-                CrlDepth::Chain => RevocationCheckDepth::Chain,
-                CrlDepth::Leaf => RevocationCheckDepth::EndEntity,
-            })
-            .with_status_policy(UnknownStatusPolicy::Deny)
-            .with_expiration_policy(match rules.definition.danger_expired_crl {
-                true => ExpirationPolicy::Ignore,
-                false => ExpirationPolicy::Enforce,
-            })
-            .build()
-    });
+    let definition = &rules.definition;
+    let believe = |list: &List| now < list.next_update || definition.danger_expired_crl;
+    let revoked = |path: &VerifiedPath<'_>| lists::ask(&trust.lists, path, definition.crl_depth, believe);
     EndEntityCert::try_from(&leaf)?
         .verify_for_usage(
             algorithms(),
@@ -101,8 +90,9 @@ fn verify(rules: &Rules, trust: &Trust, shown: &ClientCertificate, now: u64) -> 
             &intermediates,
             UnixTime::since_unix_epoch(Duration::from_secs(now)),
             KeyUsage::client_auth(),
-            revocation,
             None,
+            // Asked of every path that is otherwise good, until one passes.
+            (!trust.lists.is_empty()).then_some(&revoked),
         )
         .map(drop)
 }
@@ -114,10 +104,7 @@ fn verify(rules: &Rules, trust: &Trust, shown: &ClientCertificate, now: u64) -> 
 fn fault(error: &Error) -> Verdict {
     match error {
         Error::CertRevoked => Verdict::Invalid(Reason::CertificateRevoked),
-        Error::CrlExpired { .. }
-        | Error::UnknownRevocationStatus
-        | Error::IssuerNotCrlSigner
-        | Error::InvalidCrlSignatureForPublicKey => Verdict::Unavailable,
+        Error::UnknownRevocationStatus => Verdict::Unavailable,
         // The path is looked for after the time, so that another source may know no more of it.
         Error::CertExpired { .. } | Error::CertNotValidYet { .. } => Verdict::Unknown(Reason::CertificateExpired),
         _ => Verdict::Unknown(Reason::CertificateUnknown),

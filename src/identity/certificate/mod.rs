@@ -14,6 +14,7 @@
 //! the second at which it turns. A resumed session shows the same certificates and is judged like a new one.
 
 mod judge;
+mod lists;
 mod names;
 mod pattern;
 #[cfg(test)]
@@ -279,6 +280,7 @@ fn read(definition: &ClientCertificates, materials: &dyn Materials) -> Result<Tr
             TrustFault::Stranger(_) => problem.with_help("add the certificate of the authority that signed it to `ca`"),
             TrustFault::NoAuthority
             | TrustFault::BadAuthority(_)
+            | TrustFault::NoRoot
             | TrustFault::NoList
             | TrustFault::BadList(_)
             | TrustFault::Signature(_)

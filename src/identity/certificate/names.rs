@@ -135,11 +135,13 @@ fn clean(name: &str) -> Option<String> {
 }
 
 fn policies(certificate: &X509Certificate<'_>) -> Vec<String> {
-    let of = |extension: &ParsedExtension<'_>| match extension {
-        ParsedExtension::CertificatePolicies(all) => all.iter().map(|one| one.policy_id.to_id_string()).collect(),
-        _ => Vec::new(),
-    };
-    certificate.extensions().iter().flat_map(|extension| of(extension.parsed_extension())).collect()
+    let mut found = Vec::new();
+    for extension in certificate.extensions() {
+        if let ParsedExtension::CertificatePolicies(all) = extension.parsed_extension() {
+            found.extend(all.iter().map(|one| one.policy_id.to_id_string()));
+        }
+    }
+    found
 }
 
 /// RFC 4514 §2: the last first, `,` between, `+` within.

@@ -5,9 +5,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
-    SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, CrlScope, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -43,6 +43,7 @@ struct Leaf {
     purpose: Vec<ExtendedKeyUsagePurpose>,
     from: u64,
     to: u64,
+    points: &'static [&'static str],
 }
 
 impl Default for Leaf {
@@ -55,6 +56,7 @@ impl Default for Leaf {
             purpose: vec![ExtendedKeyUsagePurpose::ClientAuth],
             from: now - DAY,
             to: now + 10 * DAY,
+            points: &[],
         }
     }
 }
@@ -103,11 +105,24 @@ impl Ca {
         params.serial_number = Some(SerialNumber::from(leaf.serial));
         params.extended_key_usages = leaf.purpose;
         (params.not_before, params.not_after) = (at!(leaf.from), at!(leaf.to));
+        let point = |uri: &&str| CrlDistributionPoint { uris: vec![(*uri).to_owned()] };
+        params.crl_distribution_points = leaf.points.iter().map(point).collect();
         params.signed_by(&KeyPair::generate().unwrap(), &self.issuer).unwrap().der().to_vec()
     }
 
     /// A list of these serial numbers, made a number of days ago and good for so many from then.
     fn list(&self, serials: &[u64], ago: u64, days: u64) -> rcgen::CertificateRevocationList {
+        self.scoped_list(serials, ago, days, None)
+    }
+
+    /// The same for a part of its certificates.
+    fn scoped_list(
+        &self,
+        serials: &[u64],
+        ago: u64,
+        days: u64,
+        issuing_distribution_point: Option<CrlIssuingDistributionPoint>,
+    ) -> rcgen::CertificateRevocationList {
         let made = now().unix_secs() - ago * DAY;
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
@@ -119,7 +134,7 @@ impl Ca {
             this_update: at!(made),
             next_update: at!(made + days * DAY),
             crl_number: SerialNumber::from(made),
-            issuing_distribution_point: None,
+            issuing_distribution_point,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
@@ -412,6 +427,50 @@ fn every_certificate_below_the_authority_needs_a_list_unless_the_leaf_alone_does
 }
 
 #[test]
+fn a_list_for_a_part_of_the_certificates_is_asked_about_those_alone() {
+    let ca = Ca::new("ca");
+    let part = |uri: &str, scope| CrlIssuingDistributionPoint {
+        distribution_point: CrlDistributionPoint { uris: vec![uri.to_owned()] },
+        scope,
+    };
+    let one = ca.scoped_list(&[7], 0, 7, Some(part("http://x/1", Some(CrlScope::UserCertsOnly)))).der().to_vec();
+    let two = ca.scoped_list(&[8], 1, 7, Some(part("http://x/2", None))).der().to_vec();
+    let of_authorities =
+        ca.scoped_list(&[], 0, 9, Some(part("http://x/1", Some(CrlScope::CaCertsOnly)))).der().to_vec();
+    let ask = |lists: &[&Vec<u8>], serial, points| {
+        let mut made = files(&[("ca", ca.pem.clone().into_bytes())]);
+        let names = (0..).map(|at| format!("crl{at}"));
+        made.files.extend(names.zip(lists.iter().map(|list| (*list).clone())));
+        let certificate = shown(&[&ca.leaf(Leaf { serial, points, ..Leaf::default() })]);
+        say(&with_lists(lists.len()), &made, &certificate, today()).map(drop)
+    };
+    let both = [&one, &two];
+    assert_eq!(ask(&both, 7, &["http://x/1"]), Err(Reason::CertificateRevoked));
+    assert_eq!(ask(&both, 8, &["http://x/1"]), Ok(()));
+    assert_eq!(ask(&both, 8, &["http://y", "http://x/2"]), Err(Reason::CertificateRevoked));
+    assert_eq!(ask(&both, 9, &["http://y"]), Err(Reason::RevocationUnavailable));
+    // Who names no point is in the scope of any.
+    assert_eq!(ask(&both, 7, &[]), Err(Reason::CertificateRevoked));
+    assert_eq!(ask(&[&of_authorities], 9, &["http://x/1"]), Err(Reason::RevocationUnavailable));
+    assert_eq!(ask(&[&of_authorities, &one], 7, &["http://x/1"]), Err(Reason::CertificateRevoked));
+}
+
+#[test]
+fn authorities_of_one_name_have_lists_of_their_own() {
+    let (old, new) = (Ca::new("ca"), Ca::new("ca"));
+    let ca = (old.pem.clone() + &new.pem).into_bytes();
+    let of_old = old.list(&[7], 2, 7).der().to_vec();
+    let made = files(&[("ca", ca.clone()), ("crl0", of_old.clone())]);
+    let ask =
+        |by: &Ca, definition, made| say(&definition, made, &shown(&[&by.leaf(Leaf::default())]), today()).map(drop);
+    assert_eq!(ask(&old, with_lists(1), &made), Err(Reason::CertificateRevoked));
+    assert_eq!(ask(&new, with_lists(1), &made), Err(Reason::RevocationUnavailable));
+    let made = files(&[("ca", ca), ("crl0", of_old), ("crl1", new.list(&[], 0, 7).der().to_vec())]);
+    assert_eq!(ask(&old, with_lists(2), &made), Err(Reason::CertificateRevoked));
+    assert_eq!(ask(&new, with_lists(2), &made), Ok(()));
+}
+
+#[test]
 fn broken_authorities_and_lists_are_said_at_load_with_their_place() {
     let (ca, other) = (Ca::new("ca"), Ca::new("other"));
     let good = ca.pem.clone().into_bytes();
@@ -428,6 +487,11 @@ fn broken_authorities_and_lists_are_said_at_load_with_their_place() {
         let may = Ca::params("mute", vec![KeyUsagePurpose::CrlSign]);
         Ca { issuer: Issuer::new(may, key), pem }
     };
+    let circle = {
+        let first = Ca::new("b").below("a", 1);
+        let second = first.below("b", 2);
+        first.pem + &second.pem
+    };
     let cases: Vec<(Vec<u8>, Vec<u8>, &str, &str)> = vec![
         (b"nothing".to_vec(), list.der().to_vec(), "ca", "no PEM file of certificates"),
         (
@@ -436,6 +500,7 @@ fn broken_authorities_and_lists_are_said_at_load_with_their_place() {
             "ca",
             "certificate 1 is none",
         ),
+        (circle.into_bytes(), list.der().to_vec(), "ca", "no authority with which a path could end"),
         (good.clone(), b"nothing".to_vec(), "crl0", "no list of revoked certificates"),
         (good.clone(), Vec::new(), "crl0", "no list of revoked certificates"),
         (good.clone(), cut, "crl0", "a list that cannot be used"),
@@ -478,6 +543,7 @@ async fn a_connection_that_outlives_its_certificate_or_the_list_is_refused() {
     let shown = shown(&[&ca.leaf(Leaf::default())]);
     let now = now();
     let days = |days| now.after(Duration::from_secs(days * DAY));
+    // Twice: a clock that was set back judges anew.
     for _ in 0..2 {
         assert_eq!(taken(&certificates, &shown, &["one"], now), Ok("one".into()));
         assert_eq!(taken(&certificates, &shown, &["two"], now), Ok("two".into()));
@@ -485,7 +551,6 @@ async fn a_connection_that_outlives_its_certificate_or_the_list_is_refused() {
         assert_eq!(taken(&certificates, &shown, &["one"], days(5)), Err(Reason::RevocationUnavailable));
         assert_eq!(taken(&certificates, &shown, &["two"], days(6)), Ok("two".into()));
         assert_eq!(taken(&certificates, &shown, &["two"], days(11)), Err(Reason::CertificateExpired));
-        // A clock that was set back judges anew.
     }
 }
 

@@ -4,11 +4,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, pem::PemObject};
-use webpki::{CertRevocationList, OwnedCertRevocationList};
-use x509_parser::{asn1_rs::Any, certificate::X509Certificate, prelude::FromDer, revocation_list};
+use rustls::pki_types::{CertificateDer, TrustAnchor, pem::PemObject};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::judge::algorithms;
+use super::lists::List;
 
 /// The files of a source, as read at one time.
 #[derive(Debug)]
@@ -48,6 +47,9 @@ pub(super) enum TrustFault {
     /// One of them.
     #[error("certificate {0} is none that could be an authority")]
     BadAuthority(usize),
+    /// All of them.
+    #[error("no authority with which a path could end: each is issued by another of the file")]
+    NoRoot,
     /// A list's file.
     #[error("no list of revoked certificates, in PEM or DER")]
     NoList,
@@ -65,21 +67,6 @@ pub(super) enum TrustFault {
     Usage(String),
 }
 
-/// A list of revoked certificates.
-#[derive(Debug)]
-struct List {
-    place: usize,
-    list: CertRevocationList<'static>,
-    this_update: u64,
-    next_update: u64,
-}
-
-/// An authority's certificate, as far as it matters here.
-struct Authority<'a> {
-    der: &'a CertificateDer<'static>,
-    parsed: X509Certificate<'a>,
-}
-
 /// What a source trusts. Its number is never used again.
 #[derive(Debug)]
 pub(super) struct Trust {
@@ -92,7 +79,8 @@ pub(super) struct Trust {
     pub(super) intermediates: Box<[CertificateDer<'static>]>,
     /// When something about the authorities or the lists changes, in seconds since the epoch.
     pub(super) turns: Box<[u64]>,
-    lists: Box<[List]>,
+    /// The lists, those made last first: of two of one authority the newer is asked.
+    pub(super) lists: Box<[List]>,
     /// Until when each authority is valid, by its place in the file.
     ends: Box<[u64]>,
 }
@@ -110,27 +98,29 @@ impl Trust {
         let mut authorities = Vec::with_capacity(ders.len());
         for (at, der) in ders.iter().enumerate() {
             let (_, parsed) = X509Certificate::from_der(der).map_err(|_| broken(TrustFault::BadAuthority(at + 1)))?;
-            authorities.push(Authority { der, parsed });
+            authorities.push(parsed);
         }
         let (mut anchors, mut intermediates) = (Vec::new(), Vec::new());
-        for (at, authority) in authorities.iter().enumerate() {
-            let (subject, issuer) = (authority.parsed.subject().as_raw(), authority.parsed.issuer().as_raw());
-            let issued_here = authorities.iter().any(|other| other.parsed.subject().as_raw() == issuer);
+        for (at, (der, parsed)) in ders.iter().zip(&authorities).enumerate() {
+            let (subject, issuer) = (parsed.subject().as_raw(), parsed.issuer().as_raw());
+            let issued_here = authorities.iter().any(|other| other.subject().as_raw() == issuer);
             if issuer != subject && issued_here {
-                intermediates.push(authority.der.clone());
+                intermediates.push(der.clone());
                 continue;
             }
-            let anchor = webpki::anchor_from_trusted_cert(authority.der);
+            let anchor = webpki::anchor_from_trusted_cert(der);
             anchors.push(anchor.map_err(|_| broken(TrustFault::BadAuthority(at + 1)))?.to_owned());
+        }
+        if anchors.is_empty() {
+            return Err(broken(TrustFault::NoRoot));
         }
         let mut lists = Vec::new();
         for (place, bytes) in files.lists.iter().enumerate() {
-            read_lists(bytes, place, &authorities, &mut lists).map_err(|fault| (Place::List(place), fault))?;
+            lists.extend(List::read(bytes, place, &authorities).map_err(|fault| (Place::List(place), fault))?);
         }
-        // The first list of an issuer is the one that is asked: an old one beside it must hide nothing.
         lists.sort_by_key(|list| std::cmp::Reverse((list.this_update, list.next_update)));
-        let validity = |one: &Authority<'_>| {
-            let validity = one.parsed.validity();
+        let validity = |one: &X509Certificate<'_>| {
+            let validity = one.validity();
             (seconds(validity.not_before.timestamp()), seconds(validity.not_after.timestamp()))
         };
         let spans: Vec<(u64, u64)> = authorities.iter().map(validity).collect();
@@ -145,11 +135,6 @@ impl Trust {
             lists: lists.into(),
             ends: spans.into_iter().map(|(_, to)| to).collect(),
         })
-    }
-
-    /// The lists, those made last first.
-    pub(super) fn lists(&self) -> Vec<&CertRevocationList<'static>> {
-        self.lists.iter().map(|list| &list.list).collect()
     }
 
     /// How many authorities there are.
@@ -202,68 +187,4 @@ pub(super) fn date(secs: u64) -> String {
 /// Before the epoch is the epoch.
 pub(super) fn seconds(timestamp: i64) -> u64 {
     u64::try_from(timestamp).unwrap_or(0)
-}
-
-fn read_lists(
-    bytes: &[u8],
-    place: usize,
-    authorities: &[Authority<'_>],
-    lists: &mut Vec<List>,
-) -> Result<(), TrustFault> {
-    // A DER list is a SEQUENCE; PEM is text.
-    if bytes.first() == Some(&0x30) {
-        lists.push(read_list(bytes, place, authorities)?);
-        return Ok(());
-    }
-    let before = lists.len();
-    for list in CertificateRevocationListDer::pem_slice_iter(bytes) {
-        let list = list.map_err(|_| TrustFault::NoList)?;
-        lists.push(read_list(&list, place, authorities)?);
-    }
-    if lists.len() == before { Err(TrustFault::NoList) } else { Ok(()) }
-}
-
-fn read_list(der: &[u8], place: usize, authorities: &[Authority<'_>]) -> Result<List, TrustFault> {
-    let bad = |error: &dyn std::fmt::Display| TrustFault::BadList(error.to_string());
-    let owned = OwnedCertRevocationList::from_der(der).map_err(|error| bad(&error))?;
-    let (_, parsed) = revocation_list::CertificateRevocationList::from_der(der).map_err(|error| bad(&error))?;
-    let issuer = parsed.issuer().as_raw();
-    let name = parsed.issuer().to_string();
-    let mut named = authorities.iter().filter(|one| one.parsed.subject().as_raw() == issuer).peekable();
-    if named.peek().is_none() {
-        return Err(TrustFault::Stranger(name));
-    }
-    let Some(signer) = named.find(|one| is_signed(der, one.parsed.public_key().raw).unwrap_or(false)) else {
-        return Err(TrustFault::Signature(name));
-    };
-    if let Ok(Some(usage)) = signer.parsed.key_usage()
-        && !usage.value.crl_sign()
-    {
-        return Err(TrustFault::Usage(name));
-    }
-    Ok(List {
-        place,
-        list: owned.into(),
-        this_update: seconds(parsed.last_update().timestamp()),
-        next_update: parsed.next_update().map_or(0, |time| seconds(time.timestamp())),
-    })
-}
-
-/// Whether a signed object is by the key of this SubjectPublicKeyInfo. Said at load, where it can be explained; the path
-/// building checks it again whenever it asks a list.
-fn is_signed(der: &[u8], key: &[u8]) -> Option<bool> {
-    let (_, outer) = Any::from_der(der).ok()?;
-    let (rest, _) = Any::from_der(outer.data).ok()?;
-    let signed = outer.data.get(..outer.data.len() - rest.len())?;
-    let (rest, algorithm) = Any::from_der(rest).ok()?;
-    let (_, signature) = Any::from_der(rest).ok()?;
-    let (_, key) = Any::from_der(key).ok()?;
-    let (rest, key_algorithm) = Any::from_der(key.data).ok()?;
-    let (_, key_bits) = Any::from_der(rest).ok()?;
-    // BIT STRINGs of whole bytes.
-    let (signature, key_bits) = (signature.data.strip_prefix(&[0])?, key_bits.data.strip_prefix(&[0])?);
-    let fits = algorithms().iter().filter(|one| {
-        one.signature_alg_id().as_ref() == algorithm.data && one.public_key_alg_id().as_ref() == key_algorithm.data
-    });
-    Some(fits.into_iter().any(|one| one.verify_signature(key_bits, signed, signature).is_ok()))
 }
