@@ -188,9 +188,9 @@ fn names_point(certificate: &Cert<'_>, points: &[String]) -> bool {
         let whole = point.reasons.is_none() && point.crl_issuer.is_none();
         whole && point.distribution_point.as_ref().is_some_and(|name| uris(name).iter().any(|uri| points.contains(uri)))
     };
-    named.any(|extension| match extension.parsed_extension() {
-        ParsedExtension::CRLDistributionPoints(all) => all.iter().any(is_ours),
-        _ => false,
+    named.any(|extension| {
+        let parsed = extension.parsed_extension();
+        if let ParsedExtension::CRLDistributionPoints(all) = parsed { all.iter().any(is_ours) } else { false }
     })
 }
 
