@@ -9,7 +9,18 @@ use std::{
 };
 
 use stepgate::{
- clock::Now, config::{self, DpopRules, Input}, gateway::{forwarded::Origin, identity::judge_answer, identity::events::{self, Delivery, EventKind, Form}, identity::basic::{self, Cost, UserPass}, key_fields}, identity::apikey, identity::dpop::{self, proof::Expected, target::Place}, 
+    clock::Now,
+    config::{self, CertificateSubject, DpopRules, Input},
+    gateway::{
+        forwarded::Origin,
+        identity::basic::{self, Cost, UserPass},
+        identity::events::{self, Delivery, EventKind, Form},
+        identity::judge_answer,
+        key_fields,
+    },
+    identity::CertificateNames,
+    identity::apikey,
+    identity::dpop::{self, proof::Expected, target::Place},
     jose,
     route::NormalPath,
 };
@@ -175,6 +186,28 @@ const RFC_9449_TOKEN_DIGEST: [u8; 32] = [
     0x7d, 0x41, 0xf2, 0x3b, 0x6a, 0xf6, 0x67, 0x70, 0xd9, 0xe7, 0x71, 0x2c, 0x36, 0xb5, 0x81, 0x6f, 0x4c, 0x56, 0x5e,
     0x86, 0x8d, 0xcb, 0x9f, 0x48, 0x88, 0xa0, 0x80, 0xaa, 0x4b, 0x26, 0x40, 0x4a,
 ];
+
+/// A client certificate: what is read of it names somebody in one way, in text that a header field and a log can hold.
+pub fn client_certificate(data: &[u8]) {
+    let Some(names) = CertificateNames::read(data) else { return };
+    let common = names.common.iter().flatten();
+    let texts = [&names.subject_dn, &names.issuer_dn, &names.serial].into_iter().chain(common);
+    let texts = texts.chain(&names.dns).chain(&names.uri).chain(&names.email);
+    for text in texts {
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+    }
+    for place in [
+        CertificateSubject::SubjectDn,
+        CertificateSubject::CommonName,
+        CertificateSubject::SanDns,
+        CertificateSubject::SanUri,
+        CertificateSubject::SanEmail,
+    ] {
+        let subject = names.subject(place);
+        assert!(subject.is_none_or(|subject| !subject.is_empty() && subject.len() <= 1024), "{subject:?}");
+    }
+    assert!(names.dns.len() < 2 || names.subject(CertificateSubject::SanDns).is_none(), "{names:?}");
+}
 
 /// Forwarding headers: without a trusted peer none is believed; with one, what comes out is an address or the peer.
 pub fn forwarded_headers(data: &[u8]) {

@@ -2,6 +2,7 @@
 //! A leaf: it knows hyper's bodies and nothing of the gateway; the server and the gateway meet here.
 
 mod bounds;
+mod certificate;
 mod framing;
 mod pace;
 mod request;
@@ -11,6 +12,7 @@ mod wait;
 mod watch;
 
 pub use bounds::{Bounds, Protocol, Verdict};
+pub use certificate::ClientCertificate;
 pub use framing::{FramingFault, check_framing};
 pub use request::{BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};

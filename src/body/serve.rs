@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::{ConnectionWatch, ResponseBody, Tail};
+use super::{ClientCertificate, ConnectionWatch, ResponseBody, Tail};
 
 /// What a worker drives with the requests of its connections. It cannot fail: a fault is an answer.
 pub trait Serve: 'static {
@@ -38,7 +38,7 @@ pub struct ConnectionInfo {
 }
 
 /// What a TLS handshake agreed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct TlsInfo {
     /// The version, as `TLSv1.3`.
     pub version: &'static str,
@@ -46,8 +46,8 @@ pub struct TlsInfo {
     pub sni: Option<Arc<str>>,
     /// The protocol that ALPN chose (RFC 7301), if the client offered any.
     pub alpn: Option<AlpnChoice>,
-    /// The client's own certificate, DER, verified.
-    pub client_certificate: Option<Vec<u8>>,
+    /// The certificates that the client showed, verified by the listener's authorities.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// A protocol that ALPN chose.

@@ -52,7 +52,7 @@ pub(crate) fn check(file: &Path) -> Exit {
 pub(crate) fn material_problems(loaded: &Loaded, materials: &dyn Materials) -> Vec<Problem> {
     let config = &loaded.config;
     let mut found = check_tls(config);
-    found.extend(Authenticator::check(config, materials));
+    found.extend(Authenticator::check(config, materials, SystemClock.now()));
     found.extend(Assertions::check(config.assertions.as_ref(), materials));
     found.extend(Upstreams::compile(&config.upstreams, materials, None).err().unwrap_or_default());
     found.extend(config.admin.token.as_ref().and_then(|token| materials.secret(token).err()));

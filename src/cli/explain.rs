@@ -4,7 +4,7 @@
 use std::{
     io::Read,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -12,15 +12,14 @@ use std::{
 
 use clap::Args;
 use http::{HeaderName, HeaderValue, Method, Request, header};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
 
 use super::{Exit, complain, load, print_line};
 use crate::{
-    body::{Bounds, ConnectionInfo, ConnectionWatch, TlsInfo},
+    body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, TlsInfo},
     clock::{Clock, Now, SystemClock},
-    config::{AccessLog, Config, LimitKey},
-    gateway::{Enforcement, Inbound, Matched, Refusal, events, form_to_read, gather, known_method, metadata},
-    identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations},
+ config::{AccessLog, Config, LimitKey, Materials}, gateway::{Enforcement, Inbound, Matched, Refusal, events, form_to_read, gather, known_method, metadata}, identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations}, 
     limit::Quota,
     policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
     route::NormalPath,
@@ -47,6 +46,9 @@ pub(crate) struct ExplainArgs {
     /// A DPoP proof for the URL over https; the access token is then sent by that scheme
     #[arg(long, value_name = "PROOF", requires = "token")]
     dpop: Option<String>,
+    /// The client's certificate, PEM, with those that lead from it to an authority
+    #[arg(long, value_name = "FILE")]
+    client_cert: Option<PathBuf>,
     /// A header field, `Name: value`
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
@@ -62,6 +64,13 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
         Err(fault) => {
             load::print_fault(&fault);
             return Exit::Config;
+        }
+    };
+    let certificate = match args.client_cert.as_deref().map(certificate).transpose() {
+        Ok(certificate) => certificate,
+        Err(why) => {
+            complain(&std::io::Error::other(why));
+            return Exit::Usage;
         }
     };
     let request = match request(args) {
@@ -113,8 +122,16 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
         if args.token.is_some() {
             wait_for_keys(&snapshot.authenticator).await;
         }
-        report(&snapshot, request, args.client).await
+        report(&snapshot, request, connection(&snapshot.config, args.client, certificate)).await
     })
+}
+
+/// The certificates that the client would show; whether they would pass the listener's handshake is not judged.
+fn certificate(file: &Path) -> Result<ClientCertificate, String> {
+    let pem = DiskMaterials.read_file(file).map_err(|why| format!("reading {}: {why}", file.display()))?;
+    let chain = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+    ClientCertificate::new(chain.iter().map(AsRef::as_ref))
+        .ok_or_else(|| format!("{} holds no certificate in PEM", file.display()))
 }
 
 fn request(args: &ExplainArgs) -> Result<Request<()>, String> {
@@ -161,7 +178,7 @@ async fn wait_for_keys(authenticator: &Authenticator) {
 }
 
 /// A connection as the first TLS listener would give it.
-fn connection(config: &Config, client: IpAddr) -> ConnectionInfo {
+fn connection(config: &Config, client: IpAddr, certificate: Option<ClientCertificate>) -> ConnectionInfo {
     let peer = SocketAddr::new(client, 0);
     let bounds = Rc::new(Bounds::unlimited());
     ConnectionInfo {
@@ -169,17 +186,16 @@ fn connection(config: &Config, client: IpAddr) -> ConnectionInfo {
         local: config.listeners.first().map_or(peer, |listener| listener.address),
         listener: Arc::from("explain"),
         listener_index: 0,
-        tls: Some(TlsInfo { version: "TLSv1.3", sni: None, alpn: None, client_certificate: None }),
+        tls: Some(TlsInfo { version: "TLSv1.3", sni: None, alpn: None, client_certificate: certificate }),
         watch: ConnectionWatch::new(bounds, Instant::now()),
     }
 }
 
-async fn report(snapshot: &Snapshot, request: Request<()>, client: IpAddr) -> Exit {
+async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo) -> Exit {
     let now = SystemClock.now();
     let (parts, ()) = request.into_parts();
     let uri = parts.uri.clone();
     print_line(&format!("request    {} {}", parts.method, uri));
-    let info = connection(&snapshot.config, client);
     let judged = async {
         let inbound = Inbound::parse(parts, &uri, &info, &snapshot.config.server, Arc::from("explain"))?;
         known_method(&inbound.method, &snapshot.config.server.methods)?;

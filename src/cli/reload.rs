@@ -339,6 +339,10 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
     let keys = |is_set: fn(&ApiKeys) -> bool| {
         config.credentials.iter().any(|source| matches!(&source.kind, CredentialKind::ApiKeys(keys) if is_set(keys)))
     };
+    let expired_crl = config.credentials.iter().any(|source| match &source.kind {
+        CredentialKind::ClientCertificates(definition) => definition.danger_expired_crl,
+        CredentialKind::ApiKeys(_) | CredentialKind::Basic(_) => false,
+    });
     let set = [
         (cleartext, "danger_cleartext"),
         (self_signed, "danger_self_signed"),
@@ -346,6 +350,7 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
         (keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (!config.deletion_guard.enabled, "danger_disabled"),
         (unguarded, "danger_unguarded_deletion"),
+        (expired_crl, "danger_expired_crl"),
     ];
     set.into_iter().filter_map(|(is_set, key)| is_set.then_some(key)).collect()
 }

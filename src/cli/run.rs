@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    config::{Loaded, Materials},
+    config::{Loaded, Materials, Severity},
     gateway::Gateway,
     identity::revocation::{RevocationFault, Revocations},
     runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
@@ -170,7 +170,7 @@ impl Running {
         let metrics = Arc::new(Metrics::new()?);
         // Before anything is opened or written: a configuration with a problem changes nothing.
         let found = material_problems(&loaded, &*materials);
-        if !found.is_empty() {
+        if found.iter().any(|problem| problem.severity == Severity::Error) {
             load::print_problems(&loaded.report(found));
             return Err(StartFault::Config);
         }

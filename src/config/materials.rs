@@ -6,10 +6,18 @@ use std::path::Path;
 use super::{Problem, Source};
 use crate::secret::Secret;
 
+/// The longest file that holds a list of the operator's, as of revoked certificates.
+pub const LIST_BYTES: u64 = 64 << 20;
+
 /// The files and the environment that a configuration names.
 pub trait Materials {
     /// Reads a file of at most 1 MiB; the error is a lower-case phrase without the path.
     fn read_file(&self, path: &Path) -> Result<Vec<u8>, String>;
+
+    /// Reads a list, a file of at most [`LIST_BYTES`]; the error is a lower-case phrase without the path.
+    fn read_list(&self, path: &Path) -> Result<Vec<u8>, String> {
+        self.read_file(path)
+    }
 
     /// Reads an environment variable.
     fn env(&self, name: &str) -> Option<String>;

@@ -32,7 +32,7 @@ mod tests;
 
 use std::{path::Path, sync::Arc};
 
-pub use materials::Materials;
+pub use materials::{LIST_BYTES, Materials};
 pub use model::*;
 pub use problem::{Problem, Problems, Severity, Span};
 pub use reference::reference;

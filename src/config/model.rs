@@ -79,6 +79,8 @@ pub struct ListenerTls {
     pub alpn: Vec<Alpn>,
     /// The authorities of client certificates.
     pub client_ca: Option<File>,
+    /// Lists of revoked client certificates, asked in the handshake; empty: it asks none.
+    pub client_crl: Vec<File>,
     /// Whether clients are asked for a certificate.
     pub client_auth: ClientAuth,
 }
@@ -229,6 +231,8 @@ pub struct Issuer {
     pub machine: Vec<ClaimRule>,
     /// Where the provider reports what ended.
     pub events: Option<Events>,
+    /// The key that its tokens must be bound to.
+    pub bound: Bound,
 }
 
 /// What a claim must be, or have among its values.
@@ -302,6 +306,20 @@ pub enum DpopNonce {
     Off,
     /// Yes.
     Required,
+}
+
+/// The key that an issuer's tokens must be bound to. What a token says of itself holds besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Bound {
+    /// None: a token that is not bound is taken.
+    #[default]
+    None,
+    /// That of a client certificate (RFC 8705 §3).
+    Certificate,
+    /// That of a DPoP proof (RFC 9449).
+    Dpop,
+    /// Either.
+    Any,
 }
 
 /// Where an issuer's keys come from.
@@ -539,6 +557,44 @@ pub struct Lockout {
 pub struct ClientCertificates {
     /// The authorities whose certificates this source takes.
     pub ca: File,
+    /// Where a certificate names its subject.
+    pub subject: CertificateSubject,
+    /// Patterns of which one must match the subject; empty: any subject.
+    pub allow: Vec<Arc<str>>,
+    /// Lists of revoked certificates; empty: revocation is not checked.
+    pub crl: Vec<File>,
+    /// Which certificates must not be revoked.
+    pub crl_depth: CrlDepth,
+    /// Whether a list is believed after its `nextUpdate`.
+    pub danger_expired_crl: bool,
+    /// The scopes of its callers.
+    pub scopes: Vec<Arc<str>>,
+    /// Whether persons stand behind the certificates.
+    pub person: bool,
+}
+
+/// Where a certificate names its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateSubject {
+    /// The whole subject, in the form of RFC 4514.
+    SubjectDn,
+    /// The subject's one common name.
+    CommonName,
+    /// The one DNS name among the subject's alternative names, lower case.
+    SanDns,
+    /// The one URI among them.
+    SanUri,
+    /// The one e-mail address among them.
+    SanEmail,
+}
+
+/// Which certificates of a chain must not be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrlDepth {
+    /// All below the authority: each needs a list of its issuer.
+    Chain,
+    /// The client's own alone.
+    Leaf,
 }
 
 /// A named quota.

@@ -57,6 +57,8 @@ said_of! {
     users_have_a_file_and_bounds_that_can_hold: "users";
     api_keys_have_a_place_of_their_own: "api_keys";
     keys_that_others_may_read_are_warnings: "api_keys_weak";
+    client_certificates_have_an_authority_and_lists_that_fit: "certificates";
+    what_needs_a_client_certificate_needs_a_listener_that_asks: "certificates_unasked";
     limits_have_a_key_and_a_rate: "limits";
     proofs_of_possession_have_rules_that_can_be_kept: "dpop";
     routes_never_tie_and_never_contradict_themselves: "routes";
@@ -229,6 +231,33 @@ routes:
         MachineProof { certificate: CertificateProof::Of(["plain".into()].into()), dpop: Algorithms::NONE };
     let by_key = MachineProof { certificate: CertificateProof::Refused, dpop: es256 };
     assert_eq!(deletion, [Some(by_key), None, Some(by_certificate)]);
+}
+
+#[test]
+fn client_certificates_are_read_with_their_defaults() {
+    let text = |certificates: &str| {
+        let listener = "listeners: [{address: 127.0.0.1:8443, tls: {certificates: [{cert: a.pem, key: a.key}], \
+                        client_ca: ca.pem, client_crl: [ca.crl], client_auth: optional}}]\n";
+        let credentials = format!("credentials: {{devices: {{client_certificates: {{{certificates}}}}}}}\n");
+        format!("{listener}{credentials}{}", MINIMAL.replace("none", "[devices]"))
+    };
+    let read = |certificates: &str| {
+        let config = loaded(&text(certificates)).config;
+        let ListenerMode::Tls(tls) = &config.listeners[0].mode else { panic!("no tls") };
+        assert!(tls.client_crl[0].path.ends_with("ca.crl"));
+        let CredentialKind::ClientCertificates(read) = &config.credentials[0].kind else { panic!("no certificates") };
+        read.clone()
+    };
+    let short = read("ca: ca.pem");
+    assert!((short.subject, short.crl_depth) == (CertificateSubject::SubjectDn, CrlDepth::Chain));
+    assert!(short.allow.is_empty() && short.crl.is_empty() && !short.danger_expired_crl && !short.person);
+    let long = read(
+        "ca: ca.pem, subject: san_uri, allow: ['spiffe://x/**'], crl: [a.crl, b.crl], crl_depth: leaf, \
+         danger_expired_crl: true, scopes: [items:read], person: true",
+    );
+    assert_eq!((long.subject, long.crl_depth, long.crl.len()), (CertificateSubject::SanUri, CrlDepth::Leaf, 2));
+    assert_eq!((&*long.allow[0], &*long.scopes[0]), ("spiffe://x/**", "items:read"));
+    assert!(long.danger_expired_crl && long.person);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a
         scheme: inbound.scheme,
         authority: &inbound.authority,
         path: inbound.uri.path(),
-        certificate: info.tls.as_ref().and_then(|tls| tls.client_certificate.as_deref()),
+        certificate: info.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()),
         address: inbound.origin.client,
         // Beyond a proxy on this machine the way is the proxy's to guard.
         confidential: info.tls.is_some() || info.peer.ip().to_canonical().is_loopback(),

@@ -5,7 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Inbound, Refusal, refusal::METADATA_PATH};
-use crate::{assertion::Assertions, clock::Now, jose::Algorithm, route::NormalPath, runtime::Snapshot};
+use crate::{ assertion::Assertions, clock::Now, jose::Algorithm, config::{ClientAuth, ListenerMode}, route::NormalPath, runtime::Snapshot, }; 
 
 /// A document of our own.
 #[derive(Debug)]
@@ -95,5 +95,17 @@ fn resource(snapshot: &Snapshot, identifier: &str) -> String {
         let names: Vec<&str> = dpop.iter().map(Algorithm::name).collect();
         members.insert("dpop_signing_alg_values_supported".into(), json!(names));
     }
+    if let (Value::Object(members), true) = (&mut document, asks_for_certificates(snapshot)) {
+        // RFC 8705 §3.4 and RFC 9728 §2: supported, whether an issuer must use it or not.
+        members.insert("tls_client_certificate_bound_access_tokens".into(), json!(true));
+    }
     format!("{document}\n")
+}
+
+/// Whether a client can show a certificate that a token could be bound to.
+fn asks_for_certificates(snapshot: &Snapshot) -> bool {
+    snapshot.config.listeners.iter().any(|listener| match &listener.mode {
+        ListenerMode::Tls(tls) => tls.client_auth != ClientAuth::Off,
+        ListenerMode::RedirectToHttps(_) | ListenerMode::Cleartext => false,
+    })
 }

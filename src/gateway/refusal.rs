@@ -368,7 +368,7 @@ fn problem(reason: Reason) -> Problem {
             "Send an access token in the Authorization header. The resource metadata names who issues them."),
         R::ApiKeyMalformed | R::ApiKeyUnknown | R::ApiKeyExpired | R::ApiKeyRevoked | R::ApiKeyNetwork
         | R::PasswordMalformed | R::PasswordWrong | R::UserUnknown | R::LockedOut | R::PasswordCleartext
-        | R::CertificateMissing | R::CertificateUnknown | R::CertificateRevoked =>
+        | R::CertificateMissing | R::CertificateUnknown | R::CertificateRevoked | R::CertificateExpired =>
             of(INVALID_CREDENTIALS, StatusCode::UNAUTHORIZED, "Invalid credentials",
             "The credentials are not valid here."),
         R::DpopNonce => of("dpop-nonce-required", StatusCode::UNAUTHORIZED, "DPoP nonce required",

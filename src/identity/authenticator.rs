@@ -10,6 +10,7 @@ use super::{
     basic::Passwords,
     apikey::{ApiKeySources, Shown},
     dpop::{Dpop, Unproved},
+    certificate::Certificates,
     presented::{Authorization, Field, Presented, has_query_token},
     revocation::Revocations,
     tokens::{IssuerReadiness, IssuerServices, Tokens},
@@ -25,6 +26,7 @@ pub struct Authenticator {
     tokens: Tokens,
     passwords: Passwords,
     api_keys: ApiKeySources,
+    certificates: Certificates,
     /// What each source vouches for.
     kinds: HashMap<IssuerName, Kinds>,
     /// What is taken from which provider. Not the verifiers' own copies: those outlive a reload that changes only this.
@@ -53,10 +55,11 @@ enum Scheme {
 
 impl Authenticator {
     /// Finds what is wrong with the sources' material, without starting anything: for `check`.
-    pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
+    pub fn check(config: &Config, materials: &dyn Materials, now: Now) -> Vec<Problem> {
         let mut problems = Tokens::check(&config.issuers, materials);
         problems.extend(ApiKeySources::check(config));
         problems.extend(Passwords::check(config, materials));
+        problems.extend(Certificates::check(&config.credentials, materials, now));
         problems
     }
 
@@ -67,10 +70,18 @@ impl Authenticator {
         services: &IssuerServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        // What may fail and starts nothing comes first.
-        let passwords = Passwords::compile(config, materials, services, previous.map(|previous| &previous.passwords))?;
-        let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens))?;
-        let api_keys = ApiKeySources::compile(config, services, previous.map(|previous| &previous.api_keys))?;
+        let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens));
+        let passwords = Passwords::compile(config, materials, services, previous.map(|previous| &previous.passwords));
+        let api_keys = ApiKeySources::compile(config, services, previous.map(|previous| &previous.api_keys));
+        let before = previous.map(|previous| &previous.certificates);
+        let certificates = Certificates::compile(&config.credentials, materials, services, before);
+        let (tokens, passwords, api_keys, certificates) = match (tokens, passwords, api_keys, certificates) {
+            (Ok(tokens), Ok(passwords), Ok(api_keys), Ok(certificates)) => (tokens, passwords, api_keys, certificates),
+            (tokens, passwords, api_keys, certificates) => {
+                let found = [tokens.err(), passwords.err(), api_keys.err(), certificates.err()];
+                return Err(found.into_iter().flatten().flatten().collect());
+            }
+        };
         let dpop = match previous {
             Some(previous) => Arc::clone(&previous.dpop),
             None => Arc::new(Dpop::new().ok_or_else(no_randomness)?),
@@ -80,6 +91,7 @@ impl Authenticator {
             tokens,
             api_keys,
             passwords,
+            certificates,
             kinds: kinds(config),
             proofs: config.issuers.iter().filter_map(rules).collect(),
             default_proofs: DpopRules::default(),
@@ -106,9 +118,9 @@ impl Authenticator {
         self.dpop.remembered()
     }
 
-    /// How the keys of each issuer stand, in the order of the configuration.
+    /// How each source that can fail stands, in the order of the configuration.
     pub fn readiness(&self, now: Now) -> Vec<IssuerReadiness> {
-        self.tokens.readiness(now)
+        self.tokens.readiness(now).into_iter().chain(self.certificates.readiness(now)).collect()
     }
 
     /// How many users are locked at an address, by source.
@@ -161,7 +173,7 @@ impl Authenticator {
             }
         }
         let value = match presented.authorization {
-            Field::Absent => return Credential::Absent.into(),
+            Field::Absent => return self.by_certificate(presented, accepted, now),
             Field::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),
             Field::One(value) => value,
         };
@@ -182,7 +194,7 @@ impl Authenticator {
             | Authorization::Dpop(_)
             | Authorization::Malformed
             | Authorization::Basic(_)
-            | Authorization::OtherScheme => return Credential::Absent.into(),
+            | Authorization::OtherScheme => return self.by_certificate(presented, accepted, now),
         };
         if presented.query.is_some_and(has_query_token) {
             return Credential::Invalid(Reason::InvalidCredentials).into();
@@ -192,6 +204,20 @@ impl Authenticator {
             credential @ (Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. }) => {
                 credential.into()
             }
+        }
+    }
+
+    /// A client certificate is there on every request of its connection: it counts where no other credential was sent.
+    fn by_certificate(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
+        let kinds = accepted.kinds();
+        match presented.certificate {
+            Some(shown) if kinds.has(Kinds::CERTIFICATE) => {
+                let credential = self.certificates.authenticate(shown, accepted, now);
+                let possession = matches!(credential, Credential::Valid(_)).then_some(Possession::Certificate);
+                Evidence { possession, ..credential.into() }
+            }
+            None if kinds == Kinds::CERTIFICATE => Credential::Invalid(Reason::CertificateMissing).into(),
+            Some(_) | None => Credential::Absent.into(),
         }
     }
 
@@ -271,6 +297,5 @@ fn kind(source: &CredentialKind) -> Kinds {
 /// RFC 8705 §3: the certificate of this very connection.
 fn prove_certificate(wanted: &[u8; 32], presented: &Presented<'_>) -> Result<(), Reason> {
     let shown = presented.certificate.ok_or(Reason::BindingMissing)?;
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, shown);
-    if *wanted == *digest.as_ref() { Ok(()) } else { Err(Reason::BindingMismatch) }
+    if wanted == shown.fingerprint() { Ok(()) } else { Err(Reason::BindingMismatch) }
 }

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use crate::{
-    config::{AuthTimeFormat, ClaimPath, ClaimRule, Issuer},
+    config::{AuthTimeFormat, Bound, ClaimPath, ClaimRule, Issuer},
     jose::{TimeClaims, TokenFault},
     policy::{Assurance, Binding, Kind, Marks, Principal, Reason},
 };
@@ -49,7 +49,7 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
         expires_at: times.exp,
         leeway_secs,
         marks: Marks { id: text(claims.get("jti")), issued_at: times.iat, session: text(claims.get("sid")), key: None },
-        binding: binding(claims.get("cnf"))?,
+        binding: bound(binding(claims.get("cnf"))?, issuer.bound)?,
         limits: Box::default(),
         claims: Value::Object(claims),
     };
@@ -134,6 +134,19 @@ fn holds(rule: &ClaimRule, claims: &Map<String, Value>) -> bool {
         Some(value) => is_named(value),
         None => false,
     }
+}
+
+/// What the issuer's tokens must be bound to, they are; a proof is asked for wherever one is bound.
+fn bound(binding: Option<Box<Binding>>, wanted: Bound) -> Result<Option<Box<Binding>>, Reason> {
+    let certificate = binding.as_ref().is_some_and(|binding| binding.certificate.is_some());
+    let dpop = binding.as_ref().is_some_and(|binding| binding.dpop.is_some());
+    let is_bound = match wanted {
+        Bound::None => true,
+        Bound::Certificate => certificate,
+        Bound::Dpop => dpop,
+        Bound::Any => certificate || dpop,
+    };
+    if is_bound { Ok(binding) } else { Err(Reason::BindingRequired) }
 }
 
 /// RFC 7800 §3.1. A confirmation that is not understood binds to a key that nobody can prove to hold, so it is a fault.

@@ -30,6 +30,13 @@ pub trait KeyObserver: Send + Sync {
 
     /// A source's API keys were read: how many there are, or that they could not be.
     fn api_keys(&self, _source: &str, _read: Result<usize, ()>) {}
+
+    /// A source's lists of revoked certificates are in force, the first of which ends then, in seconds since the epoch;
+    /// `None`: it has none.
+    fn revocation_lists(&self, _source: &str, _next_update: Option<u64>) {}
+
+    /// The files of a source of client certificates have changed: they are in force now, or cannot be used.
+    fn authorities_read(&self, _source: &str, _good: bool) {}
 }
 
 /// What became of a token that was to be introspected.

@@ -4,6 +4,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::secret::Secret;
 
+use crate::body::ClientCertificate;
+
 /// What a request carries that may tell who is calling. Nothing of it is believed yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Presented<'a> {
@@ -23,8 +25,8 @@ pub struct Presented<'a> {
     pub authority: &'a str,
     /// The path as the client sent it.
     pub path: &'a str,
-    /// The client's own certificate, DER, verified in the handshake.
-    pub certificate: Option<&'a [u8]>,
+    /// The certificates that the client showed in the handshake.
+    pub certificate: Option<&'a ClientCertificate>,
     /// The client's address.
     pub address: IpAddr,
     /// Whether nobody on a network could read it on its last leg: it came over TLS, or from this machine.

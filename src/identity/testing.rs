@@ -42,7 +42,8 @@ use super::{
 use crate::{
     clock::{Clock, Now, SystemClock},
     config::{
-        AuthTimeFormat, ClaimLayout, ClaimPath, Issuer, JwsAlgorithm, KeySource, Materials, Problem, Source, Span,
+        AuthTimeFormat, Bound, ClaimLayout, ClaimPath, Issuer, JwsAlgorithm, KeySource, Materials, Problem, Source,
+        Span,
     },
     jose::{Algorithm, Algorithms, TimeClaims, VerifyingKey},
     policy::{self, Assurance, Marks, Principal, Reason},
@@ -85,6 +86,7 @@ pub(super) fn issuer(name: &str, keys: KeySource) -> Issuer {
         expect: Vec::new(),
         machine: Vec::new(),
         events: None,
+        bound: Bound::None,
     }
 }
 

@@ -114,6 +114,8 @@ pub enum Reason {
     CertificateUnknown,
     /// A revocation list names the client certificate.
     CertificateRevoked,
+    /// The client certificate, or one that vouches for it, has expired or is not valid yet.
+    CertificateExpired,
     // -- the policy
     /// A scope of the route is not among the token's.
     ScopeMissing,
@@ -157,7 +159,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 70] = [
+    pub const ALL: [Self; 71] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -210,6 +212,7 @@ impl Reason {
         Self::CertificateMissing,
         Self::CertificateUnknown,
         Self::CertificateRevoked,
+        Self::CertificateExpired,
         Self::ScopeMissing,
         Self::ConditionFalse,
         Self::ConditionError,
@@ -285,6 +288,7 @@ impl Reason {
             Self::CertificateMissing => "certificate_missing",
             Self::CertificateUnknown => "certificate_unknown",
             Self::CertificateRevoked => "certificate_revoked",
+            Self::CertificateExpired => "certificate_expired",
             Self::ScopeMissing => "scope_missing",
             Self::ConditionFalse => "condition_false",
             Self::ConditionError => "condition_error",

@@ -100,6 +100,14 @@ impl KeyObserver for IssuerObserver {
     fn api_keys(&self, source: &str, read: Result<usize, ()>) {
         self.metrics.api_keys_read(source, read.ok());
     }
+
+    fn revocation_lists(&self, source: &str, next_update: Option<u64>) {
+        self.metrics.crl_next_update(source, next_update);
+    }
+
+    fn authorities_read(&self, source: &str, good: bool) {
+        self.metrics.authorities_read(source, good);
+    }
 }
 
 /// Counts what happens to one worker's connections to upstreams.

@@ -28,7 +28,12 @@ pub fn check_tls(config: &Config) -> Vec<Problem> {
 /// The place of the file that the error names, else the listener's.
 fn place(listener: &Span, error: &TlsError, tls: &crate::config::ListenerTls) -> Span {
     let text = chain(error);
-    let files = tls.certificates.iter().flat_map(|pair| [&pair.cert, &pair.key]).chain(tls.client_ca.as_ref());
+    let files = tls
+        .certificates
+        .iter()
+        .flat_map(|pair| [&pair.cert, &pair.key])
+        .chain(tls.client_ca.as_ref())
+        .chain(&tls.client_crl);
     let named = files.into_iter().find(|file| text.contains(&*file.path.to_string_lossy()));
     named.map_or_else(|| listener.clone(), |file| file.span.clone())
 }

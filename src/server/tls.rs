@@ -1,7 +1,7 @@
 //! TLS on a listener: rustls on aws-lc-rs, certificates read again when their files change.
 //!
 //! Certificates are replaced under the same `ServerConfig`, so that sessions go on being resumed. Authorities of client
-//! certificates are part of it: when they change, sessions that were verified by the old ones must not be resumed, so
+//! certificates and what they have revoked are part of it: when they change, sessions that were verified by the old ones must not be resumed, so
 //! the whole `ServerConfig` is replaced. No 0-RTT, ever: its requests can be replayed (RFC 8446 §8).
 
 use std::{
@@ -15,7 +15,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs as provider},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
     server::{ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
@@ -26,6 +26,9 @@ use super::{
     certificates::{Certificate, CertificateSet, Resolver},
 };
 use crate::config::{Alpn, CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
+
+/// The longest list of revoked certificates: rustls verifies its signature in every handshake that asks it.
+const CLIENT_CRL_BYTES: usize = 1 << 20;
 
 /// Sessions kept for clients of TLS 1.2 that take no tickets.
 const SESSIONS: usize = 4096;
@@ -71,6 +74,20 @@ pub enum TlsError {
         /// What rustls says.
         source: Option<VerifierBuilderError>,
     },
+    /// A list of revoked client certificates cannot be used.
+    #[error("{path} holds no usable list of revoked certificates")]
+    ClientCrl {
+        /// The file.
+        path: PathBuf,
+        /// What rustls says.
+        source: Option<webpki::Error>,
+    },
+    /// A list that every handshake would hash.
+    #[error("{path} is longer than 1 MiB: give it to the source of client certificates as `crl`")]
+    ClientCrlTooLong {
+        /// The file.
+        path: PathBuf,
+    },
     /// Client certificates are asked for, but no authority is named for them.
     #[error("client certificates are asked for without client_ca")]
     NoClientCa,
@@ -83,12 +100,14 @@ pub enum TlsError {
 struct Files {
     pairs: Vec<(Vec<u8>, Vec<u8>)>,
     client_ca: Option<Vec<u8>>,
+    client_crl: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Digests {
     pairs: Vec<u8>,
-    client_ca: Vec<u8>,
+    /// Of the authorities of client certificates, and of what they have revoked.
+    clients: Vec<u8>,
 }
 
 impl Files {
@@ -97,6 +116,7 @@ impl Files {
         Ok(Self {
             pairs: pairs.collect::<Result<_, TlsError>>()?,
             client_ca: plan.client_ca.as_ref().map(|file| read(&file.path)).transpose()?,
+            client_crl: plan.client_crl.iter().map(|file| read(&file.path)).collect::<Result<_, _>>()?,
         })
     }
 
@@ -112,7 +132,7 @@ impl Files {
         };
         Digests {
             pairs: of(&mut self.pairs.iter().flat_map(|(cert, key)| [cert.as_slice(), key.as_slice()])),
-            client_ca: of(&mut self.client_ca.iter().map(Vec::as_slice)),
+            clients: of(&mut self.client_ca.iter().chain(&self.client_crl).map(Vec::as_slice)),
         }
     }
 }
@@ -182,7 +202,7 @@ impl ListenerTlsState {
         }
         tried.clone_from(&digests);
         let set = certificate_set(&self.plan, files)?;
-        if digests.client_ca == in_force.client_ca {
+        if digests.clients == in_force.clients {
             self.resolver.replace(set);
         } else {
             let config = server_config(&self.plan, files, &self.resolver)?;
@@ -259,7 +279,35 @@ fn client_verifier(
     for authority in CertificateDer::pem_slice_iter(pem) {
         roots.add(authority.map_err(|_| broken(None))?).map_err(|_| broken(None))?;
     }
+    let mut lists = Vec::new();
+    for (file, bytes) in plan.client_crl.iter().zip(&files.client_crl) {
+        lists.extend(revocation_lists(&file.path, bytes)?);
+    }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(crypto));
+    // A list after its end says nothing of what was revoked since.
+    let builder = builder.with_crls(lists).enforce_revocation_expiration();
     let builder = if optional { builder.allow_unauthenticated() } else { builder };
     builder.build().map_err(|source| broken(Some(source)))
+}
+
+/// The lists of a file, PEM or DER, each of them whole.
+fn revocation_lists(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let broken = |source| TlsError::ClientCrl { path: path.to_owned(), source };
+    if bytes.len() > CLIENT_CRL_BYTES {
+        return Err(TlsError::ClientCrlTooLong { path: path.to_owned() });
+    }
+    // A DER list is a SEQUENCE; PEM is text.
+    let lists = match bytes.first() {
+        Some(0x30) => vec![CertificateRevocationListDer::from(bytes.to_vec())],
+        Some(_) | None => CertificateRevocationListDer::pem_slice_iter(bytes)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| broken(None))?,
+    };
+    if lists.is_empty() {
+        return Err(broken(None));
+    }
+    for list in &lists {
+        webpki::BorrowedCertRevocationList::from_der(list).map_err(|error| broken(Some(error)))?;
+    }
+    Ok(lists)
 }

@@ -31,7 +31,7 @@ use super::{
     wire::Transport,
 };
 use crate::{
-    body::{AlpnChoice, ConnectionInfo, ConnectionWatch, Protocol, Serve, TlsInfo, Verdict},
+    body::{AlpnChoice, ClientCertificate, ConnectionInfo, ConnectionWatch, Protocol, Serve, TlsInfo, Verdict},
     config::{Alpn, ServerLimits},
 };
 
@@ -368,8 +368,7 @@ async fn handshake<S>(
                 }),
                 client_certificate: session
                     .peer_certificates()
-                    .and_then(|chain| chain.first())
-                    .map(|leaf| leaf.as_ref().to_vec()),
+                    .and_then(|chain| ClientCertificate::new(chain.iter().map(AsRef::as_ref))),
             };
             (Handshake::Done, Ok(Some((Transport::Tls(Box::new(stream)), info))))
         }

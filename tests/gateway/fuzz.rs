@@ -168,6 +168,11 @@ fn mutated_proofs_prove_nothing() {
 }
 
 #[test]
+fn mutated_certificates_name_somebody_in_one_way_or_nobody() {
+    run("client_certificate", bodies::client_certificate);
+}
+
+#[test]
 fn mutated_forwarding_headers_are_believed_by_the_rules_alone() {
     run("forwarded_headers", bodies::forwarded_headers);
 }

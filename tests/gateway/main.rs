@@ -29,6 +29,7 @@ mod hostile;
 mod introspection;
 mod limits;
 mod metrics;
+mod mtls;
 mod presets;
 mod real;
 mod regression;

@@ -10,7 +10,7 @@
 // the old one, POST /rotate?keep publishes both, GET /kid tells which key signs, GET /gateway-key is the key of `gateway-key`.
 
 import { createServer } from 'node:http';
-import { generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
+import { X509Certificate, generateKeyPairSync, randomBytes, webcrypto } from 'node:crypto';
 
 globalThis.crypto ??= webcrypto; // Node 18, which Debian 12 has, keeps it behind a flag.
 const { Provider } = await import('oidc-provider');
@@ -33,7 +33,7 @@ function signingKey() {
   return { ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: randomBytes(8).toString('hex') };
 }
 
-const secrets = { 'stepped-up': 'stepped-up-secret', plain: 'plain-secret' };
+const secrets = { 'stepped-up': 'stepped-up-secret', plain: 'plain-secret', bound: 'bound-secret' };
 
 function machine(client_id) {
   return {
@@ -81,7 +81,13 @@ const browser = {
 
 function provider(keys) {
   const made = new Provider(issuer, {
-    clients: [machine('stepped-up'), machine('plain'), browser, ...gateways],
+    clients: [
+      machine('stepped-up'),
+      machine('plain'),
+      { ...machine('bound'), tls_client_certificate_bound_access_tokens: true },
+      browser,
+      ...gateways,
+    ],
     jwks: { keys },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     acrValues: [pwd, mfa],
@@ -93,6 +99,15 @@ function provider(keys) {
       backchannelLogout: { enabled: true },
       devInteractions: { enabled: false },
       dPoP: { enabled: true },
+      // Its tests play a proxy in front that ends TLS and hands the client's certificate on, DER in base64.
+      mTLS: {
+        enabled: true,
+        certificateBoundAccessTokens: true,
+        getCertificate(ctx) {
+          const der = ctx.get('x-test-certificate');
+          return der ? new X509Certificate(Buffer.from(der, 'base64')) : undefined;
+        },
+      },
       resourceIndicators: {
         enabled: true,
         defaultResource: () => audience,

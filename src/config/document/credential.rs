@@ -2,6 +2,7 @@
 
 use super::Basic;
 use super::ApiKeys;
+use super::ClientCertificates;
 use crate::config::{
     decode::{At, section},
     text::FilePath,
@@ -20,9 +21,3 @@ section! {
 }
 
 section! {
-    /// Client certificates.
-    "client certificates" ClientCertificates {
-        /// The authorities (PEM) whose certificates this source takes, each also among a listener's `client_ca`.
-        ca: At<FilePath>,
-    }
-}

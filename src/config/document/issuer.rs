@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Introspection, Events, Dpop, SecretText, SharedSecret}; 
 use crate::config::{
-    AuthTimeFormat, ClaimPath, JwsAlgorithm, SecretEncoding,
+    AuthTimeFormat, Bound, ClaimPath, JwsAlgorithm, SecretEncoding,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
     preset::Preset,
     quantity::{Leeway, Size},
@@ -59,6 +59,8 @@ section! {
         machine: Option<Vec<ClaimRule>>,
         /// Where the provider reports sessions and accounts that have ended. Without this key nothing is taken from it.
         events: Option<Events>,
+        /// The key that its tokens must be bound to (`cnf`). A token that is bound needs the proof in any case.
+        bound: At<Bound> = "none",
     }
 }
 
@@ -118,6 +120,13 @@ words! { Preset, "a provider":
     "okta" => Self::Okta, "Okta, a custom authorization server";
     "cognito" => Self::Cognito, "Amazon Cognito user pools";
     "google" => Self::Google, "Google's identity tokens";
+}
+
+words! { Bound, "a key that tokens are bound to":
+    "none" => Self::None, "none: a token that is not bound is taken";
+    "certificate" => Self::Certificate, "that of the client certificate on the connection (RFC 8705)";
+    "dpop" => Self::Dpop, "that of the DPoP proof (RFC 9449)";
+    "any" => Self::Any, "either of the two";
 }
 
 words! { AuthTimeFormat, "a form of `auth_time`":

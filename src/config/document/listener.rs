@@ -38,6 +38,9 @@ section! {
         alpn: NonEmpty<At<Alpn>> = "[h2, http/1.1]",
         /// The authorities of client certificates, PEM. Needs `client_auth`.
         client_ca: Option<At<FilePath>>,
+        /// Lists of revoked client certificates, PEM or DER: a handshake with one that was revoked fails. A list after its
+        /// `nextUpdate`, or none for a certificate, fails it as well. Read again when they change; up to 1 MiB each. Needs `client_ca`.
+        client_crl: Option<At<NonEmpty<At<FilePath>>>>,
         /// Whether clients are asked for a certificate; without this key they are not. Needs `client_ca`.
         client_auth: Option<At<ClientAuth>>,
     }

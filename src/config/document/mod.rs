@@ -4,6 +4,7 @@
 mod api_keys;
 mod assertion;
 mod basic;
+mod certificate;
 mod credential;
 mod events;
 mod dpop;
@@ -21,6 +22,7 @@ mod upstream;
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use basic::{Basic, Lockout};
+pub(super) use certificate::ClientCertificates;
 pub(super) use credential::CredentialSource;
 pub(super) use events::Events;
 pub(super) use dpop::{Dpop, ProofAlgorithm};

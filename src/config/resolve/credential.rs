@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Context, basic::basic, api_keys::api_keys, table::Table}; 
+use super::{Context, basic::basic, api_keys::api_keys, certificate, table::Table}; 
 use crate::config::{
- ApiKeys, Basic, ClientCertificates, CredentialKind, CredentialSource, Issuer, Span, 
+ ApiKeys, Basic, CredentialKind, CredentialSource, Issuer, Span, 
     document::{self, Document},
 };
 
@@ -34,7 +34,7 @@ fn source(
         (Some(keys), None, None) => CredentialKind::ApiKeys(api_keys(keys, to)),
         (None, Some(users), None) => CredentialKind::Basic(basic(&name, users, listens_with_tls, to)),
         (None, None, Some(certificates)) => {
-            CredentialKind::ClientCertificates(ClientCertificates { ca: to.file(&certificates.ca) })
+            CredentialKind::ClientCertificates(certificate::certificates(certificates, to))
         }
         (None, None, None) => {
             if !written.broken {

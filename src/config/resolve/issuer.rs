@@ -83,6 +83,7 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
         expect: written.expect.as_deref().map_or_else(|| preset.expect(), rules),
         machine: written.machine.as_deref().map_or_else(|| preset.machine(), rules),
         events: written.events.as_ref().and_then(|events| super::events::events(&name_of_events, events, to)),
+        bound: written.bound.value,
     })
 }
 

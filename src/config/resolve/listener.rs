@@ -76,6 +76,13 @@ fn tls(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> ListenerT
             ClientAuth::Required
         }
     };
+    if let (Some(crl), None) = (&tls.client_crl, &tls.client_ca)
+        && !tls.broken
+    {
+        let message = "`client_crl` is given, and no `client_ca` whose certificates could be revoked";
+        to.error_with_help(&crl.span, message, "add `client_ca: path` with the authorities, PEM");
+    }
+    let client_crl = tls.client_crl.iter().flat_map(|at| &at.value.0).map(|file| to.file(file)).collect();
     let mut alpn = Vec::new();
     for protocol in &tls.alpn.0 {
         if alpn.contains(&protocol.value) {
@@ -91,6 +98,7 @@ fn tls(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> ListenerT
         min_version: tls.min_version,
         alpn,
         client_ca: tls.client_ca.as_ref().map(|ca| to.file(ca)),
+        client_crl,
         client_auth,
     }
 }

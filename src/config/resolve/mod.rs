@@ -4,6 +4,7 @@
 mod api_keys;
 mod assertion;
 mod basic;
+mod certificate;
 mod credential;
 mod events;
 mod dpop;
@@ -62,6 +63,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let limits = limit::limits(document, to);
     let issuers = issuer::issuers(document, to);
     let credentials = credential::credentials(document, &issuers, basic::any_tls(&listeners), to);
+    certificate::report_unasked(document, &listeners, to);
     let sources = credentials.values();
     api_keys::take_away(&sources, &limits.values(), &mut server, to);
     if sources.iter().any(|source| matches!(source.kind, CredentialKind::ApiKeys(_))) {

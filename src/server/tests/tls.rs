@@ -36,6 +36,7 @@ fn listener(dir: &Path, pairs: &[&str]) -> ListenerTls {
         min_version: TlsVersion::V1_2,
         alpn: vec![Alpn::H2, Alpn::Http1],
         client_ca: None,
+        client_crl: Vec::new(),
         client_auth: ClientAuth::Off,
     }
 }

@@ -67,6 +67,10 @@ families! {
         "API keys that a source knows, revoked and expired ones included.";
     API_KEY_READS = Counter "stepgate_api_key_file_reads_total" ["source", "result"]
         "Times that a source's file of API keys was read: ok, or failed and the keys before stay.";
+    CRL_NEXT_UPDATE = Gauge "stepgate_crl_next_update_timestamp_seconds" ["source"]
+        "When the first of a source's lists of revoked certificates ends: what that list is asked about is refused then.";
+    AUTHORITY_RELOADS = Counter "stepgate_client_ca_reloads_total" ["source", "result"]
+        "Changes of the authorities and lists of a source of client certificates: ok or failed.";
     QUOTA_REJECTIONS = Counter "stepgate_quota_rejections_total" ["limit"]
         "Requests that a quota refused.";
     QUOTA_LIVE_KEYS = Gauge "stepgate_quota_live_keys" ["limit"]

@@ -55,6 +55,8 @@ pub struct Metrics {
     jwks_refreshes: IntCounterVec,
     api_keys: IntGaugeVec,
     api_key_reads: IntCounterVec,
+    crl_next_update: IntGaugeVec,
+    authority_reloads: IntCounterVec,
     quota_rejections: IntCounterVec,
     quota_live_keys: IntGaugeVec,
     dpop_proofs: IntGauge,
@@ -128,6 +130,8 @@ pub struct Names<'a> {
     pub sources: HashSet<&'a str>,
     /// Sources of other credentials.
     pub sources: HashSet<&'a str>,
+    /// Sources of credentials that are no issuers.
+    pub sources: HashSet<&'a str>,
     /// Quotas.
     pub limits: HashSet<&'a str>,
     /// Listeners, by address.
@@ -166,6 +170,8 @@ impl Metrics {
             jwks_refreshes: counters(r, &catalogue::JWKS_REFRESHES)?,
             api_keys: gauges(r, &catalogue::API_KEYS)?,
             api_key_reads: counters(r, &catalogue::API_KEY_READS)?,
+            crl_next_update: gauges(r, &catalogue::CRL_NEXT_UPDATE)?,
+            authority_reloads: counters(r, &catalogue::AUTHORITY_RELOADS)?,
             quota_rejections: counters(r, &catalogue::QUOTA_REJECTIONS)?,
             quota_live_keys: gauges(r, &catalogue::QUOTA_LIVE_KEYS)?,
             dpop_proofs: gauge(r, &catalogue::DPOP_PROOFS)?,
@@ -250,6 +256,20 @@ impl Metrics {
         if let Some(keys) = keys {
             self.api_keys.with_label_values(&[source]).set(clamped(keys));
         }
+    }
+
+    /// Says when the first of a source's lists of revoked certificates ends; `None`: it has none.
+    pub fn crl_next_update(&self, source: &str, secs: Option<u64>) {
+        match secs {
+            Some(secs) => self.crl_next_update.with_label_values(&[source]).set(clamped(secs)),
+            // It fails only if there is no such series.
+            None => drop(self.crl_next_update.remove_label_values(&[source])),
+        }
+    }
+
+    /// Counts a change of a source's authorities and lists.
+    pub fn authorities_read(&self, source: &str, good: bool) {
+        self.authority_reloads.with_label_values(&[source, if good { "ok" } else { "failed" }]).inc();
     }
 
     /// The counter of what a quota refuses.
@@ -374,6 +394,9 @@ impl Metrics {
         let source = keep("source", &names.sources);
         forget(&self.api_keys, &source);
         forget(&self.api_key_reads, &source);
+        let source = keep("source", &names.sources);
+        forget(&self.crl_next_update, &source);
+        forget(&self.authority_reloads, &source);
         let limit = keep("limit", &names.limits);
         forget(&self.quota_rejections, &limit);
         forget(&self.quota_live_keys, &limit);
@@ -597,6 +620,8 @@ mod tests {
         metrics.api_keys_read("scripts", Some(3));
         metrics.quota_rejections("per-user").inc();
         metrics.quota_live_keys("per-user", 7);
+        metrics.crl_next_update("devices", Some(2_000_000_000));
+        metrics.authorities_read("devices", true);
         let listener = metrics.listener("127.0.0.1:8443");
         listener.accepted();
         listener.refused("connections");
@@ -614,6 +639,7 @@ mod tests {
             issuers: ["main"].into(),
             sources: ["people"].into(),
             sources: ["scripts"].into(),
+            sources: ["devices"].into(),
             limits: ["per-user"].into(),
             listeners: ["127.0.0.1:8443"].into(),
             dangers: ["danger_disabled"].into(),

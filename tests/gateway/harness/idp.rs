@@ -96,8 +96,24 @@ impl Idp {
 
     fn token_with(&self, client: &str, resource: &str, more: &[&str]) -> String {
         let secret = format!("{client}-secret");
-        let form = format!("grant_type=client_credentials&client_id={client}&client_secret={secret}&scope=items:read{resource}");
+        let form = format!(
+            "grant_type=client_credentials&client_id={client}&client_secret={secret}&scope=items:read{resource}"
+        );
         let answer = curl(&[&["-d", &form, &format!("{}/token", self.issuer())], more].concat());
+        let json: serde_json::Value =
+            serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
+        let token = json["access_token"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();
+        remember_secret(&token);
+        token
+    }
+
+    /// A token by client credentials that is bound to this certificate, PEM. The provider is told of it as by a proxy in front
+    /// that ends TLS: it speaks none itself.
+    pub fn bound_token(&self, certificate: &str) -> String {
+        let form = "grant_type=client_credentials&client_id=bound&client_secret=bound-secret&scope=items:read";
+        let base64: String = certificate.lines().filter(|line| !line.starts_with("-----")).collect();
+        let header = format!("x-test-certificate: {base64}");
+        let answer = curl(&["-d", form, "-H", &header, &format!("{}/token", self.issuer())]);
         let json: serde_json::Value =
             serde_json::from_str(&answer.stdout).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
         let token = json["access_token"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned();

@@ -1,9 +1,10 @@
 //! Certificates: an authority of the test's own, leaves for servers and clients, and client configurations that trust it.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -43,6 +44,56 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A client's certificate with a serial number and an end, in seconds since the epoch, as the test changes it.
+    pub fn client_leaf(
+        &self,
+        serial: u64,
+        until: u64,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "Example");
+        params.distinguished_name.push(DnType::CommonName, "press-1");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.serial_number = Some(serial.into());
+        params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    /// A list of revoked certificates that ends so many seconds from now, PEM.
+    pub fn revocation_list(&self, serials: &[u64], seconds: u64) -> String {
+        let epoch = date_time_ymd(1970, 1, 1);
+        let now = super::unix_now();
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: epoch + Duration::from_secs(now),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: epoch + Duration::from_secs(now - 60),
+            next_update: epoch + Duration::from_secs(now + seconds),
+            crl_number: now.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
+    /// A client that shows this certificate and trusts this authority.
+    pub fn client_with(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        alpn: &[&str],
+        pair: (String, String),
+    ) -> Arc<ClientConfig> {
+        self.client_of(versions, alpn, Some(pair))
     }
 
     /// A client that trusts this authority and offers these protocols.
