@@ -94,6 +94,7 @@ routes: [{{path: /, upstream: api}}]
             roots: Arc::new(native_roots()),
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
+            revocations: Arc::default(),
         };
         let authenticator = Authenticator::compile(&loaded.config, &DiskMaterials, &services, None)
             .map_err(|_| "the configuration does not compile")?;
@@ -133,6 +134,8 @@ routes: [{{path: /, upstream: api}}]
         for (authorization, proof) in requests {
             let presented = Presented {
                 authorization: Field::One(authorization.as_bytes()),
+                keys: &[],
+                confidential: true,
                 proof: proof.as_ref().map_or(Field::Absent, |proof| Field::One(proof.as_bytes())),
                 query: None,
                 method: &http::Method::GET,

@@ -19,7 +19,9 @@ use super::{Exit, complain, load, print_line};
 use crate::{
     body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, TlsInfo},
     clock::{Clock, Now, SystemClock},
- config::{AccessLog, Config, LimitKey, Materials}, gateway::{Enforcement, Inbound, Matched, Refusal, events, form_to_read, gather, known_method, metadata}, identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations}, 
+    config::{AccessLog, Config, LimitKey, Materials},
+    gateway::{Enforcement, Inbound, Matched, Refusal, events, form_to_read, gather, known_method, metadata},
+    identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations},
     limit::Quota,
     policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
     route::NormalPath,

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{check, load, revocations};
 use crate::{
- config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion}, 
+    config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
     identity::IssuerReadiness,
     runtime::{Live, Services, Snapshot},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},

@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 use super::{Refusal, inbound::Inbound, matched::Matched};
 use crate::{
     clock::Now,
- limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, RateLimiter, check_all}, policy::{ConditionInput, Evidence, Facts, Permit, Possession, Principal, Reason}, 
+    limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, RateLimiter, check_all},
+    policy::{ConditionInput, Evidence, Facts, Permit, Possession, Principal, Reason},
     route::NormalPath,
     runtime::CompiledRoute,
     telemetry::{

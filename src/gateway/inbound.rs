@@ -17,7 +17,7 @@ use super::{
     key_fields,
     method_override::{self, OverrideHeader},
 };
-use crate::{body::ConnectionInfo, config::Server, identity::KeyField, identity::Field, policy::Reason}; 
+use crate::{body::ConnectionInfo, config::Server, identity::Field, identity::KeyField, policy::Reason};
 
 /// A request head that can be judged. Its header fields are those that will be forwarded.
 #[derive(Debug)]

@@ -5,7 +5,14 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Inbound, Refusal, refusal::METADATA_PATH};
-use crate::{ assertion::Assertions, clock::Now, jose::Algorithm, config::{ClientAuth, ListenerMode}, route::NormalPath, runtime::Snapshot, }; 
+use crate::{
+    assertion::Assertions,
+    clock::Now,
+    config::{ClientAuth, ListenerMode},
+    jose::Algorithm,
+    route::NormalPath,
+    runtime::Snapshot,
+};
 
 /// A document of our own.
 #[derive(Debug)]

@@ -11,7 +11,11 @@ use http::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{ identity::{Accepted, Kinds}, { jose::{Algorithm, Algorithms, PROOF_ALGORITHMS}, policy::{Challenge, Denial, Reason, StepUp}, }; 
+use crate::{
+    identity::{Accepted, Kinds},
+    jose::{Algorithm, Algorithms, PROOF_ALGORITHMS},
+    policy::{Challenge, Denial, Reason, StepUp},
+};
 
 /// A request that is not forwarded, or whose answer never came.
 #[derive(Debug, Clone)]

@@ -1,6 +1,7 @@
 //! Whose credentials a route takes, and so which parts of a request are credentials there at all.
 
-use super::BasicOffer; use crate::{jose::Algorithms, policy::IssuerName}; 
+use super::BasicOffer;
+use crate::{jose::Algorithms, policy::IssuerName};
 
 /// The kinds of credential, as a set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,18 +6,20 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     KeyObserver,
     accepted::{Accepted, Kinds},
-    events::{Delivery, Receipt, Receiver},
-    basic::Passwords,
     apikey::{ApiKeySources, Shown},
-    dpop::{Dpop, Unproved},
+    basic::Passwords,
     certificate::Certificates,
+    dpop::{Dpop, Unproved},
+    events::{Delivery, Receipt, Receiver},
     presented::{Authorization, Field, Presented, has_query_token},
     revocation::Revocations,
     tokens::{IssuerReadiness, IssuerServices, Tokens},
 };
 use crate::{
     clock::Now,
- config::{Config, CredentialKind, Events, DpopRules, Issuer, Materials, Problem, Span}, jose::Algorithms, policy::{Credential, Evidence, IssuerName, Possession, Principal, Reason}, 
+    config::{Config, CredentialKind, DpopRules, Events, Issuer, Materials, Problem, Span},
+    jose::Algorithms,
+    policy::{Credential, Evidence, IssuerName, Possession, Principal, Reason},
 };
 
 /// Tells who is calling, by all sources of one configuration. What was learnt before survives a reload as far as the new

@@ -2,9 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use crate::secret::Secret;
-
-use crate::body::ClientCertificate;
+use crate::{body::ClientCertificate, secret::Secret};
 
 /// What a request carries that may tell who is calling. Nothing of it is believed yet.
 #[derive(Debug, Clone, Copy)]

@@ -1,12 +1,9 @@
 //! `credentials`: sources of callers that are no issuers of tokens.
 
-use super::Basic;
 use super::ApiKeys;
+use super::Basic;
 use super::ClientCertificates;
-use crate::config::{
-    decode::{At, section},
-    text::FilePath,
-};
+use crate::config::decode::section;
 
 section! {
     /// A source of callers other than an issuer of tokens: exactly one of these.
@@ -19,5 +16,3 @@ section! {
         client_certificates: Option<ClientCertificates>,
     }
 }
-
-section! {

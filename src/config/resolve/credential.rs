@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Context, basic::basic, api_keys::api_keys, certificate, table::Table}; 
+use super::{Context, api_keys::api_keys, basic::basic, certificate, table::Table};
 use crate::config::{
- ApiKeys, Basic, CredentialKind, CredentialSource, Issuer, Span, 
+    CredentialKind, CredentialSource, Issuer, Span,
     document::{self, Document},
 };
 

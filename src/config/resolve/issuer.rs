@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use super::{Context, introspection::introspection, dpop, table::Table}; 
+use super::{Context, dpop, introspection::introspection, table::Table};
 use crate::config::{
     AuthTimeFormat, ClaimLayout, ClaimPath, ClaimRule, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Source, Span,
     document::{self, Document, Keys, SecretText, SharedSecret, TypeText},

@@ -245,6 +245,7 @@ impl World {
         let presented = Presented {
             authorization: basic.map_or(Field::Absent, |value| Field::One(value.as_bytes())),
             keys: &keys,
+            proof: Field::Absent,
             query: None,
             method: &Method::GET,
             scheme: "https",

@@ -101,6 +101,7 @@ impl Scene {
             roots: Arc::new(rustls::RootCertStore::empty()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             observer: Arc::clone(&counts) as Arc<dyn KeyObserver>,
+            revocations: Arc::default(),
         };
         let authenticator = Authenticator::compile(&config(&yaml), &files, &services, None).unwrap();
         Self { authenticator, files, counts, clock, services, yaml }
@@ -120,6 +121,9 @@ impl Scene {
     async fn ask(&self, authorization: &str, scheme: &str, query: Option<&str>, address: &str) -> Evidence {
         let presented = Presented {
             authorization: Field::One(authorization.as_bytes()),
+            keys: &[],
+            proof: Field::Absent,
+            confidential: scheme == "https",
             query,
             method: &http::Method::GET,
             scheme,

@@ -186,6 +186,8 @@ mod tests {
         fn prove(&self, dpop: &Dpop, proof: &str, now: Now) -> Result<Proved, Unproved> {
             let presented = Presented {
                 authorization: Field::Absent,
+                keys: &[],
+                confidential: true,
                 proof: Field::One(proof.as_bytes()),
                 query: None,
                 method: &http::Method::GET,

@@ -126,10 +126,6 @@ pub struct Names<'a> {
     pub upstreams: HashSet<&'a str>,
     /// Issuers.
     pub issuers: HashSet<&'a str>,
-    /// Sources of users.
-    pub sources: HashSet<&'a str>,
-    /// Sources of other credentials.
-    pub sources: HashSet<&'a str>,
     /// Sources of credentials that are no issuers.
     pub sources: HashSet<&'a str>,
     /// Quotas.
@@ -391,10 +387,8 @@ impl Metrics {
         let source = keep("source", &names.sources);
         forget(&self.passwords, &source);
         forget(&self.locked_users, &source);
-        let source = keep("source", &names.sources);
         forget(&self.api_keys, &source);
         forget(&self.api_key_reads, &source);
-        let source = keep("source", &names.sources);
         forget(&self.crl_next_update, &source);
         forget(&self.authority_reloads, &source);
         let limit = keep("limit", &names.limits);
@@ -637,9 +631,7 @@ mod tests {
             routes: ["/api/**"].into(),
             upstreams: ["api"].into(),
             issuers: ["main"].into(),
-            sources: ["people"].into(),
-            sources: ["scripts"].into(),
-            sources: ["devices"].into(),
+            sources: ["live"].into(),
             limits: ["per-user"].into(),
             listeners: ["127.0.0.1:8443"].into(),
             dangers: ["danger_disabled"].into(),
