@@ -11,6 +11,7 @@
 //!                                                         ▲
 //!                                        refresh task, on the service runtime
 //! ```
+//! What only its issuer can read, or whose issuer has no keys here, the issuer is asked about: see `introspection`.
 //!
 //! Keys are kept by one task for each issuer. A request never fetches anything itself: it finds keys, or asks the task
 //! for one attempt and waits for it, bounded in time and in number.

@@ -339,17 +339,18 @@ fn start(
 fn readiness(verifier: &Verifier, now: Now) -> IssuerReadiness {
     let status = verifier.keys.status(now, verifier.issuer.jwks_max_stale);
     let fault = status.attempts.fault.as_deref();
-    let detail = match (status.usable, status.age, fault) {
-        _ if verifier.issuer.keys == KeySource::Absent => {
-            let fault = verifier.introspector.as_ref().and_then(|introspector| introspector.fault());
-            fault.map_or_else(|| "tokens are introspected".to_owned(), |fault| format!("introspection fails: {fault}"))
-        }
+    let mut detail = match (status.usable, status.age, fault) {
+        _ if verifier.issuer.keys == KeySource::Absent => "tokens are introspected".to_owned(),
         (true, _, None) => "keys are at hand".to_owned(),
         (true, _, Some(fault)) => format!("the last good keys serve; {fault}"),
         (false, None, None) => "keys have not been read yet".to_owned(),
         (false, None, Some(fault)) => format!("keys have never been read: {fault}"),
         (false, Some(_), fault) => format!("keys are too old to serve: {}", fault.unwrap_or("no newer ones")),
     };
+    if let Some(fault) = verifier.introspector.as_ref().and_then(|introspector| introspector.fault()) {
+        detail.push_str("; introspection fails: ");
+        detail.push_str(&fault);
+    }
     IssuerReadiness {
         name: Arc::clone(&verifier.issuer.name),
         ready: status.usable,
