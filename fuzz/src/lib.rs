@@ -12,8 +12,8 @@ use stepgate::{
     clock::Now,
     config::{self, Input},
     gateway::forwarded::Origin,
-    identity::judge_answer,
     identity::events::{self, Delivery, EventKind, Form},
+    identity::judge_answer,
     jose,
     route::NormalPath,
 };

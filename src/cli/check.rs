@@ -5,7 +5,11 @@ use std::path::Path;
 use super::{Exit, load, print_line};
 use crate::{
     assertion::Assertions,
- clock::{Clock, SystemClock}, config::{ self, AssertionKey, ClientAuthentication, Loaded, Materials, Problem, Severity, Source, UpstreamCredential, }, identity::{Authenticator, revocation::Revocations}, 
+    clock::{Clock, SystemClock},
+    config::{
+        self, AssertionKey, ClientAuthentication, Loaded, Materials, Problem, Severity, Source, UpstreamCredential,
+    },
+    identity::{Authenticator, revocation::Revocations},
     runtime::DiskMaterials,
     server::check_tls,
     upstream::Upstreams,

@@ -10,12 +10,14 @@ use serde_json::{Map, Value};
 use super::{
     cache::Known,
     claims,
- introspection::{Introspector, Means}, keys::{Bounds, KeyStore, LiveKey, NoKey}, 
+    introspection::{Introspector, Means},
+    keys::{Bounds, KeyStore, LiveKey, NoKey},
     source,
 };
 use crate::{
     clock::Now,
- config::{ClientAuthentication, File, Issuer, KeySource, Source, Span}, jose::{self, Algorithms, UnverifiedJws}, 
+    config::{ClientAuthentication, File, Issuer, KeySource, Source, Span},
+    jose::{self, Algorithms, UnverifiedJws},
     policy::{Credential, Reason},
 };
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Introspection, Events, SecretText, SharedSecret}; 
+use super::{Events, Introspection, SecretText, SharedSecret};
 use crate::config::{
     AuthTimeFormat, ClaimPath, JwsAlgorithm, SecretEncoding,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
