@@ -126,6 +126,7 @@ routes: [{{path: /**, upstream: api, auth: [jwt, opaque]}}]
         roots: Arc::new(rustls::RootCertStore::empty()),
         clock: Arc::new(SystemClock),
         observer: Arc::new(Unobserved),
+        revocations: Arc::default(),
     };
     Authenticator::compile(&loaded.config, &DiskMaterials, &services, None)
         .map_err(|problems| eprintln!("{problems:?}"))

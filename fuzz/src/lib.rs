@@ -10,17 +10,7 @@ use std::{
 
 use stepgate::{
     clock::Now,
-    config::{self, CertificateSubject, DpopRules, Input},
-    gateway::{
-        forwarded::Origin,
-        identity::basic::{self, Cost, UserPass},
-        identity::events::{self, Delivery, EventKind, Form},
-        identity::judge_answer,
-        key_fields,
-    },
-    identity::CertificateNames,
-    identity::apikey,
-    identity::dpop::{self, proof::Expected, target::Place},
+ config::{self, CertificateSubject, DpopRules, Input}, gateway::{ forwarded::Origin, identity::basic::{self, Cost, UserPass}, identity::events::{self, Delivery, EventKind, Form}, identity::judge_answer, key_fields, }, identity::CertificateNames, identity::apikey, identity::dpop::{self, proof::Expected, target::Place}, identity::judge_answer, 
     jose,
     route::NormalPath,
 };

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -70,7 +70,7 @@ async fn exchange(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<
     let body = body.collect().await.map_err(http)?.to_bytes();
     driver.abort();
     let body: Value = serde_json::from_slice(&body).map_err(|_| ClientFault::Foreign(address))?;
-    Ok(AdminAnswer { status: StatusCode::from(head.status), body })
+    Ok(AdminAnswer { status: head.status, body })
 }
 
 /// An address that listens everywhere is called on this machine.
@@ -78,7 +78,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     SocketAddr::new(ip, address.port())
 }

@@ -202,7 +202,7 @@ struct List {
 
 enum Place {
     /// No gateway runs: the file is ours while we hold the lock.
-    File(Revocations, StateLock),
+    File(Box<Revocations>, StateLock),
     /// A gateway runs.
     Gateway(crate::secret::Secret),
 }
@@ -215,7 +215,10 @@ impl List {
         })?;
         let config = loaded.config.clone();
         let place = match StateLock::acquire(&config.server.state_dir) {
-            Ok(lock) => Place::File(Revocations::open(&config.server.state_dir, SystemClock.now())?, lock),
+            Ok(lock) => {
+                let list = Revocations::open(&config.server.state_dir, SystemClock.now())?;
+                Place::File(Box::new(list), lock)
+            }
             Err(LockError::Held { .. }) => {
                 let refused = |problem: Problem| {
                     load::print_problems(&loaded.report(vec![problem]));

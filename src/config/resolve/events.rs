@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{Context, limit, route::Shared};
 use crate::config::{
-    Events, Limit, LimitKey, Route,
+    Events, KeySource, Limit, LimitKey, Route,
     document::{self, TypeText},
 };
 
@@ -52,6 +52,16 @@ pub(super) fn events(issuer: &Arc<str>, written: &document::Events, to: &mut Con
 /// An endpoint comes before the routes, so that none may be meant for its path, and it can be posted to.
 pub(super) fn report_conflicts(shared: &Shared<'_>, routes: &[Route], to: &mut Context<'_>) {
     let all = shared.issuers.values();
+    for issuer in all.iter().filter(|issuer| issuer.keys == KeySource::Absent) {
+        if let Some(events) = &issuer.events {
+            let message = "events are signed, and this issuer has no `keys` to verify them by";
+            to.error_with_help(
+                &events.span,
+                message,
+                "add `keys`; tokens that are opaque are introspected all the same",
+            );
+        }
+    }
     let all: Vec<&Events> = all.iter().filter_map(|issuer| issuer.events.as_ref()).collect();
     for (at, events) in all.iter().enumerate() {
         if let Some(twin) = all.iter().take(at).find(|other| other.path == events.path) {

@@ -117,8 +117,8 @@ impl Revocation {
     pub fn reaches(&self, issued_at: Option<f64>) -> bool {
         match (self.issued_before, issued_at) {
             (None, _) | (Some(_), None) => true,
-            // Not `at < before`: a time that cannot be compared counts as early.
-            (Some(before), Some(at)) => !(at >= before as f64),
+            // A time that cannot be compared counts as early.
+            (Some(before), Some(at)) => at < before as f64 || at.is_nan(),
         }
     }
 
