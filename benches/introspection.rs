@@ -81,6 +81,9 @@ async fn call(authenticator: &Authenticator, accepted: &Accepted, tokens: &[Stri
     let begun = Instant::now();
     for field in fields.iter().cycle().take(CALLS) {
         let presented = Presented {
+            keys: &[],
+            confidential: true,
+            proof: Field::Absent,
             authorization: Field::One(field.as_bytes()),
             query: None,
             method: &http::Method::GET,

@@ -10,7 +10,15 @@ use std::{
 
 use stepgate::{
     clock::Now,
- config::{self, CertificateSubject, DpopRules, Input}, gateway::{ forwarded::Origin, identity::basic::{self, Cost, UserPass}, identity::events::{self, Delivery, EventKind, Form}, identity::judge_answer, key_fields, }, identity::CertificateNames, identity::apikey, identity::dpop::{self, proof::Expected, target::Place}, identity::judge_answer, 
+    config::{self, CertificateSubject, DpopRules, Input},
+    gateway::{forwarded::Origin, key_fields},
+    identity::{
+        CertificateNames, apikey,
+        basic::{self, Cost, UserPass},
+        dpop::{self, proof::Expected, target::Place},
+        events::{self, Delivery, EventKind, Form},
+        judge_answer,
+    },
     jose,
     route::NormalPath,
 };

@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     clock::Clock,
- identity::{ CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome, events::{EventKind, EventOutcome}, }, 
+    identity::{
+        CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome,
+        events::{EventKind, EventOutcome},
+    },
     policy::Reason,
     telemetry::{Metrics, metrics::IssuerMetrics, metrics::UpstreamMetrics},
     upstream::{FaultKind, ServiceObserver, UpstreamObserver},

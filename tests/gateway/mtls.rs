@@ -500,7 +500,7 @@ fn curl_shows_a_certificate_and_a_bound_token_of_oidc_provider() {
     };
     assert_eq!(ask("/devices/x", Some("own"), None), "200");
     assert_eq!(ask("/devices/x", None, None), "401");
-    let token = idp.bound_token(&own);
+    let token = idp.certified_token(&own);
     assert_eq!(ask("/tokens/x", Some("own"), Some(&token)), "200");
     assert_eq!(ask("/tokens/x", Some("other"), Some(&token)), "401");
     assert_eq!(ask("/tokens/x", None, Some(&token)), "401");

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{DpopEvents, Introspection, Introspection, SecretText, SharedSecret}; 
+use super::{Dpop, Events, Introspection, SecretText, SharedSecret};
 use crate::config::{
     AuthTimeFormat, Bound, ClaimPath, JwsAlgorithm, SecretEncoding,
     decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},

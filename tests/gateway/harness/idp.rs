@@ -109,7 +109,7 @@ impl Idp {
 
     /// A token by client credentials that is bound to this certificate, PEM. The provider is told of it as by a proxy in front
     /// that ends TLS: it speaks none itself.
-    pub fn bound_token(&self, certificate: &str) -> String {
+    pub fn certified_token(&self, certificate: &str) -> String {
         let form = "grant_type=client_credentials&client_id=bound&client_secret=bound-secret&scope=items:read";
         let base64: String = certificate.lines().filter(|line| !line.starts_with("-----")).collect();
         let header = format!("x-test-certificate: {base64}");
