@@ -194,7 +194,7 @@ async fn measure() -> Result<(), Fault> {
         "DPoP, token seen before",
         "DPoP, new token",
     ];
-    let unit = rows.first_mut().map(median).unwrap_or_default();
+    let unit = rows.first_mut().map(|row| median(row)).unwrap_or_default();
     println!("{:28} {:>10} {:>18}", "", "µs", "signature checks");
     for (name, row) in names.iter().zip(&mut rows) {
         let figure = median(row);
@@ -220,7 +220,7 @@ fn each(time: Duration, count: usize) -> f64 {
     time.as_nanos() as f64 / count as f64
 }
 
-fn median(figures: &mut Vec<f64>) -> f64 {
+fn median(figures: &mut [f64]) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or_default()
 }

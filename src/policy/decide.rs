@@ -482,9 +482,7 @@ mod tests {
         let dpop = Some(Possession::Dpop(Algorithm::ES256));
         let proof = MachineProof { certificate: CertificateProof::Refused, dpop: Algorithm::ES256.into() };
         let mut policy = strict();
-        let spared =
-            |requirement: Option<Requirement>| requirement.map(|r| Requirement { machines: Some(proof.clone()), ..r });
-        policy.deletion = spared(policy.deletion);
+        policy.deletion = policy.deletion.map(|r| Requirement { machines: Some(proof), ..r });
         let judge = |policy: &AccessPolicy, credential: &Credential, possession, guarded| match decide(
             policy,
             &Facts { credential, possession, guarded, input: input() },
