@@ -631,7 +631,7 @@ mod tests {
             routes: ["/api/**"].into(),
             upstreams: ["api"].into(),
             issuers: ["main"].into(),
-            sources: ["live"].into(),
+            sources: ["people", "scripts", "devices"].into(),
             limits: ["per-user"].into(),
             listeners: ["127.0.0.1:8443"].into(),
             dangers: ["danger_disabled"].into(),
