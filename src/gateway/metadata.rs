@@ -8,7 +8,7 @@ use super::{Inbound, Refusal, refusal::METADATA_PATH};
 use crate::{
     assertion::Assertions,
     clock::Now,
-    config::{ClientAuth, ListenerMode},
+    config::{Bound, ClientAuth, ListenerMode},
     jose::Algorithm,
     route::NormalPath,
     runtime::Snapshot,
@@ -101,6 +101,11 @@ fn resource(snapshot: &Snapshot, identifier: &str) -> String {
     if let (Value::Object(members), false) = (&mut document, dpop.is_empty()) {
         let names: Vec<&str> = dpop.iter().map(Algorithm::name).collect();
         members.insert("dpop_signing_alg_values_supported".into(), json!(names));
+        let mut issuers = snapshot.config.issuers.iter();
+        // RFC 9728 §2: required, if every token that is taken anywhere must be so bound.
+        if issuers.all(|issuer| issuer.bound == Bound::Dpop) {
+            members.insert("dpop_bound_access_tokens_required".into(), json!(true));
+        }
     }
     if let (Value::Object(members), true) = (&mut document, asks_for_certificates(snapshot)) {
         // RFC 8705 §3.4 and RFC 9728 §2: supported, whether an issuer must use it or not.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    config::{Config, CredentialKind, DpopRules, Events, Issuer, Materials, Problem, Span},
+    config::{Bound, Config, CredentialKind, DpopRules, Events, Issuer, Materials, Problem, Span},
     jose::Algorithms,
     policy::{Credential, Evidence, IssuerName, Possession, Principal, Reason},
 };
@@ -35,7 +35,7 @@ pub struct Authenticator {
     events: Vec<(IssuerName, Events)>,
     revocations: Arc<Revocations>,
     observer: Arc<dyn KeyObserver>,
-    /// What each issuer asks of proofs; one that says nothing has the defaults.
+    /// What issuers ask of proofs, where clients are told of it; any other has the defaults.
     proofs: HashMap<IssuerName, DpopRules>,
     default_proofs: DpopRules,
     /// One for all configurations: what was used stays used.
@@ -72,6 +72,11 @@ impl Authenticator {
         services: &IssuerServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
+        // Before anything is started.
+        let dpop = match previous {
+            Some(previous) => Arc::clone(&previous.dpop),
+            None => Arc::new(Dpop::new().ok_or_else(no_randomness)?),
+        };
         let tokens = Tokens::compile(&config.issuers, materials, services, previous.map(|previous| &previous.tokens));
         let passwords = Passwords::compile(config, materials, services, previous.map(|previous| &previous.passwords));
         let api_keys = ApiKeySources::compile(config, services, previous.map(|previous| &previous.api_keys));
@@ -84,11 +89,7 @@ impl Authenticator {
                 return Err(found.into_iter().flatten().flatten().collect());
             }
         };
-        let dpop = match previous {
-            Some(previous) => Arc::clone(&previous.dpop),
-            None => Arc::new(Dpop::new().ok_or_else(no_randomness)?),
-        };
-        let rules = |issuer: &Arc<Issuer>| Some((issuer.name.clone(), issuer.dpop.clone()?));
+        let rules = |issuer: &Arc<Issuer>| Some((issuer.name.clone(), proof_rules(issuer)?));
         Ok(Self {
             tokens,
             api_keys,
@@ -272,6 +273,15 @@ impl Authenticator {
             (true, Some(proved)) => (Some(Possession::CertificateAndDpop(proved.algorithm)), proved.fresh_nonce),
         })
     }
+}
+
+/// What an issuer asks of proofs, where its clients are to be told of them.
+fn proof_rules(issuer: &Issuer) -> Option<DpopRules> {
+    let is_bound = match issuer.bound {
+        Bound::Dpop | Bound::Any => true,
+        Bound::None | Bound::Certificate => false,
+    };
+    issuer.dpop.clone().or_else(|| is_bound.then(DpopRules::default))
 }
 
 fn no_randomness() -> Vec<Problem> {

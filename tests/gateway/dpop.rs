@@ -462,6 +462,19 @@ fn challenges_and_metadata_tell_which_algorithms_proofs_may_use() {
 }
 
 #[test]
+fn an_issuer_whose_tokens_must_be_bound_takes_no_other_and_says_so() {
+    let (world, gateway, client, token) = start("bound: dpop");
+    let challenges = get("/plain/x").send(&gateway);
+    assert_eq!(challenges.all("www-authenticate").len(), 2, "{challenges:?}");
+    let metadata = get("/.well-known/oauth-protected-resource").send(&gateway).expect(200).json();
+    assert_eq!(metadata["dpop_bound_access_tokens_required"], json!(true), "RFC 9728 section 2");
+    refused_for(&gateway, &get("/plain/x").bearer(&world.token(json!({}))), "binding_required");
+    let by_certificate = world.token(json!({"cnf": {"x5t#S256": encode(&[7; 32])}}));
+    refused_for(&gateway, &get("/plain/x").bearer(&by_certificate), "binding_required");
+    assert_eq!(ask(&gateway, &client, &token, "GET", "/plain/x").status, 200);
+}
+
+#[test]
 fn an_algorithm_that_the_issuer_does_not_list_is_refused_with_the_right_key() {
     let (world, gateway, ..) = start("dpop: {algorithms: [ES256]}");
     let client = Client::new("RS256");
