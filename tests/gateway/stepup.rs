@@ -77,7 +77,8 @@ fn a_level_that_falls_short_is_challenged_with_every_level_that_would_do() {
         json!({}),
         json!({"acr": "urn:example:acr:pwd"}),
         json!({"acr": "URN:EXAMPLE:ACR:MFA"}),
-        json!({"acr": ["urn:example:acr:mfa"]}),
+        json!({"acr": ["urn:example:acr:pwd"]}),
+        json!({"acr": ["urn:example:acr:mfa", 7]}),
         json!({"acr": "urn:example:acr:mfa urn:example:acr:phr"}),
     ] {
         challenged(&world, &gateway, "/mfa", changes, BOTH, None);

@@ -40,7 +40,10 @@ impl World {
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.folder().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, content).unwrap();
+        // In one piece: a gateway that is running looks at its files whenever it likes.
+        let next = path.with_extension("half-written");
+        std::fs::write(&next, content).unwrap();
+        std::fs::rename(next, path).unwrap();
     }
 
     /// The key of the issuer `main`: ES256, in the folder as `jwks.json`.
