@@ -1,7 +1,6 @@
 //! `stepgate keys`: making, listing and revoking API keys. A running gateway takes up what changes within seconds.
 
 use std::{
-    collections::BTreeMap,
     io::{self, Read, Write},
     path::PathBuf,
 };
@@ -156,16 +155,12 @@ impl Place {
             KeysFault::Config
         })?;
         let config = loaded.config.clone();
-        let sources = config.credentials.iter().filter_map(|source| match &source.kind {
-            CredentialKind::ApiKeys(keys) => Some((&*source.name, keys)),
+        let pick = |kind: &CredentialKind| match kind {
+            CredentialKind::ApiKeys(keys) => Some(keys.clone()),
             CredentialKind::Basic(_) | CredentialKind::ClientCertificates(_) => None,
-        });
-        let sources: BTreeMap<&str, &ApiKeys> = sources.collect();
-        let Some(keys) = sources.get(&*self.source).copied().cloned() else {
-            let names: Vec<&str> = sources.keys().copied().collect();
-            let known = if names.is_empty() { String::new() } else { format!(": there is {}", names.join(", ")) };
-            return Err(KeysFault::Source(self.source.clone(), known));
         };
+        let keys =
+            load::source(&config, &self.source, pick).map_err(|known| KeysFault::Source(self.source.clone(), known))?;
         let limits = config.limits.iter().map(|limit| limit.name.clone()).collect();
         let file = KeyFile::new(&keys.file.path, limits);
         Ok(Found { config, keys, file })

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{self, Color, Input, Loaded, Materials, Problems};
+use crate::config::{self, Color, Config, CredentialKind, Input, Loaded, Materials, Problems};
 
 /// Why there is no configuration.
 #[derive(Debug)]
@@ -51,4 +51,19 @@ pub(crate) fn print_fault(fault: &LoadFault) {
         }
         LoadFault::Refused(problems) => print_problems(problems),
     }
+}
+
+/// A source of credentials of one kind, by its name; the error names those that there are.
+pub(crate) fn source<T>(config: &Config, name: &str, pick: impl Fn(&CredentialKind) -> Option<T>) -> Result<T, String> {
+    let named = config.credentials.iter().find(|source| *source.name == *name);
+    named.and_then(|source| pick(&source.kind)).ok_or_else(|| {
+        let mut known: Vec<&str> = config
+            .credentials
+            .iter()
+            .filter(|source| pick(&source.kind).is_some())
+            .map(|source| &*source.name)
+            .collect();
+        known.sort_unstable();
+        if known.is_empty() { String::new() } else { format!(": there is {}", known.join(", ")) }
+    })
 }

@@ -7,12 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use thiserror::Error;
 
-use super::{Exit, complain, print_line};
+use super::{Exit, complain, load, print_line};
 use crate::{
+    config::CredentialKind,
     identity::basic::{self, LineFault, PASSWORD_BYTES, StoredHash},
+    runtime::DiskMaterials,
     secret::Secret,
 };
 
@@ -27,8 +29,8 @@ pub(crate) enum UsersCommand {
     /// The password is asked for, or read from standard input, its first line. A gateway that runs reads the file again by
     /// itself; what was locked for that user is not any more.
     Add {
-        /// The file; it is made if it is not there
-        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
         /// The user's name
         name: String,
         /// A scope that the user has
@@ -37,13 +39,13 @@ pub(crate) enum UsersCommand {
     },
     /// Lists the users with their scopes, and what each hash costs
     List {
-        /// The file
-        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Removes a user
     Remove {
-        /// The file
-        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
         /// The user's name
         name: String,
     },
@@ -51,8 +53,37 @@ pub(crate) enum UsersCommand {
     Hash,
 }
 
+/// Which users.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+    config: PathBuf,
+    /// The source of users: a name under `credentials`; its file is made if it is not there
+    source: String,
+}
+
+impl Place {
+    fn file(&self) -> Result<PathBuf, UsersFault> {
+        let loaded = load::load(&self.config, &DiskMaterials).map_err(|fault| {
+            load::print_fault(&fault);
+            UsersFault::Config
+        })?;
+        let pick = |kind: &CredentialKind| match kind {
+            CredentialKind::Basic(users) => Some(users.file.path.clone()),
+            CredentialKind::ApiKeys(_) | CredentialKind::ClientCertificates(_) => None,
+        };
+        load::source(&loaded.config, &self.source, pick).map_err(|known| UsersFault::Source(self.source.clone(), known))
+    }
+}
+
 #[derive(Debug, Error)]
 enum UsersFault {
+    /// What is wrong has been printed.
+    #[error("the configuration is refused")]
+    Config,
+    #[error("no source of users is named `{0}` under `credentials`{1}")]
+    Source(String, String),
     #[error("reading {path}")]
     Read { path: PathBuf, source: io::Error },
     #[error("writing {path}")]
@@ -74,8 +105,8 @@ impl UsersFault {
         match self {
             Self::Read { .. } | Self::Write { .. } | Self::Input(_) | Self::NoRandomness => Exit::Io,
             Self::Busy { .. } => Exit::Unavailable,
-            Self::Refused { .. } => Exit::Config,
-            Self::Usage(_) => Exit::Usage,
+            Self::Refused { .. } | Self::Config => Exit::Config,
+            Self::Usage(_) | Self::Source(..) => Exit::Usage,
         }
     }
 }
@@ -83,21 +114,25 @@ impl UsersFault {
 /// Runs a command on users.
 pub(crate) fn users(command: &UsersCommand) -> Exit {
     let result = match command {
-        UsersCommand::Add { file, name, scopes } => add(file, name, scopes),
-        UsersCommand::List { file } => list(file),
-        UsersCommand::Remove { file, name } => remove(file, name),
+        UsersCommand::Add { place, name, scopes } => {
+            place.file().and_then(|file| add(&file, &place.source, name, scopes))
+        }
+        UsersCommand::List { place } => place.file().and_then(|file| list(&file)),
+        UsersCommand::Remove { place, name } => place.file().and_then(|file| remove(&file, &place.source, name)),
         UsersCommand::Hash => hash().map(|hash| {
             print_line(&hash);
             Exit::Success
         }),
     };
     result.unwrap_or_else(|fault| {
-        complain(&fault);
+        if !matches!(fault, UsersFault::Config) {
+            complain(&fault);
+        }
         fault.exit()
     })
 }
 
-fn add(path: &Path, name: &str, scopes: &[String]) -> Result<Exit, UsersFault> {
+fn add(path: &Path, source: &str, name: &str, scopes: &[String]) -> Result<Exit, UsersFault> {
     if !basic::is_name(name) {
         let why = "the name is empty, longer than 255 bytes, begins with a blank or `#`, ends with a blank, or has a colon or a control character";
         return Err(UsersFault::Usage(why.to_owned()));
@@ -116,19 +151,19 @@ fn add(path: &Path, name: &str, scopes: &[String]) -> Result<Exit, UsersFault> {
     let text = basic::with_line(&text, name, &line);
     let after = count(path, &text)?;
     replace(path, &text)?;
-    print_line(&format!("{}: {name} {}", path.display(), if after > before { "added" } else { "changed" }));
+    print_line(&format!("{source}: {name} {}", if after > before { "added" } else { "changed" }));
     Ok(Exit::Success)
 }
 
-fn remove(path: &Path, name: &str) -> Result<Exit, UsersFault> {
+fn remove(path: &Path, source: &str, name: &str) -> Result<Exit, UsersFault> {
     let text = read(path)?;
     count(path, &text)?;
     let Some(text) = basic::without_line(&text, name) else {
-        print_line(&format!("{}: there is no {name}", path.display()));
+        print_line(&format!("{source}: there is no {name}"));
         return Ok(Exit::Failure);
     };
     replace(path, &text)?;
-    print_line(&format!("{}: {name} removed", path.display()));
+    print_line(&format!("{source}: {name} removed"));
     Ok(Exit::Success)
 }
 

@@ -131,6 +131,24 @@ impl Refusal {
         problem(self.reason)
     }
 
+    /// The same, where it depends on what the route takes: nobody is sent for a token that would not help.
+    fn problem_at(&self, context: &RefusalContext<'_>) -> Problem {
+        let kinds = context.accepted.map_or(Kinds::TOKEN, Accepted::kinds);
+        if self.reason != Reason::TokenMissing || kinds.has(Kinds::TOKEN) {
+            return self.problem();
+        }
+        let detail = match (kinds.has(Kinds::API_KEY), kinds.has(Kinds::BASIC), kinds.has(Kinds::CERTIFICATE)) {
+            (true, false, false) => "Send an API key.",
+            (false, true, false) => "Send a user name and password (Basic).",
+            (false, false, true) => "Show a client certificate.",
+            (true, true, false) => "Send an API key, or a user name and password (Basic).",
+            (true, false, true) => "Send an API key, or show a client certificate.",
+            (false, true, true) => "Send a user name and password (Basic), or show a client certificate.",
+            _ => "Send an API key, or a user name and password (Basic), or show a client certificate.",
+        };
+        Problem { name: "credentials-required", title: "Credentials required", detail, ..self.problem() }
+    }
+
     /// The header fields of the answer.
     pub fn headers(&self, context: &RefusalContext<'_>) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(8);
@@ -156,12 +174,12 @@ impl Refusal {
 
     /// The problem document.
     pub fn body(&self, context: &RefusalContext<'_>) -> Vec<u8> {
-        let problem = self.problem();
+        let problem = self.problem_at(context);
         let mut body = Map::new();
         body.insert("type".into(), format!("urn:stepgate:problem:{}", problem.name).into());
         body.insert("title".into(), problem.title.into());
         body.insert("status".into(), problem.status.as_u16().into());
-        body.insert("detail".into(), self.next_step(problem.detail).into());
+        body.insert("detail".into(), self.next_step(problem.detail, context).into());
         body.insert("request_id".into(), context.request_id.into());
         match &self.challenge {
             Challenge::StepUp(step_up) => step_up_members(&mut body, step_up, context.authorization_servers),
@@ -187,10 +205,10 @@ impl Refusal {
 
     /// The challenge (RFC 6750 §3), each parameter once; `None` where authenticating would not help.
     fn token_challenge(&self, context: &RefusalContext<'_>) -> Option<String> {
-        // Where only passwords are taken, no token would help.
-        let is_basic_only = context.accepted.is_some_and(|accepted| accepted.kinds() == Kinds::BASIC);
-        if is_basic_only && self.basic_challenge(context).is_some() {
-            return None;
+        let kinds = context.accepted.map_or(Kinds::TOKEN, Accepted::kinds);
+        if matches!(self.challenge, Challenge::Token | Challenge::InvalidToken) && !kinds.has(Kinds::TOKEN) {
+            let is_basic = self.basic_challenge(context).is_some();
+            return (!is_basic).then(|| other_scheme(kinds));
         }
         let mut out = String::from(if context.dpop.tried { "DPoP" } else { "Bearer" });
         let mut separator = " ";
@@ -263,8 +281,13 @@ impl Refusal {
     }
 
     /// The detail, with what this refusal in particular asks for.
-    fn next_step(&self, detail: &str) -> String {
+    fn next_step(&self, detail: &str, context: &RefusalContext<'_>) -> String {
         let Challenge::StepUp(step_up) = &self.challenge else { return detail.to_owned() };
+        if context.authorization_servers.is_empty() {
+            return "The credentials are valid, but this operation needs a stronger or more recent authentication of a user, \
+                    and no authorization server is configured that could give it."
+                .to_owned();
+        }
         let mut wanted = Vec::new();
         if !step_up.acr_values.is_empty() {
             wanted.push(format!("acr_values={}", step_up.acr_values.join(" ")));
@@ -280,6 +303,13 @@ impl Refusal {
             wanted.join(", ")
         )
     }
+}
+
+/// RFC 9110 §15.5.2 wants a challenge of every 401. No scheme is registered for these, and one that no client knows misleads
+/// none, as that of a token would.
+fn other_scheme(kinds: Kinds) -> String {
+    let scheme = if kinds.has(Kinds::API_KEY) { "ApiKey" } else { "Certificate" };
+    format!("{scheme} realm=\"stepgate\"")
 }
 
 impl DpopOffer {
@@ -372,7 +402,8 @@ fn problem(reason: Reason) -> Problem {
             "Send an access token in the Authorization header. The resource metadata names who issues them."),
         R::ApiKeyMalformed | R::ApiKeyUnknown | R::ApiKeyExpired | R::ApiKeyRevoked | R::ApiKeyNetwork
         | R::PasswordMalformed | R::PasswordWrong | R::UserUnknown | R::LockedOut | R::PasswordCleartext
-        | R::CertificateMissing | R::CertificateUnknown | R::CertificateRevoked | R::CertificateExpired =>
+        | R::CertificateMissing | R::CertificateUnknown | R::CertificateRevoked | R::CertificateExpired
+        | R::CredentialRevoked =>
             of(INVALID_CREDENTIALS, StatusCode::UNAUTHORIZED, "Invalid credentials",
             "The credentials are not valid here."),
         R::DpopNonce => of("dpop-nonce-required", StatusCode::UNAUTHORIZED, "DPoP nonce required",
@@ -381,7 +412,7 @@ fn problem(reason: Reason) -> Problem {
             "Get a new access token and repeat the request."),
         R::TokenMalformed | R::TokenTooLarge | R::TokenType | R::TokenAlgorithm | R::TokenIssuerUnknown
         | R::TokenIssuerNotAccepted | R::TokenKeyUnknown | R::TokenSignature | R::TokenClaims | R::TokenAudience
-        | R::TokenNotYetValid | R::TokenIssuedInFuture | R::TokenInactive | R::CredentialRevoked | R::BindingRequired
+        | R::TokenNotYetValid | R::TokenIssuedInFuture | R::TokenInactive | R::TokenRevoked | R::BindingRequired
         | R::BindingMissing | R::BindingMismatch | R::DpopInvalid | R::DpopReplayed => of("invalid-token", StatusCode::UNAUTHORIZED, "Invalid token",
             "The access token is not valid here. Get a new one from an issuer that the resource metadata names."),
         R::ScopeMissing => of("insufficient-scope", StatusCode::FORBIDDEN, "Insufficient scope",
@@ -541,8 +572,13 @@ mod tests {
             max_age: Some(Duration::from_secs(60)),
         };
         let refusal = Refusal { challenge: Challenge::StepUp(step_up), ..Refusal::of(Reason::AcrInsufficient) };
-        let body: Value = serde_json::from_slice(&refusal.body(&context())).unwrap();
+        let said = |authorization_servers: &[Arc<str>]| -> Value {
+            let context = RefusalContext { authorization_servers, ..context() };
+            serde_json::from_slice(&refusal.body(&context)).unwrap()
+        };
+        let body = said(&["https://idp.example/".into()]);
         assert_eq!(body["authorization_request"], json!({"acr_values": "gold", "max_age": 60}));
         assert!(body["detail"].as_str().unwrap().contains("acr_values=gold, max_age=60"));
+        assert!(said(&[])["detail"].as_str().unwrap().contains("no authorization server is configured"));
     }
 }

@@ -148,7 +148,9 @@ impl Authenticator {
         match &evidence.credential {
             // Here and nowhere else, so that no kind of credential and no cache can pass it by.
             Credential::Valid(principal) if self.revocations.names(principal, now) => {
-                Credential::Invalid(Reason::CredentialRevoked).into()
+                let is_token = self.kinds.get(&principal.issuer).is_none_or(|kinds| *kinds == Kinds::TOKEN);
+                let reason = if is_token { Reason::TokenRevoked } else { Reason::CredentialRevoked };
+                Credential::Invalid(reason).into()
             }
             Credential::Absent | Credential::Valid(_) | Credential::Invalid(_) | Credential::Unavailable { .. } => {
                 evidence

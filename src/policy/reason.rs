@@ -70,7 +70,9 @@ pub enum Reason {
     TokenInactive,
     /// The issuer could not be asked about the token, or did not answer in time or in form.
     IntrospectionUnavailable,
-    /// The credential, its subject, its key or its issuer was revoked.
+    /// The token, its subject, its session, its key or its issuer was revoked.
+    TokenRevoked,
+    /// The API key, password or certificate, its subject or its source was revoked.
     CredentialRevoked,
     /// It cannot be said whether the credential was revoked.
     RevocationUnavailable,
@@ -159,7 +161,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 71] = [
+    pub const ALL: [Self; 72] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -190,6 +192,7 @@ impl Reason {
         Self::KeysUnavailable,
         Self::TokenInactive,
         Self::IntrospectionUnavailable,
+        Self::TokenRevoked,
         Self::CredentialRevoked,
         Self::RevocationUnavailable,
         Self::BindingRequired,
@@ -266,6 +269,7 @@ impl Reason {
             Self::KeysUnavailable => "keys_unavailable",
             Self::TokenInactive => "token_inactive",
             Self::IntrospectionUnavailable => "introspection_unavailable",
+            Self::TokenRevoked => "token_revoked",
             Self::CredentialRevoked => "credential_revoked",
             Self::RevocationUnavailable => "revocation_unavailable",
             Self::BindingRequired => "binding_required",

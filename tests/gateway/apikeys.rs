@@ -63,6 +63,28 @@ fn refused(gateway: &Gateway, request: &Request, status: u16, reason: &str) -> A
 }
 
 #[test]
+fn who_has_no_key_is_not_sent_for_a_token() {
+    let world = world();
+    let gateway = world.restart().ready();
+    let answer = get("/scripts/x").send(&gateway);
+    assert_eq!(answer.problem(401), "credentials-required");
+    assert_eq!(answer.header("www-authenticate"), "ApiKey realm=\"stepgate\"");
+    assert_eq!(answer.json()["detail"], "Send an API key.");
+    let both = get("/both/x").send(&gateway);
+    assert_eq!(both.problem(401), "token-required");
+    assert!(both.header("www-authenticate").starts_with("Bearer "));
+    let revoked = add(&world, "scripts", &[]);
+    let id = list(&world, "scripts")[0]["id"].as_str().unwrap().to_owned();
+    eventually("the key counts", || (with_key("/scripts/x", &revoked).send(&gateway).status == 200).then_some(()));
+    assert_eq!(stepgate(world.folder(), &["keys", "revoke", "scripts", &id]).code, 0);
+    eventually("the key falls", || (with_key("/scripts/x", &revoked).send(&gateway).status == 401).then_some(()));
+    // The same face for a key that was revoked and for one that never was.
+    let strip = |answer: Answer| (answer.json()["type"].clone(), answer.header("www-authenticate").to_owned());
+    let unknown = strip(with_key("/scripts/x", "sgk_unknown").send(&gateway));
+    assert_eq!(strip(with_key("/scripts/x", &revoked).send(&gateway)), unknown);
+}
+
+#[test]
 fn a_key_is_made_once_shown_once_and_taken_at_the_gateway() {
     let world = world();
     let key = add(&world, "scripts", &["--scope", "read", "--note", "nightly"]);

@@ -144,7 +144,7 @@ fn a_route_may_take_passwords_beside_tokens_and_never_both_at_once() {
     let elsewhere = get("/main").basic("alice", PASSWORD).send(&gateway);
     assert_eq!(elsewhere.problem(401), "token-required");
     assert!(elsewhere.header("www-authenticate").starts_with("Bearer "));
-    assert_eq!(get("/people").bearer(&token).send(&gateway).problem(401), "token-required");
+    assert_eq!(get("/people").bearer(&token).send(&gateway).problem(401), "credentials-required");
     get("/public").basic("alice", "wrong").send(&gateway).expect(200);
 }
 
@@ -195,8 +195,8 @@ fn the_file_is_read_again_when_it_changes_and_a_bad_one_changes_nothing() {
     for _ in 0..5 {
         assert_eq!(ask("bob", "wrong"), 401);
     }
-    let added = users(&world, &["add", "users.txt", "alice", "--scope", "items:write"], OTHER);
-    assert_eq!((added.code, added.stdout.as_str()), (0, "users.txt: alice changed\n"), "{added:?}");
+    let added = users(&world, &["add", "people", "alice", "--scope", "items:write"], OTHER);
+    assert_eq!((added.code, added.stdout.as_str()), (0, "people: alice changed\n"), "{added:?}");
     eventually("the new password", || (ask("alice", OTHER) == 200).then_some(()));
     assert_eq!(ask("alice", PASSWORD), 401);
     assert_eq!(ask("bob", PASSWORD), 401, "what was locked stays locked");
@@ -306,24 +306,26 @@ fn users(world: &World, arguments: &[&str], input: &str) -> Finished {
 #[test]
 fn users_are_added_listed_changed_and_removed() {
     let world = World::new();
-    let added = users(&world, &["add", "new.txt", "alice", "--scope", "a:b", "--scope", "c"], &format!("{OTHER}\n"));
-    assert_eq!((added.code, added.stdout.as_str()), (0, "new.txt: alice added\n"), "{added:?}");
+    world.configure(&plain("").replace("users.txt", "new.txt"));
+    let files = std::fs::read_dir(world.folder()).unwrap().count();
+    let added = users(&world, &["add", "people", "alice", "--scope", "a:b", "--scope", "c"], &format!("{OTHER}\n"));
+    assert_eq!((added.code, added.stdout.as_str()), (0, "people: alice added\n"), "{added:?}");
     let path = world.folder().join("new.txt");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert!(users(&world, &["add", "new.txt", "bob"], OTHER).code == 0);
-    let listed = users(&world, &["list", "new.txt"], "");
+    assert!(users(&world, &["add", "people", "bob"], OTHER).code == 0);
+    let listed = users(&world, &["list", "people"], "");
     assert_eq!(listed.stdout, "alice\targon2id m=19456,t=2,p=1\ta:b c\nbob\targon2id m=19456,t=2,p=1\t-\n");
 
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("# a remark\n{text}")).unwrap();
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
-    assert_eq!(users(&world, &["add", "new.txt", "bob", "--scope", "x"], OTHER).stdout, "new.txt: bob changed\n");
+    assert_eq!(users(&world, &["add", "people", "bob", "--scope", "x"], OTHER).stdout, "people: bob changed\n");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640, "who may read it stays so");
-    assert_eq!(users(&world, &["remove", "new.txt", "alice"], "").stdout, "new.txt: alice removed\n");
-    assert_eq!(users(&world, &["remove", "new.txt", "alice"], "").code, 1);
+    assert_eq!(users(&world, &["remove", "people", "alice"], "").stdout, "people: alice removed\n");
+    assert_eq!(users(&world, &["remove", "people", "alice"], "").code, 1);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("# a remark\nbob:$argon2id$v=19$m=19456,t=2,p=1$") && text.ends_with(":x\n"), "{text}");
-    assert_eq!(std::fs::read_dir(world.folder()).unwrap().count(), 1, "nothing is left beside it");
+    assert_eq!(std::fs::read_dir(world.folder()).unwrap().count(), files + 1, "nothing is left beside it");
 }
 
 #[test]
@@ -339,6 +341,7 @@ fn a_hash_is_printed_for_files_that_are_made_elsewhere() {
 #[test]
 fn what_cannot_be_a_user_or_a_password_is_refused() {
     let world = World::new();
+    world.configure(&plain(""));
     for (name, password, code) in [
         ("alice", "too short", 2),
         ("alice", "", 2),
@@ -347,18 +350,18 @@ fn what_cannot_be_a_user_or_a_password_is_refused() {
         ("#alice", OTHER, 2),
         ("", OTHER, 2),
     ] {
-        let refused = users(&world, &["add", "users.txt", name], password);
+        let refused = users(&world, &["add", "people", name], password);
         assert_eq!(refused.code, code, "{name} {password}: {refused:?}");
     }
     let long = "x".repeat(1025);
-    assert_eq!(users(&world, &["add", "users.txt", "alice"], &long).code, 2);
-    assert_eq!(users(&world, &["add", "users.txt", "alice", "--scope", "a b"], OTHER).code, 2);
+    assert_eq!(users(&world, &["add", "people", "alice"], &long).code, 2);
+    assert_eq!(users(&world, &["add", "people", "alice", "--scope", "a b"], OTHER).code, 2);
     assert!(!world.folder().join("users.txt").exists());
     world.write("users.txt", "broken\n");
-    let refused = users(&world, &["add", "users.txt", "alice"], OTHER);
+    let refused = users(&world, &["add", "people", "alice"], OTHER);
     assert!(refused.code == 78 && refused.stderr.contains("users.txt: line 1: "), "{refused:?}");
     assert_eq!(std::fs::read_to_string(world.folder().join("users.txt")).unwrap(), "broken\n");
     world.write("users.txt", "");
     world.write("users.txt.new", "somebody else's");
-    assert_eq!(users(&world, &["add", "users.txt", "alice"], OTHER).code, 69);
+    assert_eq!(users(&world, &["add", "people", "alice"], OTHER).code, 69);
 }

@@ -99,8 +99,8 @@ fn what_is_revoked_is_refused_at_once_and_the_rest_goes_on() {
         admin(Request::new("DELETE", &format!("/revocations/{id}")), &gateway).expect(200);
     }
     assert_eq!(get("/public/x").bearer(&alice).send(&gateway).status, 200);
-    assert!(gateway.metric("stepgate_decisions_total", &["credential_revoked"]) > 0.0);
-    gateway.access(|record| record["reason"] == "credential_revoked");
+    assert!(gateway.metric("stepgate_decisions_total", &["token_revoked"]) > 0.0);
+    gateway.access(|record| record["reason"] == "token_revoked");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn the_command_line_changes_the_list_of_a_gateway_that_runs_or_of_the_next_one()
         assert!(!finished.stderr.contains(TOKEN) && !finished.stderr.is_empty());
     }
     let finished = cli(&world, &["explain", "GET", "/x", "--token", &bob]);
-    assert!(finished.code == 1 && finished.stdout.contains("credential_revoked"), "{finished:?}");
+    assert!(finished.code == 1 && finished.stdout.contains("token_revoked"), "{finished:?}");
     world.write("other.yaml", world.yaml(&YAML.replace("{file: admin.token}", "another-token-than-the-gateways")));
     let finished = cli(&world, &["revocations", "list", "--config", "other.yaml"]);
     assert!(finished.code == 1 && finished.stderr.contains("another admin token"), "{finished:?}");
