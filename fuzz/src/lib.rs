@@ -259,11 +259,8 @@ fn origin(headers: &http::HeaderMap, name: &str) {
         "a header was believed with no proxy trusted"
     );
     let origin = Origin::read(IpAddr::from([10, 0, 0, 1]), headers, name, &trusted);
-    let told = origin.x_forwarded_for().expect("an address is always a header value");
-    assert!(
-        told.to_str().is_ok_and(|told| told.split(", ").all(|address| address.parse::<IpAddr>().is_ok())),
-        "{told:?}"
-    );
+    let told = origin.x_forwarded_for();
+    assert!(told.split(", ").all(|address| address.parse::<IpAddr>().is_ok()), "{told:?}");
 }
 
 /// Basic credentials: what is read can be written in one way alone, and holds nothing that could end a line or a name.

@@ -50,9 +50,16 @@ pub enum Unread<E> {
 pub struct RequestBody {
     source: Source,
     limit: u64,
+    /// `None` for a body that was empty from the start, as most are: there is nothing to count, and nothing fails.
+    told: Option<Told>,
+    trailers: TrailerFilter,
+}
+
+/// What stays readable after the body has been given away.
+#[derive(Debug)]
+struct Told {
     counter: Rc<Cell<u64>>,
     outcome: Rc<Cell<Option<BodyFault>>>,
-    trailers: TrailerFilter,
 }
 
 #[derive(Debug)]
@@ -71,21 +78,14 @@ impl RequestBody {
     /// Reads `incoming` as far as `limit` bytes.
     pub fn new(incoming: Incoming, watch: &Rc<ConnectionWatch>, limit: u64) -> Self {
         if incoming.is_end_stream() {
-            return Self {
-                source: Source::Ended,
-                limit,
-                counter: Rc::default(),
-                outcome: Rc::default(),
-                trailers: |_| {},
-            };
+            return Self { source: Source::Ended, limit, told: None, trailers: |_| {} };
         }
         let wait = watch.enrol_request_body();
-        let counter = Rc::clone(wait.bytes());
+        let told = Told { counter: Rc::clone(wait.bytes()), outcome: Rc::default() };
         Self {
             source: Source::Wire { incoming, wait, watch: Rc::clone(watch) },
             limit,
-            counter,
-            outcome: Rc::default(),
+            told: Some(told),
             trailers: |_| {},
         }
     }
@@ -99,19 +99,20 @@ impl RequestBody {
 
     /// A body that has been read already.
     pub fn buffered(bytes: Bytes) -> Self {
-        let counter = Rc::new(Cell::new(bytes.len() as u64));
+        let told = Told { counter: Rc::new(Cell::new(bytes.len() as u64)), outcome: Rc::default() };
         let source = if bytes.is_empty() { Source::Ended } else { Source::Buffered(bytes) };
-        Self { source, limit: u64::MAX, counter, outcome: Rc::default(), trailers: |_| {} }
+        Self { source, limit: u64::MAX, told: Some(told), trailers: |_| {} }
     }
 
-    /// The number of bytes read so far; stays readable after the body has been given away.
-    pub fn counter(&self) -> Rc<Cell<u64>> {
-        Rc::clone(&self.counter)
+    /// The number of bytes read so far; stays readable after the body has been given away. `None`: it was empty.
+    pub fn counter(&self) -> Option<Rc<Cell<u64>>> {
+        self.told.as_ref().map(|told| Rc::clone(&told.counter))
     }
 
-    /// Why reading failed, if it did; stays readable after the body has been given away.
-    pub fn outcome(&self) -> Rc<Cell<Option<BodyFault>>> {
-        Rc::clone(&self.outcome)
+    /// Why reading failed, if it did; stays readable after the body has been given away. `None`: there was nothing to
+    /// read.
+    pub fn outcome(&self) -> Option<Rc<Cell<Option<BodyFault>>>> {
+        self.told.as_ref().map(|told| Rc::clone(&told.outcome))
     }
 
     /// Whether the declared length alone is over the limit: then nothing of it need be asked for.
@@ -159,7 +160,9 @@ impl RequestBody {
 
     /// Ends the body with a fault. What the client has yet to send after too much is read off by the connection.
     fn fail(&mut self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        self.outcome.set(Some(fault));
+        if let Some(told) = &self.told {
+            told.outcome.set(Some(fault));
+        }
         self.release(fault == BodyFault::TooLarge);
         Poll::Ready(Some(Err(fault)))
     }
@@ -211,7 +214,7 @@ impl Body for RequestBody {
             Poll::Ready(Some(Ok(frame))) => {
                 wait.resume();
                 wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
-                if this.counter.get() > this.limit {
+                if this.told.as_ref().is_some_and(|told| told.counter.get() > this.limit) {
                     return this.fail(BodyFault::TooLarge);
                 }
                 Poll::Ready(Some(Ok(clean(frame, this.trailers))))

@@ -1,6 +1,6 @@
 //! The seam between the sockets and the request's path: what a server drives, and what it knows of a connection.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc};
+use std::{any::Any, cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -35,6 +35,25 @@ pub struct ConnectionInfo {
     pub tls: Option<TlsInfo>,
     /// What the connection is waiting for.
     pub watch: Rc<ConnectionWatch>,
+    /// What the service remembers of it.
+    pub memory: Memory,
+}
+
+/// What a service remembers of a connection from one request to the next: one thing, of its own choosing. It ends with
+/// the connection, so that there is no bound to keep and nobody else's request can meet it.
+#[derive(Debug, Default)]
+pub struct Memory(RefCell<Option<Rc<dyn Any>>>);
+
+impl Memory {
+    /// What was kept last, if it is a `T`.
+    pub fn recall<T: 'static>(&self) -> Option<Rc<T>> {
+        self.0.borrow().clone()?.downcast().ok()
+    }
+
+    /// Keeps `thing` in place of what was kept before.
+    pub fn keep<T: 'static>(&self, thing: Rc<T>) {
+        *self.0.borrow_mut() = Some(thing);
+    }
 }
 
 /// What a TLS handshake agreed.

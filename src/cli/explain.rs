@@ -17,10 +17,12 @@ use url::Url;
 
 use super::{Exit, complain, load, print_line};
 use crate::{
-    body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, TlsInfo},
+    body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey, Materials},
-    gateway::{Enforcement, Inbound, Matched, Refusal, events, form_to_read, gather, known_method, metadata},
+    gateway::{
+        Enforcement, Inbound, Matched, Refusal, RequestId, events, form_to_read, gather, known_method, metadata,
+    },
     identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations},
     limit::Quota,
     policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
@@ -190,16 +192,17 @@ fn connection(config: &Config, client: IpAddr, certificate: Option<ClientCertifi
         listener_index: 0,
         tls: Some(TlsInfo { version: "TLSv1.3", sni: None, alpn: None, client_certificate: certificate }),
         watch: ConnectionWatch::new(bounds, Instant::now()),
+        memory: Memory::default(),
     }
 }
 
 async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo) -> Exit {
     let now = SystemClock.now();
-    let (parts, ()) = request.into_parts();
+    let (mut parts, ()) = request.into_parts();
     let uri = parts.uri.clone();
     print_line(&format!("request    {} {}", parts.method, uri));
     let judged = async {
-        let inbound = Inbound::parse(parts, &uri, &info, &snapshot.config.server, Arc::from("explain"))?;
+        let inbound = Inbound::parse(&mut parts, &info, &snapshot.config.server, RequestId::Given("explain".into()))?;
         known_method(&inbound.method, &snapshot.config.server.methods)?;
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
@@ -267,7 +270,8 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
         print_line(&format!("method     {}, as the service will see it", matched.method));
     }
     let route = matched.route;
-    print_line(&format!("route      {} → {} {}", route.name, route.upstream.name, matched.target_path));
+    let target = matched.target_path.as_deref().unwrap_or(path.as_str());
+    print_line(&format!("route      {} → {} {target}", route.name, route.upstream.name));
     for alias in &matched.aliases {
         print_line(&format!("           also judged as {}", alias.name));
     }

@@ -40,6 +40,13 @@ impl Clearance {
         self.principal.as_ref()
     }
 
+    /// Gives up the clearance where nothing was forwarded.
+    pub fn give_up(self, reason: Reason) {
+        if let Some(ticket) = self.ticket {
+            ticket.failed(reason);
+        }
+    }
+
     /// Gives up the clearance for what is left to do after forwarding.
     pub fn into_ticket(self) -> Option<AuditTicket> {
         self.ticket
@@ -121,17 +128,19 @@ pub(super) fn charge_early(
     charge(quotas, enforcement, None, metrics)
 }
 
-/// Charges the other quotas, all or none, then writes the intent of a guarded operation.
-pub(super) async fn enforce(
+/// A permit whose quotas have been charged.
+pub(super) struct Charged(Permit);
+
+/// Charges the other quotas, all or none.
+pub(super) fn charge_late(
     permit: Permit,
     enforcement: &Enforcement<'_>,
     limiter: &RateLimiter,
-    audit: &Arc<AuditLog>,
     metrics: &Metrics,
-) -> (Option<RateHeaders>, Result<Clearance, Refusal>) {
+) -> (Option<RateHeaders>, Result<Charged, Refusal>) {
     let Enforcement { matched, .. } = *enforcement;
-    let principal = permit.principal().cloned();
-    let own = match own_quotas(principal.as_deref(), limiter) {
+    let principal = permit.principal().map(|principal| &**principal);
+    let own = match own_quotas(principal, limiter) {
         Ok(own) => own,
         Err(refusal) => return (None, Err(refusal)),
     };
@@ -139,20 +148,24 @@ pub(super) async fn enforce(
     let deletion = permit.guarded().then(|| matched.deletion_quotas()).into_iter().flatten();
     let deletion = deletion.map(|quota| (&*matched.route.name, quota));
     let quotas = matched.all().flat_map(|route| charged(route, &route.late_quotas)).chain(deletion).chain(own);
-    let (rate, charged) = charge(quotas, enforcement, principal.as_deref(), metrics);
-    if let Err(refusal) = charged {
-        return (rate, Err(refusal));
-    }
+    let (rates, charged) = charge(quotas, enforcement, principal, metrics);
+    (rates, charged.map(|()| Charged(permit)))
+}
+
+/// Gives the clearance; the intent of a guarded operation is durable then.
+pub(super) async fn clear(
+    Charged(permit): Charged,
+    enforcement: &Enforcement<'_>,
+    audit: &Arc<AuditLog>,
+) -> Result<Clearance, Refusal> {
+    let principal = permit.principal().cloned();
     let ticket = if permit.guarded() {
         // Boxed: few requests are guarded.
-        match Box::pin(intent(enforcement, principal.as_ref(), permit.possession(), audit)).await {
-            Ok(ticket) => Some(ticket),
-            Err(refusal) => return (rate, Err(refusal)),
-        }
+        Some(Box::pin(intent(enforcement, principal.as_ref(), permit.possession(), audit)).await?)
     } else {
         None
     };
-    (rate, Ok(Clearance { principal, ticket }))
+    Ok(Clearance { principal, ticket })
 }
 
 /// The quotas that a credential has of its own. They are names of this very configuration; one that is none would be no
@@ -180,11 +193,12 @@ fn charge<'a>(
         headers: &enforcement.inbound.headers,
         route,
     };
-    let charges: SmallVec<[(&Quota, QuotaKey); 4]> =
-        quotas.map(|(route, quota)| (&**quota, quota.key_of(&facts(route)))).collect();
-    if charges.is_empty() {
+    let mut quotas = quotas.peekable();
+    if quotas.peek().is_none() {
         return (None, Ok(()));
     }
+    let charges: SmallVec<[(&Quota, QuotaKey); 4]> =
+        quotas.map(|(route, quota)| (&**quota, quota.key_of(&facts(route)))).collect();
     let combined = check_all(&charges, enforcement.now.instant);
     let refusal = refusal(&combined, metrics);
     (RateHeaders::new(&combined), refusal.map_or(Ok(()), Err))
@@ -221,7 +235,7 @@ pub(super) fn attempt(
         operation: matched.operations.first().map_or_else(|| "".into(), |operation| operation.text.clone()),
         path: path.as_str().into(),
         path_params: params.into_iter().map(|(name, value)| (name, value.into())).collect(),
-        request_id: inbound.request_id.clone(),
+        request_id: inbound.request_id.as_str().into(),
         reason,
     }
 }

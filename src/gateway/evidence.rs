@@ -38,7 +38,7 @@ fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a
         query: inbound.query(),
         method: &inbound.method,
         scheme: inbound.scheme,
-        authority: &inbound.authority,
+        authority: &inbound.site.authority,
         path: inbound.uri.path(),
         certificate: info.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()),
         address: inbound.origin.client,

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use ipnet::IpNet;
 
 /// Where a request came from.
@@ -20,11 +20,16 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// A request that comes from the peer itself.
+    pub fn direct(peer: IpAddr) -> Self {
+        Self { client: peer.to_canonical(), hops: Vec::new(), peer_trusted: false }
+    }
+
     /// Reads where a request came from. A malformed header means the peer.
     pub fn read(peer: IpAddr, headers: &HeaderMap, header: &str, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-        let direct = |peer_trusted| Self { client: peer, hops: Vec::new(), peer_trusted };
+        let direct = |peer_trusted| Self { peer_trusted, ..Self::direct(peer) };
         if trusted.is_empty() || !is_trusted(&peer) {
             return direct(false);
         }
@@ -42,17 +47,17 @@ impl Origin {
     }
 
     /// The value of `X-Forwarded-For` for the upstream: what was verified, and nothing else.
-    pub fn x_forwarded_for(&self) -> Option<HeaderValue> {
+    pub fn x_forwarded_for(&self) -> String {
         let mut text = String::with_capacity(48);
         for address in [self.client].iter().chain(&self.hops) {
             // Writing to a string cannot fail.
             let _ = write!(text, "{}{address}", if text.is_empty() { "" } else { ", " });
         }
-        HeaderValue::try_from(text).ok()
+        text
     }
 
     /// The value of `Forwarded` (RFC 7239 §4) for the upstream.
-    pub fn forwarded(&self, scheme: &str, host: &str) -> Option<HeaderValue> {
+    pub fn forwarded(&self, scheme: &str, host: &str) -> String {
         let mut text = String::with_capacity(96);
         for address in [self.client].iter().chain(&self.hops) {
             let separator = if text.is_empty() { "" } else { ", " };
@@ -69,7 +74,7 @@ impl Origin {
             text.push_str(host);
             text.push('"');
         }
-        HeaderValue::try_from(text).ok()
+        text
     }
 }
 
@@ -197,9 +202,9 @@ mod tests {
             hops: vec!["10.0.0.1".parse().unwrap()],
             peer_trusted: true,
         };
-        assert_eq!(origin.x_forwarded_for().unwrap(), "2001:db8::1, 10.0.0.1");
+        assert_eq!(origin.x_forwarded_for(), "2001:db8::1, 10.0.0.1");
         assert_eq!(
-            origin.forwarded("https", "api.example:8443").unwrap(),
+            origin.forwarded("https", "api.example:8443"),
             "for=\"[2001:db8::1]\", for=10.0.0.1;proto=https;host=\"api.example:8443\""
         );
     }

@@ -4,17 +4,20 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use smallvec::SmallVec;
 
-/// Hop-by-hop fields (RFC 9110 §7.6.1), dropped whether `Connection` lists them or not.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether a field is hop-by-hop (RFC 9110 §7.6.1): dropped whether `Connection` lists it or not.
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Requests fields that are the gateway's to say, folded: lower case, `-` for anything but letters and digits.
 /// Sorted, for binary search.
@@ -82,30 +85,41 @@ pub fn is_spoofable(name: &str, extra: &[std::sync::Arc<str>]) -> bool {
     if extra.is_empty() && !matches!(first, b'c' | b'f' | b'p' | b'r' | b's' | b't' | b'w' | b'x') {
         return false;
     }
+    // Most of the rest are folded as they are.
+    if name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        return is_ours(name, extra);
+    }
     let folded = fold(name);
     let Ok(folded) = std::str::from_utf8(&folded) else { return true };
+    is_ours(folded, extra) || (FRAMING.contains(&folded) && !name.eq_ignore_ascii_case(folded))
+}
+
+fn is_ours(folded: &str, extra: &[std::sync::Arc<str>]) -> bool {
     SPOOFABLE.binary_search(&folded).is_ok()
         || SPOOFABLE_PREFIXES.iter().any(|prefix| folded.starts_with(prefix))
         || extra.iter().any(|dropped| **dropped == *folded)
-        || (FRAMING.contains(&folded) && !name.eq_ignore_ascii_case(folded))
 }
 
 /// Drops hop-by-hop fields of a message: what `Connection` lists in every occurrence, then the known ones. `te` says
 /// whether the peer takes trailers, which is all of `TE` that is understood.
 pub(super) fn drop_hop_by_hop(headers: &mut HeaderMap) -> Te {
-    let te = if headers.get_all(header::TE).iter().any(lists_trailers) { Te::Trailers } else { Te::None };
-    if headers.contains_key(header::CONNECTION) {
-        let listed: SmallVec<[HeaderName; 4]> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .collect();
-        for name in listed.into_iter().filter(|name| !PROTECTED.contains(name)) {
-            headers.remove(name);
+    let (mut te, mut lists_others) = (Te::None, false);
+    let mut found: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    for (name, value) in headers.iter().filter(|(name, _)| is_hop_by_hop(name)) {
+        if *name == header::TE && lists_trailers(value) {
+            te = Te::Trailers;
         }
+        // What nearly every answer says lists nothing but what goes anyway.
+        lists_others |= *name == header::CONNECTION && !value.as_bytes().eq_ignore_ascii_case(b"keep-alive");
+        found.push(name.clone());
     }
-    for name in &HOP_BY_HOP {
+    if lists_others {
+        let lines = headers.get_all(header::CONNECTION).iter();
+        let listed = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+        let names = listed.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok());
+        found.extend(names.filter(|name| !PROTECTED.contains(name)));
+    }
+    for name in found {
         headers.remove(name);
     }
     te
@@ -182,7 +196,7 @@ pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
         header::VIA,
         HeaderName::from_static("x-api-key"),
     ];
-    UNFIT.contains(name) || HOP_BY_HOP.contains(name) || is_spoofable(name.as_str(), &[])
+    UNFIT.contains(name) || is_hop_by_hop(name) || is_spoofable(name.as_str(), &[])
 }
 
 #[cfg(test)]

@@ -1,58 +1,151 @@
-//! Names for requests: 128 bits, unique without any shared state, and no secret.
+//! Names for requests and their traces: 128 bits, unique without any shared state, and no secret.
 
 use std::{cell::Cell, sync::Arc};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
+
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The identifier of a request. Ours is kept in place: most are made, sent on and forgotten.
+#[derive(Debug, Clone)]
+pub enum RequestId {
+    /// Ours: 32 hexadecimal digits in lower case, never all zero, so that it can name a trace as well.
+    Ours([u8; 32]),
+    /// A trusted proxy's.
+    Given(Arc<str>),
+}
+
+impl RequestId {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            // The digits are ASCII.
+            Self::Ours(digits) => std::str::from_utf8(digits).unwrap_or_default(),
+            Self::Given(text) => text,
+        }
+    }
+
+    /// Its bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Ours(digits) => digits,
+            Self::Given(text) => text.as_bytes(),
+        }
+    }
+
+    /// As the value of `X-Request-Id`.
+    pub(super) fn to_value(&self) -> Option<HeaderValue> {
+        HeaderValue::from_bytes(self.as_bytes()).ok()
+    }
+}
 
 /// One worker's source of names: a random half of its own, and a count.
 #[derive(Debug)]
 pub(super) struct RequestIds {
-    prefix: u64,
+    prefix: [u8; 16],
     count: Cell<u64>,
 }
 
 impl RequestIds {
     /// A source with a fresh random half.
     pub(super) fn new() -> Self {
-        Self { prefix: random(), count: Cell::new(random()) }
+        Self { prefix: hex(random() | 1), count: Cell::new(random()) }
     }
 
-    /// The next name: 32 hexadecimal digits, never all zero, so that it can name a trace as well.
-    pub(super) fn next(&self) -> Arc<str> {
+    /// The next name.
+    pub(super) fn next(&self) -> RequestId {
         let count = self.count.get().wrapping_add(1);
         self.count.set(count);
-        let mut text = [0u8; 32];
-        hex(u128::from(self.prefix | 1) << 64 | u128::from(count), &mut text);
-        Arc::from(std::str::from_utf8(&text).unwrap_or_default())
+        let mut digits = [0; 32];
+        let (prefix, rest) = digits.split_at_mut(16);
+        prefix.copy_from_slice(&self.prefix);
+        rest.copy_from_slice(&hex(count));
+        RequestId::Ours(digits)
     }
 }
 
-/// The `traceparent` of a new trace (W3C Trace Context §3.2), not sampled: it is named after the request where that is
-/// named by us, else after what hashes from its name.
-pub(super) fn new_traceparent(request_id: &str) -> HeaderValue {
-    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    let ours = u128::from_str_radix(request_id, 16).ok().filter(|_| request_id.len() == 32);
-    let trace = ours.unwrap_or_else(|| {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, request_id.as_bytes());
-        digest.as_ref().iter().take(16).fold(0, |value, byte| value << 8 | u128::from(*byte))
-    });
-    if let Some(digits) = text.get_mut(3..35) {
-        hex(trace.max(1), digits);
-    }
-    if let Some(digits) = text.get_mut(36..52) {
-        // A span of its own, never zero.
-        hex((trace ^ trace >> 64 | 1) & u128::from(u64::MAX), digits);
-    }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+/// The trace that a request belongs to, as a `traceparent` has it (W3C Trace Context §3.2).
+#[derive(Debug, Clone)]
+pub enum Trace {
+    /// The client's, valid.
+    Continued(HeaderValue),
+    /// A new one.
+    New([u8; TRACEPARENT_BYTES]),
 }
 
-/// Writes the lowest bits of a number, a digit for each place.
-fn hex(value: u128, places: &mut [u8]) {
+const TRACEPARENT_BYTES: usize = 55;
+
+impl Trace {
+    /// A new trace, not sampled: it is named after the request where that is named as we do it, else after what hashes
+    /// from its name.
+    pub(super) fn new(request_id: &RequestId) -> Self {
+        let trace = match request_id {
+            RequestId::Ours(digits) => *digits,
+            RequestId::Given(text) => digits_of(text).unwrap_or_else(|| hashed(text)),
+        };
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        if let Some(place) = text.get_mut(3..35) {
+            place.copy_from_slice(&trace);
+        }
+        if let (Some(place), Some(low)) = (text.get_mut(36..52), trace.get(16..)) {
+            place.copy_from_slice(low);
+            // A span of its own, never zero.
+            if let Some(last) = place.last_mut().filter(|last| **last == b'0') {
+                *last = b'1';
+            }
+        }
+        Self::New(text)
+    }
+
+    /// As the value of `traceparent`.
+    pub(super) fn to_value(&self) -> Option<HeaderValue> {
+        match self {
+            Self::Continued(value) => Some(value.clone()),
+            Self::New(text) => HeaderValue::from_bytes(text).ok(),
+        }
+    }
+
+    /// Its text.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Continued(value) => value.as_bytes(),
+            Self::New(text) => text,
+        }
+    }
+
+    /// The identifier of the trace: the second field.
+    pub fn trace_id(&self) -> Option<&str> {
+        std::str::from_utf8(self.as_bytes().get(3..35)?).ok()
+    }
+}
+
+/// A name that can be a trace's as it is.
+fn digits_of(name: &str) -> Option<[u8; 32]> {
+    let digits: [u8; 32] = name.to_ascii_lowercase().as_bytes().try_into().ok()?;
+    (digits.iter().all(u8::is_ascii_hexdigit) && digits.iter().any(|digit| *digit != b'0')).then_some(digits)
+}
+
+/// A trace's name for any other.
+fn hashed(name: &str) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let number = |bytes: Option<&[u8]>| bytes.and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes);
+    let mut digits = [0; 32];
+    let (high, low) = digits.split_at_mut(16);
+    high.copy_from_slice(&hex(number(digest.as_ref().get(..8)).max(1)));
+    low.copy_from_slice(&hex(number(digest.as_ref().get(8..16))));
+    digits
+}
+
+/// The digits of a number.
+fn hex(value: u64) -> [u8; 16] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (at, place) in places.iter_mut().rev().enumerate() {
-        let nibble = (value >> (4 * at)) & 0xf;
-        *place = DIGITS.get(nibble as usize).copied().unwrap_or(b'0');
+    let mut digits = [b'0'; 16];
+    for (place, byte) in digits.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+        let pair = [byte >> 4, byte & 0xf].map(|nibble| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+        place.copy_from_slice(&pair);
     }
+    digits
 }
 
 fn random() -> u64 {
@@ -66,13 +159,30 @@ fn random() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may")]
+
     use super::*;
 
     #[test]
     fn names_differ_and_are_hexadecimal() {
         let (one, two) = (RequestIds::new(), RequestIds::new());
-        let names = [one.next(), one.next(), two.next()];
+        let names = [one.next(), one.next(), two.next()].map(|name| name.as_str().to_owned());
         assert!(names.iter().all(|name| name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit())));
         assert!(names[0] != names[1] && names[1] != names[2]);
+        assert_eq!(hex(0x0123_4567_89ab_cdef), *b"0123456789abcdef");
+    }
+
+    #[test]
+    fn a_new_trace_is_named_after_its_request_and_its_span_is_never_zero() {
+        for id in [RequestIds::new().next(), RequestId::Ours(*b"10000000000000000000000000000000")] {
+            let trace = Trace::new(&id);
+            assert_eq!(trace.trace_id().unwrap(), id.as_str());
+            let span = trace.as_bytes().get(36..52).unwrap();
+            assert!(span.iter().any(|b| *b != b'0'), "{span:?}");
+        }
+        let trace = |name: &str| Trace::new(&RequestId::Given(name.into())).trace_id().unwrap().to_owned();
+        assert_eq!(trace("ABCDEF00000000000000000000000000"), "abcdef00000000000000000000000000");
+        assert_eq!(trace("abc"), trace("abc"));
+        assert_ne!(trace("abc"), trace("abd"));
     }
 }

@@ -1,21 +1,19 @@
 //! Step 1: from the head on the wire to one that can be judged. Checks framing and routing fields, finds out who the
 //! client is, and takes away every field that the client has no business to send.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Version, header,
-    request::Parts,
-    uri::{Authority, Uri},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, uri::Uri};
 
 use super::{
     Refusal,
+    census::{Census, Kind},
     forwarded::Origin,
     hygiene::{self, Te},
-    ids::new_traceparent,
+    ids::{RequestId, TRACEPARENT, Trace, X_REQUEST_ID},
     key_fields,
     method_override::{self, OverrideHeader},
+    site::{Site, scheme},
 };
 use crate::{body::ConnectionInfo, config::Server, identity::Field, identity::KeyField, policy::Reason};
 
@@ -28,10 +26,8 @@ pub struct Inbound {
     pub version: Version,
     /// `https` or `http`.
     pub scheme: &'static str,
-    /// `Host` or `:authority` as the client sent it, port included; empty for an HTTP/1.0 client that sent none.
-    pub authority: Arc<str>,
-    /// The host for routing: lower case, without port and final dot.
-    pub host: String,
+    /// The site that is asked for.
+    pub site: Rc<Site>,
     /// The request target.
     pub uri: Uri,
     /// The fields that are left.
@@ -49,9 +45,9 @@ pub struct Inbound {
     /// Whether the client takes trailers.
     pub te: Te,
     /// The identifier of the request, ours or a trusted proxy's.
-    pub request_id: Arc<str>,
+    pub request_id: RequestId,
     /// The trace that it belongs to (W3C Trace Context), a valid one of the client's or a new one.
-    pub traceparent: HeaderValue,
+    pub trace: Trace,
 }
 
 /// The proof beside a token (RFC 9449 §4.1).
@@ -94,39 +90,51 @@ impl Inbound {
         self.uri.query()
     }
 
-    /// Reads a request head; `uri` is its target.
+    /// Reads a request head, and takes what it reads out of `parts`.
     pub fn parse(
-        parts: Parts,
-        uri: &Uri,
+        parts: &mut Parts,
         info: &ConnectionInfo,
         server: &Server,
-        fresh_id: Arc<str>,
+        fresh_id: RequestId,
     ) -> Result<Self, Refusal> {
-        let Parts { method, version, mut headers, .. } = parts;
-        check_limits(uri, &headers, server)?;
-        let (authority, host) = routing_host(uri, &mut headers, version)?;
+        let (version, mut uri) = (parts.version, std::mem::take(&mut parts.uri));
+        let mut headers = std::mem::take(&mut parts.headers);
+        let census = Census::of(&headers, &server.drop_headers);
+        check_limits(&uri, &headers, &census, server)?;
+        let site = routing_site(&uri, &mut headers, version, info)?;
         let origin = Origin::read(info.peer.ip(), &headers, &server.client_ip_header, &server.trusted_proxies);
-        let request_id = trusted_request_id(&headers, &origin).unwrap_or(fresh_id);
-        let traceparent = traceparent(&mut headers, &request_id);
-        let overrides = method_override::take_headers(&mut headers);
-        let te = hygiene::drop_hop_by_hop(&mut headers);
+        let request_id = match census.has(Kind::RequestId) {
+            true => take_request_id(&mut headers, &origin).unwrap_or(fresh_id),
+            false => fresh_id,
+        };
+        let trace = match census.has(Kind::Trace) {
+            true => take_trace(&mut headers, &request_id),
+            false => Trace::new(&request_id),
+        };
+        let overrides =
+            if census.has(Kind::Override) { method_override::take_headers(&mut headers) } else { Vec::new() };
+        let te = if census.has(Kind::HopByHop) { hygiene::drop_hop_by_hop(&mut headers) } else { Te::None };
         // Before anything else is dropped: a key that is there is never overlooked.
-        let mut uri = uri.clone();
         let keys = key_fields::take(&mut headers, &mut uri, server)?;
-        hygiene::drop_spoofable(&mut headers, &server.drop_headers);
-        headers.remove(header::EXPECT);
-        let authorization = take_one(&mut headers, &header::AUTHORIZATION);
-        let proof = take_one(&mut headers, &DPOP);
+        if census.has(Kind::Spoofable) {
+            hygiene::drop_spoofable(&mut headers, &server.drop_headers);
+        }
+        if census.has(Kind::Expect) {
+            headers.remove(header::EXPECT);
+        }
+        let authorization = match census.has(Kind::Authorization) {
+            true => take_one(&mut headers, &header::AUTHORIZATION),
+            false => Authorization::Absent,
+        };
+        let proof = if census.has(Kind::Proof) { take_one(&mut headers, &DPOP) } else { Authorization::Absent };
         if version == Version::HTTP_2 {
             join_cookies(&mut headers);
         }
-        let scheme = if info.tls.is_some() { "https" } else { "http" };
         Ok(Self {
-            method,
+            method: parts.method.clone(),
             version,
-            scheme,
-            authority,
-            host,
+            scheme: scheme(info),
+            site,
             uri,
             headers,
             overrides,
@@ -136,75 +144,58 @@ impl Inbound {
             origin,
             te,
             request_id,
-            traceparent,
+            trace,
         })
     }
 }
 
-fn check_limits(uri: &Uri, headers: &HeaderMap, server: &Server) -> Result<(), Refusal> {
+fn check_limits(uri: &Uri, headers: &HeaderMap, census: &Census, server: &Server) -> Result<(), Refusal> {
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > server.limits.uri_bytes {
         return Err(Refusal::of(Reason::UriTooLong));
     }
-    if headers.len() > server.limits.headers {
-        return Err(Refusal::of(Reason::HeadersTooLarge));
-    }
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if bytes + target > server.limits.header_bytes {
+    if headers.len() > server.limits.headers || census.bytes + target > server.limits.header_bytes {
         return Err(Refusal::of(Reason::HeadersTooLarge));
     }
     // RFC 9112 §6.1: both framings at once is how requests are smuggled.
-    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+    if census.has(Kind::HopByHop)
+        && headers.contains_key(header::TRANSFER_ENCODING)
+        && headers.contains_key(header::CONTENT_LENGTH)
+    {
         return Err(Refusal::of(Reason::MalformedRequest).closing());
     }
     Ok(())
 }
 
 /// Exactly one host: `Host`, or the authority of the target, and never two that differ (RFC 9112 §3.2, RFC 9113 §8.3.1).
-fn routing_host(uri: &Uri, headers: &mut HeaderMap, version: Version) -> Result<(Arc<str>, String), Refusal> {
+fn routing_site(
+    uri: &Uri,
+    headers: &mut HeaderMap,
+    version: Version,
+    info: &ConnectionInfo,
+) -> Result<Rc<Site>, Refusal> {
     let invalid = || Refusal::of(Reason::InvalidHost);
-    let mut fields = headers.get_all(header::HOST).iter();
+    let mut fields = headers.get_all(header::HOST).iter().map(HeaderValue::as_bytes);
     let (field, more) = (fields.next(), fields.next());
     if more.is_some() {
         return Err(invalid());
     }
-    let field = field.map(|value| value.to_str().map(str::to_owned).map_err(|_| invalid())).transpose()?;
     // An absolute target names the scheme by which we were asked (RFC 9112 §3.2.2); we gate no other.
     if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
         return Err(invalid());
     }
-    let authority = match (uri.authority().map(Authority::as_str), field.as_deref()) {
+    let authority = match (uri.authority().map(|authority| authority.as_str().as_bytes()), field) {
         (Some(target), Some(field)) if !target.eq_ignore_ascii_case(field) => return Err(invalid()),
         (Some(target), _) => target,
         (None, Some(field)) => field,
-        (None, None) if version == Version::HTTP_10 => return Ok((Arc::from(""), String::new())),
+        (None, None) if version == Version::HTTP_10 => return Ok(Site::unnamed(info)),
         (None, None) => return Err(invalid()),
     };
-    let host = host_name(authority).ok_or_else(invalid)?;
-    let authority: Arc<str> = authority.into();
-    headers.remove(header::HOST);
-    Ok((authority, host))
-}
-
-/// The host of an authority, for comparing. `None`: not a host with or without a port.
-fn host_name(authority: &str) -> Option<String> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (inner, after) = rest.split_once(']')?;
-            inner.parse::<std::net::Ipv6Addr>().ok()?;
-            (authority.get(..inner.len() + 2)?, after.strip_prefix(':').or(after.is_empty().then_some(""))?)
-        }
-        None => authority.split_once(':').unwrap_or((authority, "")),
-    };
-    if !port.is_empty() && (!port.bytes().all(|b| b.is_ascii_digit()) || port.parse::<u16>().is_err()) {
-        return None;
+    let site = Site::find(info, authority).ok_or_else(invalid)?;
+    if field.is_some() {
+        headers.remove(header::HOST);
     }
-    let name = host.strip_suffix('.').unwrap_or(host);
-    let clean = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    if !host.starts_with('[') && (name.is_empty() || !name.bytes().all(clean)) {
-        return None;
-    }
-    Some(name.to_ascii_lowercase())
+    Ok(site)
 }
 
 /// Takes a credential out of the head: it is for us, and for whoever we say.
@@ -231,25 +222,23 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// A trusted proxy's `X-Request-Id`, if it is a name that a log can hold.
-fn trusted_request_id(headers: &HeaderMap, origin: &Origin) -> Option<Arc<str>> {
-    let mut fields = headers.get_all("x-request-id").iter();
-    let id = fields.next().filter(|_| origin.peer_trusted)?.to_str().ok()?;
+/// Takes `X-Request-Id` out: a trusted proxy's is the request's, if it is a name that a log can hold.
+fn take_request_id(headers: &mut HeaderMap, origin: &Origin) -> Option<RequestId> {
+    let alone = headers.get_all(X_REQUEST_ID).iter().nth(1).is_none();
+    let value = headers.remove(X_REQUEST_ID).filter(|_| alone && origin.peer_trusted)?;
+    let id = value.to_str().ok()?;
     let clean = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/' | b'+' | b'=');
-    (fields.next().is_none() && !id.is_empty() && id.len() <= 128 && id.bytes().all(clean)).then(|| id.into())
+    (!id.is_empty() && id.len() <= 128 && id.bytes().all(clean)).then(|| RequestId::Given(id.into()))
 }
 
-/// The client's `traceparent` if it is valid (W3C Trace Context §3.2.2), else a new trace named after the request.
-fn traceparent(headers: &mut HeaderMap, request_id: &str) -> HeaderValue {
-    let mut fields = headers.get_all("traceparent").iter();
-    let valid = match (fields.next(), fields.next()) {
-        (Some(value), None) if is_traceparent(value.as_bytes()) => Some(value.clone()),
-        _ => None,
-    };
-    valid.unwrap_or_else(|| {
-        headers.remove("traceparent");
+/// Takes `traceparent` out: the request's trace if it is valid (W3C Trace Context §3.2.2), else that is a new one named
+/// after the request.
+fn take_trace(headers: &mut HeaderMap, request_id: &RequestId) -> Trace {
+    let alone = headers.get_all(TRACEPARENT).iter().nth(1).is_none();
+    let value = headers.remove(TRACEPARENT).filter(|value| alone && is_traceparent(value.as_bytes()));
+    value.map(Trace::Continued).unwrap_or_else(|| {
         headers.remove("tracestate");
-        new_traceparent(request_id)
+        Trace::new(request_id)
     })
 }
 
@@ -275,27 +264,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_compared_without_port_case_and_final_dot() {
-        for (authority, host) in [
-            ("API.Example", Some("api.example")),
-            ("api.example.:8443", Some("api.example")),
-            ("[::1]:80", Some("[::1]")),
-            ("[::1]", Some("[::1]")),
-            ("127.0.0.1:9", Some("127.0.0.1")),
-            ("", None),
-            ("a b", None),
-            ("a@b", None),
-            ("a:b", None),
-            ("a:99999", None),
-            ("[::1", None),
-            ("[::1]x", None),
-            ("a/b", None),
-        ] {
-            assert_eq!(host_name(authority).as_deref(), host, "{authority}");
-        }
-    }
-
-    #[test]
     fn a_trace_is_continued_only_if_it_is_one() {
         let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         for (value, valid) in [
@@ -313,8 +281,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("tracestate", "a=b".parse().unwrap());
         let id = "0123456789abcdef0123456789abcdef";
-        let made = traceparent(&mut headers, id);
-        assert!(is_traceparent(made.as_bytes()) && made.to_str().unwrap().contains(id));
+        let made = take_trace(&mut headers, &RequestId::Given(id.into()));
+        assert!(is_traceparent(made.as_bytes()));
+        assert_eq!(made.trace_id(), Some(id));
         assert!(headers.is_empty());
     }
 }

@@ -31,8 +31,8 @@ pub struct Matched<'s> {
     /// The method of the request line, where the upstream may take the request for that instead: conditions are to hold
     /// for both.
     pub said: Option<Method>,
-    /// The path that the upstream gets.
-    pub target_path: String,
+    /// The path that the upstream gets, where a rewrite makes another of the request's.
+    pub target_path: Option<String>,
     /// The guarded operations that it is, or may be taken for.
     pub operations: Vec<&'s GuardedOperation>,
 }
@@ -69,7 +69,7 @@ pub fn form_to_read(
     if !snapshot.honours_overrides {
         return Ok(None);
     }
-    let Some(max) = snapshot.form_bytes(snapshot.table.routes_at(&inbound.host, path).routes()) else {
+    let Some(max) = snapshot.form_bytes(snapshot.table.routes_at(&inbound.site.host, path).routes()) else {
         return Ok(None);
     };
     let kind = method_override::form_kind(&inbound.method, &inbound.headers).map_err(conflicting)?;
@@ -83,7 +83,7 @@ fn seen_method(
     path: &NormalPath<'_>,
     form: Option<&Form<'_>>,
 ) -> Result<Option<Override>, Refusal> {
-    let at = snapshot.table.routes_at(&inbound.host, path);
+    let at = snapshot.table.routes_at(&inbound.site.host, path);
     let services = at.routes().filter_map(|number| snapshot.routes.get(number)).map(|route| &route.upstream);
     let honoured: SmallVec<[_; 4]> = services.flat_map(|upstream| upstream.method_override.iter().copied()).collect();
     let overrides = &inbound.overrides;
@@ -107,7 +107,7 @@ impl<'s> Matched<'s> {
         path: &NormalPath<'_>,
         form: Option<&Form<'_>>,
     ) -> Result<Self, Refusal> {
-        let (host, said) = (&*inbound.host, &inbound.method);
+        let (host, said) = (&*inbound.site.host, &inbound.method);
         let seen = if snapshot.honours_overrides { seen_method(snapshot, inbound, path, form)? } else { None };
         let method = seen.as_ref().map_or(said, |seen| &seen.method);
         // What only some services honour may stay what the request line says, so it must be allowed as that, too.
@@ -142,14 +142,14 @@ impl<'s> Matched<'s> {
             }
         }
         let target_path = rewritten(path.as_str(), route.rewrite.as_ref())?;
-        if target_path != path.as_str() {
-            aliases.extend(routes_of_target(snapshot, host, &target_path, method, route)?);
+        if let Some(target_path) = &target_path {
+            aliases.extend(routes_of_target(snapshot, host, target_path, method, route)?);
             if doubtful {
-                aliases.extend(routes_of_target(snapshot, host, &target_path, said, route)?);
+                aliases.extend(routes_of_target(snapshot, host, target_path, said, route)?);
             }
         }
         aliases.retain(|alias| alias.number != route.number);
-        let operations = guarded_operations(snapshot, path, &target_path, [said, method])?;
+        let operations = guarded_operations(snapshot, path, target_path.as_deref(), [said, method])?;
         let said = doubtful.then(|| said.clone());
         Ok(Self { route, aliases, method: method.clone(), said, target_path, operations })
     }
@@ -220,14 +220,10 @@ fn chosen(found: Found) -> Result<usize, Refusal> {
 fn guarded_operations<'s>(
     snapshot: &'s Snapshot,
     path: &NormalPath<'_>,
-    target_path: &str,
+    target_path: Option<&str>,
     methods: [&Method; 2],
 ) -> Result<Vec<&'s GuardedOperation>, Refusal> {
-    let target = if target_path == path.as_str() {
-        None
-    } else {
-        Some(NormalPath::parse(target_path).map_err(|_| Refusal::of(Reason::AmbiguousPath))?)
-    };
+    let target = target_path.map(NormalPath::parse).transpose().map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
     let mut found = Vec::new();
     for operation in &snapshot.guarded {
         if operation.covers(methods)
@@ -244,15 +240,15 @@ fn guarded_operations<'s>(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
 
-    use std::{path::Path, rc::Rc, time::Instant};
+    use std::path::Path;
 
     use http::Request;
 
     use super::*;
     use crate::{
-        body::{Bounds, ConnectionInfo, ConnectionWatch},
         clock::SystemClock,
         config::{self, Input},
+        gateway::{RequestId, tests::connection},
         identity::{IssuerServices, Unobserved},
         runtime::{DiskMaterials, Means},
         telemetry::Metrics,
@@ -304,18 +300,10 @@ routes:
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        let peer = ([127, 0, 0, 1], 0).into();
-        let info = ConnectionInfo {
-            peer,
-            local: peer,
-            listener: "l".into(),
-            listener_index: 0,
-            tls: None,
-            watch: ConnectionWatch::new(Rc::new(Bounds::unlimited()), Instant::now()),
-        };
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let uri = parts.uri.clone();
-        let inbound = Inbound::parse(parts, &uri, &info, &snapshot.config.server, "id".into()).unwrap();
+        let id = RequestId::Given("id".into());
+        let inbound = Inbound::parse(&mut parts, &connection(), &snapshot.config.server, id).unwrap();
         let path = NormalPath::parse(uri.path()).unwrap();
         let kind = form_to_read(snapshot, &inbound, &path).map_err(|refusal| refusal.reason)?;
         let form = kind.zip(form).map(|((kind, _), body)| Form { kind, body: body.as_bytes() });

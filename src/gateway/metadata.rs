@@ -38,13 +38,13 @@ pub fn find<'a>(snapshot: &'a Snapshot, inbound: &'a Inbound, path: &'a NormalPa
     let of_ours = path.as_str().strip_prefix(METADATA_PATH).filter(|path| path.is_empty() || path.starts_with('/'));
     let document = match (of_ours, snapshot.assertions.as_deref()) {
         (Some(resource), _) => {
-            Document::Resource { snapshot, scheme: inbound.scheme, authority: &inbound.authority, path: resource }
+            Document::Resource { snapshot, scheme: inbound.scheme, authority: &inbound.site.authority, path: resource }
         }
         (None, Some(assertions)) if assertions.jwks_path() == path.as_str() => Document::Keys(assertions),
         (None, _) => return None,
     };
     let prefix = document.prefix();
-    let at = snapshot.table.routes_at(&inbound.host, path);
+    let at = snapshot.table.routes_at(&inbound.site.host, path);
     let mut routes = at.routes().filter_map(|number| snapshot.routes.get(number));
     let is_named = routes.any(|route| route.pattern.as_str().starts_with(prefix));
     (!is_named).then_some(document)

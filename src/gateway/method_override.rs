@@ -7,7 +7,7 @@ use super::hygiene;
 use crate::config::MethodOverride;
 
 /// The header fields that say another method; every framework that honours one honours one of these.
-const HEADERS: [HeaderName; 3] = [
+pub(super) const HEADERS: [HeaderName; 3] = [
     HeaderName::from_static("x-http-method-override"),
     HeaderName::from_static("x-http-method"),
     HeaderName::from_static("x-method-override"),

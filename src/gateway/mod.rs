@@ -2,17 +2,18 @@
 //!
 //! ```text
 //! Gateway::serve   outer: cannot fail; one snapshot, one now; one access record, one set of metrics
-//!   └ Gateway::pass  inner: eight steps, each with `?`
-//!      1 Inbound::parse       wire → a head that can be judged           400 413 414 431
-//!      2 Matched::find        head → route, and what it could pass for   404 405 501
-//!      3 charge_early         quotas by address, before any crypto       429
-//!      4 evidence::gather     credentials → facts; refuses nothing
-//!      5 decide               policy + facts → permit                    401 403 503
-//!      6 enforce              permit → clearance: quotas, audit          429 503
-//!      7 Outbound::prepare    the head that the upstream gets
-//!      8 forward              takes the clearance by value               502 504
+//!   ├ Gateway::pass  inner: seven steps, each with `?`
+//!   │  1 Inbound::parse       wire → a head that can be judged           400 413 414 431
+//!   │  2 Matched::find        head → route, and what it could pass for   404 405 501
+//!   │  3 charge_early         quotas by address, before any crypto       429
+//!   │  4 evidence::gather     credentials → facts; refuses nothing
+//!   │  5 decide               policy + facts → permit                    401 403 503
+//!   │  6 enforce              permit → clearance: quotas, audit          429 503
+//!   │  7 Outbound::prepare    the head that the upstream gets
+//!   └ Gateway::forward  8 takes the clearance by value                502 504
 //! ```
 
+mod census;
 mod enforce;
 pub mod events;
 mod evidence;
@@ -28,11 +29,14 @@ mod method_override;
 mod outbound;
 mod record;
 mod refusal;
+mod site;
+#[cfg(test)]
+mod tests;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 
 pub use self::{
@@ -40,11 +44,13 @@ pub use self::{
     evidence::gather,
     forwarded::{Origin, address_list, forwarded},
     hygiene::is_spoofable,
+    ids::RequestId,
     inbound::{Authorization, Inbound},
     matched::{Matched, form_to_read, known_method},
     method_override::{Form, FormKind, Override},
     record::Record,
     refusal::{DpopOffer, METADATA_PATH, Problem, Refusal, RefusalContext},
+    site::Site,
 };
 use self::{
     forms::{Forms, HeldForm},
@@ -58,7 +64,7 @@ use crate::{
     limit::RateHeaders,
     policy::{ConditionInput, Credential, Decision, Evidence, Facts, Permit, Principal, Reason, decide},
     route::NormalPath,
-    runtime::{EventEndpoint, Live, LiveView, OnWorker, Services, Snapshot},
+    runtime::{CompiledRoute, EventEndpoint, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
 };
 
@@ -71,20 +77,28 @@ pub struct Gateway {
     forms: Forms,
 }
 
-/// What there is to answer.
-enum Answer {
-    /// The upstream's.
-    Upstream(Response<UpstreamBody<RequestBody>>),
-    /// The gateway's own, with why for the records.
-    Own(Response<Bytes>, Reason),
+/// How far a request has come without its answer.
+enum Passed<'s> {
+    /// It is to be forwarded.
+    Cleared(Cleared<'s>),
+    /// The gateway answers it; with why, for the records.
+    Answered(Response<Bytes>, Reason),
+}
+
+/// A request that is to be forwarded.
+struct Cleared<'s> {
+    clearance: Clearance,
+    outbound: Outbound,
+    route: &'s CompiledRoute,
+    /// A form is in memory until the upstream answers.
+    form: Option<Box<HeldForm<'s>>>,
 }
 
 /// What is known of a request while it passes, for its answer and its record.
 struct Exchange {
-    record: Record,
+    record: Box<Record>,
     rates: Option<RateHeaders>,
-    scheme: &'static str,
-    authority: Arc<str>,
+    site: Option<Rc<Site>>,
     /// Whether the token came by the DPoP scheme.
     by_dpop: bool,
     /// A nonce for the client's next proofs.
@@ -92,24 +106,35 @@ struct Exchange {
 }
 
 impl Serve for Gateway {
-    type Tail = Record;
+    /// Boxed, as it goes a long way without being looked at: through each layer that an answer passes.
+    type Tail = Box<Record>;
 
-    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<Record>> {
+    // Not an `async fn`: that would hold what it is given twice, and each request's future is moved several times.
+    fn serve(
+        &self,
+        info: Rc<ConnectionInfo>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<ResponseBody<Box<Record>>>> {
         let now = self.services.clock.now();
         let snapshot = self.view.borrow_mut().load();
-        let head = (request.method(), request.version(), request.uri().path());
-        let mut exchange = Exchange {
-            record: Record::begin(self.services.clone(), snapshot.clone(), info.clone(), head, self.ids.next(), now),
-            rates: None,
-            scheme: if info.tls.is_some() { "https" } else { "http" },
-            authority: Arc::from(""),
-            by_dpop: false,
-            fresh_nonce: None,
-        };
-        match self.pass(&snapshot, &mut exchange, &info, request, now).await {
-            Ok(Answer::Upstream(answer)) => exchange.forwarded(answer),
-            Ok(Answer::Own(answer, reason)) => exchange.own(answer, reason),
-            Err(refusal) => exchange.refused(&refusal, &snapshot),
+        let (mut parts, incoming) = request.into_parts();
+        let head = (&parts.method, parts.version, parts.uri.path());
+        let record = Record::begin(self.services.clone(), snapshot.clone(), info.clone(), head, self.ids.next(), now);
+        let mut exchange =
+            Exchange { record: Box::new(record), rates: None, site: None, by_dpop: false, fresh_nonce: None };
+        let limit = snapshot.config.server.limits.body_bytes;
+        let mut body = RequestBody::new(incoming, &info.watch, limit).with_trailers(hygiene::clean_trailers);
+        exchange.record.bytes_in = body.counter();
+        async move {
+            let cleared = match self.pass(&snapshot, &mut exchange, &info, &mut parts, &mut body, now).await {
+                Ok(Passed::Cleared(cleared)) => cleared,
+                Ok(Passed::Answered(answer, reason)) => return exchange.own(answer, reason),
+                Err(refusal) => return exchange.refused(&refusal, &snapshot, site::scheme(&info)),
+            };
+            match self.forward(cleared, body, &mut exchange.record, now).await {
+                Ok(answer) => exchange.forwarded(answer),
+                Err(refusal) => exchange.refused(&refusal, &snapshot, site::scheme(&info)),
+            }
         }
     }
 }
@@ -133,22 +158,19 @@ impl Gateway {
         self.pools.sweep(self.services.clock.now());
     }
 
-    async fn pass(
-        &self,
-        snapshot: &Snapshot,
+    async fn pass<'s>(
+        &'s self,
+        snapshot: &'s Snapshot,
         exchange: &mut Exchange,
-        info: &Rc<ConnectionInfo>,
-        request: Request<Incoming>,
+        info: &ConnectionInfo,
+        parts: &mut Parts,
+        body: &mut RequestBody,
         now: Now,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Passed<'s>, Refusal> {
         let server = &snapshot.config.server;
-        let (parts, incoming) = request.into_parts();
-        let mut body =
-            RequestBody::new(incoming, &info.watch, server.limits.body_bytes).with_trailers(hygiene::clean_trailers);
-        exchange.record.bytes_in = Some(body.counter());
         check_framing(parts.version, &parts.headers, server.limits.headers).map_err(framing_refusal)?;
         let uri = parts.uri.clone();
-        let mut inbound = Inbound::parse(parts, &uri, info, server, exchange.record.request_id.clone())?;
+        let mut inbound = Inbound::parse(parts, info, server, exchange.record.request_id.clone())?;
         exchange.learn(&inbound);
         known_method(&inbound.method, &server.methods)?;
         let path = NormalPath::parse(uri.path())
@@ -158,28 +180,24 @@ impl Gateway {
         }
         if let Some(endpoint) = events::endpoint(snapshot, &path) {
             // Boxed: rare, and large.
-            return Box::pin(self.receive_event(snapshot, endpoint, &inbound, &mut body, now)).await;
+            return Box::pin(self.receive_event(snapshot, endpoint, &inbound, body, now)).await;
         }
 
-        // Held until the upstream answers: it is in memory until then. Boxed, as it is rare and large.
-        let form = match form_to_read(snapshot, &inbound, &path)? {
+        let (matched, form) = match form_to_read(snapshot, &inbound, &path)? {
+            None => (Matched::find(snapshot, &inbound, &path, None)?, None),
+            // Boxed, as it is rare and large.
             Some((kind, max)) => {
-                let client = inbound.origin.client;
-                Some((kind, Box::pin(self.read_form(&mut body, client, max)).await?))
+                let (bytes, held) = Box::pin(self.read_form(body, inbound.origin.client, max)).await?;
+                let form = Form { kind, body: &bytes };
+                (Matched::find(snapshot, &inbound, &path, Some(&form))?, Some(Box::new(held)))
             }
-            None => None,
         };
-        let form = form.as_ref().map(|(kind, (bytes, _held))| Form { kind: kind.clone(), body: bytes });
-        let matched = Matched::find(snapshot, &inbound, &path, form.as_ref())?;
         exchange.record.route = Some(matched.route.number);
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
-        let (early, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
-        exchange.rates = early;
-        if let Err(refusal) = charged {
-            // Nobody has been verified yet, so the attempt is counted as a stranger's.
-            self.audit_refusal(&enforcement, &Credential::Absent.into(), refusal.reason);
-            return Err(refusal);
-        }
+        let charged;
+        (exchange.rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
+        // Nobody has been verified yet, so the attempt is counted as a stranger's.
+        charged.inspect_err(|refusal| self.audit_refusal(&enforcement, &Credential::Absent.into(), refusal.reason))?;
         // Known before anything more is spent on it.
         if body.is_declared_too_large() {
             self.audit_refusal(&enforcement, &Credential::Absent.into(), Reason::BodyTooLarge);
@@ -195,27 +213,31 @@ impl Gateway {
         let permit = self.judge(&enforcement, &evidence)?;
 
         let Services { audit, metrics, .. } = &**self.services;
-        let (late, cleared) = enforce::enforce(permit, &enforcement, &snapshot.limiter, audit, metrics).await;
-        exchange.rates = enforce::join_rates(exchange.rates.take(), late);
-        let clearance = match cleared {
-            Ok(clearance) => clearance,
-            Err(refusal) => {
-                self.audit_refusal(&enforcement, &evidence, refusal.reason);
-                return Err(refusal);
-            }
+        let (rates, charged) = enforce::charge_late(permit, &enforcement, &snapshot.limiter, metrics);
+        exchange.rates = enforce::join_rates(exchange.rates.take(), rates);
+        let cleared = match charged {
+            Ok(charged) => enforce::clear(charged, &enforcement, audit).await,
+            Err(refusal) => Err(refusal),
         };
+        let clearance = cleared.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, refusal.reason))?;
 
-        let service = &matched.route.service;
+        let route = matched.route;
         let outbound = Outbound::prepare(
             &mut inbound,
-            &matched.target_path,
+            matched.target_path.as_deref().unwrap_or(path.as_str()),
             clearance.principal().map(|principal| &**principal),
-            &matched.route.upstream,
-            service.targets().first().map_or("", |target| target.authority()),
-            service.credential(),
+            &route.upstream,
+            route.service.targets().first().map_or("", |target| target.authority()),
+            route.service.credential(),
             |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
         );
-        self.forward(clearance, outbound, body, exchange, &matched, now).await
+        match outbound {
+            Ok(outbound) => Ok(Passed::Cleared(Cleared { clearance, outbound, route, form })),
+            Err(refusal) => {
+                clearance.give_up(refusal.reason);
+                Err(refusal)
+            }
+        }
     }
 
     /// The signed token that an upstream gets about the caller; `None` where there is nobody to speak of.
@@ -224,7 +246,7 @@ impl Gateway {
         snapshot: &Snapshot,
         assertion: &Assertion,
         principal: Option<&Arc<Principal>>,
-        request_id: &str,
+        request_id: &RequestId,
         now: Now,
     ) -> Result<Option<HeaderValue>, Refusal> {
         let Some(principal) = principal else { return Ok(None) };
@@ -232,7 +254,8 @@ impl Gateway {
             || Refusal::of(Reason::InternalFault).because("the assertion for the upstream could not be signed");
         let about = (&*assertion.audience, assertion.ttl);
         let signer = snapshot.assertions.as_ref().ok_or_else(internal)?;
-        let token = signer.sign(principal, about, (&self.ids.next(), request_id), now).ok_or_else(internal)?;
+        let token =
+            signer.sign(principal, about, (self.ids.next().as_str(), request_id.as_str()), now).ok_or_else(internal)?;
         let value = if assertion.header == header::AUTHORIZATION { format!("Bearer {token}") } else { token };
         let mut value = HeaderValue::try_from(value).map_err(|_| internal())?;
         value.set_sensitive(true);
@@ -247,13 +270,13 @@ impl Gateway {
         inbound: &Inbound,
         body: &mut RequestBody,
         now: Now,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Passed<'static>, Refusal> {
         events::check_method(&inbound.method)?;
         events::charge(endpoint, inbound, &self.services.metrics, now)?;
         let _permit = judge_public(inbound, &endpoint.path, now)?;
         let (bytes, _held) = self.read_form(body, inbound.origin.client, events::MAX_BYTES).await?;
         let (answer, reason) = events::receive(snapshot, endpoint, &inbound.headers, &bytes, now).await?;
-        Ok(Answer::Own(answer, reason))
+        Ok(Passed::Answered(answer, reason))
     }
 
     /// Judges a request by every route that it may be for; the strictest wins.
@@ -305,12 +328,8 @@ impl Gateway {
         }
         let mut held = self.forms.hold(client, max);
         let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
-        let outcome = taken.outcome();
         let bytes = taken.read_gradually(max as u64, |more| held.grow(more)).await.map_err(|why| match why {
-            Unread::Fault(fault) => {
-                outcome.set(Some(fault));
-                body_refusal(fault)
-            }
+            Unread::Fault(fault) => body_refusal(fault),
             Unread::Refused(refusal) => refusal,
         })?;
         *body = RequestBody::buffered(bytes.clone());
@@ -318,51 +337,44 @@ impl Gateway {
     }
 
     /// Step 8. Takes the clearance by value: nothing is sent without one.
-    async fn forward(
+    ///
+    /// Not an `async fn`, for the same reason as [`Serve::serve`].
+    fn forward(
         &self,
-        clearance: Clearance,
-        outbound: Result<Outbound, Refusal>,
+        cleared: Cleared<'_>,
         body: RequestBody,
-        exchange: &mut Exchange,
-        matched: &Matched<'_>,
+        record: &mut Record,
         now: Now,
-    ) -> Result<Answer, Refusal> {
+    ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
+        let Cleared { clearance, outbound, route, form } = cleared;
         let ticket = clearance.into_ticket();
-        let result = match outbound {
-            Err(refusal) => Err(refusal),
-            Ok(outbound) => self.send(outbound, body, exchange, matched, now).await,
-        };
-        if let Some(ticket) = ticket {
-            match &result {
-                Ok(answer) => ticket.answered(answer.status().as_u16()),
-                Err(refusal) => ticket.failed(refusal.reason),
-            }
-        }
-        result.map(Answer::Upstream)
-    }
-
-    async fn send(
-        &self,
-        outbound: Outbound,
-        body: RequestBody,
-        exchange: &mut Exchange,
-        matched: &Matched<'_>,
-        now: Now,
-    ) -> Result<Response<UpstreamBody<RequestBody>>, Refusal> {
         let outcome = body.outcome();
         let mut request = Request::new(body);
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
-        match self.pools.send(&matched.route.service, request, now).await {
-            Ok(answer) => {
-                exchange.record.upstream_answered(now.instant);
-                Ok(answer)
-            }
-            Err(fault) => Err(match outcome.get() {
+        let sending = self.pools.send(&route.service, request, now);
+        async move {
+            let answer = sending.await;
+            drop(form);
+            let result = answer.map_err(|fault| match outcome.and_then(|outcome| outcome.get()) {
                 Some(fault) => body_refusal(fault),
                 None => upstream_refusal(&fault),
-            }),
+            });
+            match &result {
+                Ok(answer) => {
+                    record.upstream_answered(now.instant);
+                    if let Some(ticket) = ticket {
+                        ticket.answered(answer.status().as_u16());
+                    }
+                }
+                Err(refusal) => {
+                    if let Some(ticket) = ticket {
+                        ticket.failed(refusal.reason);
+                    }
+                }
+            }
+            result
         }
     }
 }
@@ -371,13 +383,13 @@ impl Exchange {
     /// Takes over what the head told.
     fn learn(&mut self, inbound: &Inbound) {
         self.record.request_id = inbound.request_id.clone();
-        self.record.traceparent = Some(inbound.traceparent.clone());
+        self.record.trace = Some(inbound.trace.clone());
         self.record.client = inbound.origin.client;
-        self.authority = inbound.authority.clone();
+        self.site = Some(inbound.site.clone());
         self.by_dpop = inbound.authorization.is_of("DPoP");
     }
 
-    fn forwarded(mut self, answer: Response<UpstreamBody<RequestBody>>) -> Response<ResponseBody<Record>> {
+    fn forwarded(mut self, answer: Response<UpstreamBody<RequestBody>>) -> Response<ResponseBody<Box<Record>>> {
         self.record.status = answer.status().as_u16();
         self.record.reason = Reason::Allowed;
         let (mut parts, body) = answer.into_parts();
@@ -395,7 +407,7 @@ impl Exchange {
         Response::from_parts(parts, ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers))
     }
 
-    fn own(mut self, answer: Response<Bytes>, reason: Reason) -> Response<ResponseBody<Record>> {
+    fn own(mut self, answer: Response<Bytes>, reason: Reason) -> Response<ResponseBody<Box<Record>>> {
         self.record.status = answer.status().as_u16();
         self.record.reason = reason;
         let (mut parts, body) = answer.into_parts();
@@ -403,15 +415,20 @@ impl Exchange {
         Response::from_parts(parts, ResponseBody::full(body, self.record))
     }
 
-    fn refused(mut self, refusal: &Refusal, snapshot: &Snapshot) -> Response<ResponseBody<Record>> {
+    fn refused(
+        mut self,
+        refusal: &Refusal,
+        snapshot: &Snapshot,
+        scheme: &'static str,
+    ) -> Response<ResponseBody<Box<Record>>> {
         let status = refusal.problem().status;
         self.record.status = status.as_u16();
         self.record.reason = refusal.reason;
         log_refusal(refusal, &self.record);
         let context = RefusalContext {
-            request_id: &self.record.request_id,
-            scheme: self.scheme,
-            authority: &self.authority,
+            request_id: self.record.request_id.as_str(),
+            scheme,
+            authority: self.site.as_ref().map_or("", |site| &site.authority),
             authorization_servers: &snapshot.authorization_servers,
             accepted: self.record.route.and_then(|route| snapshot.route(route)).map(|route| &route.accepted),
             dpop: DpopOffer {
@@ -425,7 +442,7 @@ impl Exchange {
         };
         let mut headers = refusal.headers(&context);
         let body = refusal.body(&context);
-        if let Ok(value) = HeaderValue::from_str(&self.record.request_id) {
+        if let Some(value) = self.record.request_id.to_value() {
             headers.insert("x-request-id", value);
         }
         if let Some(rates) = self.rates {
@@ -454,9 +471,19 @@ fn add_nonce(headers: &mut http::HeaderMap, nonce: Option<&str>) {
 fn log_refusal(refusal: &Refusal, record: &Record) {
     let detail = refusal.detail.as_deref().unwrap_or_default();
     if refusal.problem().status.is_server_error() {
-        tracing::warn!(request.id = &*record.request_id, reason = refusal.reason.name(), detail, "request failed");
+        tracing::warn!(
+            request.id = record.request_id.as_str(),
+            reason = refusal.reason.name(),
+            detail,
+            "request failed"
+        );
     } else {
-        tracing::debug!(request.id = &*record.request_id, reason = refusal.reason.name(), detail, "request refused");
+        tracing::debug!(
+            request.id = record.request_id.as_str(),
+            reason = refusal.reason.name(),
+            detail,
+            "request refused"
+        );
     }
 }
 
@@ -498,7 +525,7 @@ fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
 }
 
 /// What we publish of ourselves is a route like any other: a public one, judged before it is served.
-fn serve_metadata(document: metadata::Document<'_>, inbound: &Inbound, now: Now) -> Result<Answer, Refusal> {
+fn serve_metadata(document: metadata::Document<'_>, inbound: &Inbound, now: Now) -> Result<Passed<'static>, Refusal> {
     metadata::check_method(&inbound.method)?;
     let _permit = judge_public(inbound, inbound.uri.path(), now)?;
     let (kind, text) = document.render(now);
@@ -507,7 +534,7 @@ fn serve_metadata(document: metadata::Document<'_>, inbound: &Inbound, now: Now)
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
-    Ok(Answer::Own(response, Reason::Allowed))
+    Ok(Passed::Answered(response, Reason::Allowed))
 }
 
 /// Judges a request for a route of the gateway's own, which asks for no credential.

@@ -12,6 +12,7 @@ use http::{
 use super::{
     Refusal,
     hygiene::{self, Te},
+    ids::{RequestId, TRACEPARENT, X_REQUEST_ID},
     inbound::{Authorization, DPOP, Inbound},
 };
 use crate::{
@@ -20,10 +21,10 @@ use crate::{
     route::NormalPath,
 };
 
-/// The path that the upstream gets, after the declared rewrite.
-pub(super) fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<String, Refusal> {
+/// The path that the upstream gets after a declared rewrite; `None` where it stays what it is.
+pub(super) fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<Option<String>, Refusal> {
     let (prefix, with) = match rewrite {
-        None => return Ok(path.to_owned()),
+        None => return Ok(None),
         Some(Rewrite::StripPrefix(prefix)) => (prefix, ""),
         Some(Rewrite::ReplacePrefix(prefix, with)) => (prefix, with.trim_end_matches('/')),
     };
@@ -39,7 +40,7 @@ pub(super) fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<String,
     };
     // The result is judged as strictly as what came in.
     match NormalPath::parse(&result) {
-        Ok(normal) if normal.as_str() == result => Ok(result),
+        Ok(normal) if normal.as_str() == result => Ok((result != path).then_some(result)),
         Ok(_) | Err(_) => Err(ambiguous()),
     }
 }
@@ -54,6 +55,9 @@ pub(super) struct Outbound {
     /// The fields.
     pub headers: HeaderMap,
 }
+
+/// Room for the fields that the gateway usually adds.
+const OWN_FIELDS: usize = 16;
 
 /// The upstream's own credential, ready to be sent.
 pub(super) type Credential = (HeaderName, HeaderValue);
@@ -70,21 +74,33 @@ impl Outbound {
         assert: impl FnOnce(&Assertion) -> Result<Option<HeaderValue>, Refusal>,
     ) -> Result<Self, Refusal> {
         let internal = |what: &str| Refusal::of(Reason::InternalFault).because(what);
-        let uri = target(&inbound.uri, path).ok_or_else(|| Refusal::of(Reason::MalformedRequest))?;
         let mut headers = std::mem::take(&mut inbound.headers);
         // What is added below, at once: growing step by step would place every field anew at each step.
-        headers.reserve(16);
-        let host = match upstream.host {
-            UpstreamHost::Preserve if !inbound.authority.is_empty() => &*inbound.authority,
-            UpstreamHost::Preserve | UpstreamHost::Target => target_host,
-        };
-        headers.insert(header::HOST, HeaderValue::from_str(host).map_err(|_| internal("the host is no header value"))?);
+        headers.reserve(OWN_FIELDS);
+        match (upstream.host, &inbound.site.value) {
+            (UpstreamHost::Preserve, Some(host)) => {
+                headers.insert(header::HOST, host.clone());
+            }
+            (UpstreamHost::Preserve, None) => {
+                let host = HeaderValue::from_str(target_host).map_err(|_| internal("the host is no header value"))?;
+                headers.insert(header::HOST, host);
+            }
+            // Known when the target is chosen, and set there.
+            (UpstreamHost::Target, _) => {}
+        }
         if inbound.te == Te::Trailers {
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
         }
-        via(&mut headers, inbound.version);
-        forwarding(&mut headers, inbound);
+        // RFC 9110 §7.6.3: a gateway names itself in each request that it forwards, after those before it.
+        headers.append(VIA, HeaderValue::from_static(via(inbound.version)));
+        inbound.site.tell(&inbound.origin, &mut headers);
+        if let Some(value) = inbound.request_id.to_value() {
+            headers.insert(X_REQUEST_ID, value);
+        }
+        if let Some(value) = inbound.trace.to_value() {
+            headers.insert(TRACEPARENT, value);
+        }
         if upstream.method_override.contains(&MethodOverride::Header) {
             for (name, value) in inbound.overrides.drain(..) {
                 headers.append(name, value);
@@ -111,14 +127,16 @@ impl Outbound {
                 headers.insert(assertion.header.clone(), value);
             }
         }
+        let uri = target(&mut inbound.uri, path).ok_or_else(|| Refusal::of(Reason::MalformedRequest))?;
         Ok(Self { method: inbound.method.clone(), uri, headers })
     }
 }
 
-/// The target in origin form: the client's own, where its path did not change.
-fn target(uri: &Uri, path: &str) -> Option<Uri> {
+/// The target in origin form: the client's own, where that is one and its path did not change.
+fn target(uri: &mut Uri, path: &str) -> Option<Uri> {
     let same = uri.path_and_query().filter(|target| target.path() == path);
     let target = match (same, uri.query()) {
+        (Some(_), _) if uri.scheme().is_none() && uri.authority().is_none() => return Some(std::mem::take(uri)),
         (Some(target), _) => target.clone(),
         (None, Some(query)) => PathAndQuery::try_from(format!("{path}?{query}")).ok()?,
         (None, None) => PathAndQuery::try_from(path).ok()?,
@@ -128,48 +146,19 @@ fn target(uri: &Uri, path: &str) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// RFC 9110 §7.6.3: a gateway names itself in each request that it forwards.
-fn via(headers: &mut HeaderMap, version: Version) {
-    let ours = match version {
+fn via(version: Version) -> &'static str {
+    match version {
         Version::HTTP_2 => "2.0 stepgate",
         Version::HTTP_10 => "1.0 stepgate",
         _ => "1.1 stepgate",
-    };
-    headers.append(VIA, HeaderValue::from_static(ours));
-}
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// What we know ourselves of where the request came from.
-fn forwarding(headers: &mut HeaderMap, inbound: &Inbound) {
-    let origin = &inbound.origin;
-    if let Some(value) = origin.x_forwarded_for() {
-        headers.insert(X_FORWARDED_FOR, value);
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(inbound.scheme));
-    if let Ok(value) = HeaderValue::from_str(&inbound.authority)
-        && !inbound.authority.is_empty()
-    {
-        headers.insert(X_FORWARDED_HOST, value);
-    }
-    if let Some(value) = origin.forwarded(inbound.scheme, &inbound.authority) {
-        headers.insert(header::FORWARDED, value);
-    }
-    if let Ok(value) = HeaderValue::from_str(&inbound.request_id) {
-        headers.insert(X_REQUEST_ID, value);
-    }
-    headers.insert(TRACEPARENT, inbound.traceparent.clone());
 }
 
 /// Who is calling and how that was proved. A fact that is not known has no field; nothing of the client's is left under
 /// these names.
 fn identity(headers: &mut HeaderMap, principal: &Principal) {
     let mut add = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(&encoded(value)) {
+        if let Ok(value) = HeaderValue::try_from(encoded(value)) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
@@ -209,9 +198,9 @@ fn encoded(value: &str) -> String {
 }
 
 /// Makes an upstream's answer fit for the client: no hop-by-hop fields, our request identifier.
-pub(super) fn clean_response(headers: &mut HeaderMap, request_id: &str) {
+pub(super) fn clean_response(headers: &mut HeaderMap, request_id: &RequestId) {
     hygiene::drop_hop_by_hop(headers);
-    if let Ok(value) = HeaderValue::from_str(request_id) {
+    if let Some(value) = request_id.to_value() {
         headers.insert(X_REQUEST_ID, value);
     }
 }
@@ -220,7 +209,55 @@ pub(super) fn clean_response(headers: &mut HeaderMap, request_id: &str) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
 
+    use std::path::Path;
+
     use super::*;
+    use crate::{
+        config::{self, Input},
+        gateway::tests::connection,
+    };
+
+    #[test]
+    fn what_the_gateway_says_itself_is_gone_from_the_clients_fields() {
+        let ours = [
+            header::HOST,
+            header::TE,
+            header::CONNECTION,
+            header::FORWARDED,
+            X_REQUEST_ID,
+            TRACEPARENT,
+            HeaderName::from_static("x-forwarded-for"),
+            HeaderName::from_static("x-forwarded-host"),
+            HeaderName::from_static("x-forwarded-proto"),
+            HeaderName::from_static("x-auth-subject"),
+        ];
+        let mut headers: HeaderMap =
+            ours.iter().map(|name| (name.clone(), HeaderValue::from_static("forged"))).collect();
+        headers.append("accept", HeaderValue::from_static("kept"));
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.headers = headers;
+        let text = "upstreams: {api: {targets: ['http://127.0.0.1:9']}}\nlisteners: [{address: 127.0.0.1:0, cleartext: true}]\n\
+                    routes: [{path: /**, upstream: api, auth: none}]\n";
+        let input = Input { file: Path::new("p.yaml"), text, base: Path::new("/"), env: &|_| None };
+        let server = config::load(&input).unwrap().config.server;
+        let id = RequestId::Given("id".into());
+        let inbound = Inbound::parse(&mut parts, &connection(), &server, id).unwrap();
+        assert_eq!(inbound.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+    }
+
+    #[test]
+    fn a_service_gets_the_target_in_origin_form() {
+        for (from, path, to) in [
+            ("/a?b=/%20", "/a", "/a?b=/%20"),
+            ("http://api.example/a?b", "/a", "/a?b"),
+            ("http://api.example", "/", "/"),
+            ("https://api.example/a?b=1", "/c", "/c?b=1"),
+            ("/a?", "/c", "/c?"),
+            ("/a", "/c", "/c"),
+        ] {
+            assert_eq!(target(&mut from.parse().unwrap(), path).unwrap(), to, "{from}");
+        }
+    }
 
     #[test]
     fn rewrites_take_whole_segments_and_are_judged_again() {
@@ -228,14 +265,15 @@ mod tests {
         for (path, expected) in
             [("/reports/2024", "/2024"), ("/reports", "/"), ("/reports/", "/"), ("/%72eports/a%2Bb", "/a%2Bb")]
         {
-            assert_eq!(rewritten(path, Some(&strip)).unwrap(), expected, "{path}");
+            assert_eq!(rewritten(path, Some(&strip)).unwrap().unwrap(), expected, "{path}");
         }
         let replace = Rewrite::ReplacePrefix("/v1/a".into(), "/legacy".into());
-        assert_eq!(rewritten("/v1/a/b", Some(&replace)).unwrap(), "/legacy/b");
-        assert_eq!(rewritten("/v1/a", Some(&replace)).unwrap(), "/legacy");
-        assert_eq!(rewritten("/x", None).unwrap(), "/x");
+        assert_eq!(rewritten("/v1/a/b", Some(&replace)).unwrap().unwrap(), "/legacy/b");
+        assert_eq!(rewritten("/v1/a", Some(&replace)).unwrap().unwrap(), "/legacy");
+        assert_eq!(rewritten("/x", None).unwrap(), None);
+        assert_eq!(rewritten("/a", Some(&Rewrite::ReplacePrefix("/a".into(), "/a".into()))).unwrap(), None);
         let root = Rewrite::ReplacePrefix("/v1".into(), "/".into());
-        assert_eq!(rewritten("/v1/b", Some(&root)).unwrap(), "/b");
+        assert_eq!(rewritten("/v1/b", Some(&root)).unwrap().unwrap(), "/b");
     }
 
     #[test]

@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Method, Version};
+use http::{Method, Version};
 
+use super::ids::{RequestId, Trace};
 use crate::{
     body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
     clock::Now,
@@ -29,12 +30,12 @@ pub struct Record {
     pub method: Method,
     /// The protocol that the client speaks.
     pub version: Version,
-    /// The path as the client sent it, without its query.
-    pub path: Box<str>,
+    /// The path as the client sent it, without its query; where it is going to be written.
+    path: Option<Box<str>>,
     /// The identifier of the request.
-    pub request_id: Arc<str>,
+    pub request_id: RequestId,
     /// The trace that it belongs to.
-    pub traceparent: Option<HeaderValue>,
+    pub trace: Option<Trace>,
     /// The client's address.
     pub client: IpAddr,
     /// Which route it took.
@@ -60,10 +61,11 @@ impl Record {
         snapshot: OnWorker<Snapshot>,
         info: Rc<ConnectionInfo>,
         head: (&Method, Version, &str),
-        request_id: Arc<str>,
+        request_id: RequestId,
         began: Now,
     ) -> Self {
         let (method, version, path) = head;
+        let path = snapshot.access_log.is_kept().then(|| path.into());
         Self {
             services,
             snapshot,
@@ -72,9 +74,9 @@ impl Record {
             began,
             method: method.clone(),
             version,
-            path: path.into(),
+            path,
             request_id,
-            traceparent: None,
+            trace: None,
             route: None,
             principal: None,
             status: 499,
@@ -93,18 +95,19 @@ impl Record {
             None => self.services.no_route.answered(&self.method, self.status, took),
         }
         self.services.metrics.decided(self.reason);
+        let Some(path) = &self.path else { return };
         let principal = self.principal.as_deref();
         self.snapshot.access_log.record(&AccessRecord {
             unix_ms: self.began.unix_ms,
-            request_id: &self.request_id,
-            trace_id: self.traceparent.as_ref().and_then(trace_id),
+            request_id: self.request_id.as_str(),
+            trace_id: self.trace.as_ref().and_then(Trace::trace_id),
             client: self.client,
             listener: &self.info.listener,
             protocol: protocol(self.version),
             tls: self.info.tls.as_ref().map(|tls| tls.version),
             method: self.method.as_str(),
             route: route.map(|route| &*route.name),
-            path: &self.path,
+            path,
             status: self.status,
             reason: self.reason,
             bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
@@ -133,7 +136,7 @@ impl Drop for Record {
     }
 }
 
-impl Tail for Record {
+impl Tail for Box<Record> {
     fn end(mut self, end: StreamEnd) {
         self.bytes_out = end.bytes;
         match end.how {
@@ -144,18 +147,13 @@ impl Tail for Record {
                 }
             }
             HowEnded::UpstreamFault(why) => {
-                tracing::warn!(request.id = &*self.request_id, error = %why, "the answer's body broke off");
+                tracing::warn!(request.id = self.request_id.as_str(), error = %why, "the answer's body broke off");
                 if self.reason == Reason::Allowed {
                     self.reason = Reason::UpstreamReset;
                 }
             }
         }
     }
-}
-
-/// The trace's identifier: the second field of a `traceparent`.
-fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
-    traceparent.to_str().ok()?.get(3..35)
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -167,17 +167,9 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
     let mut service = service_fn(move |request: Request<Incoming>| {
         let (service, info) = (Rc::clone(&service), Rc::clone(&info));
         let exchange = info.watch.begin();
-        let expects_continue = request.headers().contains_key(header::EXPECT);
-        async move {
-            let watch = Rc::clone(&info.watch);
-            let mut response = answer(&*service, info, request, exchange).await;
-            // The client may be waiting for a 100 (Continue) that never comes. Whether it will still send the body is
-            // open (RFC 9110 §10.1.1), so that what follows could be a body or a request: nothing may follow.
-            if expects_continue && watch.take_leftover().is_some() {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
+        // Without a body, nobody waits for a 100 (Continue).
+        let waits = !request.body().is_end_stream() && request.headers().contains_key(header::EXPECT);
+        answer(service, info, request, exchange, waits)
     });
     let (mut told, mut verdict) = (false, None);
     loop {
@@ -238,7 +230,7 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
         let (service, info) = (Rc::clone(&service), Rc::clone(&info));
         let exchange = info.watch.begin();
         next.set(exchange.stream_cut());
-        async move { Ok::<_, Infallible>(answer(&*service, info, request, exchange).await) }
+        answer(service, info, request, exchange, false)
     });
     let mut connection = pin!(settings.http2(executor).serve_connection(wire, service));
     let (mut told, mut verdict) = (false, None);
@@ -265,18 +257,30 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
     .await
 }
 
-/// Lets the service answer, and ties the answer's body to the exchange.
-async fn answer<S: Serve>(
-    service: &S,
+/// Lets the service answer, and ties the answer's body to the exchange. A client that `waits` may be waiting for a 100
+/// (Continue) before it sends its body.
+///
+/// Not an `async fn`: that would hold what it is given twice, and each request's future is moved several times.
+fn answer<S: Serve>(
+    service: Rc<S>,
     info: Rc<ConnectionInfo>,
     request: Request<Incoming>,
     exchange: Exchange,
-) -> Response<ResponseBody<S::Tail>> {
+    waits: bool,
+) -> impl Future<Output = Result<Response<ResponseBody<S::Tail>>, Infallible>> {
     let is_head = request.method() == Method::HEAD;
-    let mut response = service.serve(info, request).await;
-    let unsent = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    response.body_mut().attach(exchange, unsent);
-    response
+    let watch = waits.then(|| Rc::clone(&info.watch));
+    async move {
+        let mut response = service.serve(info, request).await;
+        let unsent = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        response.body_mut().attach(exchange, unsent);
+        // The 100 may never come. Whether the client will still send the body is open (RFC 9110 §10.1.1), so that what
+        // follows could be a body or a request: nothing may follow.
+        if watch.is_some_and(|watch| watch.take_leftover().is_some()) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
 }
 
 /// Reads off some of a refused request's body. Gives `true` when hyper should look again, because that has ended.

@@ -31,7 +31,7 @@ use super::{
     wire::Transport,
 };
 use crate::{
-    body::{AlpnChoice, ClientCertificate, ConnectionInfo, ConnectionWatch, Protocol, Serve, TlsInfo, Verdict},
+    body::{AlpnChoice, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol, Serve, TlsInfo, Verdict},
     config::{Alpn, ServerLimits},
 };
 
@@ -301,6 +301,7 @@ async fn converse<S: Serve>(
             listener_index: settings.index,
             tls,
             watch: Rc::clone(&watch),
+            memory: Memory::default(),
         })
     };
     let http = || Rc::clone(&settings.http);

@@ -189,6 +189,11 @@ impl AccessLog {
         Ok(Self { shared: Some(shared) })
     }
 
+    /// Whether what is recorded is written anywhere.
+    pub fn is_kept(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// Records a request. Never waits for the sink.
     pub fn record(&self, record: &AccessRecord<'_>) {
         thread_local!(static LINE: RefCell<String> = const { RefCell::new(String::new()) });

@@ -148,6 +148,7 @@ fn what_cannot_be_signed_or_carried_is_said_at_load() {
         ("https://api.internal}", "https://api.internal, ttl: 1h}", "10m at most"),
         ("https://api.internal}", "\"\"}", "it is empty"),
         ("https://api.internal}", "https://api.internal, header: x-auth-subject}", "a fact about the caller"),
+        ("https://api.internal}", "https://api.internal, header: x-forwarded-for}", "a fact about the request"),
         ("https://api.internal}", "https://api.internal, header: connection}", "belongs to the connection"),
         (
             "https://api.internal}",

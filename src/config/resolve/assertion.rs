@@ -20,6 +20,10 @@ const FASTEST: Duration = Duration::from_secs(2 * 60 * 60);
 const FACTS: [&str; 6] =
     ["x-auth-subject", "x-auth-issuer", "x-auth-scopes", "x-auth-acr", "x-auth-amr", "x-auth-time"];
 
+/// Fields that say where a request came from: an assertion under such a name would take the place of that.
+const ORIGIN: [&str; 7] =
+    ["forwarded", "traceparent", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id"];
+
 pub(super) fn assertions(document: &Document, to: &mut Context<'_>) -> Option<Arc<Assertions>> {
     let written = document.assertions.as_ref()?;
     if document.upstreams.entries.iter().all(|entry| entry.value.as_ref().is_some_and(|one| one.assertion.is_none())) {
@@ -80,6 +84,9 @@ pub(super) fn assertion(written: &document::Upstream, document: &Document, to: &
     }
     if FACTS.contains(&folded.as_str()) {
         lost(to, &header.span, "a fact about the caller");
+    }
+    if ORIGIN.contains(&folded.as_str()) {
+        lost(to, &header.span, "a fact about the request");
     }
     if header.value == AUTHORIZATION && written.forward_authorization.value {
         lost(to, &header.span, "the caller's own token (`forward_authorization`)");
