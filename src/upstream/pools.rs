@@ -17,13 +17,14 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    answer::{self, Afterwards},
-    body::{Lease, UpstreamBody},
+    answer,
+    body::UpstreamBody,
     connect::connect,
-    connection::{Connection, Lost},
+    connection::{Answered, Connection, Lost},
     fault::{BoxError, UpstreamFault},
     framing::frame,
     health::Admission,
+    lease::Lease,
     observer::{ServiceObserver, UpstreamObserver},
     pool::TargetPool,
     service::Service,
@@ -57,7 +58,7 @@ pub(super) struct ServicePool<B> {
 
 /// A connection and where it came from.
 struct Chosen<B> {
-    connection: Connection<B>,
+    connection: Box<Connection<B>>,
     pool: Rc<TargetPool<B>>,
 }
 
@@ -116,21 +117,24 @@ where
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn send(
+    pub fn send(
         &self,
         service: &Arc<Service>,
         request: Request<B>,
         now: Now,
-    ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
+    ) -> impl Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>> + use<B> {
         let pool = self.0.service(service);
         let now = Instant::from_std(now.instant);
+        // Wrapped here, so that the future has room for one small request and not for several large ones.
         let mut request = request.map(|body| Upload::new(body, now));
         frame(&mut request);
-        let answer = pool.exchange(request, now).await;
-        if let Err(fault) = &answer {
-            pool.observer.fault(fault.kind());
+        async move {
+            let answer = pool.exchange(request, now).await;
+            if let Err(fault) = &answer {
+                pool.observer.fault(fault.kind());
+            }
+            answer
         }
-        answer
     }
 }
 
@@ -169,7 +173,11 @@ where
         let mut attempts_left = ATTEMPTS;
         loop {
             attempts_left = attempts_left.saturating_sub(1);
-            let Chosen { mut connection, pool } = self.choose(from, now).await?;
+            let Chosen { mut connection, pool } = match self.take_idle(from, now) {
+                Some(chosen) => chosen,
+                // Boxed: less usual, and large enough to make every request's future larger.
+                None => Box::pin(self.choose(from, now)).await?,
+            };
             if self.service.names_target_as_host() {
                 request.headers_mut().insert(HOST, pool.target.host.clone());
             }
@@ -178,7 +186,7 @@ where
             let started = if reused { now } else { Instant::now() };
             let replay = if reused { Replay::of(&request) } else { None };
             let lost = match connection.exchange(request, started, self.service.response_timeout()).await {
-                Ok(answer) => return self.accept(answer, connection, pool),
+                Ok(answered) => return self.accept(answered, connection, pool),
                 Err(lost) => lost,
             };
             request = again(lost, replay, attempts_left)?;
@@ -190,15 +198,24 @@ where
 
     fn accept(
         self: &Rc<Self>,
-        mut answer: Response<hyper::body::Incoming>,
-        connection: Connection<B>,
+        Answered { mut answer, is_early }: Answered,
+        connection: Box<Connection<B>>,
         pool: Rc<TargetPool<B>>,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
-        let connection = match answer::check(&mut answer).map_err(UpstreamFault::Invalid)? {
-            Afterwards::Reuse => Some(connection),
-            Afterwards::Close => None,
-        };
-        Ok(answer.map(|incoming| UpstreamBody::new(incoming, Lease { connection, pool, service: Rc::clone(self) })))
+        let afterwards = answer::check(&mut answer).map_err(UpstreamFault::Invalid)?;
+        let mut lease = Lease::new(connection, afterwards, pool, Rc::clone(self));
+        if is_early {
+            lease.go_on_sending();
+        }
+        Ok(answer.map(|incoming| UpstreamBody::new(incoming, lease)))
+    }
+
+    /// The usual case, in which nothing has to be chosen or waited for.
+    fn take_idle(&self, from: From, now: Instant) -> Option<Chosen<B>> {
+        let [only] = &*self.targets else { return None };
+        let connection = (from == From::PoolOrNetwork).then(|| only.take(now)).flatten()?;
+        self.observer.reused();
+        Some(Chosen { connection, pool: Rc::clone(only) })
     }
 
     /// Gets a connection to a target that is believed to be well, round robin; to any, when none is.
@@ -253,12 +270,12 @@ where
         let target = &pool.target;
         // Boxed: rare, and large enough to make every request's future larger.
         match Box::pin(connect(target, &pool.addresses, deadline())).await {
-            Ok(sender) => {
+            Ok(opened) => {
                 self.observer.opened();
                 if target.health.succeeded() {
                     self.observer.readmitted(target.authority());
                 }
-                Ok(Chosen { connection: Connection::new(sender, now), pool: Rc::clone(pool) })
+                Ok(Chosen { connection: Box::new(Connection::new(opened, now)), pool: Rc::clone(pool) })
             }
             Err(fault) => {
                 if target.health.failed(admission, Instant::now().into_std()) {
