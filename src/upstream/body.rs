@@ -33,7 +33,7 @@ impl<B: 'static> UpstreamBody<B> {
             // Most answers are whole by now, and then their connection need not wait for the client. That nobody is
             // woken is right: there will be another poll.
             && let Poll::Ready(Some(received)) =
-                Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop()))
+                lease.taking(|| Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop())))
         {
             if received.is_ok() && incoming.is_end_stream() {
                 lease.end();
@@ -73,8 +73,9 @@ impl<B: 'static> UpstreamBody<B> {
         }
         loop {
             // What comes is handed over while the connection is driven, so nobody need be woken for it.
-            let polled = Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
-            if polled.is_ready() || !self.lease.drive_or_listen(cx) {
+            let Self { incoming, lease, .. } = self;
+            let polled = lease.taking(|| Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())));
+            if polled.is_ready() || !lease.drive_or_listen(cx) {
                 return polled;
             }
         }

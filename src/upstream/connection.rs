@@ -2,8 +2,7 @@
 //! moved when it fires or would fire too late, where a timer per request would cost the timer wheel twice.
 
 use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -42,6 +41,18 @@ pub(super) struct Connection<B> {
     pub(super) reused: bool,
 }
 
+/// What hyper gives for a request. Boxed: it has room for the request, in case it must be given back, and would make the
+/// future of every request larger by that.
+type Sending<B> = Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload<B>>>>>>>;
+
+/// A request on its way, and the connection that it is sent on.
+pub(super) struct Exchange<B> {
+    pub(super) connection: Box<Connection<B>>,
+    sending: Sending<B>,
+    progress: Option<Rc<Progress>>,
+    started: Instant,
+}
+
 /// The head of an answer, and how the request stands.
 pub(super) struct Answered {
     pub(super) answer: Response<Incoming>,
@@ -76,6 +87,29 @@ impl<B> Connection<B> {
         self.driver.is_over()
     }
 
+    /// Whether the upstream has made us wait for too long; if not, this connection is driven when that may be.
+    fn is_overdue(&mut self, progress: Option<&Progress>, started: Instant, patience: Duration) -> bool {
+        if self.timer.deadline() > started + patience {
+            self.timer.as_mut().reset(started + patience);
+        }
+        while self.timer.as_mut().poll(&mut Context::from_waker(self.driver.waker())).is_ready() {
+            let now = Instant::now();
+            let stalled_since = progress.map_or(started, |progress| progress.upstream_stalls_since(now));
+            let deadline = stalled_since + patience;
+            if deadline <= now {
+                return true;
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+        false
+    }
+
+    /// Takes what has been received, which hyper hears, as there is room for more. If it has read the answer to its end
+    /// already, that is no news for it.
+    pub(super) fn taking<T>(&self, take: impl FnOnce() -> T) -> T {
+        if self.sender.is_ready() { self.driver.unheard(take) } else { take() }
+    }
+
     /// Waits until it can take another request, or no more.
     pub(super) fn poll_done(&mut self, cx: &Context<'_>) -> Poll<()> {
         if self.is_ready() || self.driver.is_over() {
@@ -103,59 +137,44 @@ impl<B> Connection<B> {
     }
 }
 
-impl<B> Connection<B>
+impl<B> Exchange<B>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Sends a request and waits for the head of its answer.
+    /// Gives a request to a connection.
+    pub(super) fn begin(mut connection: Box<Connection<B>>, request: Request<Upload<B>>, started: Instant) -> Self {
+        let progress = request.body().progress();
+        connection.used_at = started;
+        // The answer is handed over while the connection is driven and at no other time, so nobody need be woken for
+        // it; nor may it be held back until this task has had a pause, as nothing would wake it afterwards.
+        let sending = Box::pin(unconstrained(connection.sender.try_send_request(request)));
+        connection.driver.ring();
+        Self { connection, sending, progress, started }
+    }
+
+    /// Sends the request and waits for the head of its answer.
     ///
     /// The upstream may make us wait for `patience` at a time: for the head once the request is sent, or for room to
     /// send more of it. Waiting for the client's bytes does not count; the listener has limits for that.
-    pub(super) async fn exchange(
-        &mut self,
-        request: Request<Upload<B>>,
-        started: Instant,
-        patience: Duration,
-    ) -> Result<Answered, Lost<B>> {
-        let progress = request.body().progress();
-        self.used_at = started;
-        if self.timer.deadline() > started + patience {
-            self.timer.as_mut().reset(started + patience);
-        }
-        let Self { sender, driver, timer, .. } = self;
-        // The answer is handed over while the connection is driven and at no other time, so nobody need be woken for
-        // it; nor may it be held back until this task has had a pause, as nothing would wake it afterwards.
-        let mut answer = pin!(unconstrained(sender.try_send_request(request)));
-        driver.ring();
-        let outcome = poll_fn(|cx| {
-            if driver.drive()
-                && let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-            {
-                return Poll::Ready(Some(answer));
-            }
-            while timer.as_mut().poll(&mut Context::from_waker(driver.waker())).is_ready() {
-                let now = Instant::now();
-                let stalled_since = progress.as_ref().map_or(started, |progress| progress.upstream_stalls_since(now));
-                let deadline = stalled_since + patience;
-                if deadline <= now {
-                    return Poll::Ready(None);
-                }
-                timer.as_mut().reset(deadline);
-            }
-            driver.listen(cx.waker());
-            Poll::Pending
-        })
-        .await;
-        match outcome {
-            Some(Ok(answer)) => {
+    pub(super) fn poll_answer(&mut self, cx: &Context<'_>, patience: Duration) -> Poll<Result<Answered, Lost<B>>> {
+        let Self { connection, sending, progress, started } = self;
+        if connection.driver.drive()
+            && let Poll::Ready(answer) = sending.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return Poll::Ready(match answer {
                 // hyper lets go of a body when it has all of it.
-                let is_early = progress.is_some_and(|progress| Rc::strong_count(&progress) > 1);
-                Ok(Answered { answer, is_early })
-            }
-            Some(Err(lost)) => Err(told_apart(lost, progress.as_deref())),
-            None => Err(Lost { fault: UpstreamFault::Timeout, unsent: None }),
+                Ok(answer) => {
+                    Ok(Answered { answer, is_early: progress.as_ref().is_some_and(|it| Rc::strong_count(it) > 1) })
+                }
+                Err(lost) => Err(told_apart(lost, progress.as_deref())),
+            });
         }
+        if connection.is_overdue(progress.as_deref(), *started, patience) {
+            return Poll::Ready(Err(Lost { fault: UpstreamFault::Timeout, unsent: None }));
+        }
+        connection.driver.listen(cx.waker());
+        Poll::Pending
     }
 }
 

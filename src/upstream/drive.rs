@@ -8,10 +8,10 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
 };
 
 /// A connection that has to be driven; hyper's, whatever lies beneath.
@@ -57,7 +57,7 @@ impl Driver {
             return false;
         }
         self.bell.rang.store(false, Ordering::Release);
-        if let std::task::Poll::Ready(ended) = connection.as_mut().poll(&mut Context::from_waker(&self.waker)) {
+        if let Poll::Ready(ended) = connection.as_mut().poll(&mut Context::from_waker(&self.waker)) {
             self.connection = None;
             // What goes wrong here the request or its answer's body is told as well; on an idle connection it is nothing.
             if let Err(error) = ended {
@@ -65,6 +65,14 @@ impl Driver {
             }
         }
         true
+    }
+
+    /// Does something of which the connection need not know.
+    pub(super) fn unheard<T>(&self, act: impl FnOnce() -> T) -> T {
+        let rang = self.bell.rang.load(Ordering::Acquire);
+        let done = act();
+        self.bell.rang.store(rang, Ordering::Release);
+        done
     }
 
     /// Has this task woken when there is something to drive.
@@ -87,7 +95,7 @@ impl Driver {
 }
 
 impl Bell {
-    fn listener(&self) -> std::sync::MutexGuard<'_, Option<Waker>> {
+    fn listener(&self) -> MutexGuard<'_, Option<Waker>> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,12 +5,7 @@ use std::{future::poll_fn, rc::Rc, task::Context};
 
 use tokio::task::spawn_local;
 
-use super::{
-    connection::Connection,
-    fault::UpstreamFault,
-    pool::TargetPool,
-    pools::ServicePool,
-};
+use super::{connection::Connection, fault::UpstreamFault, pool::TargetPool, pools::ServicePool};
 
 /// A connection in use.
 pub(super) struct Lease<B> {
@@ -49,6 +44,14 @@ impl<B: 'static> Lease<B> {
     /// Lets the connection do what it can. `false` if there was nothing to do; then this task is woken when there is.
     pub(super) fn drive_or_listen(&mut self, cx: &Context<'_>) -> bool {
         self.connection.as_mut().is_some_and(|connection| connection.drive_or_listen(cx))
+    }
+
+    /// Takes what has been received.
+    pub(super) fn taking<T>(&self, take: impl FnOnce() -> T) -> T {
+        match &self.connection {
+            Some(connection) => connection.taking(take),
+            None => take(),
+        }
     }
 
     /// The answer has been read to its end.

@@ -26,6 +26,7 @@ mod lease;
 mod observer;
 mod pool;
 mod pools;
+mod replay;
 mod service;
 mod small_writes;
 mod target;
