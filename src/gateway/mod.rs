@@ -392,7 +392,7 @@ impl Exchange {
     fn forwarded(mut self, answer: Response<UpstreamBody<RequestBody>>) -> Response<ResponseBody<Box<Record>>> {
         self.record.status = answer.status().as_u16();
         self.record.reason = Reason::Allowed;
-        let (mut parts, body) = answer.into_parts();
+        let (mut parts, mut body) = answer.into_parts();
         outbound::clean_response(&mut parts.headers, &self.record.request_id);
         if parts.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: a client that believed it would take the next answer for the body.
@@ -404,7 +404,11 @@ impl Exchange {
         add_nonce(&mut parts.headers, self.fresh_nonce.as_deref());
         parts.version = http::Version::HTTP_11;
         parts.extensions.clear();
-        Response::from_parts(parts, ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers))
+        let body = match body.take_whole() {
+            Some(bytes) => ResponseBody::full(bytes, self.record),
+            None => ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers),
+        };
+        Response::from_parts(parts, body)
     }
 
     fn own(mut self, answer: Response<Bytes>, reason: Reason) -> Response<ResponseBody<Box<Record>>> {

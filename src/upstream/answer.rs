@@ -6,17 +6,7 @@ use http::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
-use super::fault::InvalidAnswer;
-
-/// What may be done with the connection after an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Afterwards {
-    /// It can take another request.
-    Reuse,
-    /// It must not: the sender's framing is not to be trusted (RFC 9112 §6.3), or it speaks HTTP/1.0, in which the next
-    /// request could have no body of unknown length.
-    Close,
-}
+use super::{fault::InvalidAnswer, lease::Afterwards};
 
 /// Checks an answer's head, and takes away a `Content-Length` that `Transfer-Encoding` overrides.
 pub(super) fn check<B>(answer: &mut Response<B>) -> Result<Afterwards, InvalidAnswer> {

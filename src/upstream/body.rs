@@ -1,53 +1,88 @@
-//! An answer's body on its way to the client. When its end has been read, the connection goes back to the pool; when it
-//! is dropped before, the connection is closed, which is how an upstream learns that the client is gone.
+//! An answer's body on its way to the client. Whoever reads it drives the connection that it comes over. When its end has
+//! been read, the connection goes back to the pool; when it is dropped before, the connection is closed, which is how an
+//! upstream learns that the client is gone.
 
 use std::{
+    fmt,
     pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{connection::Connection, fault::UpstreamFault, pool::TargetPool, pools::ServicePool};
+use super::{fault::UpstreamFault, lease::Lease};
+
+type Received = Result<Frame<Bytes>, hyper::Error>;
 
 /// The body of an upstream's answer.
-#[derive(Debug)]
 pub struct UpstreamBody<B> {
+    /// What came together with the head.
+    first: Option<Received>,
     incoming: Incoming,
     lease: Lease<B>,
 }
 
-/// Where a connection goes after its answer.
-#[derive(Debug)]
-pub(super) struct Lease<B> {
-    /// `None` when it has gone back, or must not.
-    pub(super) connection: Option<Connection<B>>,
-    pub(super) pool: Rc<TargetPool<B>>,
-    pub(super) service: Rc<ServicePool<B>>,
-}
+impl<B: 'static> UpstreamBody<B> {
+    pub(super) fn new(mut incoming: Incoming, mut lease: Lease<B>) -> Self {
+        let mut first = None;
+        if incoming.is_end_stream() {
+            lease.end();
+        } else if lease.drives()
+            // Most answers are whole by now, and then their connection need not wait for the client. That nobody is
+            // woken is right: there will be another poll.
+            && let Poll::Ready(Some(received)) =
+                lease.taking(|| Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop())))
+        {
+            if received.is_ok() && incoming.is_end_stream() {
+                lease.end();
+            }
+            first = Some(received);
+        }
+        Self { first, incoming, lease }
+    }
 
-impl<B> Lease<B> {
-    fn end(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.put(connection);
+    /// Takes the body if all of it is here already; nothing more will come then.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        if !self.incoming.is_end_stream() {
+            return None;
+        }
+        match self.first.take() {
+            None => Some(Bytes::new()),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => Some(data),
+                Err(frame) => {
+                    self.first = Some(Ok(frame));
+                    None
+                }
+            },
+            first @ Some(Err(_)) => {
+                self.first = first;
+                None
+            }
+        }
+    }
+
+    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(first));
+        }
+        if !self.lease.drives() {
+            return Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        loop {
+            // What comes is handed over while the connection is driven, so nobody need be woken for it.
+            let Self { incoming, lease, .. } = self;
+            let polled = lease.taking(|| Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())));
+            if polled.is_ready() || !lease.drive_or_listen(cx) {
+                return polled;
+            }
         }
     }
 }
 
-impl<B> UpstreamBody<B> {
-    pub(super) fn new(incoming: Incoming, lease: Lease<B>) -> Self {
-        let mut body = Self { incoming, lease };
-        if body.incoming.is_end_stream() {
-            body.lease.end();
-        }
-        body
-    }
-}
-
-impl<B> Body for UpstreamBody<B> {
+impl<B: 'static> Body for UpstreamBody<B> {
     type Data = Bytes;
     type Error = UpstreamFault;
 
@@ -55,33 +90,40 @@ impl<B> Body for UpstreamBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(frame))) => {
+        let received = ready!(self.poll_received(cx));
+        Poll::Ready(match received {
+            Some(Ok(frame)) => {
                 // A body of known length ends with its last byte: nobody needs to ask again.
                 if frame.is_trailers() || self.incoming.is_end_stream() {
                     self.lease.end();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Some(Ok(frame))
             }
-            Poll::Ready(None) => {
+            None => {
                 self.lease.end();
-                Poll::Ready(None)
+                None
             }
-            Poll::Ready(Some(Err(error))) => {
-                self.lease.connection = None;
-                let fault = UpstreamFault::from_hyper(error);
-                self.lease.service.observer.fault(fault.kind());
-                Poll::Ready(Some(Err(fault)))
-            }
-        }
+            Some(Err(error)) => Some(Err(self.lease.failed(UpstreamFault::from_hyper(error)))),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.first.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let rest = self.incoming.size_hint();
+        let Some(Ok(first)) = &self.first else { return rest };
+        let here = first.data_ref().map_or(0, Bytes::len) as u64;
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest.saturating_add(here)),
+            None => rest,
+        }
+    }
+}
+
+impl<B> fmt::Debug for UpstreamBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UpstreamBody").field("first", &self.first).field("incoming", &self.incoming).finish()
     }
 }

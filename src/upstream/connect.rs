@@ -9,16 +9,16 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpStream, lookup_host},
-    task::spawn_local,
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 
 use super::{
+    connection::Sender,
+    drive::Driven,
     fault::{BoxError, ConnectFault, UpstreamFault},
     small_writes::SmallWrites,
     target::{Place, Target, TargetTls},
-    upload::Upload,
 };
 
 /// How long an address is believed: names of services that move (containers) move within seconds, and asking for every
@@ -34,9 +34,6 @@ const BUFFER_BYTES: usize = 128 * 1024;
 /// answer is being streamed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What hyper sends requests through.
-pub(super) type Sender<B> = http1::SendRequest<Upload<B>>;
 
 /// The addresses of one target, as one worker knows them.
 #[derive(Debug, Default)]
@@ -61,7 +58,7 @@ pub(super) async fn connect<B>(
     target: &Target,
     addresses: &Addresses,
     deadline: Instant,
-) -> Result<Sender<B>, UpstreamFault>
+) -> Result<(Sender<B>, Driven), UpstreamFault>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -119,8 +116,8 @@ async fn handshake(tls: &TargetTls, stream: TcpStream) -> io::Result<tokio_rustl
     TlsConnector::from(std::sync::Arc::clone(&tls.trust.client)).connect(tls.name.clone(), stream).await
 }
 
-/// Starts HTTP/1.1 on a stream; a task of this worker drives it until it closes.
-async fn speak<B, S>(stream: S) -> Result<Sender<B>, UpstreamFault>
+/// Starts HTTP/1.1 on a stream. Whoever uses the connection drives it.
+async fn speak<B, S>(stream: S) -> Result<(Sender<B>, Driven), UpstreamFault>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -134,13 +131,7 @@ where
         .handshake(TokioIo::new(SmallWrites(stream)))
         .await
         .map_err(UpstreamFault::from_hyper)?;
-    spawn_local(async move {
-        // What goes wrong here the request or its answer's body is told as well; on an idle connection it is nothing.
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "upstream connection ended");
-        }
-    });
-    Ok(sender)
+    Ok((sender, Box::pin(connection)))
 }
 
 impl Addresses {

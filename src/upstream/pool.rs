@@ -13,12 +13,11 @@ const IDLE_CONNECTIONS: usize = 256;
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// What one worker keeps for one target.
-#[derive(Debug)]
 pub(super) struct TargetPool<B> {
     pub(super) target: Arc<Target>,
     pub(super) addresses: Addresses,
     /// The next to be used is last.
-    idle: RefCell<VecDeque<Connection<B>>>,
+    idle: RefCell<VecDeque<Box<Connection<B>>>>,
 }
 
 impl<B> TargetPool<B> {
@@ -26,49 +25,42 @@ impl<B> TargetPool<B> {
         Self { target, addresses: Addresses::default(), idle: RefCell::new(VecDeque::new()) }
     }
 
-    /// Takes out a connection that can be used at once.
-    pub(super) fn take(&self, now: Instant) -> Option<Connection<B>> {
+    /// Takes out a connection that can be used at once. If the other side has closed it, or said anything, since it was
+    /// put here, it is not used.
+    pub(super) fn take(&self, now: Instant) -> Option<Box<Connection<B>>> {
         let mut idle = self.idle.borrow_mut();
-        let mut found = None;
-        let mut busy = VecDeque::new(); // allocates only when there is one
-        while let Some(connection) = idle.pop_back() {
-            if connection.is_closed() || is_old(&connection, now) {
-                continue;
+        while let Some(mut connection) = idle.pop_back() {
+            if is_old(&connection, now) {
+                connection.close();
+            } else if connection.is_ready() {
+                return Some(connection);
             }
-            if connection.is_ready() {
-                found = Some(connection);
-                break;
-            }
-            busy.push_front(connection);
         }
-        idle.append(&mut busy);
-        found
+        None
     }
 
-    /// Puts back a connection whose answer has been read to its end.
-    pub(super) fn put(&self, mut connection: Connection<B>) {
-        if connection.is_closed() {
-            return;
-        }
+    /// Puts back a connection that can be used at once.
+    pub(super) fn put(&self, mut connection: Box<Connection<B>>) {
         connection.reused = true;
         let mut idle = self.idle.borrow_mut();
-        while idle.front().is_some_and(|oldest| oldest.is_closed() || is_old(oldest, connection.used_at)) {
-            idle.pop_front();
+        while idle.len() >= IDLE_CONNECTIONS || idle.front().is_some_and(|oldest| is_old(oldest, connection.used_at)) {
+            if let Some(oldest) = idle.pop_front() {
+                oldest.close();
+            }
         }
-        if idle.len() >= IDLE_CONNECTIONS {
-            idle.pop_front();
-        }
-        if connection.is_ready() {
-            idle.push_back(connection);
-        } else {
-            // Its answer came early and the request is still being sent: out of the way until that is done.
-            idle.push_front(connection);
-        }
+        idle.push_back(connection);
     }
 
     /// Closes what is of no more use.
     pub(super) fn sweep(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|connection| !connection.is_closed() && !is_old(connection, now));
+        let mut idle = self.idle.borrow_mut();
+        for mut connection in std::mem::take(&mut *idle) {
+            if is_old(&connection, now) {
+                connection.close();
+            } else if connection.is_ready() {
+                idle.push_back(connection);
+            }
+        }
     }
 }
 

@@ -5,27 +5,31 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     fmt,
+    future::poll_fn,
     hash::{BuildHasherDefault, Hasher},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri, header::HOST};
+use http::{Request, Response, header::HOST};
 use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    answer::{self, Afterwards},
-    body::{Lease, UpstreamBody},
+    answer,
+    body::UpstreamBody,
     connect::connect,
-    connection::{Connection, Lost},
+    connection::{Answered, Connection, Exchange, Lost},
     fault::{BoxError, UpstreamFault},
     framing::frame,
     health::Admission,
+    lease::Lease,
     observer::{ServiceObserver, UpstreamObserver},
     pool::TargetPool,
+    replay::Replay,
     service::Service,
     target::Target,
     upload::Upload,
@@ -57,7 +61,7 @@ pub(super) struct ServicePool<B> {
 
 /// A connection and where it came from.
 struct Chosen<B> {
-    connection: Connection<B>,
+    connection: Box<Connection<B>>,
     pool: Rc<TargetPool<B>>,
 }
 
@@ -68,11 +72,20 @@ enum From {
     Network,
 }
 
-/// The head of a request that may be sent a second time.
-struct Replay {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+/// A request that was sent, and where it came from.
+struct Sent<B> {
+    exchange: Exchange<B>,
+    pool: Rc<TargetPool<B>>,
+    /// Boxed, as it is made for the usual request and needed for the rare one.
+    replay: Option<Box<Replay>>,
+}
+
+/// What has been done for a request at once.
+enum Begun<B> {
+    /// It is being sent.
+    Sent(Sent<B>),
+    /// It has to wait for a connection.
+    Not(Box<Request<Upload<B>>>),
 }
 
 impl<B> Pools<B> {
@@ -116,21 +129,28 @@ where
     ///
     /// # Errors
     /// Why there is no answer.
-    pub async fn send(
+    pub fn send(
         &self,
         service: &Arc<Service>,
         request: Request<B>,
         now: Now,
-    ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
+    ) -> impl Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>> + use<B> {
         let pool = self.0.service(service);
         let now = Instant::from_std(now.instant);
         let mut request = request.map(|body| Upload::new(body, now));
         frame(&mut request);
-        let answer = pool.exchange(request, now).await;
-        if let Err(fault) = &answer {
-            pool.observer.fault(fault.kind());
+        // Begun here, so that the future has no room for a request: it is a part of one that is moved about.
+        let begun = match pool.take_idle(now) {
+            Some(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
+            None => Begun::Not(Box::new(request)),
+        };
+        async move {
+            let answer = pool.exchange(begun, now).await;
+            if let Err(fault) = &answer {
+                pool.observer.fault(fault.kind());
+            }
+            answer
         }
-        answer
     }
 }
 
@@ -162,43 +182,71 @@ where
 {
     async fn exchange(
         self: &Rc<Self>,
-        mut request: Request<Upload<B>>,
+        begun: Begun<B>,
         now: Instant,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
-        let mut from = From::PoolOrNetwork;
+        let mut sent = match begun {
+            Begun::Sent(sent) => sent,
+            Begun::Not(request) => self.begin_later(request, From::PoolOrNetwork, now).await?,
+        };
         let mut attempts_left = ATTEMPTS;
         loop {
             attempts_left = attempts_left.saturating_sub(1);
-            let Chosen { mut connection, pool } = self.choose(from, now).await?;
-            if self.service.names_target_as_host() {
-                request.headers_mut().insert(HOST, pool.target.host.clone());
-            }
-            let reused = connection.reused;
-            // The clock is read again only where a connection had to be waited for.
-            let started = if reused { now } else { Instant::now() };
-            let replay = if reused { Replay::of(&request) } else { None };
-            let lost = match connection.exchange(request, started, self.service.response_timeout()).await {
-                Ok(answer) => return self.accept(answer, connection, pool),
-                Err(lost) => lost,
+            let patience = self.service.response_timeout();
+            let request = match poll_fn(|cx| sent.exchange.poll_answer(cx, patience)).await {
+                Ok(answered) => return self.accept(answered, sent.exchange.connection, sent.pool),
+                Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
             };
-            request = again(lost, replay, attempts_left)?;
             self.observer.retried();
             // Where one idle connection was closed the others probably are, too.
-            from = From::Network;
+            sent = self.begin_later(request, From::Network, now).await?;
         }
+    }
+
+    /// Waits for a connection and begins. Boxed: less usual, and large enough to make every request's future larger.
+    fn begin_later(
+        self: &Rc<Self>,
+        request: Box<Request<Upload<B>>>,
+        from: From,
+        now: Instant,
+    ) -> Pin<Box<dyn Future<Output = Result<Sent<B>, UpstreamFault>>>> {
+        let pool = Rc::clone(self);
+        Box::pin(async move {
+            let chosen = pool.choose(from, now).await?;
+            Ok(pool.begin(chosen, *request, now))
+        })
+    }
+
+    fn begin(&self, Chosen { connection, pool }: Chosen<B>, mut request: Request<Upload<B>>, now: Instant) -> Sent<B> {
+        if self.service.names_target_as_host() {
+            request.headers_mut().insert(HOST, pool.target.host.clone());
+        }
+        let replay = if connection.reused { Replay::of(&request).map(Box::new) } else { None };
+        // The clock is read again only where a connection had to be waited for.
+        let started = if connection.reused { now } else { Instant::now() };
+        Sent { exchange: Exchange::begin(connection, request, started), pool, replay }
     }
 
     fn accept(
         self: &Rc<Self>,
-        mut answer: Response<hyper::body::Incoming>,
-        connection: Connection<B>,
+        Answered { mut answer, is_early }: Answered,
+        connection: Box<Connection<B>>,
         pool: Rc<TargetPool<B>>,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
-        let connection = match answer::check(&mut answer).map_err(UpstreamFault::Invalid)? {
-            Afterwards::Reuse => Some(connection),
-            Afterwards::Close => None,
-        };
-        Ok(answer.map(|incoming| UpstreamBody::new(incoming, Lease { connection, pool, service: Rc::clone(self) })))
+        let afterwards = answer::check(&mut answer).map_err(UpstreamFault::Invalid)?;
+        let mut lease = Lease::new(connection, afterwards, pool, Rc::clone(self));
+        if is_early {
+            lease.go_on_sending();
+        }
+        Ok(answer.map(|incoming| UpstreamBody::new(incoming, lease)))
+    }
+
+    /// The usual case, in which nothing has to be chosen or waited for.
+    fn take_idle(&self, now: Instant) -> Option<Chosen<B>> {
+        let [only] = &*self.targets else { return None };
+        let connection = only.take(now)?;
+        self.observer.reused();
+        Some(Chosen { connection, pool: Rc::clone(only) })
     }
 
     /// Gets a connection to a target that is believed to be well, round robin; to any, when none is.
@@ -253,12 +301,12 @@ where
         let target = &pool.target;
         // Boxed: rare, and large enough to make every request's future larger.
         match Box::pin(connect(target, &pool.addresses, deadline())).await {
-            Ok(sender) => {
+            Ok(opened) => {
                 self.observer.opened();
                 if target.health.succeeded() {
                     self.observer.readmitted(target.authority());
                 }
-                Ok(Chosen { connection: Connection::new(sender, now), pool: Rc::clone(pool) })
+                Ok(Chosen { connection: Box::new(Connection::new(opened, now)), pool: Rc::clone(pool) })
             }
             Err(fault) => {
                 if target.health.failed(admission, Instant::now().into_std()) {
@@ -271,32 +319,15 @@ where
 }
 
 /// The request that may be sent again after an exchange was lost, or the fault that ends it.
-fn again<B>(lost: Lost<B>, replay: Option<Replay>, attempts_left: u8) -> Result<Request<Upload<B>>, UpstreamFault> {
+fn again<B>(
+    lost: Lost<B>,
+    replay: Option<Box<Replay>>,
+    attempts_left: u8,
+) -> Result<Request<Upload<B>>, UpstreamFault> {
     if attempts_left == 0 || !matches!(lost.fault, UpstreamFault::Reset(_)) {
         return Err(lost.fault);
     }
-    lost.unsent.or_else(|| replay.map(Replay::request)).ok_or(lost.fault)
-}
-
-impl Replay {
-    /// Keeps the head of a request that does no harm when it arrives twice. Methods that are idempotent and not safe are
-    /// left out: a deletion that is allowed is allowed once.
-    fn of<B: Body>(request: &Request<B>) -> Option<Self> {
-        let safe = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-        (safe && request.body().is_end_stream()).then(|| Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            headers: request.headers().clone(),
-        })
-    }
-
-    fn request<B>(self) -> Request<Upload<B>> {
-        let mut request = Request::new(Upload::empty());
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
-    }
+    lost.unsent.or_else(|| replay.and_then(|replay| replay.request())).ok_or(lost.fault)
 }
 
 /// The time in which one request must have its connection, however many targets are tried for it.

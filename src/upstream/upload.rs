@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::fault::BoxError;
 
-/// A request's body, wrapped for the upstream.
+/// A request's body, wrapped for the upstream. Boxed: most requests have none, and each is moved about.
 #[derive(Debug)]
-pub struct Upload<B>(Option<Watched<B>>);
+pub struct Upload<B>(Option<Box<Watched<B>>>);
 
 /// A body that is more than empty.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl<B: Body> Upload<B> {
             return Self::empty();
         }
         let progress = Progress { last: Cell::new(now), waits_for_client: Cell::new(false), error: RefCell::new(None) };
-        Self(Some(Watched { body, progress: Rc::new(progress) }))
+        Self(Some(Box::new(Watched { body, progress: Rc::new(progress) })))
     }
 }
 
@@ -90,7 +90,7 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Some(Watched { body, progress }) = &mut self.0 else { return Poll::Ready(None) };
+        let Some(Watched { body, progress }) = self.0.as_deref_mut() else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
         progress.note(polled.is_pending());
         polled.map(|frame| {

@@ -71,7 +71,7 @@ fn a_target_that_comes_back_is_found_by_one_probe() {
         let later = now_plus(Duration::from_secs(6));
         let mut answers = String::new();
         for _ in 0..4 {
-            let answer = client.pools.send(&service, request(Method::GET, "/"), later).await.unwrap();
+            let answer = client.send_at(&service, request(Method::GET, "/"), later).await.unwrap();
             answers += &read(answer).await.unwrap().0;
         }
         assert_eq!(answers.matches("ok").count(), 2, "{answers}");

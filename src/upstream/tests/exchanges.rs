@@ -237,3 +237,117 @@ fn a_long_answer_is_read_no_faster_than_the_client_takes_it() {
         assert_eq!(read, 67_108_864);
     });
 }
+
+#[test]
+fn a_service_that_answers_early_and_reads_on_gets_the_whole_request_and_keeps_its_connection() {
+    worker(async {
+        let (seen, mut bodies) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire, _| {
+            let seen = seen.clone();
+            async move {
+                while let Some(head) = wire.head().await {
+                    wire.say(OK).await;
+                    if head.starts_with("POST") {
+                        seen.send(wire.until("0\r\n\r\n").await.unwrap()).unwrap();
+                    }
+                }
+            }
+        })
+        .await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        let (feed, request) = fed(Method::POST, "/");
+        let answer = client.send(&service, request).await.unwrap();
+        assert_eq!(read(answer).await.unwrap().0, "ok");
+        feed.send(data("late")).unwrap();
+        drop(feed);
+        assert_eq!(bodies.recv().await.unwrap(), "4\r\nlate\r\n0\r\n\r\n");
+        settle().await;
+        assert_eq!(client.text(&service).await.unwrap(), "ok");
+        assert_eq!(client.told.opened.get(), 1);
+    });
+}
+
+#[test]
+fn a_request_goes_on_while_its_answer_is_read() {
+    worker(async {
+        let address = upstream(|mut wire, _| async move {
+            wire.head().await;
+            wire.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+            for word in ["one", "two"] {
+                wire.until(&format!("3\r\n{word}\r\n")).await.unwrap();
+                wire.say(format!("3\r\n{word}\r\n")).await;
+            }
+            wire.until("0\r\n\r\n").await.unwrap();
+            wire.say("0\r\n\r\n").await;
+        })
+        .await;
+        let (feed, request) = fed(Method::POST, "/");
+        let mut echo = Client::new().send(&service_of(&[address]), request).await.unwrap().into_body();
+        for word in ["one", "two"] {
+            feed.send(data(word)).unwrap();
+            assert_eq!(echo.frame().await.unwrap().unwrap().into_data().unwrap(), word);
+        }
+        drop(feed);
+        assert!(echo.frame().await.is_none());
+    });
+}
+
+#[test]
+fn a_long_answer_in_chunks_or_without_a_length_arrives_byte_by_byte() {
+    worker(async {
+        let body: String = (0..400_000_u32).map(|n| char::from(b'a' + (n % 23) as u8)).collect();
+        let chunks: String = body
+            .as_bytes()
+            .chunks(7001)
+            .map(|c| format!("{:x}\r\n{}\r\n", c.len(), str::from_utf8(c).unwrap()))
+            .collect();
+        for answer in [
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n"),
+            format!("HTTP/1.1 200 OK\r\n\r\n{body}"),
+            format!("HTTP/1.1 200 OK\r\ncontent-length: 400000\r\n\r\n{body}"),
+        ] {
+            let address = upstream(move |mut wire, _| {
+                let answer = answer.clone();
+                async move {
+                    wire.head().await;
+                    wire.say(answer).await;
+                }
+            })
+            .await;
+            let answer = Client::new().send(&service_of(&[address]), request(Method::GET, "/")).await.unwrap();
+            assert!(read(answer).await.unwrap().0 == body);
+        }
+    });
+}
+
+#[test]
+fn a_long_upload_arrives_byte_by_byte() {
+    worker(async {
+        let body: Bytes = (0..3_000_000_u32).map(|n| b'a' + (n % 23) as u8).collect();
+        let (seen, mut bodies) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire, _| {
+            let seen = seen.clone();
+            async move {
+                assert!(wire.head().await.unwrap().contains("content-length: 3000000\r\n"));
+                let mut body = vec![0; 3_000_000];
+                wire.0.read_exact(&mut body).await.unwrap();
+                seen.send(body).unwrap();
+                wire.say(OK).await;
+            }
+        })
+        .await;
+        let upload = with_body(Method::PUT, "/", body.clone());
+        assert_eq!(Client::new().send(&service_of(&[address]), upload).await.unwrap().status(), 200);
+        assert!(bodies.recv().await.unwrap() == body);
+    });
+}
+
+#[test]
+fn a_request_waits_in_little_memory() {
+    // Its future is a part of the one that hyper's server moves about for each request.
+    worker(async {
+        let (client, service) = (Client::new(), service_of(&[nobody().0]));
+        let sending = client.pools.send(&service, request(Method::GET, "/"), SystemClock.now());
+        assert!(size_of_val(&sending) <= 512, "{} bytes", size_of_val(&sending));
+    });
+}

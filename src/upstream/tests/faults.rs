@@ -287,3 +287,69 @@ fn a_client_that_goes_away_takes_its_upstream_request_with_it() {
         assert_eq!(events.recv().await, Some("closed"));
     });
 }
+
+#[test]
+fn what_a_service_says_while_nobody_asks_is_never_the_next_answer() {
+    worker(async {
+        let (go, gone) = tokio::sync::watch::channel(());
+        let address = upstream(move |mut wire, nth| {
+            let mut gone = gone.clone();
+            async move {
+                wire.head().await;
+                wire.say(OK).await;
+                if nth == 0 {
+                    gone.changed().await.unwrap();
+                    wire.say("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").await;
+                }
+                wire.answer_all(OK).await;
+            }
+        })
+        .await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        assert_eq!(client.text(&service).await.unwrap(), "ok");
+        go.send(()).unwrap();
+        tokio::time::sleep(BRIEF).await;
+        assert_eq!(client.text(&service).await.unwrap(), "ok");
+        assert_eq!((client.told.opened.get(), client.told.reused.get()), (2, 0));
+    });
+}
+
+#[test]
+fn why_a_service_takes_no_more_is_passed_on_though_it_closes_on_us() {
+    worker(async {
+        let address = upstream(|mut wire, _| async move {
+            wire.head().await;
+            wire.say("HTTP/1.1 413 Too Large\r\ncontent-length: 4\r\n\r\nmuch").await;
+        })
+        .await;
+        for _ in 0..20 {
+            let upload = with_body(Method::POST, "/", vec![b'x'; 8 << 20]);
+            let answer = Client::new().send(&service_of(&[address]), upload).await.unwrap();
+            assert_eq!(answer.status(), 413);
+            assert_eq!(read(answer).await.unwrap().0, "much");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_breaks_off_while_the_answer_comes_ends_it_with_an_error() {
+    worker(async {
+        let (seen, mut ended) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire, _| {
+            let seen = seen.clone();
+            async move {
+                wire.head().await;
+                wire.say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun").await;
+                wire.closed().await;
+                seen.send(()).unwrap();
+            }
+        })
+        .await;
+        let (client, (feed, request)) = (Client::new(), fed(Method::POST, "/"));
+        let answer = client.send(&service_of(&[address]), request).await.unwrap();
+        feed.send(Err(std::io::Error::other("gone"))).unwrap();
+        assert_eq!(read(answer).await.unwrap_err().kind(), FaultKind::Reset);
+        assert_eq!(*client.told.faults.borrow(), [FaultKind::Reset]);
+        ended.recv().await.unwrap();
+    });
+}

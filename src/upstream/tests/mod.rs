@@ -170,7 +170,16 @@ impl Client {
         service: &Arc<Service>,
         request: Request<TestBody>,
     ) -> Result<Response<UpstreamBody<TestBody>>, UpstreamFault> {
-        self.pools.send(service, request, SystemClock.now()).await
+        self.send_at(service, request, SystemClock.now()).await
+    }
+
+    async fn send_at(
+        &self,
+        service: &Arc<Service>,
+        request: Request<TestBody>,
+        now: Now,
+    ) -> Result<Response<UpstreamBody<TestBody>>, UpstreamFault> {
+        self.pools.send(service, request, now).await
     }
 
     /// Sends a GET and reads the whole answer.
@@ -325,6 +334,11 @@ impl Wire {
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// An answer that is too long to come together with its head, so that its connection is used until it has been read.
+fn long() -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n{}", "x".repeat(20_000))
+}
 
 /// Lets every other task run until nothing is left to do but to wait.
 async fn settle() {

@@ -11,7 +11,7 @@ async fn closing_on_the_second() -> (SocketAddr, Rc<RefCell<Vec<String>>>) {
         async move {
             let first = wire.head().await.unwrap();
             heads.borrow_mut().push(first);
-            wire.say(OK).await;
+            wire.say(long()).await;
             if let Some(head) = wire.head().await {
                 heads.borrow_mut().push(head);
             }
@@ -102,15 +102,27 @@ fn a_safe_request_with_a_body_is_never_sent_twice() {
 #[test]
 fn an_unread_answer_keeps_its_connection_to_itself() {
     worker(async {
-        let service = service_of(&[upstream(|wire, _| wire.answer_all(OK)).await]);
+        let service = service_of(&[upstream(|wire, _| async { wire.answer_all(&long()).await }).await]);
         let client = Client::new();
         let first = client.send(&service, request(Method::GET, "/")).await.unwrap();
         let second = client.send(&service, request(Method::GET, "/")).await.unwrap();
         assert_eq!(client.told.opened.get(), 2);
-        assert_eq!(read(first).await.unwrap().0, "ok");
-        assert_eq!(read(second).await.unwrap().0, "ok");
+        assert_eq!(read(first).await.unwrap().0.len(), 20_000);
+        assert_eq!(read(second).await.unwrap().0.len(), 20_000);
         client.text(&service).await.unwrap();
         assert_eq!(client.told.opened.get(), 2);
+    });
+}
+
+#[test]
+fn an_answer_that_came_whole_leaves_its_connection_to_others_though_nobody_reads_it() {
+    worker(async {
+        let service = service_of(&[upstream(|wire, _| wire.answer_all(OK)).await]);
+        let client = Client::new();
+        let first = client.send(&service, request(Method::GET, "/")).await.unwrap();
+        assert_eq!(client.text(&service).await.unwrap(), "ok");
+        assert_eq!((client.told.opened.get(), client.told.reused.get()), (1, 1));
+        assert_eq!(read(first).await.unwrap().0, "ok");
     });
 }
 
@@ -121,7 +133,7 @@ fn a_connection_that_was_idle_for_long_is_closed_and_not_used() {
         let client = Client::new();
         client.text(&service).await.unwrap();
         let later = now_plus(Duration::from_secs(31));
-        let answer = client.pools.send(&service, request(Method::GET, "/"), later).await.unwrap();
+        let answer = client.send_at(&service, request(Method::GET, "/"), later).await.unwrap();
         read(answer).await.unwrap();
         assert_eq!((client.told.opened.get(), client.told.reused.get()), (2, 0));
     });
@@ -206,7 +218,7 @@ fn no_more_connections_are_kept_than_a_worker_can_use() {
             let open = Rc::clone(&counter);
             async move {
                 open.set(open.get() + 1);
-                wire.answer_all(OK).await;
+                wire.answer_all(&long()).await;
                 open.set(open.get() - 1);
             }
         })

@@ -137,3 +137,68 @@ fn a_service_that_does_not_speak_tls_is_refused() {
         assert_refused(&authority.trusted("localhost", closing.port())).await;
     });
 }
+
+#[test]
+fn a_connection_whose_service_says_more_or_good_bye_is_not_used_again() {
+    worker(async {
+        let authority = Authority::new();
+        let acceptor = TlsAcceptor::from(authority.server(|_| {}));
+        let port = upstream(move |wire, nth| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut stream = acceptor.accept(wire.0).await.unwrap();
+                let mut request = [0; 512];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(OK.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                tokio::time::sleep(BRIEF / 2).await;
+                if nth == 0 {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").await.unwrap();
+                    stream.flush().await.unwrap();
+                    std::future::pending::<()>().await;
+                }
+                stream.shutdown().await.unwrap();
+            }
+        })
+        .await
+        .port();
+        let (client, service) = (Client::new(), authority.trusted("localhost", port));
+        for _ in 0..3 {
+            assert_eq!(client.text(&service).await.unwrap(), "ok");
+            tokio::time::sleep(BRIEF).await;
+        }
+        assert_eq!((client.told.opened.get(), client.told.retried.get()), (3, 0));
+    });
+}
+
+#[test]
+fn a_long_upload_over_tls_arrives_whole() {
+    worker(async {
+        let authority = Authority::new();
+        let acceptor = TlsAcceptor::from(authority.server(|_| {}));
+        let port = upstream(move |wire, _| {
+            let acceptor = acceptor.clone();
+            async move {
+                let mut stream = acceptor.accept(wire.0).await.unwrap();
+                let mut left = 3_000_000;
+                let mut buffer = vec![0; 65_536];
+                let mut head = true;
+                while left > 0 {
+                    let mut count = stream.read(&mut buffer).await.unwrap();
+                    if std::mem::take(&mut head) {
+                        count -= buffer[..count].windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+                    }
+                    left -= count;
+                }
+                stream.write_all(OK.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                stream.read(&mut buffer).await.unwrap_or_default();
+            }
+        })
+        .await
+        .port();
+        let upload = with_body(Method::POST, "/", vec![b'x'; 3_000_000]);
+        let answer = Client::new().send(&authority.trusted("localhost", port), upload).await.unwrap();
+        assert_eq!(read(answer).await.unwrap().0, "ok");
+    });
+}

@@ -1,0 +1,95 @@
+//! A connection that is being used, and where it goes afterwards: back to the pool, when the request was written to its
+//! last byte and the answer read to its own, and both sides keep it. Dropped before, it is closed.
+
+use std::{future::poll_fn, rc::Rc, task::Context};
+
+use tokio::task::spawn_local;
+
+use super::{connection::Connection, fault::UpstreamFault, pool::TargetPool, pools::ServicePool};
+
+/// A connection in use.
+pub(super) struct Lease<B> {
+    /// `None` when it has gone, or when a task drives it.
+    connection: Option<Box<Connection<B>>>,
+    afterwards: Afterwards,
+    pool: Rc<TargetPool<B>>,
+    service: Rc<ServicePool<B>>,
+}
+
+/// What may be done with a connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    /// It can take another request.
+    Reuse,
+    /// It must not: the sender's framing is not to be trusted (RFC 9112 §6.3), or it speaks HTTP/1.0, in which the next
+    /// request could have no body of unknown length.
+    Close,
+}
+
+impl<B: 'static> Lease<B> {
+    pub(super) const fn new(
+        connection: Box<Connection<B>>,
+        afterwards: Afterwards,
+        pool: Rc<TargetPool<B>>,
+        service: Rc<ServicePool<B>>,
+    ) -> Self {
+        Self { connection: Some(connection), afterwards, pool, service }
+    }
+
+    /// Whether the connection has to be driven from here.
+    pub(super) const fn drives(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    /// Lets the connection do what it can. `false` if there was nothing to do; then this task is woken when there is.
+    pub(super) fn drive_or_listen(&mut self, cx: &Context<'_>) -> bool {
+        self.connection.as_mut().is_some_and(|connection| connection.drive_or_listen(cx))
+    }
+
+    /// Takes what has been received.
+    pub(super) fn taking<T>(&self, take: impl FnOnce() -> T) -> T {
+        match &self.connection {
+            Some(connection) => connection.taking(take),
+            None => take(),
+        }
+    }
+
+    /// The answer has been read to its end.
+    pub(super) fn end(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        if self.afterwards == Afterwards::Close {
+            return;
+        }
+        if connection.is_ready() {
+            self.pool.put(connection);
+        } else if !connection.is_closed() {
+            see_off(connection, self.afterwards, &self.pool);
+        }
+    }
+
+    /// The answer came before the whole request was sent. The rest must not have to wait until the client takes more of
+    /// the answer, as it may take nothing before it has sent all: a task goes on with it.
+    pub(super) fn go_on_sending(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            see_off(connection, self.afterwards, &self.pool);
+        }
+    }
+
+    /// The answer's body broke off.
+    pub(super) fn failed(&mut self, fault: UpstreamFault) -> UpstreamFault {
+        self.connection = None;
+        self.service.observer.fault(fault.kind());
+        fault
+    }
+}
+
+/// Drives a connection until its exchange is over, in a task of its own.
+fn see_off<B: 'static>(mut connection: Box<Connection<B>>, afterwards: Afterwards, pool: &Rc<TargetPool<B>>) {
+    let pool = Rc::clone(pool);
+    spawn_local(async move {
+        poll_fn(|cx| connection.poll_done(cx)).await;
+        if afterwards == Afterwards::Reuse && connection.is_ready() {
+            pool.put(connection);
+        }
+    });
+}
