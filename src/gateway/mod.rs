@@ -33,7 +33,7 @@ mod site;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, net::IpAddr, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -126,12 +126,24 @@ impl Serve for Gateway {
         let mut body = RequestBody::new(incoming, &info.watch, limit).with_trailers(hygiene::clean_trailers);
         exchange.record.bytes_in = body.counter();
         async move {
-            let cleared = match self.pass(&snapshot, &mut exchange, &info, &mut parts, &mut body, now).await {
+            let mut waited = false;
+            let passed = {
+                let mut pass = pin!(self.pass(&snapshot, &mut exchange, &info, &mut parts, &mut body, now));
+                poll_fn(|cx| {
+                    let polled = pass.as_mut().poll(cx);
+                    waited |= polled.is_pending();
+                    polled
+                })
+                .await
+            };
+            let cleared = match passed {
                 Ok(Passed::Cleared(cleared)) => cleared,
                 Ok(Passed::Answered(answer, reason)) => return exchange.own(answer, reason),
                 Err(refusal) => return exchange.refused(&refusal, &snapshot, site::scheme(&info)),
             };
-            match self.forward(cleared, body, &mut exchange.record, now).await {
+            // The upstream's time begins with the request to it. Where nothing was waited for, that is now.
+            let sent = if waited { self.services.clock.now() } else { now };
+            match self.forward(cleared, body, &mut exchange.record, sent).await {
                 Ok(answer) => exchange.forwarded(answer),
                 Err(refusal) => exchange.refused(&refusal, &snapshot, site::scheme(&info)),
             }

@@ -365,3 +365,13 @@ fn what_cannot_be_a_user_or_a_password_is_refused() {
     world.write("users.txt.new", "somebody else's");
     assert_eq!(users(&world, &["add", "people", "alice"], OTHER).code, 69);
 }
+
+#[test]
+fn the_time_that_a_hash_takes_is_not_counted_as_the_upstreams() {
+    let world = world();
+    let gateway = world.start(&plain(""));
+    get("/people").basic("alice", PASSWORD).send(&gateway).expect(200);
+    let all = gateway.metric("stepgate_request_duration_seconds_sum", &["route=\"/people\""]);
+    let upstream = gateway.metric("stepgate_upstream_duration_seconds_sum", &["upstream=\"api\""]);
+    assert!(upstream > 0.0 && all - upstream > 0.005, "{upstream} of {all} seconds");
+}
