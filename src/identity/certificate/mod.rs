@@ -194,9 +194,10 @@ impl Rules {
             CertificateSubject::SanUri => (b"/", false),
             CertificateSubject::SanEmail => (b"@", false),
         };
+        let escapes = definition.subject == CertificateSubject::SubjectDn;
         let pattern = |text: &Arc<str>| match lower {
-            true => Pattern::new(&text.to_ascii_lowercase(), separators),
-            false => Pattern::new(text, separators),
+            true => Pattern::new(&text.to_ascii_lowercase(), separators, escapes),
+            false => Pattern::new(text, separators, escapes),
         };
         Self {
             name: name.clone(),
