@@ -109,14 +109,14 @@ impl Inbound {
         let request_id = trusted_request_id(&headers, &origin).unwrap_or(fresh_id);
         let traceparent = traceparent(&mut headers, &request_id);
         let overrides = method_override::take_headers(&mut headers);
-        let te = hygiene::drop_hop_by_hop(&mut headers);
-        // Before anything else is dropped: a key that is there is never overlooked.
+        // Before anything is dropped, by `Connection` too: a credential that is there is never overlooked.
         let mut uri = uri.clone();
         let keys = key_fields::take(&mut headers, &mut uri, server)?;
-        hygiene::drop_spoofable(&mut headers, &server.drop_headers);
-        headers.remove(header::EXPECT);
         let authorization = take_one(&mut headers, &header::AUTHORIZATION);
         let proof = take_one(&mut headers, &DPOP);
+        let te = hygiene::drop_hop_by_hop(&mut headers);
+        hygiene::drop_spoofable(&mut headers, &server.drop_headers);
+        headers.remove(header::EXPECT);
         if version == Version::HTTP_2 {
             join_cookies(&mut headers);
         }

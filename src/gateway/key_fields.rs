@@ -92,12 +92,15 @@ pub fn split_query(query: &str, name: &Arc<str>) -> (String, Option<KeyField>) {
     (rest, Some(KeyField { place: KeyPlace::Parameter(name.clone()), value }))
 }
 
-/// The value of a piece, if it is the parameter, in any spelling that services take for it: any case, `key[]`, `k.e.y`.
+/// The value of a piece, if it is the parameter, in any spelling that services take for it: any case, `key[]`, `k.e.y`; and
+/// with brackets that do not pair, of which some make `[key]` and `k[ey` the same.
 fn value_of(piece: &str, name: &str) -> Option<Vec<u8>> {
     let (found, value) = form_urlencoded::parse(piece.as_bytes()).next()?;
-    let found = found.split(['[', '\0']).next().unwrap_or_default().trim();
-    let is_it = found.len() == name.len() && fold(found) == fold(name);
-    is_it.then(|| value.into_owned().into_bytes())
+    let whole = found.split('\0').next().unwrap_or_default().trim();
+    let inner = whole.trim_start_matches('[');
+    let inner = inner.split(['[', ']']).next().unwrap_or_default().trim();
+    let is_it = |found: &str| found.len() == name.len() && fold(found) == fold(name);
+    (is_it(whole) || is_it(inner)).then(|| value.into_owned().into_bytes())
 }
 
 fn with_query(uri: &Uri, query: &str) -> Option<Uri> {
@@ -146,6 +149,13 @@ mod tests {
             ("api_key[x]=k&api_key[y]=l", ""),
         ] {
             assert_eq!(split(query), (rest.to_owned(), Some(None)), "{query}");
+        }
+    }
+
+    #[test]
+    fn brackets_hide_no_parameter() {
+        for query in ["api_key[]=k", "[api_key]=k", "%5Bapi.key%5D=k", "[[api_key]]=k", "api[key=k", "api_key]=k"] {
+            assert_eq!(split(query), (String::new(), Some(Some("k".to_owned()))), "{query}");
         }
     }
 

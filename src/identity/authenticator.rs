@@ -174,6 +174,9 @@ impl Authenticator {
             match self.api_keys.shown(presented, accepted) {
                 Shown::Nothing => {}
                 Shown::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),
+                Shown::Key(_) if has_token_besides(presented, kinds) => {
+                    return Credential::Invalid(Reason::InvalidCredentials).into();
+                }
                 Shown::Key(key) => return self.api_keys.authenticate(&key, presented, accepted, now).into(),
             }
         }
@@ -189,7 +192,7 @@ impl Authenticator {
                 return Credential::Invalid(Reason::TokenMalformed).into();
             }
             Authorization::Basic(encoded) if kinds.has(Kinds::BASIC) => {
-                if kinds.has(Kinds::TOKEN) && presented.query.is_some_and(has_query_token) {
+                if has_token_besides(presented, kinds) {
                     return Credential::Invalid(Reason::InvalidCredentials).into();
                 }
                 // Boxed: rare, and large enough to make every request's future larger.
@@ -201,7 +204,7 @@ impl Authenticator {
             | Authorization::Basic(_)
             | Authorization::OtherScheme => return self.by_certificate(presented, accepted, now),
         };
-        if presented.query.is_some_and(has_query_token) {
+        if has_token_besides(presented, kinds) {
             return Credential::Invalid(Reason::InvalidCredentials).into();
         }
         match self.tokens.authenticate(token, accepted, now).await {
@@ -216,6 +219,9 @@ impl Authenticator {
     fn by_certificate(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
         let kinds = accepted.kinds();
         match presented.certificate {
+            Some(_) if kinds.has(Kinds::CERTIFICATE) && has_token_besides(presented, kinds) => {
+                Credential::Invalid(Reason::InvalidCredentials).into()
+            }
             Some(shown) if kinds.has(Kinds::CERTIFICATE) => {
                 let credential = self.certificates.authenticate(shown, accepted, now);
                 let possession = matches!(credential, Credential::Valid(_)).then_some(Possession::Certificate);
@@ -275,6 +281,12 @@ impl Authenticator {
             (true, Some(proved)) => (Some(Possession::CertificateAndDpop(proved.algorithm)), proved.fresh_nonce),
         })
     }
+}
+
+/// RFC 6750 §2: a client uses one way a request. A token in the query is none of ours, and a credential all the same: a
+/// service may look at it, and see somebody else than we did.
+fn has_token_besides(presented: &Presented<'_>, kinds: Kinds) -> bool {
+    kinds.has(Kinds::TOKEN) && presented.query.is_some_and(has_query_token)
 }
 
 /// What an issuer asks of proofs, where its clients are to be told of them.

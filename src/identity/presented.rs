@@ -77,9 +77,12 @@ pub(super) enum Authorization<'a> {
 
 impl<'a> Authorization<'a> {
     pub(super) fn parse(value: &'a [u8]) -> Self {
-        let mut parts = value.splitn(2, |byte| *byte == b' ');
-        let scheme = parts.next().unwrap_or_default();
-        let rest = parts.next().unwrap_or_default().trim_ascii();
+        // RFC 9110 §5.6.2: a scheme is a token, and one of ours is one whatever comes after it. Many a service splits at any
+        // white space, or at a comma.
+        let end = value.iter().position(|byte| !is_tchar(*byte)).unwrap_or(value.len());
+        let (scheme, after) = value.split_at_checked(end).unwrap_or((value, b""));
+        // With what is no space before it, nothing is a credential of it.
+        let rest = after.strip_prefix(b" ").unwrap_or_default().trim_ascii();
         let token = |of: fn(&'a str) -> Self| token68(rest).map_or(Self::Malformed, of);
         if scheme.eq_ignore_ascii_case(b"bearer") {
             token(Self::Bearer)
@@ -91,6 +94,11 @@ impl<'a> Authorization<'a> {
             Self::OtherScheme
         }
     }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// RFC 9110 §11.2.
@@ -122,6 +130,12 @@ mod tests {
             assert_eq!(parse(malformed), Authorization::Malformed, "{malformed}");
         }
         assert_eq!(parse("Bearertoken"), Authorization::OtherScheme);
+        // A scheme of ours is never taken for another's, whatever parts it from the rest.
+        for malformed in ["Bearer\ta.b.c", "DPoP,a.b.c", "bearer:a.b.c", "Bearer\u{a0}a.b.c", "Bearer=a", "Bearer/a"] {
+            assert_eq!(parse(malformed), Authorization::Malformed, "{malformed}");
+        }
+        assert_eq!(parse("Basic\tYTpi"), Authorization::Basic(b""));
+        assert_eq!(parse("Basic/YTpi"), Authorization::Basic(b""));
     }
 
     #[test]

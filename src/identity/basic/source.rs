@@ -228,8 +228,7 @@ impl Source {
     /// Whether a password was right not long ago. After all that bounds guessing, and only where one more may be wrong: what
     /// is remembered must not be a way to guess without being counted.
     fn is_known(&self, user: &User, who: &Who, proof: &Proof, now: Now) -> bool {
-        let is_known =
-            self.lockout.would_take(who, &self.rules, now.instant) && user.is_proved(proof, now.instant);
+        let is_known = self.lockout.would_take(who, &self.rules, now.instant) && user.is_proved(proof, now.instant);
         if is_known {
             self.lockout.shown_again(who, now.instant);
         }
