@@ -38,7 +38,7 @@ use hyper::body::Incoming;
 pub use self::{
     enforce::{Clearance, Enforcement},
     evidence::gather,
-    forwarded::{Origin, address_list, forwarded},
+    forwarded::Origin,
     hygiene::is_spoofable,
     inbound::{Authorization, Inbound},
     matched::{Matched, form_to_read, known_method},
