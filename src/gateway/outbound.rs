@@ -225,7 +225,7 @@ pub(super) fn clean_response(headers: &mut HeaderMap, request_id: &str) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
     use super::*;
 
