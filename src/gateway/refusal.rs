@@ -222,7 +222,7 @@ impl Refusal {
         match &self.challenge {
             Challenge::Nothing | Challenge::Later(_) => return None,
             Challenge::Token => {}
-            // It was no token that was not valid.
+            // It was no token that was not valid, so nothing is said of one (RFC 6750 §3.1).
             Challenge::InvalidToken if self.problem().name == INVALID_CREDENTIALS => {}
             Challenge::InvalidRequest => {
                 add("error", "invalid_request");

@@ -49,3 +49,8 @@ pub use introspection::judge_answer;
 pub use observer::{CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome, Unobserved};
 pub use presented::{Field, KeyField, KeyPlace, Presented};
 pub use tokens::{IssuerReadiness, IssuerServices};
+
+/// What stands for `iss` where a source of credentials has none: its name, as no issuer's URL is written.
+fn source_url(name: &str) -> std::sync::Arc<str> {
+    format!("urn:stepgate:credentials:{name}").into()
+}

@@ -60,6 +60,13 @@ pub enum Field<'a> {
     Several,
 }
 
+impl Field<'_> {
+    /// Whether this `Authorization` is by the DPoP scheme, whatever follows it (RFC 9449 §7.1).
+    pub fn is_by_dpop(&self) -> bool {
+        matches!(self, Self::One(value) if scheme(value).0.eq_ignore_ascii_case(b"dpop"))
+    }
+}
+
 /// The value of `Authorization` (RFC 9110 §11.4): a scheme in any case, then what belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Authorization<'a> {
@@ -77,9 +84,7 @@ pub(super) enum Authorization<'a> {
 
 impl<'a> Authorization<'a> {
     pub(super) fn parse(value: &'a [u8]) -> Self {
-        let mut parts = value.splitn(2, |byte| *byte == b' ');
-        let scheme = parts.next().unwrap_or_default();
-        let rest = parts.next().unwrap_or_default().trim_ascii();
+        let (scheme, rest) = scheme(value);
         let token = |of: fn(&'a str) -> Self| token68(rest).map_or(Self::Malformed, of);
         if scheme.eq_ignore_ascii_case(b"bearer") {
             token(Self::Bearer)
@@ -91,6 +96,12 @@ impl<'a> Authorization<'a> {
             Self::OtherScheme
         }
     }
+}
+
+/// The scheme, and what follows it.
+fn scheme(value: &[u8]) -> (&[u8], &[u8]) {
+    let mut parts = value.splitn(2, |byte| *byte == b' ');
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default().trim_ascii())
 }
 
 /// RFC 9110 §11.2.

@@ -41,7 +41,7 @@ use self::{
     trust::{Files, Place, Trust, TrustFault},
     watch::{Watch, Watching},
 };
-use super::{Accepted, IssuerReadiness, IssuerServices};
+use super::{Accepted, IssuerReadiness, IssuerServices, source_url};
 use crate::{
     body::ClientCertificate,
     clock::Now,
@@ -200,7 +200,7 @@ impl Rules {
         };
         Self {
             name: name.clone(),
-            url: format!("urn:stepgate:credentials:{name}").into(),
+            url: source_url(name),
             definition: definition.clone(),
             allow: definition.allow.iter().map(pattern).collect(),
         }
