@@ -45,9 +45,7 @@ use super::{Accepted, IssuerReadiness, IssuerServices, source_url};
 use crate::{
     body::ClientCertificate,
     clock::Now,
-    config::{
-        CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, File, Materials, Problem, Span,
-    },
+    config::{CertificateSubject, ClientCertificates, CredentialSource, File, Materials, Problem, Span},
     policy::{Credential, IssuerName, Reason},
 };
 
@@ -96,7 +94,7 @@ impl Certificates {
     /// Finds what is wrong with the sources' files, and what is no longer good.
     pub(super) fn check(all: &[Arc<CredentialSource>], materials: &dyn Materials, now: Now) -> Vec<Problem> {
         let mut found = Vec::new();
-        for (_, definition) in ours(all) {
+        for (_, definition) in configured(all) {
             match read(definition, materials) {
                 Ok(trust) => {
                     let remarks = trust.remarks(now.unix_secs());
@@ -116,7 +114,7 @@ impl Certificates {
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let (mut prepared, mut problems) = (Vec::new(), Vec::new());
-        for (source, definition) in ours(all) {
+        for (source, definition) in configured(all) {
             match read(definition, materials) {
                 Ok(trust) => prepared.push((source, definition, trust)),
                 Err(problem) => problems.push(problem),
@@ -259,11 +257,8 @@ impl Source {
     }
 }
 
-fn ours(all: &[Arc<CredentialSource>]) -> impl Iterator<Item = (&Arc<CredentialSource>, &ClientCertificates)> {
-    all.iter().filter_map(|source| match &source.kind {
-        CredentialKind::ClientCertificates(definition) => Some((source, definition)),
-        CredentialKind::ApiKeys(_) | CredentialKind::Basic(_) => None,
-    })
+fn configured(all: &[Arc<CredentialSource>]) -> impl Iterator<Item = (&Arc<CredentialSource>, &ClientCertificates)> {
+    all.iter().filter_map(|source| Some((source, source.kind.client_certificates()?)))
 }
 
 /// Reads a source's files where a configuration is checked or compiled.
