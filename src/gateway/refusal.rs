@@ -555,6 +555,16 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_and_every_problem_stands_in_the_document_of_refusals() {
+        let document = include_str!("../../docs/refusals.md");
+        let is_there = |name: &str| document.contains(&format!("`{name}`"));
+        for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Allowed) {
+            assert!(is_there(reason.name()), "{}", reason.name());
+            assert!(reason == Reason::ClientGone || is_there(problem(reason).name), "{}", problem(reason).name);
+        }
+    }
+
+    #[test]
     fn token_faults_look_alike_but_for_expiry() {
         let body = |reason| Refusal { challenge: Challenge::InvalidToken, ..Refusal::of(reason) }.body(&context());
         let first = body(Reason::TokenSignature);

@@ -12,7 +12,7 @@ use crate::clock::Now;
 /// What a route asks of a request.
 #[derive(Debug, Default)]
 pub struct AccessPolicy {
-    /// Whose tokens it takes; empty: it asks for none.
+    /// Whose credentials it takes: issuers and other sources; empty: it asks for none.
     pub issuers: Box<[IssuerName]>,
     /// Scopes that a token must have, all of them.
     pub scopes: Box<[Arc<str>]>,

@@ -49,7 +49,7 @@ pub struct Route {
     pub methods: Option<Vec<http::Method>>,
     /// Where it goes.
     pub upstream: Arc<Upstream>,
-    /// Whose tokens it takes.
+    /// Whose credentials it takes.
     pub auth: Auth,
     /// Scopes that a token must have, all of them.
     pub scopes: Vec<Arc<str>>,
@@ -65,12 +65,12 @@ pub struct Route {
     pub deletion: RouteDeletion,
 }
 
-/// Whose tokens a route takes.
+/// Whose credentials a route takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
-    /// No token is asked for, and none is looked at.
+    /// No credential is asked for, and none is looked at.
     None,
-    /// One of these issuers, never empty.
+    /// One of these issuers or other sources, never empty.
     Issuers(Vec<IssuerName>),
 }
 
