@@ -21,7 +21,7 @@ use crate::{
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey, Materials},
     gateway::{Enforcement, Inbound, Matched, Refusal, form_to_read, gather, known_method, own},
-    identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations},
+    identity::{Authenticator, SourceServices, Unobserved, native_roots, revocation::Revocations},
     limit::Quota,
     policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
     route::NormalPath,
@@ -97,7 +97,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
         }
     };
     runtime.block_on(async {
-        let services = IssuerServices {
+        let services = SourceServices {
             handle: tokio::runtime::Handle::current(),
             roots: Arc::new(native_roots()),
             clock: Arc::new(SystemClock),

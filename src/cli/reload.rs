@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::{check, load, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
-    identity::IssuerReadiness,
+    identity::SourceReadiness,
     runtime::{Live, Services, Snapshot},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
     telemetry::metrics::Names,
@@ -71,7 +71,7 @@ impl Control {
         // An issuer whose keys have never been read makes this instance useless for its tokens; one that was lost since
         // is the same for every instance, and taking all of them away would take the other routes away as well. The same
         // holds for a full disk: only guarded operations need it.
-        let has_had_keys = |issuer: &IssuerReadiness| issuer.ready || issuer.age.is_some();
+        let has_had_keys = |issuer: &SourceReadiness| issuer.ready || issuer.age.is_some();
         let ready = !draining && issuers.iter().all(has_had_keys);
         let issuers: Vec<Value> = issuers
             .iter()

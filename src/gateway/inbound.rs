@@ -17,7 +17,7 @@ use super::{
     key_fields,
     method_override::{self, OverrideHeader},
 };
-use crate::{body::ConnectionInfo, config::Server, identity::Field, identity::KeyField, policy::Reason};
+use crate::{body::ConnectionInfo, config::Server, identity::ApiKeyField, identity::Field, policy::Reason};
 
 /// A request head that can be judged. Its header fields are those that will be forwarded.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Inbound {
     /// The one `Authorization` field.
     pub authorization: SoleField,
     /// What stood in fields of API keys.
-    pub keys: Vec<KeyField>,
+    pub keys: Vec<ApiKeyField>,
     /// The one `DPoP` field, the proof beside a token (RFC 9449 §4.1).
     pub proof: SoleField,
     /// Where the request came from.

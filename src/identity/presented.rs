@@ -10,7 +10,7 @@ pub struct Presented<'a> {
     /// The `Authorization` field.
     pub authorization: Field<'a>,
     /// What stood where a source looks for API keys.
-    pub keys: &'a [KeyField],
+    pub keys: &'a [ApiKeyField],
     /// The `DPoP` field (RFC 9449 §4.1).
     pub proof: Field<'a>,
     /// The query without `?`.
@@ -33,16 +33,16 @@ pub struct Presented<'a> {
 
 /// What stood in a field of API keys.
 #[derive(Debug)]
-pub struct KeyField {
+pub struct ApiKeyField {
     /// Where.
-    pub place: KeyPlace,
+    pub place: ApiKeyPlace,
     /// What; `None` for several values, or one in a form that could be read in two ways.
     pub value: Option<Secret>,
 }
 
 /// A field that a source looks for API keys in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyPlace {
+pub enum ApiKeyPlace {
     /// A header, by its folded name.
     Header(Arc<str>),
     /// A parameter of the query.

@@ -38,7 +38,7 @@ pub use table::{FileFault, KeyTable, LineFault};
 
 pub(super) use self::shown::Shown;
 use self::source::{Source, Verdict};
-use super::{Accepted, IssuerServices, Presented};
+use super::{Accepted, Presented, SourceServices};
 use crate::{
     clock::Now,
     config::{ApiKeys, Config, CredentialSource, Problem},
@@ -64,7 +64,7 @@ impl ApiKeySources {
     /// its file again at once.
     pub(super) fn compile(
         config: &Config,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let (mut sources, mut problems) = (Vec::new(), Vec::new());

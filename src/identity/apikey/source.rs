@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Now,
     config::{ApiKeys, Config, CredentialSource, Limit, Problem},
-    identity::{IssuerServices, source_url},
+    identity::{SourceServices, source_url},
     policy::{Assurance, Credential, IssuerName, Kind, Marks, Principal, Reason},
 };
 
@@ -74,7 +74,7 @@ impl Source {
         source: &CredentialSource,
         keys: &ApiKeys,
         config: &Config,
-        services: &IssuerServices,
+        services: &SourceServices,
         before: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, Vec<Problem>> {
         let limits: HashSet<Arc<str>> = config.limits.iter().map(|limit| limit.name.clone()).collect();

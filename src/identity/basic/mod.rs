@@ -37,7 +37,7 @@ pub use self::{
     stored::{Cost, HashFault, StoredHash},
     users::{LineFault, UserFault, UserLine, is_name, is_scope, read, with_line, without_line},
 };
-use super::{Accepted, IssuerServices, Presented};
+use super::{Accepted, Presented, SourceServices};
 use crate::{
     clock::Now,
     config::{Basic, Config, Materials, Problem},
@@ -75,7 +75,7 @@ impl Passwords {
     pub(super) fn compile(
         config: &Config,
         materials: &dyn Materials,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::{Clock, Now},
     config::{Basic, Materials, Problem},
-    identity::{KeyObserver, PasswordOutcome, Presented, source_url},
+    identity::{IdentityObserver, PasswordOutcome, Presented, source_url},
     policy::{Assurance, Credential, IssuerName, Kind, Marks, Principal, Reason},
 };
 
@@ -125,7 +125,7 @@ pub(super) struct Source {
 pub(super) struct Means {
     pub(super) keyed: Arc<Keyed>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) observer: Arc<dyn KeyObserver>,
+    pub(super) observer: Arc<dyn IdentityObserver>,
     pub(super) handle: tokio::runtime::Handle,
 }
 

@@ -41,7 +41,7 @@ use self::{
     trust::{Files, Place, Trust, TrustFault},
     watch::{Watch, Watching},
 };
-use super::{Accepted, IssuerReadiness, IssuerServices, source_url};
+use super::{Accepted, SourceReadiness, SourceServices, source_url};
 use crate::{
     body::ClientCertificate,
     clock::Now,
@@ -110,7 +110,7 @@ impl Certificates {
     pub(super) fn compile(
         all: &[Arc<CredentialSource>],
         materials: &dyn Materials,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let (mut prepared, mut problems) = (Vec::new(), Vec::new());
@@ -157,7 +157,7 @@ impl Certificates {
     }
 
     /// How each source stands, in the order of the configuration.
-    pub(super) fn readiness(&self, now: Now) -> impl Iterator<Item = IssuerReadiness> {
+    pub(super) fn readiness(&self, now: Now) -> impl Iterator<Item = SourceReadiness> {
         self.sources.iter().map(move |source| source.readiness(now))
     }
 
@@ -206,7 +206,7 @@ impl Rules {
 }
 
 impl Source {
-    fn start(rules: Rules, trust: Trust, services: &IssuerServices) -> Self {
+    fn start(rules: Rules, trust: Trust, services: &SourceServices) -> Self {
         let trust = Arc::new(ArcSwap::from_pointee(trust));
         let watching = Watch::start(&rules, Arc::clone(&trust), services);
         Self { rules, trust, watching }
@@ -233,7 +233,7 @@ impl Source {
         verdict
     }
 
-    fn readiness(&self, now: Now) -> IssuerReadiness {
+    fn readiness(&self, now: Now) -> SourceReadiness {
         let trust = self.trust.load();
         let next = trust.next_update();
         let ended = next.is_some_and(|next| next <= now.unix_secs());
@@ -246,7 +246,7 @@ impl Source {
         if let Some(fault) = fault {
             detail.push_str(&format!("; the last good files serve: {fault}"));
         }
-        IssuerReadiness {
+        SourceReadiness {
             name: self.rules.name.clone(),
             ready: !ended || self.rules.definition.danger_expired_crl,
             detail,
