@@ -17,7 +17,7 @@ use super::{
     key_fields,
     method_override::{self, OverrideHeader},
 };
-use crate::{body::ConnectionInfo, config::Server, identity::Field, identity::KeyField, policy::Reason};
+use crate::{body::ConnectionInfo, config::Server, identity::ApiKeyField, identity::Field, policy::Reason};
 
 /// A request head that can be judged. Its header fields are those that will be forwarded.
 #[derive(Debug)]
@@ -39,11 +39,11 @@ pub struct Inbound {
     /// The method overrides that were there.
     pub overrides: Vec<OverrideHeader>,
     /// The one `Authorization` field.
-    pub authorization: Authorization,
+    pub authorization: SoleField,
     /// What stood in fields of API keys.
-    pub keys: Vec<KeyField>,
+    pub keys: Vec<ApiKeyField>,
     /// The one `DPoP` field, the proof beside a token (RFC 9449 §4.1).
-    pub proof: Authorization,
+    pub proof: SoleField,
     /// Where the request came from.
     pub origin: Origin,
     /// Whether the client takes trailers.
@@ -59,32 +59,25 @@ pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// A nonce for proofs to come (RFC 9449 §8.1).
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// The `Authorization` fields of a request, or its `DPoP` fields.
+/// A field of which a request must have no more than one: `Authorization`, `DPoP`.
 #[derive(Debug, Clone)]
-pub enum Authorization {
+pub enum SoleField {
     /// None.
     Absent,
     /// One.
     One(HeaderValue),
     /// Several, or one in a form that could be read in two ways.
-    Ambiguous,
+    Several,
 }
 
-impl Authorization {
+impl SoleField {
     /// As the room that looks into it has it.
     pub(super) fn field(&self) -> Field<'_> {
         match self {
             Self::Absent => Field::Absent,
             Self::One(value) => Field::One(value.as_bytes()),
-            Self::Ambiguous => Field::Several,
+            Self::Several => Field::Several,
         }
-    }
-
-    /// Whether it is of this scheme (RFC 9110 §11.1).
-    pub(super) fn is_of(&self, scheme: &str) -> bool {
-        let Self::One(value) = self else { return false };
-        let (name, rest) = value.as_bytes().split_at_checked(scheme.len()).unwrap_or_default();
-        name.eq_ignore_ascii_case(scheme.as_bytes()) && rest.first().is_none_or(|byte| *byte == b' ')
     }
 }
 
@@ -208,12 +201,12 @@ fn host_name(authority: &str) -> Option<String> {
 }
 
 /// Takes a credential out of the head: it is for us, and for whoever we say.
-fn take_one(headers: &mut HeaderMap, name: &HeaderName) -> Authorization {
+fn take_one(headers: &mut HeaderMap, name: &HeaderName) -> SoleField {
     let mut fields = headers.get_all(name).iter();
     let found = match (fields.next(), fields.next()) {
-        (None, _) => Authorization::Absent,
-        (Some(value), None) => Authorization::One(value.clone()),
-        (Some(_), Some(_)) => Authorization::Ambiguous,
+        (None, _) => SoleField::Absent,
+        (Some(value), None) => SoleField::One(value.clone()),
+        (Some(_), Some(_)) => SoleField::Several,
     };
     headers.remove(name);
     found

@@ -13,13 +13,13 @@ use url::form_urlencoded;
 use super::{Refusal, hygiene::fold};
 use crate::{
     config::Server,
-    identity::{KeyField, KeyPlace},
+    identity::{ApiKeyField, ApiKeyPlace},
     policy::Reason,
     secret::Secret,
 };
 
 /// Takes the fields out of a head; its target is changed where one stood in the query.
-pub(super) fn take(headers: &mut HeaderMap, uri: &mut Uri, server: &Server) -> Result<Vec<KeyField>, Refusal> {
+pub(super) fn take(headers: &mut HeaderMap, uri: &mut Uri, server: &Server) -> Result<Vec<ApiKeyField>, Refusal> {
     let mut found = Vec::new();
     for name in &server.key_headers {
         found.extend(take_header(headers, name));
@@ -40,7 +40,7 @@ pub(super) fn take(headers: &mut HeaderMap, uri: &mut Uri, server: &Server) -> R
     Ok(found)
 }
 
-fn take_header(headers: &mut HeaderMap, name: &Arc<str>) -> Option<KeyField> {
+fn take_header(headers: &mut HeaderMap, name: &Arc<str>) -> Option<ApiKeyField> {
     let is_it = |other: &&HeaderName| other.as_str().len() == name.len() && *fold(other.as_str()) == *name.as_bytes();
     let names: SmallVec<[HeaderName; 1]> = headers.keys().filter(is_it).cloned().collect();
     let mut values = names.iter().flat_map(|name| headers.get_all(name));
@@ -49,12 +49,12 @@ fn take_header(headers: &mut HeaderMap, name: &Arc<str>) -> Option<KeyField> {
     for name in &names {
         headers.remove(name);
     }
-    Some(KeyField { place: KeyPlace::Header(name.clone()), value })
+    Some(ApiKeyField { place: ApiKeyPlace::Header(name.clone()), value })
 }
 
 /// Takes a parameter out of a query: what is left of it, byte for byte, and what was found. Some services split at `;` as
 /// well, so that a parameter found only so is taken out, too, and counts as one that can be read in two ways.
-pub fn split_query(query: &str, name: &Arc<str>) -> (String, Option<KeyField>) {
+pub fn split_query(query: &str, name: &Arc<str>) -> (String, Option<ApiKeyField>) {
     let mut rest = String::with_capacity(query.len());
     let (mut count, mut value) = (0_usize, None);
     for pair in query.split('&') {
@@ -89,7 +89,7 @@ pub fn split_query(query: &str, name: &Arc<str>) -> (String, Option<KeyField>) {
         return (query.to_owned(), None);
     }
     let value = value.filter(|_| count == 1).map(Secret::new);
-    (rest, Some(KeyField { place: KeyPlace::Parameter(name.clone()), value }))
+    (rest, Some(ApiKeyField { place: ApiKeyPlace::Parameter(name.clone()), value }))
 }
 
 /// The value of a piece, if it is the parameter, in any spelling that services take for it: any case, `key[]`, `k.e.y`; and

@@ -12,7 +12,7 @@ use http::{
 use super::{
     Refusal,
     hygiene::{self, Te},
-    inbound::{Authorization, DPOP, Inbound},
+    inbound::{DPOP, Inbound, SoleField},
 };
 use crate::{
     config::{Assertion, MethodOverride, Rewrite, Upstream, UpstreamHost},
@@ -90,10 +90,10 @@ impl Outbound {
                 headers.append(name, value);
             }
         }
-        if let (true, Authorization::One(value)) = (upstream.forward_authorization, &inbound.authorization) {
+        if let (true, SoleField::One(value)) = (upstream.forward_authorization, &inbound.authorization) {
             headers.insert(header::AUTHORIZATION, value.clone());
             // A bound token is worth nothing without its proof.
-            if let Authorization::One(proof) = &inbound.proof {
+            if let SoleField::One(proof) = &inbound.proof {
                 headers.insert(DPOP, proof.clone());
             }
         }

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    KeyObserver,
+    IdentityObserver,
     accepted::{Accepted, Kinds},
     apikey::{ApiKeySources, Shown},
     basic::Passwords,
@@ -13,7 +13,8 @@ use super::{
     events::{Delivery, Receipt, Receiver},
     presented::{Authorization, Field, Presented, has_query_token},
     revocation::Revocations,
-    tokens::{IssuerReadiness, IssuerServices, Tokens},
+    services::{SourceReadiness, SourceServices},
+    tokens::Tokens,
 };
 use crate::{
     clock::Now,
@@ -34,7 +35,7 @@ pub struct Authenticator {
     /// What is taken from which provider. Not the verifiers' own copies: those outlive a reload that changes only this.
     events: Vec<(IssuerName, Events)>,
     revocations: Arc<Revocations>,
-    observer: Arc<dyn KeyObserver>,
+    observer: Arc<dyn IdentityObserver>,
     /// What issuers ask of proofs, where clients are told of it; any other has the defaults.
     proofs: HashMap<IssuerName, DpopRules>,
     default_proofs: DpopRules,
@@ -69,7 +70,7 @@ impl Authenticator {
     pub fn compile(
         config: &Config,
         materials: &dyn Materials,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         // Before anything is started.
@@ -122,7 +123,7 @@ impl Authenticator {
     }
 
     /// How each source that can fail stands, in the order of the configuration.
-    pub fn readiness(&self, now: Now) -> Vec<IssuerReadiness> {
+    pub fn readiness(&self, now: Now) -> Vec<SourceReadiness> {
         self.tokens.readiness(now).into_iter().chain(self.certificates.readiness(now)).collect()
     }
 

@@ -10,7 +10,7 @@ pub struct Presented<'a> {
     /// The `Authorization` field.
     pub authorization: Field<'a>,
     /// What stood where a source looks for API keys.
-    pub keys: &'a [KeyField],
+    pub keys: &'a [ApiKeyField],
     /// The `DPoP` field (RFC 9449 §4.1).
     pub proof: Field<'a>,
     /// The query without `?`.
@@ -33,16 +33,16 @@ pub struct Presented<'a> {
 
 /// What stood in a field of API keys.
 #[derive(Debug)]
-pub struct KeyField {
+pub struct ApiKeyField {
     /// Where.
-    pub place: KeyPlace,
+    pub place: ApiKeyPlace,
     /// What; `None` for several values, or one in a form that could be read in two ways.
     pub value: Option<Secret>,
 }
 
 /// A field that a source looks for API keys in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyPlace {
+pub enum ApiKeyPlace {
     /// A header, by its folded name.
     Header(Arc<str>),
     /// A parameter of the query.
@@ -58,6 +58,13 @@ pub enum Field<'a> {
     One(&'a [u8]),
     /// Several, or one in a form that could be read in two ways.
     Several,
+}
+
+impl Field<'_> {
+    /// Whether this `Authorization` is by the DPoP scheme, whatever follows it (RFC 9449 §7.1).
+    pub fn is_by_dpop(&self) -> bool {
+        matches!(self, Self::One(value) if scheme(value).0.eq_ignore_ascii_case(b"dpop"))
+    }
 }
 
 /// The value of `Authorization` (RFC 9110 §11.4): a scheme in any case, then what belongs to it.
@@ -77,12 +84,7 @@ pub(super) enum Authorization<'a> {
 
 impl<'a> Authorization<'a> {
     pub(super) fn parse(value: &'a [u8]) -> Self {
-        // RFC 9110 §5.6.2: a scheme is a token, and one of ours is one whatever comes after it. Many a service splits at any
-        // white space, or at a comma.
-        let end = value.iter().position(|byte| !is_tchar(*byte)).unwrap_or(value.len());
-        let (scheme, after) = value.split_at_checked(end).unwrap_or((value, b""));
-        // With what is no space before it, nothing is a credential of it.
-        let rest = after.strip_prefix(b" ").unwrap_or_default().trim_ascii();
+        let (scheme, rest) = scheme(value);
         let token = |of: fn(&'a str) -> Self| token68(rest).map_or(Self::Malformed, of);
         if scheme.eq_ignore_ascii_case(b"bearer") {
             token(Self::Bearer)
@@ -94,6 +96,15 @@ impl<'a> Authorization<'a> {
             Self::OtherScheme
         }
     }
+}
+
+/// The scheme, and what follows it. RFC 9110 §5.6.2: a scheme is a token, and one of ours is one whatever comes after it: many a
+/// service splits at any white space, or at a comma.
+fn scheme(value: &[u8]) -> (&[u8], &[u8]) {
+    let end = value.iter().position(|byte| !is_tchar(*byte)).unwrap_or(value.len());
+    let (scheme, after) = value.split_at_checked(end).unwrap_or((value, b""));
+    // With what is no space before it, nothing is a credential of it.
+    (scheme, after.strip_prefix(b" ").unwrap_or_default().trim_ascii())
 }
 
 /// RFC 9110 §5.6.2.

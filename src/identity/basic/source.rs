@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::{Clock, Now},
     config::{Basic, Materials, Problem},
-    identity::{KeyObserver, PasswordOutcome, Presented},
+    identity::{IdentityObserver, PasswordOutcome, Presented, source_url},
     policy::{Assurance, Credential, IssuerName, Kind, Marks, Principal, Reason},
 };
 
@@ -71,7 +71,7 @@ fn principal(source: &IssuerName, basic: &Basic, written: &UserLine) -> Principa
     }
     Principal {
         issuer: Arc::clone(source),
-        issuer_url: format!("urn:stepgate:credentials:{source}").into(),
+        issuer_url: source_url(source),
         subject: written.name.as_str().into(),
         client: None,
         claims: json!({"sub": written.name, "scope": scopes.join(" "), "amr": ["pwd"]}),
@@ -125,7 +125,7 @@ pub(super) struct Source {
 pub(super) struct Means {
     pub(super) keyed: Arc<Keyed>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) observer: Arc<dyn KeyObserver>,
+    pub(super) observer: Arc<dyn IdentityObserver>,
     pub(super) handle: tokio::runtime::Handle,
 }
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     clock::{Clock, SystemClock},
     config::{self, Input},
-    identity::{Authenticator, Field, KeyObserver, PasswordOutcome, RefreshOutcome},
+    identity::{Authenticator, Field, IdentityObserver, PasswordOutcome, RefreshOutcome},
     policy::{Evidence, Principal},
 };
 
@@ -29,7 +29,7 @@ impl Counts {
     }
 }
 
-impl KeyObserver for Counts {
+impl IdentityObserver for Counts {
     fn refresh(&self, _: &str, _: RefreshOutcome) {}
     fn verification(&self, _: Option<&str>, _: Result<(), Reason>) {}
     fn cache(&self, _: crate::identity::CacheLookup) {}
@@ -76,7 +76,7 @@ struct Scene {
     files: Files,
     counts: Arc<Counts>,
     clock: Arc<Hands>,
-    services: IssuerServices,
+    services: SourceServices,
     yaml: String,
 }
 
@@ -96,11 +96,11 @@ impl Scene {
         let files = Files(Mutex::new(HashMap::from([("users", users)])));
         let counts = Arc::new(Counts::default());
         let clock = Arc::new(Hands(Mutex::new(SystemClock.now())));
-        let services = IssuerServices {
+        let services = SourceServices {
             handle: tokio::runtime::Handle::current(),
             roots: Arc::new(rustls::RootCertStore::empty()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            observer: Arc::clone(&counts) as Arc<dyn KeyObserver>,
+            observer: Arc::clone(&counts) as Arc<dyn IdentityObserver>,
             revocations: Arc::default(),
         };
         let authenticator = Authenticator::compile(&config(&yaml), &files, &services, None).unwrap();

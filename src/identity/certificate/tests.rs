@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::*;
 use crate::{
-    config::CrlDepth,
+    config::{CredentialKind, CrlDepth},
     identity::{
         Kinds,
         testing::{MadeUp, now, services},
