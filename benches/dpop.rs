@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use stepgate::{
     clock::{Clock, SystemClock},
     config::{self, Input},
-    identity::{Accepted, Authenticator, Field, IssuerServices, Presented, Unobserved, native_roots},
+    identity::{Accepted, Authenticator, Field, Presented, SourceServices, Unobserved, native_roots},
     policy::Credential,
     runtime::DiskMaterials,
 };
@@ -89,7 +89,7 @@ routes: [{{path: /, upstream: api}}]
         );
         let input = Input { file: Path::new("bench.yaml"), text: &text, base: Path::new("."), env: &|_| None };
         let loaded = config::load(&input).map_err(|problems| problems.to_string())?;
-        let services = IssuerServices {
+        let services = SourceServices {
             handle: tokio::runtime::Handle::current(),
             roots: Arc::new(native_roots()),
             clock: Arc::new(SystemClock),

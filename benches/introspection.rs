@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use stepgate::{
     clock::{Clock, SystemClock},
     config::{self, Input},
-    identity::{Accepted, Authenticator, Field, IssuerServices, Presented, Unobserved},
+    identity::{Accepted, Authenticator, Field, Presented, SourceServices, Unobserved},
     policy::Credential,
     runtime::DiskMaterials,
 };
@@ -124,7 +124,7 @@ routes: [{{path: /**, upstream: api, auth: [jwt, opaque]}}]
     let env = |_: &str| String::from_utf8(SECRET.to_vec()).ok();
     let input = Input { file: Path::new("bench.yaml"), text: &text, base: Path::new("."), env: &env };
     let loaded = config::load(&input).map_err(|problems| eprintln!("{problems}")).ok()?;
-    let services = IssuerServices {
+    let services = SourceServices {
         handle: tokio::runtime::Handle::current(),
         roots: Arc::new(rustls::RootCertStore::empty()),
         clock: Arc::new(SystemClock),

@@ -20,10 +20,8 @@ use crate::{
     body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey, Materials},
-    gateway::{
-        Enforcement, Inbound, Matched, Refusal, RequestId, events, form_to_read, gather, known_method, metadata,
-    },
-    identity::{Authenticator, IssuerServices, Unobserved, native_roots, revocation::Revocations},
+    gateway::{Enforcement, Inbound, Matched, Refusal, RequestId, form_to_read, gather, known_method, own},
+    identity::{Authenticator, SourceServices, Unobserved, native_roots, revocation::Revocations},
     limit::Quota,
     policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
     route::NormalPath,
@@ -99,7 +97,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
         }
     };
     runtime.block_on(async {
-        let services = IssuerServices {
+        let services = SourceServices {
             handle: tokio::runtime::Handle::current(),
             roots: Arc::new(native_roots()),
             clock: Arc::new(SystemClock),
@@ -206,13 +204,9 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
         known_method(&inbound.method, &snapshot.config.server.methods)?;
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
-        if let Some(document) = metadata::find(snapshot, &inbound, &path) {
-            print_line(&format!("route      none: {}", document.describe()));
-            return metadata::check_method(&inbound.method);
-        }
-        if let Some(endpoint) = events::endpoint(snapshot, &path) {
-            print_line(&format!("route      none: where the provider of {} reports what ended", endpoint.issuer));
-            return events::check_method(&inbound.method);
+        if let Some(own) = own::find(snapshot, &inbound, &path) {
+            print_line(&format!("route      none: {}", own.describe()));
+            return own.check_method(&inbound.method);
         }
         if form_to_read(snapshot, &inbound, &path)?.is_some() {
             print_line("body       a form: the service may find another method in it, which is not looked for here");

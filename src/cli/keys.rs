@@ -155,10 +155,7 @@ impl Place {
             KeysFault::Config
         })?;
         let config = loaded.config.clone();
-        let pick = |kind: &CredentialKind| match kind {
-            CredentialKind::ApiKeys(keys) => Some(keys.clone()),
-            CredentialKind::Basic(_) | CredentialKind::ClientCertificates(_) => None,
-        };
+        let pick = |kind: &CredentialKind| kind.api_keys().cloned();
         let keys =
             load::source(&config, &self.source, pick).map_err(|known| KeysFault::Source(self.source.clone(), known))?;
         let limits = config.limits.iter().map(|limit| limit.name.clone()).collect();

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::{check, load, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
-    identity::IssuerReadiness,
+    identity::SourceReadiness,
     runtime::{Live, Services, Snapshot},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
     telemetry::metrics::Names,
@@ -71,7 +71,7 @@ impl Control {
         // An issuer whose keys have never been read makes this instance useless for its tokens; one that was lost since
         // is the same for every instance, and taking all of them away would take the other routes away as well. The same
         // holds for a full disk: only guarded operations need it.
-        let has_had_keys = |issuer: &IssuerReadiness| issuer.ready || issuer.age.is_some();
+        let has_had_keys = |issuer: &SourceReadiness| issuer.ready || issuer.age.is_some();
         let ready = !draining && issuers.iter().all(has_had_keys);
         let issuers: Vec<Value> = issuers
             .iter()
@@ -332,22 +332,14 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
         ListenerMode::Tls(tls) => tls.self_signed,
         ListenerMode::RedirectToHttps(_) | ListenerMode::Cleartext => false,
     });
-    let cleartext = config.credentials.iter().any(|source| match &source.kind {
-        CredentialKind::Basic(basic) => basic.cleartext,
-        CredentialKind::ApiKeys(_) | CredentialKind::ClientCertificates(_) => false,
-    });
-    let keys = |is_set: fn(&ApiKeys) -> bool| {
-        config.credentials.iter().any(|source| matches!(&source.kind, CredentialKind::ApiKeys(keys) if is_set(keys)))
-    };
-    let expired_crl = config.credentials.iter().any(|source| match &source.kind {
-        CredentialKind::ClientCertificates(definition) => definition.danger_expired_crl,
-        CredentialKind::ApiKeys(_) | CredentialKind::Basic(_) => false,
-    });
+    let kinds = || config.credentials.iter().map(|source| &source.kind);
+    let passwords_cleartext = kinds().filter_map(CredentialKind::basic).any(|basic| basic.danger_cleartext);
+    let keys = |is_set: fn(&ApiKeys) -> bool| kinds().filter_map(CredentialKind::api_keys).any(is_set);
+    let expired_crl = kinds().filter_map(CredentialKind::client_certificates).any(|source| source.danger_expired_crl);
     let set = [
-        (cleartext, "danger_cleartext"),
+        (passwords_cleartext || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (self_signed, "danger_self_signed"),
         (keys(|keys| keys.danger_query.is_some()), "danger_query"),
-        (keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (!config.deletion_guard.enabled, "danger_disabled"),
         (unguarded, "danger_unguarded_deletion"),
         (expired_crl, "danger_expired_crl"),

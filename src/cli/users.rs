@@ -69,10 +69,7 @@ impl Place {
             load::print_fault(&fault);
             UsersFault::Config
         })?;
-        let pick = |kind: &CredentialKind| match kind {
-            CredentialKind::Basic(users) => Some(users.file.path.clone()),
-            CredentialKind::ApiKeys(_) | CredentialKind::ClientCertificates(_) => None,
-        };
+        let pick = |kind: &CredentialKind| kind.basic().map(|users| users.file.path.clone());
         load::source(&loaded.config, &self.source, pick).map_err(|known| UsersFault::Source(self.source.clone(), known))
     }
 }

@@ -1,9 +1,8 @@
-//! Endpoints for what identity providers report of sessions and accounts that have ended. Like the metadata they are
-//! routes of the gateway's own: public ones, before the configured ones, judged before they are served. Each has a quota
-//! by address, takes one method, and holds one bounded body.
+//! Endpoints for what identity providers report of sessions and accounts that have ended. Each has
+//! a quota by address, and holds one bounded body.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{Refusal, inbound::Inbound};
@@ -21,13 +20,8 @@ use crate::{
 pub(super) const MAX_BYTES: usize = BODY_BYTES;
 
 /// The endpoint at a path.
-pub fn endpoint<'s>(snapshot: &'s Snapshot, path: &NormalPath<'_>) -> Option<&'s EventEndpoint> {
+pub(super) fn endpoint<'s>(snapshot: &'s Snapshot, path: &NormalPath<'_>) -> Option<&'s EventEndpoint> {
     snapshot.events.iter().find(|endpoint| *endpoint.path == *path.as_str())
-}
-
-/// Whether a method may be used on an endpoint.
-pub fn check_method(method: &Method) -> Result<(), Refusal> {
-    if *method == Method::POST { Ok(()) } else { Err(Refusal::method_not_allowed(vec![Method::POST])) }
 }
 
 /// Charges the endpoint's quota, before anything is read.

@@ -3,8 +3,13 @@
 
 use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
-use super::Refusal;
-use crate::policy::Reason;
+use bytes::Bytes;
+
+use super::{Refusal, faults::body_refusal};
+use crate::{
+    body::{RequestBody, Unread},
+    policy::Reason,
+};
 
 /// What all forms of one worker may take together.
 const ALL_BYTES: usize = 64 << 20;
@@ -27,8 +32,28 @@ pub(super) struct HeldForm<'a> {
 }
 
 impl Forms {
+    /// Reads a form whole, as far as there is room for it, and puts it back as the body to forward.
+    pub(super) async fn read(
+        &self,
+        body: &mut RequestBody,
+        client: IpAddr,
+        max: usize,
+    ) -> Result<(Bytes, HeldForm<'_>), Refusal> {
+        if hyper::body::Body::size_hint(body).lower() > max as u64 {
+            return Err(Refusal::of(Reason::BodyTooLarge));
+        }
+        let mut held = self.hold(client, max);
+        let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
+        let bytes = taken.read_gradually(max as u64, |more| held.grow(more)).await.map_err(|why| match why {
+            Unread::Fault(fault) => body_refusal(fault),
+            Unread::Refused(refusal) => refusal,
+        })?;
+        *body = RequestBody::buffered(bytes.clone());
+        Ok((bytes, held))
+    }
+
     /// Begins to hold a form of `client`, of at most `longest` bytes.
-    pub(super) fn hold(&self, client: IpAddr, longest: usize) -> HeldForm<'_> {
+    fn hold(&self, client: IpAddr, longest: usize) -> HeldForm<'_> {
         HeldForm { forms: self, client: network(client), longest, bytes: 0 }
     }
 }

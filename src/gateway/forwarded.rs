@@ -7,6 +7,7 @@ use std::{
 
 use http::{HeaderMap, header};
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 /// Where a request came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,8 @@ impl Origin {
         Self { client: peer.to_canonical(), hops: Vec::new(), peer_trusted: false }
     }
 
-    /// Reads where a request came from. A malformed header means the peer.
+    /// Reads where a request came from, from the right: what stands left of the client's address is the client's own say, and
+    /// nothing that it writes there, malformed or not, changes who it is. Malformed before that means the peer.
     pub fn read(peer: IpAddr, headers: &HeaderMap, header: &str, trusted: &[IpNet]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
@@ -33,17 +35,22 @@ impl Origin {
         if trusted.is_empty() || !is_trusted(&peer) {
             return direct(false);
         }
-        let parsed =
-            if header == header::FORWARDED.as_str() { forwarded(headers) } else { address_list(headers, header) };
-        let Some(addresses) = parsed else { return direct(true) };
-        // The rightmost address that is not a trusted proxy is the client; what stands left of it is its own say.
-        let Some(at) = addresses.iter().rposition(|address| !is_trusted(address)) else { return direct(true) };
-        let (client, proxies) = match addresses.get(at..).and_then(<[IpAddr]>::split_first) {
-            Some((client, proxies)) => (*client, proxies),
-            None => return direct(true),
-        };
-        let hops = proxies.iter().copied().chain([peer]).collect();
-        Self { client, hops, peer_trusted: true }
+        let is_forwarded = header == header::FORWARDED.as_str();
+        let mut hops = vec![peer];
+        for line in headers.get_all(header).iter().rev() {
+            let nodes = if is_forwarded { forwarded(line.as_bytes()) } else { address_list(line.as_bytes()) };
+            for node in nodes {
+                match node {
+                    None => return direct(true),
+                    Some(proxy) if is_trusted(&proxy) => hops.push(proxy),
+                    Some(client) => {
+                        hops.reverse();
+                        return Self { client, hops, peer_trusted: true };
+                    }
+                }
+            }
+        }
+        direct(true)
     }
 
     /// The value of `X-Forwarded-For` for the upstream: what was verified, and nothing else.
@@ -78,38 +85,35 @@ impl Origin {
     }
 }
 
-/// The addresses of a list header such as `X-Forwarded-For`, all its lines in order. `None`: not there, or malformed.
-pub fn address_list(headers: &HeaderMap, name: &str) -> Option<Vec<IpAddr>> {
-    let mut addresses = Vec::new();
-    for line in headers.get_all(name) {
-        for item in line.to_str().ok()?.split(',') {
-            addresses.push(address(item.trim())?);
-        }
-    }
-    (!addresses.is_empty()).then_some(addresses)
+/// The addresses of a line of a list header such as `X-Forwarded-For`, the last first; `None`: it is none.
+fn address_list(line: &[u8]) -> SmallVec<[Option<IpAddr>; 4]> {
+    let item = |item: &[u8]| address(std::str::from_utf8(item).ok()?.trim());
+    line.rsplit(|byte| *byte == b',').map(item).collect()
 }
 
-/// The `for` nodes of `Forwarded` (RFC 7239 §5.2, §6). `None`: not there, malformed, or a node that is no address.
-pub fn forwarded(headers: &HeaderMap) -> Option<Vec<IpAddr>> {
-    let mut addresses = Vec::new();
-    for line in headers.get_all(header::FORWARDED) {
-        for element in split_unquoted(line.to_str().ok()?, ',')? {
-            let mut node = None;
-            for pair in split_unquoted(element, ';')? {
-                let (name, value) = pair.trim().split_once('=')?;
-                if name.eq_ignore_ascii_case("for") && node.replace(value).is_some() {
-                    return None;
-                }
-            }
-            let node = node?;
-            let bare = match node.strip_prefix('"') {
-                Some(quoted) => quoted.strip_suffix('"').filter(|inner| !inner.contains(['"', '\\']))?,
-                None => node,
-            };
-            addresses.push(address(bare)?);
+/// The `for` nodes of a line of `Forwarded` (RFC 7239 §5.2, §6), the last first; `None`: it is no address.
+fn forwarded(line: &[u8]) -> SmallVec<[Option<IpAddr>; 4]> {
+    match std::str::from_utf8(line).ok().and_then(|line| split_unquoted(line, ',')) {
+        Some(elements) => elements.into_iter().rev().map(node).collect(),
+        // A client's quote that is not closed swallows what proxies have added after it, and they close each of theirs.
+        None => line.rsplit(|byte| *byte == b',').map(|element| node(std::str::from_utf8(element).ok()?)).collect(),
+    }
+}
+
+/// The address of an element's one `for`.
+fn node(element: &str) -> Option<IpAddr> {
+    let mut node = None;
+    for pair in split_unquoted(element, ';')? {
+        let (name, value) = pair.trim().split_once('=')?;
+        if name.eq_ignore_ascii_case("for") && node.replace(value).is_some() {
+            return None;
         }
     }
-    (!addresses.is_empty()).then_some(addresses)
+    let node = node?;
+    address(match node.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"').filter(|inner| !inner.contains(['"', '\\']))?,
+        None => node,
+    })
 }
 
 /// Splits outside quoted strings. `None`: a quote is not closed.
@@ -145,12 +149,15 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
 
+    use http::HeaderValue;
+
     use super::*;
 
     fn read(peer: &str, header: &str, lines: &[&str]) -> (String, usize, bool) {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(header::HeaderName::try_from(header).unwrap(), line.parse().unwrap());
+            let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            headers.append(header::HeaderName::try_from(header).unwrap(), line);
         }
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let origin = Origin::read(peer.parse().unwrap(), &headers, header, &trusted);
@@ -175,6 +182,30 @@ mod tests {
         ] {
             let (found, count, _) = read(peer, xff, &lines);
             assert_eq!((found.as_str(), count), (client, hops), "{peer} {lines:?}");
+        }
+    }
+
+    /// Whoever could become the peer would be within every network that the proxies are in.
+    #[test]
+    fn nothing_that_a_client_writes_makes_it_the_proxy() {
+        for (header, own, added) in [
+            ("x-forwarded-for", vec!["junk", ",", "", "unknown", "\u{e9}", "1.2.3", "\""], "198.51.100.1"),
+            (
+                "forwarded",
+                vec!["junk", "for=_me", "for=\"", "for=\"6.6.6.6", "for=1;for=2", "\u{e9}", ";", "for=\"\\"],
+                "for=198.51.100.1;proto=https",
+            ),
+        ] {
+            for own in own {
+                assert_eq!(
+                    read("10.0.0.1", header, &[&format!("{own}, {added}")]).0,
+                    "198.51.100.1",
+                    "{header}: {own}"
+                );
+                assert_eq!(read("10.0.0.1", header, &[own, added]).0, "198.51.100.1", "{header}: {own}");
+                let through = if header == "forwarded" { "for=10.0.0.2" } else { "10.0.0.2" };
+                assert_eq!(read("10.0.0.1", header, &[own, added, through]).0, "198.51.100.1", "{header}: {own}");
+            }
         }
     }
 

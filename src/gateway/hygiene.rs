@@ -196,7 +196,10 @@ pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
         header::VIA,
         HeaderName::from_static("x-api-key"),
     ];
-    UNFIT.contains(name) || is_hop_by_hop(name) || is_spoofable(name.as_str(), &[])
+    let folded = fold(name.as_str());
+    UNFIT.iter().any(|unfit| *folded == *unfit.as_str().as_bytes())
+        || is_hop_by_hop(name)
+        || is_spoofable(name.as_str(), &[])
 }
 
 #[cfg(test)]
@@ -304,6 +307,7 @@ mod tests {
             ("x-checksum", "1"),
             ("authorization", "x"),
             ("x-api-key", "x"),
+            ("x_api_key", "x"),
             ("x_auth_subject", "root"),
             ("host", "b"),
         ]);

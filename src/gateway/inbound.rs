@@ -15,7 +15,7 @@ use super::{
     method_override::{self, OverrideHeader},
     site::{Site, scheme},
 };
-use crate::{body::ConnectionInfo, config::Server, identity::Field, identity::KeyField, policy::Reason};
+use crate::{body::ConnectionInfo, config::Server, identity::ApiKeyField, identity::Field, policy::Reason};
 
 /// A request head that can be judged. Its header fields are those that will be forwarded.
 #[derive(Debug)]
@@ -35,11 +35,11 @@ pub struct Inbound {
     /// The method overrides that were there.
     pub overrides: Vec<OverrideHeader>,
     /// The one `Authorization` field.
-    pub authorization: Authorization,
+    pub authorization: SoleField,
     /// What stood in fields of API keys.
-    pub keys: Vec<KeyField>,
+    pub keys: Vec<ApiKeyField>,
     /// The one `DPoP` field, the proof beside a token (RFC 9449 §4.1).
-    pub proof: Authorization,
+    pub proof: SoleField,
     /// Where the request came from.
     pub origin: Origin,
     /// Whether the client takes trailers.
@@ -55,32 +55,25 @@ pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// A nonce for proofs to come (RFC 9449 §8.1).
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// The `Authorization` fields of a request, or its `DPoP` fields.
+/// A field of which a request must have no more than one: `Authorization`, `DPoP`.
 #[derive(Debug, Clone)]
-pub enum Authorization {
+pub enum SoleField {
     /// None.
     Absent,
     /// One.
     One(HeaderValue),
     /// Several, or one in a form that could be read in two ways.
-    Ambiguous,
+    Several,
 }
 
-impl Authorization {
+impl SoleField {
     /// As the room that looks into it has it.
     pub(super) fn field(&self) -> Field<'_> {
         match self {
             Self::Absent => Field::Absent,
             Self::One(value) => Field::One(value.as_bytes()),
-            Self::Ambiguous => Field::Several,
+            Self::Several => Field::Several,
         }
-    }
-
-    /// Whether it is of this scheme (RFC 9110 §11.1).
-    pub(super) fn is_of(&self, scheme: &str) -> bool {
-        let Self::One(value) = self else { return false };
-        let (name, rest) = value.as_bytes().split_at_checked(scheme.len()).unwrap_or_default();
-        name.eq_ignore_ascii_case(scheme.as_bytes()) && rest.first().is_none_or(|byte| *byte == b' ')
     }
 }
 
@@ -113,20 +106,20 @@ impl Inbound {
         };
         let overrides =
             if census.has(Kind::Override) { method_override::take_headers(&mut headers) } else { Vec::new() };
-        let te = if census.has(Kind::HopByHop) { hygiene::drop_hop_by_hop(&mut headers) } else { Te::None };
-        // Before anything else is dropped: a key that is there is never overlooked.
+        // Before anything is dropped, by `Connection` too: a credential that is there is never overlooked.
         let keys = key_fields::take(&mut headers, &mut uri, server)?;
+        let authorization = match census.has(Kind::Authorization) {
+            true => take_one(&mut headers, &header::AUTHORIZATION),
+            false => SoleField::Absent,
+        };
+        let proof = if census.has(Kind::Proof) { take_one(&mut headers, &DPOP) } else { SoleField::Absent };
+        let te = if census.has(Kind::HopByHop) { hygiene::drop_hop_by_hop(&mut headers) } else { Te::None };
         if census.has(Kind::Spoofable) {
             hygiene::drop_spoofable(&mut headers, &server.drop_headers);
         }
         if census.has(Kind::Expect) {
             headers.remove(header::EXPECT);
         }
-        let authorization = match census.has(Kind::Authorization) {
-            true => take_one(&mut headers, &header::AUTHORIZATION),
-            false => Authorization::Absent,
-        };
-        let proof = if census.has(Kind::Proof) { take_one(&mut headers, &DPOP) } else { Authorization::Absent };
         if version == Version::HTTP_2 {
             join_cookies(&mut headers);
         }
@@ -199,12 +192,12 @@ fn routing_site(
 }
 
 /// Takes a credential out of the head: it is for us, and for whoever we say.
-fn take_one(headers: &mut HeaderMap, name: &HeaderName) -> Authorization {
+fn take_one(headers: &mut HeaderMap, name: &HeaderName) -> SoleField {
     let mut fields = headers.get_all(name).iter();
     let found = match (fields.next(), fields.next()) {
-        (None, _) => Authorization::Absent,
-        (Some(value), None) => Authorization::One(value.clone()),
-        (Some(_), Some(_)) => Authorization::Ambiguous,
+        (None, _) => SoleField::Absent,
+        (Some(value), None) => SoleField::One(value.clone()),
+        (Some(_), Some(_)) => SoleField::Several,
     };
     headers.remove(name);
     found

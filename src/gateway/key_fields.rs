@@ -13,13 +13,13 @@ use url::form_urlencoded;
 use super::{Refusal, hygiene::fold};
 use crate::{
     config::Server,
-    identity::{KeyField, KeyPlace},
+    identity::{ApiKeyField, ApiKeyPlace},
     policy::Reason,
     secret::Secret,
 };
 
 /// Takes the fields out of a head; its target is changed where one stood in the query.
-pub(super) fn take(headers: &mut HeaderMap, uri: &mut Uri, server: &Server) -> Result<Vec<KeyField>, Refusal> {
+pub(super) fn take(headers: &mut HeaderMap, uri: &mut Uri, server: &Server) -> Result<Vec<ApiKeyField>, Refusal> {
     let mut found = Vec::new();
     for name in &server.key_headers {
         found.extend(take_header(headers, name));
@@ -40,7 +40,7 @@ pub(super) fn take(headers: &mut HeaderMap, uri: &mut Uri, server: &Server) -> R
     Ok(found)
 }
 
-fn take_header(headers: &mut HeaderMap, name: &Arc<str>) -> Option<KeyField> {
+fn take_header(headers: &mut HeaderMap, name: &Arc<str>) -> Option<ApiKeyField> {
     let is_it = |other: &&HeaderName| other.as_str().len() == name.len() && *fold(other.as_str()) == *name.as_bytes();
     let names: SmallVec<[HeaderName; 1]> = headers.keys().filter(is_it).cloned().collect();
     let mut values = names.iter().flat_map(|name| headers.get_all(name));
@@ -49,12 +49,12 @@ fn take_header(headers: &mut HeaderMap, name: &Arc<str>) -> Option<KeyField> {
     for name in &names {
         headers.remove(name);
     }
-    Some(KeyField { place: KeyPlace::Header(name.clone()), value })
+    Some(ApiKeyField { place: ApiKeyPlace::Header(name.clone()), value })
 }
 
 /// Takes a parameter out of a query: what is left of it, byte for byte, and what was found. Some services split at `;` as
 /// well, so that a parameter found only so is taken out, too, and counts as one that can be read in two ways.
-pub fn split_query(query: &str, name: &Arc<str>) -> (String, Option<KeyField>) {
+pub fn split_query(query: &str, name: &Arc<str>) -> (String, Option<ApiKeyField>) {
     let mut rest = String::with_capacity(query.len());
     let (mut count, mut value) = (0_usize, None);
     for pair in query.split('&') {
@@ -89,15 +89,18 @@ pub fn split_query(query: &str, name: &Arc<str>) -> (String, Option<KeyField>) {
         return (query.to_owned(), None);
     }
     let value = value.filter(|_| count == 1).map(Secret::new);
-    (rest, Some(KeyField { place: KeyPlace::Parameter(name.clone()), value }))
+    (rest, Some(ApiKeyField { place: ApiKeyPlace::Parameter(name.clone()), value }))
 }
 
-/// The value of a piece, if it is the parameter, in any spelling that services take for it: any case, `key[]`, `k.e.y`.
+/// The value of a piece, if it is the parameter, in any spelling that services take for it: any case, `key[]`, `k.e.y`; and
+/// with brackets that do not pair, of which some make `[key]` and `k[ey` the same.
 fn value_of(piece: &str, name: &str) -> Option<Vec<u8>> {
     let (found, value) = form_urlencoded::parse(piece.as_bytes()).next()?;
-    let found = found.split(['[', '\0']).next().unwrap_or_default().trim();
-    let is_it = found.len() == name.len() && fold(found) == fold(name);
-    is_it.then(|| value.into_owned().into_bytes())
+    let whole = found.split('\0').next().unwrap_or_default().trim();
+    let inner = whole.trim_start_matches('[');
+    let inner = inner.split(['[', ']']).next().unwrap_or_default().trim();
+    let is_it = |found: &str| found.len() == name.len() && fold(found) == fold(name);
+    (is_it(whole) || is_it(inner)).then(|| value.into_owned().into_bytes())
 }
 
 fn with_query(uri: &Uri, query: &str) -> Option<Uri> {
@@ -146,6 +149,13 @@ mod tests {
             ("api_key[x]=k&api_key[y]=l", ""),
         ] {
             assert_eq!(split(query), (rest.to_owned(), Some(None)), "{query}");
+        }
+    }
+
+    #[test]
+    fn brackets_hide_no_parameter() {
+        for query in ["api_key[]=k", "[api_key]=k", "%5Bapi.key%5D=k", "[[api_key]]=k", "api[key=k", "api_key]=k"] {
+            assert_eq!(split(query), (String::new(), Some(Some("k".to_owned()))), "{query}");
         }
     }
 

@@ -249,7 +249,7 @@ mod tests {
         clock::SystemClock,
         config::{self, Input},
         gateway::{RequestId, tests::connection},
-        identity::{IssuerServices, Unobserved},
+        identity::{SourceServices, Unobserved},
         runtime::{DiskMaterials, Means},
         telemetry::Metrics,
     };
@@ -282,7 +282,7 @@ routes:
         let input = Input { file: Path::new("p.yaml"), text: POLICY, base: Path::new("/"), env: &env };
         let config = config::load(&input).unwrap().config;
         let metrics = Metrics::new().unwrap();
-        let issuers = IssuerServices {
+        let issuers = SourceServices {
             handle: tokio::runtime::Handle::current(),
             roots: Arc::new(rustls::RootCertStore::empty()),
             clock: Arc::new(SystemClock),

@@ -1,10 +1,9 @@
 //! What we publish of ourselves: the protected resource's metadata (RFC 9728), by which clients learn who issues tokens for
 //! what is behind us, and the keys by which upstreams verify what we tell them.
 
-use http::Method;
 use serde_json::{Value, json};
 
-use super::{Inbound, Refusal, refusal::METADATA_PATH};
+use super::{Inbound, refusal::METADATA_PATH};
 use crate::{
     assertion::Assertions,
     clock::Now,
@@ -34,7 +33,7 @@ pub enum Document<'a> {
 
 /// The document that a request is for. `None` where it asks for something else, or where a route of the configuration names
 /// that path itself.
-pub fn find<'a>(snapshot: &'a Snapshot, inbound: &'a Inbound, path: &'a NormalPath<'_>) -> Option<Document<'a>> {
+pub(super) fn find<'a>(snapshot: &'a Snapshot, inbound: &'a Inbound, path: &'a NormalPath<'_>) -> Option<Document<'a>> {
     let of_ours = path.as_str().strip_prefix(METADATA_PATH).filter(|path| path.is_empty() || path.starts_with('/'));
     let document = match (of_ours, snapshot.assertions.as_deref()) {
         (Some(resource), _) => {
@@ -50,18 +49,9 @@ pub fn find<'a>(snapshot: &'a Snapshot, inbound: &'a Inbound, path: &'a NormalPa
     (!is_named).then_some(document)
 }
 
-/// Whether a method may be used on the metadata: it is there to be read.
-pub fn check_method(method: &Method) -> Result<(), Refusal> {
-    if [Method::GET, Method::HEAD].contains(method) {
-        Ok(())
-    } else {
-        Err(Refusal::method_not_allowed(vec![Method::GET, Method::HEAD]))
-    }
-}
-
 impl Document<'_> {
     /// A phrase for `explain`.
-    pub fn describe(&self) -> &'static str {
+    pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Resource { .. } => "the metadata that tells callers where to get a token (RFC 9728)",
             Self::Keys(_) => "the public keys by which upstreams verify what the gateway tells them (RFC 7517)",

@@ -15,8 +15,9 @@
 
 mod census;
 mod enforce;
-pub mod events;
+mod events;
 mod evidence;
+mod faults;
 mod forms;
 pub mod forwarded;
 mod hygiene;
@@ -24,16 +25,17 @@ mod ids;
 mod inbound;
 pub mod key_fields;
 mod matched;
-pub mod metadata;
+mod metadata;
 mod method_override;
 mod outbound;
+pub mod own;
 mod record;
 mod refusal;
 mod site;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, future::poll_fn, net::IpAddr, pin::pin, rc::Rc, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -42,10 +44,10 @@ use hyper::body::Incoming;
 pub use self::{
     enforce::{Clearance, Enforcement},
     evidence::gather,
-    forwarded::{Origin, address_list, forwarded},
+    forwarded::Origin,
     hygiene::is_spoofable,
     ids::RequestId,
-    inbound::{Authorization, Inbound},
+    inbound::{Inbound, SoleField},
     matched::{Matched, form_to_read, known_method},
     method_override::{Form, FormKind, Override},
     record::Record,
@@ -53,19 +55,21 @@ pub use self::{
     site::Site,
 };
 use self::{
+    faults::{body_refusal, framing_refusal, upstream_refusal},
     forms::{Forms, HeldForm},
     ids::RequestIds,
     outbound::Outbound,
 };
 use crate::{
-    body::{BodyFault, ConnectionInfo, FramingFault, RequestBody, ResponseBody, Serve, Unread, check_framing},
+    body::{ConnectionInfo, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
     config::Assertion,
+    identity::Accepted,
     limit::RateHeaders,
-    policy::{ConditionInput, Credential, Decision, Evidence, Facts, Permit, Principal, Reason, decide},
+    policy::{Credential, Decision, Evidence, Permit, Principal, Reason, decide},
     route::NormalPath,
-    runtime::{CompiledRoute, EventEndpoint, Live, LiveView, OnWorker, Services, Snapshot},
-    upstream::{Pools, UpstreamBody, UpstreamFault, UpstreamObserver},
+    runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
+    upstream::{Pools, UpstreamBody, UpstreamObserver},
 };
 
 /// One worker's gateway.
@@ -187,19 +191,16 @@ impl Gateway {
         known_method(&inbound.method, &server.methods)?;
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
-        if let Some(document) = metadata::find(snapshot, &inbound, &path) {
-            return serve_metadata(document, &inbound, now);
-        }
-        if let Some(endpoint) = events::endpoint(snapshot, &path) {
+        if let Some(own) = own::find(snapshot, &inbound, &path) {
             // Boxed: rare, and large.
-            return Box::pin(self.receive_event(snapshot, endpoint, &inbound, body, now)).await;
+            return Box::pin(self.serve_own(snapshot, own, &inbound, body, now)).await;
         }
 
         let (matched, form) = match form_to_read(snapshot, &inbound, &path)? {
             None => (Matched::find(snapshot, &inbound, &path, None)?, None),
             // Boxed, as it is rare and large.
             Some((kind, max)) => {
-                let (bytes, held) = Box::pin(self.read_form(body, inbound.origin.client, max)).await?;
+                let (bytes, held) = Box::pin(self.forms.read(body, inbound.origin.client, max)).await?;
                 let form = Form { kind, body: &bytes };
                 (Matched::find(snapshot, &inbound, &path, Some(&form))?, Some(Box::new(held)))
             }
@@ -274,23 +275,6 @@ impl Gateway {
         Ok(Some(value))
     }
 
-    /// Takes what a provider reports: a route of the gateway's own, judged before it is served.
-    async fn receive_event(
-        &self,
-        snapshot: &Snapshot,
-        endpoint: &EventEndpoint,
-        inbound: &Inbound,
-        body: &mut RequestBody,
-        now: Now,
-    ) -> Result<Passed<'static>, Refusal> {
-        events::check_method(&inbound.method)?;
-        events::charge(endpoint, inbound, &self.services.metrics, now)?;
-        let _permit = judge_public(inbound, &endpoint.path, now)?;
-        let (bytes, _held) = self.read_form(body, inbound.origin.client, events::MAX_BYTES).await?;
-        let (answer, reason) = events::receive(snapshot, endpoint, &inbound.headers, &bytes, now).await?;
-        Ok(Passed::Answered(answer, reason))
-    }
-
     /// Judges a request by every route that it may be for; the strictest wins.
     fn judge(&self, enforcement: &Enforcement<'_>, evidence: &Evidence) -> Result<Permit, Refusal> {
         let matched = enforcement.matched;
@@ -326,26 +310,6 @@ impl Gateway {
                 self.services.audit.anonymous(reason, &matched.route.name);
             }
         }
-    }
-
-    /// Reads a form whole, as far as there is room for it, and puts it back as the body to forward.
-    async fn read_form(
-        &self,
-        body: &mut RequestBody,
-        client: IpAddr,
-        max: usize,
-    ) -> Result<(Bytes, HeldForm<'_>), Refusal> {
-        if hyper::body::Body::size_hint(body).lower() > max as u64 {
-            return Err(Refusal::of(Reason::BodyTooLarge));
-        }
-        let mut held = self.forms.hold(client, max);
-        let taken = std::mem::replace(body, RequestBody::buffered(Bytes::new()));
-        let bytes = taken.read_gradually(max as u64, |more| held.grow(more)).await.map_err(|why| match why {
-            Unread::Fault(fault) => body_refusal(fault),
-            Unread::Refused(refusal) => refusal,
-        })?;
-        *body = RequestBody::buffered(bytes.clone());
-        Ok((bytes, held))
     }
 
     /// Step 8. Takes the clearance by value: nothing is sent without one.
@@ -398,7 +362,7 @@ impl Exchange {
         self.record.trace = Some(inbound.trace.clone());
         self.record.client = inbound.origin.client;
         self.site = Some(inbound.site.clone());
-        self.by_dpop = inbound.authorization.is_of("DPoP");
+        self.by_dpop = inbound.authorization.field().is_by_dpop();
     }
 
     fn forwarded(mut self, answer: Response<UpstreamBody<RequestBody>>) -> Response<ResponseBody<Box<Record>>> {
@@ -441,20 +405,14 @@ impl Exchange {
         self.record.status = status.as_u16();
         self.record.reason = refusal.reason;
         log_refusal(refusal, &self.record);
+        let accepted = self.record.route.and_then(|route| snapshot.route(route)).map(|route| &route.accepted);
         let context = RefusalContext {
             request_id: self.record.request_id.as_str(),
             scheme,
             authority: self.site.as_ref().map_or("", |site| &site.authority),
             authorization_servers: &snapshot.authorization_servers,
-            accepted: self.record.route.and_then(|route| snapshot.route(route)).map(|route| &route.accepted),
-            dpop: DpopOffer {
-                algorithms: self
-                    .record
-                    .route
-                    .and_then(|number| snapshot.route(number))
-                    .map_or(Default::default(), |route| route.accepted.dpop()),
-                tried: self.by_dpop,
-            },
+            accepted,
+            dpop: DpopOffer { algorithms: accepted.map(Accepted::dpop).unwrap_or_default(), tried: self.by_dpop },
         };
         let mut headers = refusal.headers(&context);
         let body = refusal.body(&context);
@@ -500,78 +458,5 @@ fn log_refusal(refusal: &Refusal, record: &Record) {
             detail,
             "request refused"
         );
-    }
-}
-
-fn framing_refusal(fault: FramingFault) -> Refusal {
-    match fault {
-        FramingFault::TransferCoding | FramingFault::PaddedValue => {
-            Refusal::of(Reason::MalformedRequest).because(fault.to_string()).closing()
-        }
-        FramingFault::TooManyFields => Refusal::of(Reason::HeadersTooLarge),
-    }
-}
-
-fn body_refusal(fault: BodyFault) -> Refusal {
-    match fault {
-        BodyFault::TooLarge => Refusal::of(Reason::BodyTooLarge),
-        BodyFault::TimedOut => Refusal::of(Reason::RequestTimeout).closing(),
-        BodyFault::ClientGone => Refusal::of(Reason::ClientGone).closing(),
-        BodyFault::Malformed => Refusal::of(Reason::MalformedRequest).closing(),
-    }
-}
-
-fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
-    let reason = match fault {
-        UpstreamFault::Unreachable { .. } => Reason::UpstreamUnreachable,
-        UpstreamFault::Tls { .. } => Reason::UpstreamTls,
-        UpstreamFault::Reset(_) => Reason::UpstreamReset,
-        UpstreamFault::Invalid(_) => Reason::UpstreamInvalid,
-        UpstreamFault::Timeout => Reason::UpstreamTimeout,
-        UpstreamFault::RequestBody(_) => Reason::ClientGone,
-    };
-    let mut detail = fault.to_string();
-    let mut cause = std::error::Error::source(fault);
-    while let Some(error) = cause {
-        detail.push_str(": ");
-        detail.push_str(&error.to_string());
-        cause = error.source();
-    }
-    Refusal::of(reason).because(detail)
-}
-
-/// What we publish of ourselves is a route like any other: a public one, judged before it is served.
-fn serve_metadata(document: metadata::Document<'_>, inbound: &Inbound, now: Now) -> Result<Passed<'static>, Refusal> {
-    metadata::check_method(&inbound.method)?;
-    let _permit = judge_public(inbound, inbound.uri.path(), now)?;
-    let (kind, text) = document.render(now);
-    let mut response = Response::new(Bytes::from(text));
-    *response.status_mut() = StatusCode::OK;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
-    Ok(Passed::Answered(response, Reason::Allowed))
-}
-
-/// Judges a request for a route of the gateway's own, which asks for no credential.
-fn judge_public(inbound: &Inbound, path: &str, now: Now) -> Result<Permit, Refusal> {
-    let facts = Facts {
-        credential: &Credential::Absent,
-        possession: None,
-        guarded: false,
-        input: ConditionInput {
-            method: inbound.method.as_str(),
-            path,
-            path_params: &[],
-            query: None,
-            headers: &inbound.headers,
-            client_ip: inbound.origin.client,
-            principal: None,
-            now,
-        },
-    };
-    match decide(&Default::default(), &facts) {
-        Decision::Deny(denial) => Err(denial.into()),
-        Decision::Allow(permit) => Ok(permit),
     }
 }

@@ -13,7 +13,7 @@ use super::{
     Refusal,
     hygiene::{self, Te},
     ids::{RequestId, TRACEPARENT, X_REQUEST_ID},
-    inbound::{Authorization, DPOP, Inbound},
+    inbound::{DPOP, Inbound, SoleField},
 };
 use crate::{
     config::{Assertion, MethodOverride, Rewrite, Upstream, UpstreamHost},
@@ -106,10 +106,10 @@ impl Outbound {
                 headers.append(name, value);
             }
         }
-        if let (true, Authorization::One(value)) = (upstream.forward_authorization, &inbound.authorization) {
+        if let (true, SoleField::One(value)) = (upstream.forward_authorization, &inbound.authorization) {
             headers.insert(header::AUTHORIZATION, value.clone());
             // A bound token is worth nothing without its proof.
-            if let Authorization::One(proof) = &inbound.proof {
+            if let SoleField::One(proof) = &inbound.proof {
                 headers.insert(DPOP, proof.clone());
             }
         }
@@ -158,21 +158,24 @@ fn via(version: Version) -> &'static str {
 /// these names.
 fn identity(headers: &mut HeaderMap, principal: &Principal) {
     let mut add = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::try_from(encoded(value)) {
+        if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
         }
     };
-    let list = |values: &[std::sync::Arc<str>]| values.iter().map(|value| &**value).collect::<Vec<_>>().join(" ");
+    // What parts them stands in none of them: one of two words would be read as two.
+    let list = |values: &[std::sync::Arc<str>]| {
+        values.iter().map(|value| encoded(value).replace(' ', "%20")).collect::<Vec<_>>().join(" ")
+    };
     let assurance = &principal.assurance;
     if !principal.subject.is_empty() {
-        add("x-auth-subject", &principal.subject);
+        add("x-auth-subject", &encoded(&principal.subject));
     }
-    add("x-auth-issuer", &principal.issuer_url);
+    add("x-auth-issuer", &encoded(&principal.issuer_url));
     if !principal.scopes.is_empty() {
         add("x-auth-scopes", &list(&principal.scopes));
     }
     if let Some(acr) = &assurance.acr {
-        add("x-auth-acr", acr);
+        add("x-auth-acr", &encoded(acr));
     }
     if !assurance.amr.is_empty() {
         add("x-auth-amr", &list(&assurance.amr));
@@ -183,11 +186,15 @@ fn identity(headers: &mut HeaderMap, principal: &Principal) {
 }
 
 /// Percent-encodes what a header value should not hold: control characters, everything but ASCII, and `%` itself, so
-/// that the encoding can be undone.
+/// that the encoding can be undone; and a space at either end, which every reader takes away (RFC 9110 §5.5), so that
+/// ` alice` would be alice.
 fn encoded(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if (byte.is_ascii_graphic() || byte == b' ') && byte != b'%' {
+    let first = value.len() - value.trim_start_matches(' ').len();
+    let end = value.trim_end_matches(' ').len();
+    for (at, byte) in value.bytes().enumerate() {
+        let is_inner_space = byte == b' ' && (first..end).contains(&at);
+        if (byte.is_ascii_graphic() && byte != b'%') || is_inner_space {
             out.push(char::from(byte));
         } else {
             // Writing to a string cannot fail.
@@ -207,7 +214,7 @@ pub(super) fn clean_response(headers: &mut HeaderMap, request_id: &RequestId) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may")]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
     use std::path::Path;
 
@@ -281,5 +288,32 @@ mod tests {
         assert_eq!(encoded("alice"), "alice");
         assert_eq!(encoded("a\r\nX-Auth-Acr: gold"), "a%0D%0AX-Auth-Acr: gold");
         assert_eq!(encoded("zoë 100%"), "zo%C3%AB 100%25");
+    }
+
+    #[test]
+    fn no_space_makes_a_subject_anothers_or_two_scopes_of_one() {
+        assert_eq!(encoded(" alice"), "%20alice");
+        assert_eq!(encoded("alice smith  "), "alice smith%20%20");
+        assert_eq!(encoded("  "), "%20%20");
+        let scopes: Box<[std::sync::Arc<str>]> = Box::new(["read".into(), "not admin".into(), " write".into()]);
+        let principal = Principal {
+            issuer: "main".into(),
+            issuer_url: "https://idp.example/".into(),
+            subject: " alice".into(),
+            client: None,
+            scopes,
+            assurance: crate::policy::Assurance::default(),
+            expires_at: None,
+            leeway_secs: 0.0,
+            claims: serde_json::Value::Null,
+            kind: crate::policy::Kind::Person,
+            marks: crate::policy::Marks::default(),
+            binding: None,
+            limits: Box::default(),
+        };
+        let mut headers = HeaderMap::new();
+        identity(&mut headers, &principal);
+        assert_eq!(headers["x-auth-subject"], "%20alice");
+        assert_eq!(headers["x-auth-scopes"], "read not%20admin %20write");
     }
 }

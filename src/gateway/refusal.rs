@@ -222,7 +222,7 @@ impl Refusal {
         match &self.challenge {
             Challenge::Nothing | Challenge::Later(_) => return None,
             Challenge::Token => {}
-            // It was no token that was not valid.
+            // It was no token that was not valid, so nothing is said of one (RFC 6750 §3.1).
             Challenge::InvalidToken if self.problem().name == INVALID_CREDENTIALS => {}
             Challenge::InvalidRequest => {
                 add("error", "invalid_request");
@@ -551,6 +551,16 @@ mod tests {
             assert_eq!(body["status"], refusal.problem().status.as_u16());
             assert!(body["type"].as_str().unwrap().starts_with("urn:stepgate:problem:"));
             assert_eq!(body["request_id"], "r1");
+        }
+    }
+
+    #[test]
+    fn every_reason_and_every_problem_stands_in_the_document_of_refusals() {
+        let document = include_str!("../../docs/refusals.md");
+        let is_there = |name: &str| document.contains(&format!("`{name}`"));
+        for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Allowed) {
+            assert!(is_there(reason.name()), "{}", reason.name());
+            assert!(reason == Reason::ClientGone || is_there(problem(reason).name), "{}", problem(reason).name);
         }
     }
 

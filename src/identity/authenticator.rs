@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    KeyObserver,
+    IdentityObserver,
     accepted::{Accepted, Kinds},
     apikey::{ApiKeySources, Shown},
     basic::Passwords,
@@ -13,7 +13,8 @@ use super::{
     events::{Delivery, Receipt, Receiver},
     presented::{Authorization, Field, Presented, has_query_token},
     revocation::Revocations,
-    tokens::{IssuerReadiness, IssuerServices, Tokens},
+    services::{SourceReadiness, SourceServices},
+    tokens::Tokens,
 };
 use crate::{
     clock::Now,
@@ -34,7 +35,7 @@ pub struct Authenticator {
     /// What is taken from which provider. Not the verifiers' own copies: those outlive a reload that changes only this.
     events: Vec<(IssuerName, Events)>,
     revocations: Arc<Revocations>,
-    observer: Arc<dyn KeyObserver>,
+    observer: Arc<dyn IdentityObserver>,
     /// What issuers ask of proofs, where clients are told of it; any other has the defaults.
     proofs: HashMap<IssuerName, DpopRules>,
     default_proofs: DpopRules,
@@ -69,7 +70,7 @@ impl Authenticator {
     pub fn compile(
         config: &Config,
         materials: &dyn Materials,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         // Before anything is started.
@@ -122,7 +123,7 @@ impl Authenticator {
     }
 
     /// How each source that can fail stands, in the order of the configuration.
-    pub fn readiness(&self, now: Now) -> Vec<IssuerReadiness> {
+    pub fn readiness(&self, now: Now) -> Vec<SourceReadiness> {
         self.tokens.readiness(now).into_iter().chain(self.certificates.readiness(now)).collect()
     }
 
@@ -174,6 +175,9 @@ impl Authenticator {
             match self.api_keys.shown(presented, accepted) {
                 Shown::Nothing => {}
                 Shown::Several => return Credential::Invalid(Reason::InvalidCredentials).into(),
+                Shown::Key(_) if has_token_besides(presented, kinds) => {
+                    return Credential::Invalid(Reason::InvalidCredentials).into();
+                }
                 Shown::Key(key) => return self.api_keys.authenticate(&key, presented, accepted, now).into(),
             }
         }
@@ -189,7 +193,7 @@ impl Authenticator {
                 return Credential::Invalid(Reason::TokenMalformed).into();
             }
             Authorization::Basic(encoded) if kinds.has(Kinds::BASIC) => {
-                if kinds.has(Kinds::TOKEN) && presented.query.is_some_and(has_query_token) {
+                if has_token_besides(presented, kinds) {
                     return Credential::Invalid(Reason::InvalidCredentials).into();
                 }
                 // Boxed: rare, and large enough to make every request's future larger.
@@ -201,7 +205,7 @@ impl Authenticator {
             | Authorization::Basic(_)
             | Authorization::OtherScheme => return self.by_certificate(presented, accepted, now),
         };
-        if presented.query.is_some_and(has_query_token) {
+        if has_token_besides(presented, kinds) {
             return Credential::Invalid(Reason::InvalidCredentials).into();
         }
         match self.tokens.authenticate(token, accepted, now).await {
@@ -216,6 +220,9 @@ impl Authenticator {
     fn by_certificate(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Evidence {
         let kinds = accepted.kinds();
         match presented.certificate {
+            Some(_) if kinds.has(Kinds::CERTIFICATE) && has_token_besides(presented, kinds) => {
+                Credential::Invalid(Reason::InvalidCredentials).into()
+            }
             Some(shown) if kinds.has(Kinds::CERTIFICATE) => {
                 let credential = self.certificates.authenticate(shown, accepted, now);
                 let possession = matches!(credential, Credential::Valid(_)).then_some(Possession::Certificate);
@@ -275,6 +282,12 @@ impl Authenticator {
             (true, Some(proved)) => (Some(Possession::CertificateAndDpop(proved.algorithm)), proved.fresh_nonce),
         })
     }
+}
+
+/// RFC 6750 §2: a client uses one way a request. A token in the query is none of ours, and a credential all the same: a
+/// service may look at it, and see somebody else than we did.
+fn has_token_besides(presented: &Presented<'_>, kinds: Kinds) -> bool {
+    kinds.has(Kinds::TOKEN) && presented.query.is_some_and(has_query_token)
 }
 
 /// What an issuer asks of proofs, where its clients are to be told of them.

@@ -25,7 +25,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::source::KeyPlace;
+use super::key_place::KeyPlace;
 use crate::{
     clock::Now,
     jose::{Algorithm, VerifyingKey},

@@ -1,6 +1,9 @@
-//! Credentials → [`Principal`](crate::policy::Principal): which issuer vouches for a bearer token, with which key, and
-//! what the token says about the caller. It verifies and decides nothing: a credential comes out absent, invalid for a
-//! reason, valid, or not verifiable now, and the policy does the rest.
+//! Credentials → [`Principal`](crate::policy::Principal): who vouches for a caller, by what, and what is said of the caller.
+//! It verifies and decides nothing: a credential comes out absent, invalid for a reason, valid, or not verifiable now, and
+//! the policy does the rest. `authenticator` is the door; behind it stand the kinds: `tokens`, `apikey`, `basic`,
+//! `certificate`, with `dpop` for what a token is bound to and `revocation` for what is refused although it verifies.
+//!
+//! A token's way:
 //!
 //! ```text
 //!   token ── cache ──hit──────────────────────────────────────────────┐
@@ -27,12 +30,13 @@ pub mod dpop;
 pub mod events;
 mod fetch;
 mod introspection;
+mod key_place;
 mod keys;
 mod observer;
 mod presented;
 mod refresh;
 pub mod revocation;
-mod source;
+mod services;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -46,6 +50,11 @@ pub use basic::BasicOffer;
 pub use certificate::CertificateNames;
 pub use fetch::native_roots;
 pub use introspection::judge_answer;
-pub use observer::{CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome, Unobserved};
-pub use presented::{Field, KeyField, KeyPlace, Presented};
-pub use tokens::{IssuerReadiness, IssuerServices};
+pub use observer::{CacheLookup, IdentityObserver, IntrospectionOutcome, PasswordOutcome, RefreshOutcome, Unobserved};
+pub use presented::{ApiKeyField, ApiKeyPlace, Field, Presented};
+pub use services::{SourceReadiness, SourceServices};
+
+/// What stands for `iss` where a source of credentials has none: its name, as no issuer's URL is written.
+fn source_url(name: &str) -> std::sync::Arc<str> {
+    format!("urn:stepgate:credentials:{name}").into()
+}

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::events::{EventKind, EventOutcome};
 use crate::policy::Reason;
 
-/// Listens to what happens to tokens and keys. Called on the request's path, so implementations count and return.
-pub trait KeyObserver: Send + Sync {
+/// Listens to what happens to credentials, and to what they are judged by. Called on the request's path, so implementations count and return.
+pub trait IdentityObserver: Send + Sync {
     /// An attempt to read an issuer's keys came to an end. A file that is read again unchanged is not an event.
     fn refresh(&self, issuer: &str, outcome: RefreshOutcome);
 
@@ -92,7 +92,7 @@ pub enum PasswordOutcome {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unobserved;
 
-impl KeyObserver for Unobserved {
+impl IdentityObserver for Unobserved {
     fn refresh(&self, _: &str, _: RefreshOutcome) {}
     fn verification(&self, _: Option<&str>, _: Result<(), Reason>) {}
     fn cache(&self, _: CacheLookup) {}

@@ -10,7 +10,7 @@ pub struct Presented<'a> {
     /// The `Authorization` field.
     pub authorization: Field<'a>,
     /// What stood where a source looks for API keys.
-    pub keys: &'a [KeyField],
+    pub keys: &'a [ApiKeyField],
     /// The `DPoP` field (RFC 9449 §4.1).
     pub proof: Field<'a>,
     /// The query without `?`.
@@ -33,16 +33,16 @@ pub struct Presented<'a> {
 
 /// What stood in a field of API keys.
 #[derive(Debug)]
-pub struct KeyField {
+pub struct ApiKeyField {
     /// Where.
-    pub place: KeyPlace,
+    pub place: ApiKeyPlace,
     /// What; `None` for several values, or one in a form that could be read in two ways.
     pub value: Option<Secret>,
 }
 
 /// A field that a source looks for API keys in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyPlace {
+pub enum ApiKeyPlace {
     /// A header, by its folded name.
     Header(Arc<str>),
     /// A parameter of the query.
@@ -58,6 +58,13 @@ pub enum Field<'a> {
     One(&'a [u8]),
     /// Several, or one in a form that could be read in two ways.
     Several,
+}
+
+impl Field<'_> {
+    /// Whether this `Authorization` is by the DPoP scheme, whatever follows it (RFC 9449 §7.1).
+    pub fn is_by_dpop(&self) -> bool {
+        matches!(self, Self::One(value) if scheme(value).0.eq_ignore_ascii_case(b"dpop"))
+    }
 }
 
 /// The value of `Authorization` (RFC 9110 §11.4): a scheme in any case, then what belongs to it.
@@ -77,9 +84,7 @@ pub(super) enum Authorization<'a> {
 
 impl<'a> Authorization<'a> {
     pub(super) fn parse(value: &'a [u8]) -> Self {
-        let mut parts = value.splitn(2, |byte| *byte == b' ');
-        let scheme = parts.next().unwrap_or_default();
-        let rest = parts.next().unwrap_or_default().trim_ascii();
+        let (scheme, rest) = scheme(value);
         let token = |of: fn(&'a str) -> Self| token68(rest).map_or(Self::Malformed, of);
         if scheme.eq_ignore_ascii_case(b"bearer") {
             token(Self::Bearer)
@@ -91,6 +96,20 @@ impl<'a> Authorization<'a> {
             Self::OtherScheme
         }
     }
+}
+
+/// The scheme, and what follows it. RFC 9110 §5.6.2: a scheme is a token, and one of ours is one whatever comes after it: many a
+/// service splits at any white space, or at a comma.
+fn scheme(value: &[u8]) -> (&[u8], &[u8]) {
+    let end = value.iter().position(|byte| !is_tchar(*byte)).unwrap_or(value.len());
+    let (scheme, after) = value.split_at_checked(end).unwrap_or((value, b""));
+    // With what is no space before it, nothing is a credential of it.
+    (scheme, after.strip_prefix(b" ").unwrap_or_default().trim_ascii())
+}
+
+/// RFC 9110 §5.6.2.
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// RFC 9110 §11.2.
@@ -122,6 +141,12 @@ mod tests {
             assert_eq!(parse(malformed), Authorization::Malformed, "{malformed}");
         }
         assert_eq!(parse("Bearertoken"), Authorization::OtherScheme);
+        // A scheme of ours is never taken for another's, whatever parts it from the rest.
+        for malformed in ["Bearer\ta.b.c", "DPoP,a.b.c", "bearer:a.b.c", "Bearer\u{a0}a.b.c", "Bearer=a", "Bearer/a"] {
+            assert_eq!(parse(malformed), Authorization::Malformed, "{malformed}");
+        }
+        assert_eq!(parse("Basic\tYTpi"), Authorization::Basic(b""));
+        assert_eq!(parse("Basic/YTpi"), Authorization::Basic(b""));
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    KeyObserver, RefreshOutcome,
+    IdentityObserver, RefreshOutcome,
     fetch::Fetcher,
+    key_place::{FILE_POLL, KeyPlace, ReadFault},
     keys::Shelf,
-    source::{FILE_POLL, KeyPlace, ReadFault},
 };
 use crate::{clock::Clock, jose::JwkSet, policy::IssuerName};
 
@@ -32,7 +32,7 @@ pub(super) struct Refresh {
     pub(super) place: KeyPlace,
     pub(super) fetcher: Fetcher,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) observer: Arc<dyn KeyObserver>,
+    pub(super) observer: Arc<dyn IdentityObserver>,
     pub(super) shelf: Arc<Shelf>,
 }
 

@@ -33,10 +33,10 @@ use tokio::{
 };
 
 use super::{
-    CacheLookup, IssuerServices, KeyObserver, RefreshOutcome,
+    CacheLookup, IdentityObserver, RefreshOutcome, SourceServices,
     cache::Known,
+    key_place::KeyPlace,
     keys::{Bounds, KeyStore},
-    source::KeyPlace,
     tokens::Tokens,
 };
 use crate::{
@@ -374,7 +374,7 @@ pub(super) struct Ears {
     pub(super) hits: AtomicUsize,
 }
 
-impl KeyObserver for Ears {
+impl IdentityObserver for Ears {
     fn refresh(&self, _: &str, outcome: RefreshOutcome) {
         self.refreshes.send_modify(|list| list.push(outcome));
     }
@@ -431,13 +431,13 @@ impl Materials for MadeUp {
 }
 
 /// Services on the test's own runtime.
-pub(super) fn services() -> (IssuerServices, Arc<Ears>) {
+pub(super) fn services() -> (SourceServices, Arc<Ears>) {
     let ears = Arc::new(Ears::default());
-    let services = IssuerServices {
+    let services = SourceServices {
         handle: Handle::current(),
         roots: Arc::new(rustls::RootCertStore::empty()),
         clock: Arc::new(SystemClock),
-        observer: Arc::clone(&ears) as Arc<dyn KeyObserver>,
+        observer: Arc::clone(&ears) as Arc<dyn IdentityObserver>,
         revocations: Arc::default(),
     };
     (services, ears)
@@ -452,7 +452,7 @@ pub(super) fn start(issuers: &[Issuer]) -> (Tokens, Arc<Ears>) {
 /// Compiles issuers with nothing made up.
 pub(super) fn compile(
     issuers: &[Issuer],
-    services: &IssuerServices,
+    services: &SourceServices,
     previous: Option<&Tokens>,
 ) -> Result<Tokens, Vec<Problem>> {
     let issuers: Vec<_> = issuers.iter().cloned().map(Arc::new).collect();

@@ -1,60 +1,24 @@
 //! Tokens of all issuers: a token goes in, a credential comes out.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
-
-use rustls::RootCertStore;
-use tokio::runtime::Handle;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Accepted, CacheLookup, KeyObserver,
+    Accepted, CacheLookup, IdentityObserver, SourceReadiness, SourceServices,
     cache::{Known, TOKENS, TokenCache, TokenId},
     claims,
     fetch::Fetcher,
     introspection::{self, Introspector, Means, Verdict, is_broken_jws},
+    key_place::KeyPlace,
     keys::KeyStore,
     refresh::Refresh,
-    revocation::Revocations,
-    source::KeyPlace,
     verifier::Verifier,
 };
 use crate::{
-    clock::{Clock, Now},
+    clock::Now,
     config::{Issuer, KeySource, Materials, Problem},
     jose::{self, VerifyingKey},
-    policy::{Credential, IssuerName, Reason},
+    policy::{Credential, Reason},
 };
-
-/// What issuers need of the running gateway.
-#[derive(Clone)]
-pub struct IssuerServices {
-    /// The runtime on which keys are refreshed.
-    pub handle: Handle,
-    /// The certificate authorities for issuers that name none of their own; see [`super::native_roots`].
-    pub roots: Arc<RootCertStore>,
-    /// Tells the tasks when they read what they read.
-    pub clock: Arc<dyn Clock>,
-    /// Who listens.
-    pub observer: Arc<dyn KeyObserver>,
-    /// The credentials that are refused although they verify.
-    pub revocations: Arc<Revocations>,
-}
-
-/// How an issuer's keys stand: for readiness and metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IssuerReadiness {
-    /// The issuer's name.
-    pub name: IssuerName,
-    /// Whether its tokens can be verified now.
-    pub ready: bool,
-    /// A phrase for an operator; names no address and no secret.
-    pub detail: String,
-    /// How many keys are in use.
-    pub keys: usize,
-    /// How long ago they were last read; `None` before the first time, and for keys that stand in the configuration.
-    pub age: Option<Duration>,
-    /// How many attempts to read them have failed since the last that did not.
-    pub failures: u32,
-}
 
 /// Verifies bearer tokens by the issuers of one configuration. What was learnt before survives a reload as far as the
 /// new configuration would have learnt the same.
@@ -64,7 +28,7 @@ pub(super) struct Tokens {
     /// The longest token that any issuer takes.
     token_bytes: usize,
     cache: Arc<TokenCache>,
-    observer: Arc<dyn KeyObserver>,
+    observer: Arc<dyn IdentityObserver>,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -85,7 +49,7 @@ impl Tokens {
     pub(super) fn compile(
         issuers: &[Arc<Issuer>],
         materials: &dyn Materials,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let prepared = prepare(issuers, materials)?;
@@ -163,7 +127,7 @@ impl Tokens {
     }
 
     /// How the keys of each issuer stand, in the order of the configuration.
-    pub(super) fn readiness(&self, now: Now) -> Vec<IssuerReadiness> {
+    pub(super) fn readiness(&self, now: Now) -> Vec<SourceReadiness> {
         self.issuers.iter().map(|verifier| readiness(verifier, now)).collect()
     }
 
@@ -316,7 +280,7 @@ fn start(
     issuer: &Issuer,
     place: KeyPlace,
     keys: Vec<VerifyingKey>,
-    services: &IssuerServices,
+    services: &SourceServices,
     now: Now,
 ) -> Result<KeyStore, rustls::Error> {
     if matches!(place, KeyPlace::Absent | KeyPlace::Fixed(_)) {
@@ -336,7 +300,7 @@ fn start(
     }))
 }
 
-fn readiness(verifier: &Verifier, now: Now) -> IssuerReadiness {
+fn readiness(verifier: &Verifier, now: Now) -> SourceReadiness {
     let status = verifier.keys.status(now, verifier.issuer.jwks_max_stale);
     let fault = status.attempts.fault.as_deref();
     let mut detail = match (status.usable, status.age, fault) {
@@ -351,7 +315,7 @@ fn readiness(verifier: &Verifier, now: Now) -> IssuerReadiness {
         detail.push_str("; introspection fails: ");
         detail.push_str(&fault);
     }
-    IssuerReadiness {
+    SourceReadiness {
         name: Arc::clone(&verifier.issuer.name),
         ready: status.usable,
         detail,

@@ -11,8 +11,8 @@ use super::{
     cache::Known,
     claims,
     introspection::{Introspector, Means},
+    key_place,
     keys::{Bounds, KeyStore, LiveKey, NoKey},
-    source,
 };
 use crate::{
     clock::Now,
@@ -43,7 +43,7 @@ pub(super) struct Vouched {
 impl Verifier {
     pub(super) fn new(issuer: Arc<Issuer>, keys: Arc<KeyStore>, introspector: Option<Arc<Introspector>>) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let algorithms = source::algorithms(&issuer);
+        let algorithms = key_place::algorithms(&issuer);
         Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), issuer, keys, introspector, algorithms }
     }
 

@@ -12,7 +12,7 @@ use crate::clock::Now;
 /// What a route asks of a request.
 #[derive(Debug, Default)]
 pub struct AccessPolicy {
-    /// Whose tokens it takes; empty: it asks for none.
+    /// Whose credentials it takes: issuers and other sources; empty: it asks for none.
     pub issuers: Box<[IssuerName]>,
     /// Scopes that a token must have, all of them.
     pub scopes: Box<[Arc<str>]>,
@@ -62,9 +62,9 @@ pub struct Denial {
 pub enum Challenge {
     /// Send a token: no credentials came, so no error code is given.
     Token,
-    /// Send one credential, as a bearer token.
+    /// Send one credential, in one place.
     InvalidRequest,
-    /// Send another token.
+    /// Send another token, or another credential.
     InvalidToken,
     /// Send a token with these scopes.
     Scope(Box<[Arc<str>]>),
@@ -202,13 +202,6 @@ fn token(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
         }
         Credential::Absent => Denial::new(Reason::TokenMissing, Challenge::Token),
         Credential::Invalid(reason @ Reason::InvalidCredentials) => Denial::new(*reason, Challenge::InvalidRequest),
-        // No token was sent, so nothing is said of one (RFC 6750 §3.1).
-        Credential::Invalid(
-            reason @ (Reason::CertificateMissing
-            | Reason::CertificateUnknown
-            | Reason::CertificateRevoked
-            | Reason::CertificateExpired),
-        ) => Denial::new(*reason, Challenge::Token),
         Credential::Invalid(reason) => Denial::new(*reason, Challenge::InvalidToken),
         Credential::Unavailable { reason, retry_after_secs } => {
             Denial::new(*reason, Challenge::Later(*retry_after_secs))

@@ -32,7 +32,7 @@ pub enum Reason {
     RouteNotFound,
     /// Two method overrides, or an override that is not a method.
     ConflictingOverride,
-    /// More than one credential was sent, or one that is not `Bearer`.
+    /// More than one credential was sent, or one in a form that can be read in two ways.
     InvalidCredentials,
     // -- the token
     /// The route needs a token and none was sent.

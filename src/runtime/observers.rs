@@ -10,7 +10,7 @@ use std::{
 use crate::{
     clock::Clock,
     identity::{
-        CacheLookup, IntrospectionOutcome, KeyObserver, PasswordOutcome, RefreshOutcome,
+        CacheLookup, IdentityObserver, IntrospectionOutcome, PasswordOutcome, RefreshOutcome,
         events::{EventKind, EventOutcome},
     },
     policy::Reason,
@@ -40,7 +40,7 @@ impl IssuerObserver {
     }
 }
 
-impl KeyObserver for IssuerObserver {
+impl IdentityObserver for IssuerObserver {
     fn refresh(&self, issuer: &str, outcome: RefreshOutcome) {
         match outcome {
             RefreshOutcome::Refreshed { keys, left_aside } => {

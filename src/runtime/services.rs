@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{IssuerObserver, Means};
 use crate::{
     clock::Clock,
-    identity::{IssuerServices, revocation::Revocations},
+    identity::{SourceServices, revocation::Revocations},
     telemetry::{Metrics, RouteMetrics, audit::AuditLog, metrics::NO_ROUTE},
 };
 
@@ -20,7 +20,7 @@ pub struct Services {
     /// The audit trail.
     pub audit: Arc<AuditLog>,
     /// What issuers need for fetching keys.
-    pub issuers: IssuerServices,
+    pub issuers: SourceServices,
     /// The credentials that are refused although they verify.
     pub revocations: Arc<Revocations>,
 }
@@ -48,7 +48,7 @@ impl Services {
         let observer = Arc::new(IssuerObserver::new(metrics.clone(), clock.clone()));
         Arc::new(Self {
             no_route: metrics.route(NO_ROUTE),
-            issuers: IssuerServices {
+            issuers: SourceServices {
                 handle,
                 roots: Arc::new(crate::identity::native_roots()),
                 clock: clock.clone(),

@@ -8,7 +8,7 @@ use http::Method;
 use crate::{
     assertion::Assertions,
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
-    identity::{Accepted, Authenticator, IssuerServices},
+    identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     policy::{AccessPolicy, Condition, IssuerName},
     route::{Entry, PathPattern, RouteTable},
@@ -129,7 +129,7 @@ impl CompiledRoute {
 #[derive(Clone, Copy)]
 pub struct Means<'a> {
     /// What issuers need for fetching keys.
-    pub issuers: &'a IssuerServices,
+    pub issuers: &'a SourceServices,
     /// The metrics that routes count in.
     pub metrics: &'a Metrics,
 }

@@ -188,6 +188,11 @@ fn one_request_has_one_credential() {
         with_key("/both/x", &key).bearer(&token),
         with_key("/both/x", "wrong").bearer(&token),
         with_key("/both/x", &key).header("Authorization", "Bearer"),
+        with_key("/both/x", &key).header("Authorization", &format!("Bearer\t{token}")),
+        with_key("/both/x", "wrong").bearer(&token).header("Connection", "X-Api-Key"),
+        with_key("/both/x", &key).header("Authorization", "Bearer a.b.c").header("Connection", "authorization"),
+        with_key(&format!("/both/x?access_token={token}"), &key),
+        get(&format!("/loose/x?%5Bapi_key%5D={loose}")).header("X-Loose-Key", &loose),
         get(&format!("/loose/x?api_key={loose}")).header("X-Loose-Key", &loose),
         get(&format!("/loose/x?api_key={loose}&api_key={loose}")),
         get("/loose/x").header("X-Loose-Key", &loose).header("Authorization", &format!("Basic {}", base64("key:"))),
@@ -197,6 +202,8 @@ fn one_request_has_one_credential() {
     world.upstream.assert_untouched();
     get("/both/x").bearer(&token).send(&gateway).expect(200);
     with_key("/both/x", &key).send(&gateway).expect(200);
+    with_key("/both/x", &key).header("Connection", "X-Api-Key").send(&gateway).expect(200);
+    assert!(!world.upstream.last().has("x-api-key"));
     // What a route does not take is nothing to it, and does not go on.
     with_key("/tokens/x", &key).bearer(&token).send(&gateway).expect(200);
     assert!(!world.upstream.last().has("x-api-key"));

@@ -165,19 +165,45 @@ fn every_file_says_what_it_is_for() {
     assert_eq!(silent.collect::<Vec<_>>(), Vec::<&PathBuf>::new());
 }
 
-#[test]
-fn every_test_that_the_threat_model_names_is_there() {
+/// The code of all tests.
+fn tests() -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     sources(&root.join("src"), &mut files);
     sources(&root.join("tests/gateway"), &mut files);
-    let code: String = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+/// The names of tests that a text quotes. They are sentences: nothing else between backticks has so many words.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    let names = text.split('`').skip(1).step_by(2).map(|name| name.rsplit("::").next().unwrap_or(name));
+    names.filter(|name| name.matches('_').count() >= 3 && !name.contains([' ', '.', '/', '…']))
+}
+
+fn missing<'n>(names: &[&'n str]) -> Vec<&'n str> {
+    let code = tests();
+    let is_there = |name: &str| code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: "));
+    names.iter().copied().filter(|name| !is_there(name)).collect()
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_is_there() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let model = std::fs::read_to_string(root.join("docs/threat-model.md")).unwrap();
-    // Test names are sentences: nothing else between backticks has so many words.
-    let quoted = model.split('`').skip(1).step_by(2);
-    let names: Vec<&str> =
-        quoted.filter(|name| name.matches('_').count() >= 3 && !name.contains([' ', '.', '/'])).collect();
+    let names: Vec<&str> = quoted(&model).collect();
     assert!(names.len() > 10, "{names:?}");
-    let is_there = |name: &&str| code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: "));
-    assert_eq!(names.into_iter().filter(|name| !is_there(name)).collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!(missing(&names), Vec::<&str>::new());
+}
+
+#[test]
+fn every_test_that_a_table_of_attacks_names_is_there() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/credentials");
+    let pages = std::fs::read_dir(folder).unwrap().map(|page| std::fs::read_to_string(page.unwrap().path()).unwrap());
+    let pages: Vec<String> = pages.collect();
+    let tables = pages.iter().filter_map(|page| page.split_once("\n| attack |"));
+    let rows = tables.flat_map(|(_, table)| table.lines().take_while(|line| line.starts_with(['|', ' '])));
+    let names: Vec<&str> =
+        rows.filter_map(|row| row.trim_end_matches(['|', ' ']).rsplit("| ").next()).flat_map(quoted).collect();
+    assert!(names.len() > 50, "{names:?}");
+    assert_eq!(missing(&names), Vec::<&str>::new());
 }

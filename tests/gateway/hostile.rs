@@ -278,6 +278,9 @@ fn a_client_cannot_take_framing_or_host_away_by_connection() {
 fn a_client_cannot_take_its_credential_away_by_connection() {
     let (world, gateway) = start(YAML);
     get("/private/x").header("Connection", "Authorization").send(&gateway).problem(401);
+    let wrong = get("/private/x").header("Authorization", "Bearer a.b.c");
+    let kind = wrong.send(&gateway).problem(401);
+    assert_eq!(wrong.header("Connection", "Authorization").send(&gateway).problem(401), kind);
     world.upstream.assert_untouched();
 }
 

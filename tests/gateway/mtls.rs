@@ -199,6 +199,12 @@ fn any_other_credential_goes_before_the_certificate() {
     // A bad token is never made up for by a good certificate.
     ask(&mut wire, "/either/bad", "Bearer a.b.c").problem(401);
     assert_eq!(mtls.reason("/either/bad"), "token_malformed");
+    // However it is written, and whatever is said of the field.
+    ask(&mut wire, "/either/tab", "Bearer\ta.b.c").problem(401);
+    let hidden = get("/either/hidden").header("Authorization", "Bearer a.b.c").header("Connection", "authorization");
+    hidden.send_on(&mut wire).problem(401);
+    get("/either/query?access_token=a.b.c").send_on(&mut wire).problem(400);
+    mtls.world.upstream.assert_untouched();
     let token = mtls.world.token(json!({}));
     get("/either/good").bearer(&token).send_on(&mut wire).expect(200);
     assert_eq!(mtls.world.upstream.last().header("X-Auth-Subject"), "alice");

@@ -31,7 +31,7 @@ section! {
         methods: Option<At<NonEmpty<At<Method>>>>,
         /// The upstream's name.
         upstream: At<Name>,
-        /// Whose tokens it takes: names of issuers, or `none`; without this key every issuer.
+        /// Whose credentials it takes: names under `issuers` and `credentials`, or `none`; without this key every one of them.
         auth: Option<At<AuthText>>,
         /// Scopes that a token must have, all of them.
         scopes: At<Vec<Scope>> = "[]",
@@ -147,7 +147,7 @@ impl Decode for WhenText {
     }
 }
 
-/// Whose tokens a route takes.
+/// Whose credentials a route takes.
 #[derive(Debug, Clone)]
 pub(in crate::config) enum AuthText {
     None,

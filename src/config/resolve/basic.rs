@@ -31,7 +31,7 @@ pub(super) fn basic(name: &Arc<str>, written: &document::Basic, listens_with_tls
         queue: written.queue.get(),
         cache: cache.value.0,
         lockout: lockout(&written.lockout, to),
-        cleartext: cleartext.value,
+        danger_cleartext: cleartext.value,
     }
 }
 

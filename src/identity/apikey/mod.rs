@@ -38,10 +38,10 @@ pub use table::{FileFault, KeyTable, LineFault};
 
 pub(super) use self::shown::Shown;
 use self::source::{Source, Verdict};
-use super::{Accepted, IssuerServices, Presented};
+use super::{Accepted, Presented, SourceServices};
 use crate::{
     clock::Now,
-    config::{Config, CredentialKind, Problem},
+    config::{ApiKeys, Config, CredentialSource, Problem},
     policy::{Credential, Reason},
 };
 
@@ -54,18 +54,21 @@ pub(super) struct ApiKeySources {
 impl ApiKeySources {
     /// Finds what is wrong with the files, without starting anything.
     pub(super) fn check(config: &Config) -> Vec<Problem> {
-        each(config).filter_map(|(source, keys)| source::check(source, keys, &config.limits).err()).flatten().collect()
+        configured(config)
+            .filter_map(|(source, keys)| source::check(source, keys, &config.limits).err())
+            .flatten()
+            .collect()
     }
 
     /// Reads the files and watches them from now on. A source whose definition did not change stays as it is, and looks at
     /// its file again at once.
     pub(super) fn compile(
         config: &Config,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let (mut sources, mut problems) = (Vec::new(), Vec::new());
-        for (source, keys) in each(config) {
+        for (source, keys) in configured(config) {
             let before = previous.and_then(|previous| previous.named(&source.name));
             match Source::compile(source, keys, config, services, before) {
                 Ok(source) => sources.push(source),
@@ -126,9 +129,6 @@ impl ApiKeySources {
     }
 }
 
-fn each(config: &Config) -> impl Iterator<Item = (&Arc<crate::config::CredentialSource>, &crate::config::ApiKeys)> {
-    config.credentials.iter().filter_map(|source| match &source.kind {
-        CredentialKind::ApiKeys(keys) => Some((source, keys)),
-        CredentialKind::Basic(_) | CredentialKind::ClientCertificates(_) => None,
-    })
+fn configured(config: &Config) -> impl Iterator<Item = (&Arc<CredentialSource>, &ApiKeys)> {
+    config.credentials.iter().filter_map(|source| Some((source, source.kind.api_keys()?)))
 }

@@ -8,7 +8,7 @@ use crate::{
     config::ApiKeys,
     identity::{
         Field, Kinds, Presented,
-        presented::{Authorization, KeyPlace},
+        presented::{ApiKeyPlace, Authorization},
     },
 };
 
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Key<'_> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place<'p> {
     /// In a field of its own.
-    Own(&'p KeyPlace),
+    Own(&'p ApiKeyPlace),
     /// As the user name of Basic credentials (RFC 7617).
     UserName,
 }
@@ -48,8 +48,8 @@ impl Place<'_> {
     /// Whether a source looks for keys there.
     pub(super) fn is_read_by(&self, keys: &ApiKeys) -> bool {
         match self {
-            Self::Own(KeyPlace::Header(name)) => keys.header == *name,
-            Self::Own(KeyPlace::Parameter(name)) => keys.danger_query.as_ref() == Some(name),
+            Self::Own(ApiKeyPlace::Header(name)) => keys.header == *name,
+            Self::Own(ApiKeyPlace::Parameter(name)) => keys.danger_query.as_ref() == Some(name),
             Self::UserName => keys.basic_username,
         }
     }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::Now,
     config::{ApiKeys, Config, CredentialSource, Limit, Problem},
-    identity::IssuerServices,
+    identity::{SourceServices, source_url},
     policy::{Assurance, Credential, IssuerName, Kind, Marks, Principal, Reason},
 };
 
@@ -74,7 +74,7 @@ impl Source {
         source: &CredentialSource,
         keys: &ApiKeys,
         config: &Config,
-        services: &IssuerServices,
+        services: &SourceServices,
         before: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, Vec<Problem>> {
         let limits: HashSet<Arc<str>> = config.limits.iter().map(|limit| limit.name.clone()).collect();
@@ -100,7 +100,7 @@ impl Source {
         Ok(Arc::new(Self {
             name: source.name.clone(),
             keys: keys.clone(),
-            url: format!("urn:stepgate:credentials:{}", source.name).into(),
+            url: source_url(&source.name),
             store: Store::start(&source.name, &keys.file.path, (table, seen), last_uses, limits.clone(), services),
             limits,
         }))

@@ -21,7 +21,7 @@ use super::{
     table::{FileFault, KeyTable},
 };
 use crate::{
-    identity::{IssuerServices, KeyObserver},
+    identity::{IdentityObserver, SourceServices},
     policy::IssuerName,
 };
 
@@ -73,7 +73,7 @@ impl Store {
         (table, seen): (KeyTable, Seen),
         last_uses: PathBuf,
         limits: Arc<HashSet<Arc<str>>>,
-        services: &IssuerServices,
+        services: &SourceServices,
     ) -> Self {
         let shelf = Arc::new(Shelf {
             table: ArcSwap::from_pointee(table),
@@ -140,7 +140,7 @@ struct Watch {
     file: PathBuf,
     seen: Seen,
     limits: Arc<HashSet<Arc<str>>>,
-    observer: Arc<dyn KeyObserver>,
+    observer: Arc<dyn IdentityObserver>,
     shelf: Arc<Shelf>,
 }
 

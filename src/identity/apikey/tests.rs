@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     config::{self, Input, Materials},
-    identity::{Authenticator, Field, KeyField, KeyPlace, Unobserved, testing},
+    identity::{ApiKeyField, ApiKeyPlace, Authenticator, Field, Unobserved, testing},
     policy::{Kind, Principal},
     secret::Secret,
 };
@@ -215,7 +215,7 @@ impl World {
         fs::write(folder.path().join("strict"), lines(&[one])).unwrap();
         fs::write(folder.path().join("loose"), lines(&[imported, record("two", &key)])).unwrap();
         let (services, _) = testing::services();
-        let services = IssuerServices { observer: Arc::new(Unobserved), ..services };
+        let services = SourceServices { observer: Arc::new(Unobserved), ..services };
         let authenticator = Authenticator::compile(&load(folder.path()), &Nothing, &services, None).unwrap();
         Self { folder, authenticator, key }
     }
@@ -237,11 +237,13 @@ impl World {
         (confidential, address): (bool, &str),
     ) -> Result<Arc<Principal>, Reason> {
         let place = |name: &str| match name.strip_prefix('?') {
-            Some(name) => KeyPlace::Parameter(name.into()),
-            None => KeyPlace::Header(name.into()),
+            Some(name) => ApiKeyPlace::Parameter(name.into()),
+            None => ApiKeyPlace::Header(name.into()),
         };
-        let keys: Vec<KeyField> =
-            fields.iter().map(|(name, value)| KeyField { place: place(name), value: value.map(Secret::new) }).collect();
+        let keys: Vec<ApiKeyField> = fields
+            .iter()
+            .map(|(name, value)| ApiKeyField { place: place(name), value: value.map(Secret::new) })
+            .collect();
         let presented = Presented {
             authorization: basic.map_or(Field::Absent, |value| Field::One(value.as_bytes())),
             keys: &keys,

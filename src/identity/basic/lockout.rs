@@ -124,6 +124,23 @@ impl Lockout {
         self.pairs.look(&who.pair).is_locked(now)
     }
 
+    /// Whether a password of this user would be looked at from there, without taking one. What is remembered may be compared
+    /// only then: a comparison tells right from wrong as well as hashing does, and would be a guess that nobody counts.
+    pub(super) fn would_take(&self, who: &Who, rules: &Rules, now: Instant) -> bool {
+        let is_left = |table: &Table<Budget>, id, rate| table.look(&Key { id, group: id }).take(rate, now);
+        let budgets = || {
+            is_left(&self.users, who.user, &rules.per_user) && is_left(&self.addresses, who.address, &rules.per_address)
+        };
+        self.pairs.look(&who.pair).take(&rules.lock, now) && (self.is_familiar(who, rules, now) || budgets())
+    }
+
+    /// Notes that a user showed the right password there once more, without its being looked at.
+    pub(super) fn shown_again(&self, who: &Who, now: Instant) {
+        if !self.familiar.has(&who.user, &who.address, now) {
+            self.familiar.note(who.user, who.address, now);
+        }
+    }
+
     /// Takes a password to be looked at; `None`: not now.
     pub(super) fn take(self: &Arc<Self>, who: Who, rules: &Arc<Rules>, now: Instant) -> Option<Attempt> {
         let (taken, pair) = self.pairs.with(&who.pair, now, |lock| lock.take(&rules.lock, now));
@@ -336,6 +353,28 @@ mod tests {
         assert_eq!(tried, 50);
         assert!(scene.right("alice", "192.0.2.1"), "who is familiar there is not slowed");
         assert!(!scene.right("bob", "192.0.2.1"));
+    }
+
+    #[test]
+    fn what_would_not_be_taken_may_not_be_compared_either() {
+        let scene = scene();
+        let would = |user, ip| scene.lockout.would_take(&scene.who(user, ip), &scene.rules, scene.now);
+        let under_way: Vec<_> = (0..5).map(|_| scene.take("alice", "192.0.2.1").unwrap()).collect();
+        assert!(!would("alice", "192.0.2.1"), "as many are looked at as may be wrong");
+        assert!(would("alice", "192.0.2.2"));
+        drop(under_way);
+        assert!(would("alice", "192.0.2.1") && would("alice", "192.0.2.1"), "asking takes nothing");
+
+        assert!(scene.right("alice", "198.51.100.1"));
+        for number in 0..50 {
+            assert!(scene.wrong(&format!("user{number}"), "192.0.2.9"));
+        }
+        assert!(!would("alice", "192.0.2.9"), "the address has used up what it may guess");
+        for host in 10..30 {
+            assert!(scene.wrong("alice", &format!("192.0.2.{host}")));
+        }
+        assert!(!would("alice", "203.0.113.1"), "strangers have used up what they may guess");
+        assert!(would("alice", "198.51.100.1") && would("alice", "10.1.2.3"), "the owner is no stranger");
     }
 
     #[test]

@@ -37,10 +37,10 @@ pub use self::{
     stored::{Cost, HashFault, StoredHash},
     users::{LineFault, UserFault, UserLine, is_name, is_scope, read, with_line, without_line},
 };
-use super::{Accepted, IssuerServices, Presented};
+use super::{Accepted, Presented, SourceServices};
 use crate::{
     clock::Now,
-    config::{Basic, Config, CredentialKind, Materials, Problem},
+    config::{Basic, Config, Materials, Problem},
     policy::{Credential, IssuerName, Reason},
 };
 
@@ -75,7 +75,7 @@ impl Passwords {
     pub(super) fn compile(
         config: &Config,
         materials: &dyn Materials,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
@@ -118,7 +118,7 @@ impl Passwords {
     /// What a client is told where these sources are taken; `None`: none of them takes passwords.
     pub(super) fn offer(&self, names: &[IssuerName]) -> Option<BasicOffer> {
         let first = self.taken(names).next()?;
-        let cleartext = self.taken(names).any(|source| source.basic.cleartext);
+        let cleartext = self.taken(names).any(|source| source.basic.danger_cleartext);
         Some(BasicOffer { realm: Arc::clone(&first.basic.realm), cleartext })
     }
 
@@ -133,7 +133,8 @@ impl Passwords {
         now: Now,
     ) -> Credential {
         let is_private = presented.scheme == "https";
-        let mut sources = self.taken(accepted.names()).filter(|source| is_private || source.basic.cleartext).peekable();
+        let mut sources =
+            self.taken(accepted.names()).filter(|source| is_private || source.basic.danger_cleartext).peekable();
         let (Some(first), Some(means)) = (sources.peek().copied(), &self.means) else {
             return Credential::Invalid(Reason::PasswordCleartext);
         };
@@ -166,8 +167,5 @@ impl Passwords {
 }
 
 fn configured(config: &Config) -> impl Iterator<Item = (&IssuerName, &Basic)> {
-    config.credentials.iter().filter_map(|source| match &source.kind {
-        CredentialKind::Basic(basic) => Some((&source.name, basic)),
-        CredentialKind::ApiKeys(_) | CredentialKind::ClientCertificates(_) => None,
-    })
+    config.credentials.iter().filter_map(|source| Some((&source.name, source.kind.basic()?)))
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::{Clock, Now},
     config::{Basic, Materials, Problem},
-    identity::{KeyObserver, PasswordOutcome, Presented},
+    identity::{IdentityObserver, PasswordOutcome, Presented, source_url},
     policy::{Assurance, Credential, IssuerName, Kind, Marks, Principal, Reason},
 };
 
@@ -71,7 +71,7 @@ fn principal(source: &IssuerName, basic: &Basic, written: &UserLine) -> Principa
     }
     Principal {
         issuer: Arc::clone(source),
-        issuer_url: format!("urn:stepgate:credentials:{source}").into(),
+        issuer_url: source_url(source),
         subject: written.name.as_str().into(),
         client: None,
         claims: json!({"sub": written.name, "scope": scopes.join(" "), "amr": ["pwd"]}),
@@ -125,7 +125,7 @@ pub(super) struct Source {
 pub(super) struct Means {
     pub(super) keyed: Arc<Keyed>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) observer: Arc<dyn KeyObserver>,
+    pub(super) observer: Arc<dyn IdentityObserver>,
     pub(super) handle: tokio::runtime::Handle,
 }
 
@@ -208,8 +208,7 @@ impl Source {
             return Credential::Invalid(Reason::LockedOut);
         }
         let proof = means.keyed.digest(&[b"password", claimed.password.expose()]);
-        // After the lock: what is remembered must not be a way to guess without being counted.
-        if let Some(user) = user.filter(|user| user.is_proved(&proof, now.instant)) {
+        if let Some(user) = user.filter(|user| self.is_known(user, &who, &proof, now)) {
             return Credential::Valid(Arc::clone(&user.principal));
         }
         let flight = self.flights.join((*who.id(), proof));
@@ -226,6 +225,16 @@ impl Source {
         }
     }
 
+    /// Whether a password was right not long ago. After all that bounds guessing, and only where one more may be wrong: what
+    /// is remembered must not be a way to guess without being counted.
+    fn is_known(&self, user: &User, who: &Who, proof: &Proof, now: Now) -> bool {
+        let is_known = self.lockout.would_take(who, &self.rules, now.instant) && user.is_proved(proof, now.instant);
+        if is_known {
+            self.lockout.shown_again(who, now.instant);
+        }
+        is_known
+    }
+
     /// Hashes a password when it is its turn. It counts as wrong from when hashing begins, even if the client goes away.
     async fn look_at(
         &self,
@@ -237,7 +246,7 @@ impl Source {
         now: Now,
     ) -> Result<Verdict, Unheard> {
         // Somebody before may have gone away after it was found out.
-        if user.is_some_and(|user| user.is_proved(&proof, now.instant)) {
+        if user.is_some_and(|user| self.is_known(user, &who, &proof, now)) {
             return Ok(Verdict::Right);
         }
         let mut attempt = self.lockout.take(who, &self.rules, now.instant).ok_or(Unheard::Locked)?;

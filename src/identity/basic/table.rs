@@ -5,7 +5,7 @@
 //! too little.
 
 use std::{
-    hash::{BuildHasherDefault, Hasher},
+    hash::BuildHasherDefault,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -14,6 +14,8 @@ use std::{
 };
 
 use dashmap::DashMap;
+
+use crate::identity::cache::IdHasher;
 
 /// How many states new keys share when there is no more room.
 const SHARED: usize = 4096;
@@ -141,25 +143,6 @@ impl<S: State> Table<S> {
 fn shared_by(key: &Key) -> usize {
     let [a, b, ..] = key.group;
     usize::from(u16::from_be_bytes([a, b])) % SHARED
-}
-
-/// Takes eight bytes of a digest as its hash: it is one already.
-#[derive(Debug, Default)]
-pub(super) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk::<8>() {
-            self.0 = u64::from_ne_bytes(*first);
-        }
-    }
-
-    // An array announces its length before its bytes.
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     clock::{Clock, SystemClock},
     config::{self, Input},
-    identity::{Authenticator, Field, KeyObserver, PasswordOutcome, RefreshOutcome},
+    identity::{Authenticator, Field, IdentityObserver, PasswordOutcome, RefreshOutcome},
     policy::{Evidence, Principal},
 };
 
@@ -29,7 +29,7 @@ impl Counts {
     }
 }
 
-impl KeyObserver for Counts {
+impl IdentityObserver for Counts {
     fn refresh(&self, _: &str, _: RefreshOutcome) {}
     fn verification(&self, _: Option<&str>, _: Result<(), Reason>) {}
     fn cache(&self, _: crate::identity::CacheLookup) {}
@@ -76,7 +76,7 @@ struct Scene {
     files: Files,
     counts: Arc<Counts>,
     clock: Arc<Hands>,
-    services: IssuerServices,
+    services: SourceServices,
     yaml: String,
 }
 
@@ -96,11 +96,11 @@ impl Scene {
         let files = Files(Mutex::new(HashMap::from([("users", users)])));
         let counts = Arc::new(Counts::default());
         let clock = Arc::new(Hands(Mutex::new(SystemClock.now())));
-        let services = IssuerServices {
+        let services = SourceServices {
             handle: tokio::runtime::Handle::current(),
             roots: Arc::new(rustls::RootCertStore::empty()),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            observer: Arc::clone(&counts) as Arc<dyn KeyObserver>,
+            observer: Arc::clone(&counts) as Arc<dyn IdentityObserver>,
             revocations: Arc::default(),
         };
         let authenticator = Authenticator::compile(&config(&yaml), &files, &services, None).unwrap();
@@ -209,6 +209,43 @@ async fn a_name_that_no_user_has_is_treated_as_one_that_has() {
     }
     assert_eq!(hashed, [6, 6]);
     assert_eq!(scene.authenticator.locked_users(scene.clock.now()).collect::<Vec<_>>(), [("people", 2)]);
+}
+
+/// What is remembered would tell the right guess from the wrong ones, at no cost, to who may guess no more.
+#[tokio::test]
+async fn who_may_guess_no_more_learns_nothing_from_what_is_remembered() {
+    let scene = Scene::new(", lockout: {per_address: 3/1h}");
+    let stranger = "203.0.113.7";
+    for user in ["x", "y", "z"] {
+        assert_eq!(scene.from(stranger, user, "wrong").await, Err(Reason::UserUnknown));
+    }
+    scene.login("alice", PASSWORD).await.unwrap();
+    for guess in ["one", "two", "three", "four", "five", "six", "seven", PASSWORD] {
+        assert_eq!(scene.from(stranger, "alice", guess).await, Err(Reason::LockedOut), "{guess}");
+    }
+    scene.login("alice", PASSWORD).await.unwrap();
+    assert_eq!(scene.counts.of("right"), 1, "the owner noticed nothing");
+
+    let scene = Scene::new(", lockout: {per_user: 3/1h}");
+    scene.login("alice", PASSWORD).await.unwrap();
+    for host in 1..=3 {
+        assert_eq!(scene.from(&format!("203.0.113.{host}"), "alice", "wrong").await, Err(Reason::PasswordWrong));
+    }
+    assert_eq!(scene.from("203.0.113.9", "alice", PASSWORD).await, Err(Reason::LockedOut));
+    scene.login("alice", PASSWORD).await.unwrap();
+}
+
+/// Who shows a password that is remembered is at home there, too.
+#[tokio::test]
+async fn a_password_that_is_remembered_makes_an_address_familiar() {
+    let scene = Scene::new(", lockout: {per_user: 3/1h}");
+    scene.login("alice", PASSWORD).await.unwrap();
+    scene.from("198.51.100.1", "alice", PASSWORD).await.unwrap();
+    assert_eq!(scene.counts.of("right"), 1);
+    for host in 1..=3 {
+        assert_eq!(scene.from(&format!("203.0.113.{host}"), "alice", "wrong").await, Err(Reason::PasswordWrong));
+    }
+    scene.from("198.51.100.1", "alice", PASSWORD).await.unwrap();
 }
 
 #[tokio::test]

@@ -41,13 +41,11 @@ use self::{
     trust::{Files, Place, Trust, TrustFault},
     watch::{Watch, Watching},
 };
-use super::{Accepted, IssuerReadiness, IssuerServices};
+use super::{Accepted, SourceReadiness, SourceServices, source_url};
 use crate::{
     body::ClientCertificate,
     clock::Now,
-    config::{
-        CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, File, Materials, Problem, Span,
-    },
+    config::{CertificateSubject, ClientCertificates, CredentialSource, File, Materials, Problem, Span},
     policy::{Credential, IssuerName, Reason},
 };
 
@@ -96,7 +94,7 @@ impl Certificates {
     /// Finds what is wrong with the sources' files, and what is no longer good.
     pub(super) fn check(all: &[Arc<CredentialSource>], materials: &dyn Materials, now: Now) -> Vec<Problem> {
         let mut found = Vec::new();
-        for (_, definition) in ours(all) {
+        for (_, definition) in configured(all) {
             match read(definition, materials) {
                 Ok(trust) => {
                     let remarks = trust.remarks(now.unix_secs());
@@ -112,11 +110,11 @@ impl Certificates {
     pub(super) fn compile(
         all: &[Arc<CredentialSource>],
         materials: &dyn Materials,
-        services: &IssuerServices,
+        services: &SourceServices,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
         let (mut prepared, mut problems) = (Vec::new(), Vec::new());
-        for (source, definition) in ours(all) {
+        for (source, definition) in configured(all) {
             match read(definition, materials) {
                 Ok(trust) => prepared.push((source, definition, trust)),
                 Err(problem) => problems.push(problem),
@@ -159,7 +157,7 @@ impl Certificates {
     }
 
     /// How each source stands, in the order of the configuration.
-    pub(super) fn readiness(&self, now: Now) -> impl Iterator<Item = IssuerReadiness> {
+    pub(super) fn readiness(&self, now: Now) -> impl Iterator<Item = SourceReadiness> {
         self.sources.iter().map(move |source| source.readiness(now))
     }
 
@@ -194,13 +192,14 @@ impl Rules {
             CertificateSubject::SanUri => (b"/", false),
             CertificateSubject::SanEmail => (b"@", false),
         };
+        let escapes = definition.subject == CertificateSubject::SubjectDn;
         let pattern = |text: &Arc<str>| match lower {
-            true => Pattern::new(&text.to_ascii_lowercase(), separators),
-            false => Pattern::new(text, separators),
+            true => Pattern::new(&text.to_ascii_lowercase(), separators, escapes),
+            false => Pattern::new(text, separators, escapes),
         };
         Self {
             name: name.clone(),
-            url: format!("urn:stepgate:credentials:{name}").into(),
+            url: source_url(name),
             definition: definition.clone(),
             allow: definition.allow.iter().map(pattern).collect(),
         }
@@ -208,7 +207,7 @@ impl Rules {
 }
 
 impl Source {
-    fn start(rules: Rules, trust: Trust, services: &IssuerServices) -> Self {
+    fn start(rules: Rules, trust: Trust, services: &SourceServices) -> Self {
         let trust = Arc::new(ArcSwap::from_pointee(trust));
         let watching = Watch::start(&rules, Arc::clone(&trust), services);
         Self { rules, trust, watching }
@@ -235,7 +234,7 @@ impl Source {
         verdict
     }
 
-    fn readiness(&self, now: Now) -> IssuerReadiness {
+    fn readiness(&self, now: Now) -> SourceReadiness {
         let trust = self.trust.load();
         let next = trust.next_update();
         let ended = next.is_some_and(|next| next <= now.unix_secs());
@@ -248,7 +247,7 @@ impl Source {
         if let Some(fault) = fault {
             detail.push_str(&format!("; the last good files serve: {fault}"));
         }
-        IssuerReadiness {
+        SourceReadiness {
             name: self.rules.name.clone(),
             ready: !ended || self.rules.definition.danger_expired_crl,
             detail,
@@ -259,11 +258,8 @@ impl Source {
     }
 }
 
-fn ours(all: &[Arc<CredentialSource>]) -> impl Iterator<Item = (&Arc<CredentialSource>, &ClientCertificates)> {
-    all.iter().filter_map(|source| match &source.kind {
-        CredentialKind::ClientCertificates(definition) => Some((source, definition)),
-        CredentialKind::ApiKeys(_) | CredentialKind::Basic(_) => None,
-    })
+fn configured(all: &[Arc<CredentialSource>]) -> impl Iterator<Item = (&Arc<CredentialSource>, &ClientCertificates)> {
+    all.iter().filter_map(|source| Some((source, source.kind.client_certificates()?)))
 }
 
 /// Reads a source's files where a configuration is checked or compiled.

@@ -1,9 +1,20 @@
 //! Patterns of subjects: literal but for `*`, one or more characters within a part of the name, and `**`, any at all. They
 //! match the whole subject, in time that is bounded by the product of both lengths.
+//!
+//! In a distinguished name `\` and what it escapes are one character (RFC 4514 §2.4), in the pattern as in the subject: the `,`
+//! of `CN=a\,OU=admins` is a part of somebody's name and not where the next part begins, whatever a pattern says there.
+
+/// A byte of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Plain(u8),
+    /// With the `\` before it.
+    Escaped(u8),
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
-    Byte(u8),
+    Unit(Unit),
     /// `*`
     Part,
     /// `**`
@@ -16,26 +27,41 @@ pub(super) struct Pattern {
     tokens: Box<[Token]>,
     /// What parts the name: `*` stands for none of these.
     separators: &'static [u8],
+    /// Whether `\` escapes what comes after it.
+    escapes: bool,
+}
+
+/// A text as a pattern sees it. A `*` is never escaped: it has no other way to be one in a pattern.
+fn units(text: &str, escapes: bool) -> impl Iterator<Item = Unit> {
+    let mut bytes = text.bytes().peekable();
+    std::iter::from_fn(move || {
+        let byte = bytes.next()?;
+        let escaped = if escapes && byte == b'\\' { bytes.next_if(|next| *next != b'*') } else { None };
+        Some(escaped.map_or(Unit::Plain(byte), Unit::Escaped))
+    })
 }
 
 impl Pattern {
-    pub(super) fn new(text: &str, separators: &'static [u8]) -> Self {
+    /// A pattern of names that these part; in distinguished names `\` escapes.
+    pub(super) fn new(text: &str, separators: &'static [u8], escapes: bool) -> Self {
         let mut tokens = Vec::with_capacity(text.len());
-        for byte in text.bytes() {
-            match (byte, tokens.last()) {
-                (b'*', Some(Token::Part)) => {
+        for unit in units(text, escapes) {
+            match (unit, tokens.last()) {
+                (Unit::Plain(b'*'), Some(Token::Part)) => {
                     tokens.pop();
                     tokens.push(Token::Any);
                 }
-                (b'*', _) => tokens.push(Token::Part),
-                (byte, _) => tokens.push(Token::Byte(byte)),
+                (Unit::Plain(b'*'), _) => tokens.push(Token::Part),
+                (unit, _) => tokens.push(Token::Unit(unit)),
             }
         }
-        Self { tokens: tokens.into(), separators }
+        Self { tokens: tokens.into(), separators, escapes }
     }
 
     /// Whether the whole subject is one that the pattern stands for.
     pub(super) fn matches(&self, subject: &str) -> bool {
+        let subject: Vec<Unit> = units(subject, self.escapes).collect();
+        let is_separator = |unit: &Unit| matches!(unit, Unit::Plain(byte) if self.separators.contains(byte));
         // Which prefixes of the subject the tokens so far stand for, by their length.
         let mut reached = vec![false; subject.len() + 1];
         if let Some(none) = reached.first_mut() {
@@ -45,11 +71,11 @@ impl Pattern {
             let mut next = Vec::with_capacity(reached.len());
             // By nothing but `**` is nothing stood for.
             next.push(*token == Token::Any && reached.first() == Some(&true));
-            for ((byte, before), here) in subject.bytes().zip(&reached).zip(reached.iter().skip(1)) {
+            for ((unit, before), here) in subject.iter().zip(&reached).zip(reached.iter().skip(1)) {
                 let longer = next.last() == Some(&true);
                 next.push(match token {
-                    Token::Byte(wanted) => *before && byte == *wanted,
-                    Token::Part => (*before || longer) && !self.separators.contains(&byte),
+                    Token::Unit(wanted) => *before && unit == wanted,
+                    Token::Part => (*before || longer) && !is_separator(unit),
                     Token::Any => *here || longer,
                 });
             }
@@ -66,7 +92,23 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, subject: &str) -> bool {
-        Pattern::new(pattern, b"./,").matches(subject)
+        Pattern::new(pattern, b"./,", false).matches(subject)
+    }
+
+    fn matches_name(pattern: &str, subject: &str) -> bool {
+        Pattern::new(pattern, b",+", true).matches(subject)
+    }
+
+    #[test]
+    fn a_value_that_looks_like_another_part_is_none() {
+        for subject in [r"CN=a\,OU=admins,O=X", r"CN=a\+OU=admins,O=X", r"CN=a\\\,OU=admins,O=X"] {
+            assert!(!matches_name("CN=*,OU=admins,O=X", subject) && !matches_name("CN=*+OU=admins,O=X", subject));
+            assert!(matches_name("CN=*,O=X", subject), "{subject}: it is all one value");
+        }
+        // Here it is the backslash that is escaped, and the part ends.
+        assert!(matches_name("CN=*,OU=admins,O=X", r"CN=a\\,OU=admins,O=X"));
+        assert!(matches_name(r"CN=a\, b\\*,O=X", r"CN=a\, b\\c,O=X"));
+        assert!(!matches_name("CN=a, b,O=X", r"CN=a\, b,O=X") && !matches_name(r"CN=a\,O=X", "CN=a,O=X"));
     }
 
     #[test]
@@ -102,7 +144,8 @@ mod tests {
         (0..=subject.len()).any(|count| {
             let (head, tail) = subject.split_at(count);
             let stands = match token {
-                Token::Byte(byte) => head == [*byte],
+                Token::Unit(Unit::Plain(byte)) => head == [*byte],
+                Token::Unit(Unit::Escaped(_)) => false,
                 Token::Part => count > 0 && fits(count),
                 Token::Any => true,
             };
@@ -113,7 +156,7 @@ mod tests {
     proptest! {
         #[test]
         fn matching_is_what_it_means(pattern in "[ab.*]{0,7}", subject in "[ab./]{0,7}") {
-            let compiled = Pattern::new(&pattern, b"./,");
+            let compiled = Pattern::new(&pattern, b"./,", false);
             prop_assert_eq!(compiled.matches(&subject), means(&compiled.tokens, subject.as_bytes()));
         }
     }

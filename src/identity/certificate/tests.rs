@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::*;
 use crate::{
-    config::CrlDepth,
+    config::{CredentialKind, CrlDepth},
     identity::{
         Kinds,
         testing::{MadeUp, now, services},
@@ -299,6 +299,22 @@ fn only_allowed_subjects_are_taken() {
     assert!(with(CertificateSubject::SubjectDn, &["CN=press-*,O=Example"]));
     assert!(!with(CertificateSubject::SubjectDn, &["CN=press-*"]));
     assert!(!with(CertificateSubject::CommonName, &["press"]));
+}
+
+/// An authority that checks the organisation and leaves the common name to the caller.
+#[test]
+fn a_common_name_cannot_be_written_so_that_it_is_taken_for_a_unit() {
+    let ca = Ca::new("ca");
+    let made = files(&[("ca", ca.pem.clone().into_bytes())]);
+    let dn = vec![(DnType::OrganizationName, "Example"), (DnType::CommonName, "mallory,OU=admins")];
+    let certificate = shown(&[&ca.leaf(Leaf { dn, ..Leaf::default() })]);
+    let with = |allow: &str| {
+        let allow = vec![Arc::from(allow)];
+        let definition = ClientCertificates { subject: CertificateSubject::SubjectDn, allow, ..definition() };
+        say(&definition, &made, &certificate, today()).map(|principal| principal.subject.to_string())
+    };
+    assert_eq!(with("CN=*,OU=admins,O=Example"), Err(Reason::CertificateUnknown));
+    assert_eq!(with("CN=*,O=Example").as_deref(), Ok(r"CN=mallory\,OU=admins,O=Example"));
 }
 
 // -- the path to an authority

@@ -10,8 +10,8 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{io::AsyncReadExt as _, task::AbortHandle};
 
-use super::{Files, IssuerServices, Place, Rules, Trust};
-use crate::{clock::Clock, config::LIST_BYTES, identity::KeyObserver, policy::IssuerName};
+use super::{Files, Place, Rules, SourceServices, Trust};
+use crate::{clock::Clock, config::LIST_BYTES, identity::IdentityObserver, policy::IssuerName};
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -46,7 +46,7 @@ pub(super) struct Watch {
     lists: Vec<PathBuf>,
     trust: Arc<ArcSwap<Trust>>,
     clock: Arc<dyn Clock>,
-    observer: Arc<dyn KeyObserver>,
+    observer: Arc<dyn IdentityObserver>,
     failures: Failures,
 }
 
@@ -55,7 +55,7 @@ type Seen = Vec<Option<(SystemTime, u64)>>;
 
 impl Watch {
     /// Starts the task of a source that trusts what its files held just now.
-    pub(super) fn start(rules: &Rules, trust: Arc<ArcSwap<Trust>>, services: &IssuerServices) -> Watching {
+    pub(super) fn start(rules: &Rules, trust: Arc<ArcSwap<Trust>>, services: &SourceServices) -> Watching {
         let failures = Failures::default();
         let watch = Self {
             name: rules.name.clone(),

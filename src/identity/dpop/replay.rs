@@ -2,7 +2,8 @@
 //! workers. What does not fit is not forgotten to make room, since that is what somebody would flood it for: it is
 //! refused until something has expired.
 //!
-//! One caller's proofs are in one shard, and a proof is always the same caller's, as it is bound to a token (`ath`).
+//! A proof is known by its key and `jti` alone. Whose it is only says whose room it takes: what a token says of its subject
+//! is as its issuer and the configuration of the moment have it, and may change while the proof lasts.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -44,6 +45,8 @@ pub(super) enum Recall {
 #[derive(Debug)]
 pub(super) struct Memory {
     shards: Box<[Mutex<Shard>]>,
+    /// How many are each caller's. Locked last, and alone.
+    callers: Box<[Mutex<HashMap<CallerId, usize>>]>,
     count: AtomicUsize,
     most: usize,
 }
@@ -51,7 +54,6 @@ pub(super) struct Memory {
 #[derive(Debug, Default)]
 struct Shard {
     used: HashSet<ProofId>,
-    callers: HashMap<CallerId, usize>,
     /// What expires when, in seconds since the epoch: by the clock that proofs are judged by, so that nothing is forgotten
     /// that would still be taken.
     expiry: BTreeMap<u64, Vec<(ProofId, CallerId)>>,
@@ -61,25 +63,23 @@ impl Memory {
     /// For at most so many proofs.
     pub(super) fn new(most: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { shards, count: AtomicUsize::new(0), most }
+        let callers = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, callers, count: AtomicUsize::new(0), most }
     }
 
     /// Notes a proof that can be used until some second, by its key and `jti`.
     pub(super) fn note(&self, key: &[u8; 32], jti: &str, caller: &[u8; 32], until: u64, now: Now) -> Recall {
         let (id, caller) = (proof_id(key, jti), first_half(caller));
-        let [first, ..] = caller;
-        let Some(shard) = self.shards.get(usize::from(first) % SHARDS) else { return Recall::Full };
+        let Some(shard) = part_of(&self.shards, &id) else { return Recall::Full };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_in(&mut shard, now);
         if shard.used.contains(&id) {
             return Recall::Known;
         }
-        let of_caller = shard.callers.get(&caller).copied().unwrap_or(0);
-        if of_caller >= (self.most / SHARE).max(1) || !self.take_a_place(now) {
+        if !self.take_a_place(&caller, now) {
             return Recall::Full;
         }
         shard.used.insert(id);
-        shard.callers.insert(caller, of_caller + 1);
         shard.expiry.entry(until).or_default().push((id, caller));
         Recall::New
     }
@@ -89,8 +89,8 @@ impl Memory {
         self.count.load(Ordering::Relaxed)
     }
 
-    fn take_a_place(&self, now: Now) -> bool {
-        if self.count_one() {
+    fn take_a_place(&self, caller: &CallerId, now: Now) -> bool {
+        if self.count_one(caller) {
             return true;
         }
         // What expired in other shards was not met there yet. A shard that is in use is not waited for: its user holds it
@@ -98,35 +98,54 @@ impl Memory {
         for mut other in self.shards.iter().filter_map(|shard| shard.try_lock().ok()) {
             self.forget_in(&mut other, now);
         }
-        self.count_one()
+        self.count_one(caller)
     }
 
-    fn count_one(&self) -> bool {
+    /// Counts one more, in all and of this caller; or neither.
+    fn count_one(&self, caller: &CallerId) -> bool {
+        let Some(callers) = part_of(&self.callers, caller) else { return false };
+        let mut callers = callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_caller = callers.get(caller).copied().unwrap_or(0);
         let next = |count: usize| (count < self.most).then_some(count + 1);
-        self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        let is_counted = of_caller < (self.most / SHARE).max(1)
+            && self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok();
+        if is_counted {
+            callers.insert(*caller, of_caller + 1);
+        }
+        is_counted
+    }
+
+    fn uncount_one(&self, caller: &CallerId) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        let Some(callers) = part_of(&self.callers, caller) else { return };
+        let mut callers = callers.lock().unwrap_or_else(PoisonError::into_inner);
+        match callers.get_mut(caller) {
+            Some(count) if *count > 1 => *count -= 1,
+            Some(_) | None => drop(callers.remove(caller)),
+        }
     }
 
     fn forget_in(&self, shard: &mut Shard, now: Now) {
-        self.count.fetch_sub(shard.forget(now.unix_secs()), Ordering::Relaxed);
+        shard.forget(now.unix_secs(), |caller| self.uncount_one(caller));
     }
 }
 
 impl Shard {
-    /// Forgets what could be used until before a second; says how many.
-    fn forget(&mut self, second: u64) -> usize {
-        let mut gone = 0;
+    /// Forgets what could be used until before a second; tells whose each was.
+    fn forget(&mut self, second: u64, gone: impl Fn(&CallerId)) {
         while let Some(first) = self.expiry.first_entry().filter(|first| *first.key() < second) {
             for (id, caller) in first.remove() {
                 self.used.remove(&id);
-                gone += 1;
-                match self.callers.get_mut(&caller) {
-                    Some(count) if *count > 1 => *count -= 1,
-                    Some(_) | None => drop(self.callers.remove(&caller)),
-                }
+                gone(&caller);
             }
         }
-        gone
     }
+}
+
+/// The part that a digest belongs to.
+fn part_of<'p, T>(parts: &'p [T], digest: &[u8; 16]) -> Option<&'p T> {
+    let [first, ..] = digest;
+    parts.get(usize::from(*first) % SHARDS)
 }
 
 fn proof_id(key: &[u8; 32], jti: &str) -> ProofId {
@@ -182,6 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_is_known_whoever_its_token_is_said_to_be_now() {
+        let memory = Memory::new(1000);
+        assert_eq!(memory.note(&KEY, "jti", &caller(1), NOW + 60, at(NOW)), Recall::New);
+        for who in 0..=255 {
+            assert_eq!(memory.note(&KEY, "jti", &caller(who), NOW + 60, at(NOW)), Recall::Known, "{who}");
+        }
+    }
+
+    #[test]
+    fn a_caller_has_its_share_again_when_its_proofs_have_expired() {
+        let memory = Memory::new(1600);
+        let note = |number: u64, secs| memory.note(&KEY, &number.to_string(), &caller(1), secs + 60, at(secs));
+        assert!((0..100).all(|number| note(number, NOW) == Recall::New));
+        assert_eq!(note(100, NOW + 60), Recall::Full);
+        assert!((100..200).all(|number| note(number, NOW + 61) == Recall::New));
+        assert_eq!((note(200, NOW + 61), memory.len()), (Recall::Full, 100));
+    }
+
+    #[test]
     fn one_caller_cannot_fill_it_for_the_others() {
         let memory = Memory::new(1600);
         let note = |who, number: usize| memory.note(&KEY, &format!("{who} {number}"), &caller(who), NOW + 60, at(NOW));
@@ -190,7 +228,7 @@ mod tests {
         }
         assert_eq!(note(1, 100), Recall::Full);
         assert_eq!(note(1, 5), Recall::Known, "what was used is known all the same");
-        // The same shard, another caller.
+        // Counted beside it, another caller.
         assert_eq!(note(65, 0), Recall::New);
         assert_eq!(note(2, 0), Recall::New);
     }
@@ -207,8 +245,13 @@ mod tests {
         assert_eq!(memory.note(&KEY, "more", &caller(20), NOW + 60, at(NOW + 60)), Recall::Full);
         assert_eq!(memory.note(&KEY, "0 0", &caller(0), NOW + 60, at(NOW + 60)), Recall::Known);
         // Expired in shards that nobody asks any more.
-        assert_eq!(memory.note(&KEY, "more", &caller(20), NOW + 120, at(NOW + 61)), Recall::New);
-        assert_eq!(memory.len(), 1);
+        for number in 0..10 {
+            let recall = memory.note(&KEY, &format!("more {number}"), &caller(20), NOW + 120, at(NOW + 61));
+            assert_eq!(recall, Recall::New);
+        }
+        // Whoever asks for more than a share has all looked through.
+        assert_eq!(memory.note(&KEY, "too many", &caller(20), NOW + 120, at(NOW + 61)), Recall::Full);
+        assert_eq!(memory.len(), 10);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use self::{
     report::{Finding, Report},
 };
 use super::{
-    KeyObserver, claims,
+    IdentityObserver, claims,
     revocation::{Revocation, RevocationFault, Revocations, Revoked},
     verifier::{Verifier, takes_type},
 };
@@ -100,7 +100,7 @@ pub(super) struct Receiver<'a> {
     pub(super) verifier: &'a Verifier,
     pub(super) events: &'a Events,
     pub(super) revocations: &'a Arc<Revocations>,
-    pub(super) observer: &'a dyn KeyObserver,
+    pub(super) observer: &'a dyn IdentityObserver,
 }
 
 impl Receiver<'_> {

@@ -26,7 +26,7 @@ const DISABLED: &str = "https://schemas.openid.net/secevent/risc/event-type/acco
 #[derive(Default)]
 struct Told(Mutex<Vec<(EventKind, EventOutcome)>>);
 
-impl KeyObserver for Told {
+impl IdentityObserver for Told {
     fn refresh(&self, _: &str, _: RefreshOutcome) {}
     fn verification(&self, _: Option<&str>, _: Result<(), Reason>) {}
     fn cache(&self, _: CacheLookup) {}

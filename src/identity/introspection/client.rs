@@ -6,7 +6,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use super::super::{fetch::Identity, source::span_of};
+use super::super::fetch::Identity;
 use crate::{
     clock::Now,
     config::{CertificateFiles, ClientAuthentication, File, Introspection, Materials, Problem, SecretMethod},
@@ -41,14 +41,14 @@ impl Proof {
             ClientAuthentication::Secret { secret: source, method } => {
                 let secret = materials.secret(source)?;
                 if std::str::from_utf8(secret.expose()).is_err() {
-                    return Err(Problem::error(span_of(source), "the secret is not UTF-8"));
+                    return Err(Problem::error(source.span(), "the secret is not UTF-8"));
                 }
                 Ok(Self::Secret { secret, method: *method })
             }
             ClientAuthentication::PrivateKey { key: source, key_id } => {
                 let pem = materials.secret(source)?;
                 SigningKey::from_any_pem(pem.expose())
-                    .map_err(|fault| Problem::error(span_of(source), format!("the key {fault}")))?;
+                    .map_err(|fault| Problem::error(source.span(), format!("the key {fault}")))?;
                 Ok(Self::PrivateKey { pem, key_id: key_id.as_deref().map(Box::from) })
             }
             ClientAuthentication::Certificate(pair) => certificate(pair, materials),

@@ -13,7 +13,7 @@ use url::Url;
 use super::{
     super::{
         fetch::Fetcher,
-        source::{metadata_url, named_url},
+        key_place::{metadata_url, named_url},
     },
     Fault,
 };

@@ -46,11 +46,11 @@ use self::{
     inactive::Inactive,
 };
 use super::{
-    IntrospectionOutcome, IssuerServices,
+    IntrospectionOutcome, SourceServices,
     cache::{Known, TokenCache, TokenId},
     fetch::{FetchFault, Fetcher, Form},
+    key_place::{authorities, metadata_url, roots},
     keys::LiveKey,
-    source::{authorities, metadata_url, roots},
     verifier::Verifier,
 };
 use crate::{
@@ -161,7 +161,7 @@ pub(super) struct Introspector {
     flights: Arc<Flights>,
     inactive: Inactive,
     cache: Arc<TokenCache>,
-    services: IssuerServices,
+    services: SourceServices,
     /// What went wrong last, until something goes well.
     fault: Mutex<Option<Box<str>>>,
 }
@@ -179,7 +179,7 @@ impl Introspector {
         settings: &Introspection,
         means: Means,
         cache: &Arc<TokenCache>,
-        services: &IssuerServices,
+        services: &SourceServices,
     ) -> Result<Self, Problem> {
         let fault = |what: &str| Problem::error(&settings.span, what);
         let identity = means.proof.identity();

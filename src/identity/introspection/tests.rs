@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     super::{
-        Accepted, IssuerServices,
+        Accepted, SourceServices,
         testing::{self, ISSUER, MadeUp, Signer, claims, inline, now, services},
         tokens::Tokens,
     },
@@ -206,7 +206,7 @@ fn active(extra: &Value) -> Value {
     answer
 }
 
-fn compile(issuers: &[Issuer], services: &IssuerServices, previous: Option<&Tokens>) -> Tokens {
+fn compile(issuers: &[Issuer], services: &SourceServices, previous: Option<&Tokens>) -> Tokens {
     testing::compile(issuers, services, previous).unwrap()
 }
 

@@ -22,7 +22,7 @@ use url::Url;
 
 use super::fetch::{FetchFault, Fetcher, is_loopback_http, is_trustworthy};
 use crate::{
-    config::{File, Issuer, JwsAlgorithm, KeySource, Materials, Problem, SecretEncoding, Source, Span},
+    config::{File, Issuer, JwsAlgorithm, KeySource, Materials, Problem, SecretEncoding, Span},
     jose::{Algorithm, Algorithms, JwkSet, SetFault, VerifyingKey},
     secret::Secret,
 };
@@ -106,7 +106,7 @@ impl KeyPlace {
         match &issuer.keys {
             KeySource::Absent => Ok((Self::Absent, Vec::new())),
             KeySource::Secret { source, encoding } => {
-                let span = span_of(source);
+                let span = source.span();
                 let secret = decode_secret(&materials.secret(source)?, *encoding)
                     .ok_or_else(|| Problem::error(span, format!("the secret is not {}", encoding_name(*encoding))))?;
                 VerifyingKey::from_secret(secret.expose(), allowed)
@@ -118,7 +118,7 @@ impl KeyPlace {
                 VerifyingKey::from_public(text.expose())
                     .and_then(|key| key.limited_to(allowed))
                     .map(Self::fixed)
-                    .map_err(|fault| Problem::error(span_of(source), format!("the key {fault}")))
+                    .map_err(|fault| Problem::error(source.span(), format!("the key {fault}")))
             }
             KeySource::JwksFile(file) => {
                 let set = read_set(materials, file)?;
@@ -247,13 +247,6 @@ pub(super) fn authorities(
         return Err(Problem::error(&file.span, format!("{} has no certificate", file.path.display())));
     }
     Ok(Some(certificates))
-}
-
-pub(super) fn span_of(source: &Source) -> &Span {
-    match source {
-        Source::File(file) => &file.span,
-        Source::Env { span, .. } | Source::Inline { span, .. } => span,
-    }
 }
 
 fn encoding_name(encoding: SecretEncoding) -> &'static str {

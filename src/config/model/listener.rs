@@ -1,0 +1,84 @@
+//! Sockets that clients connect to.
+
+use std::net::SocketAddr;
+
+use super::{File, Span};
+
+/// A socket that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it stands in the file.
+    pub span: Span,
+    /// The address that it listens on.
+    pub address: SocketAddr,
+    /// What it does with a connection.
+    pub mode: ListenerMode,
+}
+
+/// What a listener does with a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerMode {
+    /// Terminates TLS and serves the gateway.
+    Tls(ListenerTls),
+    /// Answers every request with a 308 to `https` on this port.
+    RedirectToHttps(u16),
+    /// Serves the gateway without TLS.
+    Cleartext,
+}
+
+/// How a listener terminates TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// Certificates, chosen by SNI; the first is the one for clients that send no name, or an unknown one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Whether the one certificate is of our own making, by `danger_self_signed: true`, made at the first start.
+    pub self_signed: bool,
+    /// The lowest version that is accepted.
+    pub min_version: TlsVersion,
+    /// The protocols offered by ALPN, in order of preference.
+    pub alpn: Vec<Alpn>,
+    /// The authorities of client certificates.
+    pub client_ca: Option<File>,
+    /// Lists of revoked client certificates, asked in the handshake; empty: it asks none.
+    pub client_crl: Vec<File>,
+    /// Whether clients are asked for a certificate.
+    pub client_auth: ClientAuth,
+}
+
+/// A certificate chain and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, leaf first.
+    pub cert: File,
+    /// The private key.
+    pub key: File,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    V1_2,
+    /// RFC 8446.
+    V1_3,
+}
+
+/// A protocol that ALPN can choose (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alpn {
+    /// `h2`
+    H2,
+    /// `http/1.1`
+    Http1,
+}
+
+/// Whether clients are asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Not asked.
+    Off,
+    /// Asked; one that is sent must verify.
+    Optional,
+    /// The handshake fails without one.
+    Required,
+}

@@ -1,0 +1,108 @@
+//! The configuration as the gateway uses it: valid, every name resolved, every default filled in.
+//! Nothing here reads a file: secrets and certificates are still [`Source`]s, read when a `Config` is compiled.
+//!
+//! A section of the file is a module here, by the name that it has in `document/` and `resolve/`.
+
+mod assertion;
+mod credential;
+mod dpop;
+mod events;
+mod introspection;
+mod issuer;
+mod limit;
+mod listener;
+mod route;
+mod server;
+mod upstream;
+
+use std::{path::PathBuf, sync::Arc};
+
+pub use self::{
+    assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
+    credential::{
+        ApiKeys, Basic, CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, CrlDepth, Lockout,
+    },
+    dpop::{DpopNonce, DpopRules},
+    events::{Events, SignOut},
+    introspection::{ClientAuthentication, Introspection, SecretMethod, SignedAnswers},
+    issuer::{
+        AuthTimeFormat, Bound, ClaimLayout, ClaimPath, ClaimRule, Issuer, JwsAlgorithm, KeySource, SecretEncoding,
+    },
+    limit::{Limit, LimitKey, Rate},
+    listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
+    route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
+    server::{AccessLog, Admin, Audit, Server, ServerLimits},
+    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
+};
+use super::Span;
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it was read from, as the user named it.
+    pub file: PathBuf,
+    /// Sockets that clients connect to.
+    pub listeners: Vec<Listener>,
+    /// The operator's listener.
+    pub admin: Admin,
+    /// What holds for all listeners.
+    pub server: Server,
+    /// Who may vouch for a caller, in the order of the file.
+    pub issuers: Vec<Arc<Issuer>>,
+    /// Who else may vouch for a caller, in the order of the file; no name is an issuer's.
+    pub credentials: Vec<Arc<CredentialSource>>,
+    /// Named quotas.
+    pub limits: Vec<Arc<Limit>>,
+    /// The services behind.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// How upstreams are told of callers in a way that they can verify.
+    pub assertions: Option<Arc<Assertions>>,
+    /// What protects deletions.
+    pub deletion_guard: DeletionGuard,
+    /// Where attempts at guarded operations are recorded.
+    pub audit: Audit,
+    /// Where requests are recorded.
+    pub access_log: AccessLog,
+    /// The routes, in the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// A file that the configuration names, resolved against the configuration's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Where it is named.
+    pub span: Span,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// A secret value's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// In a file.
+    File(File),
+    /// In the environment.
+    Env {
+        /// Where it is named.
+        span: Span,
+        /// The variable.
+        name: Arc<str>,
+    },
+    /// In the configuration itself.
+    Inline {
+        /// Where it stands.
+        span: Span,
+        /// The value.
+        value: crate::secret::Secret,
+    },
+}
+
+impl Source {
+    /// Where it is named.
+    pub fn span(&self) -> &Span {
+        match self {
+            Self::File(file) => &file.span,
+            Self::Env { span, .. } | Self::Inline { span, .. } => span,
+        }
+    }
+}

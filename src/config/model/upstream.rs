@@ -1,0 +1,86 @@
+//! The services behind.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Assertion, File, Source, Span};
+
+/// A service behind the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Where it stands in the file.
+    pub span: Span,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it answers: scheme, host and port, without a path; never empty.
+    pub targets: Vec<Target>,
+    /// How long a connection (TCP and TLS) may take.
+    pub connect_timeout: Duration,
+    /// How long the head of the answer may take once the request was sent.
+    pub response_timeout: Duration,
+    /// Whether the identity headers are added.
+    pub identity_headers: bool,
+    /// Whether the caller's `Authorization` goes through.
+    pub forward_authorization: bool,
+    /// A credential of the gateway's own, put in the caller's place.
+    pub credential: Option<UpstreamCredential>,
+    /// A signed token about the caller; only where there are [`Config::assertions`].
+    pub assertion: Option<Assertion>,
+    /// Which method overrides the service honours; empty: none.
+    pub method_override: Vec<MethodOverride>,
+    /// The longest form that is read before the decision, where `method_override` has `form`.
+    pub form_bytes: usize,
+    /// What it is told as `Host`.
+    pub host: UpstreamHost,
+    /// Certificates that vouch for https targets, instead of the machine's.
+    pub ca: Option<File>,
+}
+
+/// One address of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Whether TLS is spoken.
+    pub tls: bool,
+    /// A name or an address, as a URL's host has it (IPv6 in brackets).
+    pub host: Arc<str>,
+    /// The port.
+    pub port: u16,
+}
+
+/// What an upstream is told as `Host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// What the client said.
+    Preserve,
+    /// The target's own host and port.
+    Target,
+}
+
+/// A credential of the gateway's own for an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UpstreamCredential {
+    /// RFC 7617.
+    Basic {
+        /// The user name.
+        username: Arc<str>,
+        /// The password.
+        password: Source,
+    },
+    /// A header with a secret value.
+    Header {
+        /// Its name.
+        name: http::HeaderName,
+        /// Its value.
+        value: Source,
+    },
+}
+
+/// A way to say another method than the request line does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MethodOverride {
+    /// `X-HTTP-Method-Override`, `X-HTTP-Method` or `X-Method-Override`.
+    Header,
+    /// `_method` in the query.
+    Query,
+    /// `_method` in a form body.
+    Form,
+}

@@ -1,0 +1,48 @@
+//! What goes wrong below this room, as refusals.
+
+use super::Refusal;
+use crate::{
+    body::{BodyFault, FramingFault},
+    policy::Reason,
+    upstream::UpstreamFault,
+};
+
+/// A head whose framing is in doubt.
+pub(super) fn framing_refusal(fault: FramingFault) -> Refusal {
+    match fault {
+        FramingFault::TransferCoding | FramingFault::PaddedValue => {
+            Refusal::of(Reason::MalformedRequest).because(fault.to_string()).closing()
+        }
+        FramingFault::TooManyFields => Refusal::of(Reason::HeadersTooLarge),
+    }
+}
+
+/// A body that did not come as it should.
+pub(super) fn body_refusal(fault: BodyFault) -> Refusal {
+    match fault {
+        BodyFault::TooLarge => Refusal::of(Reason::BodyTooLarge),
+        BodyFault::TimedOut => Refusal::of(Reason::RequestTimeout).closing(),
+        BodyFault::ClientGone => Refusal::of(Reason::ClientGone).closing(),
+        BodyFault::Malformed => Refusal::of(Reason::MalformedRequest).closing(),
+    }
+}
+
+/// A service that gave no answer.
+pub(super) fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
+    let reason = match fault {
+        UpstreamFault::Unreachable { .. } => Reason::UpstreamUnreachable,
+        UpstreamFault::Tls { .. } => Reason::UpstreamTls,
+        UpstreamFault::Reset(_) => Reason::UpstreamReset,
+        UpstreamFault::Invalid(_) => Reason::UpstreamInvalid,
+        UpstreamFault::Timeout => Reason::UpstreamTimeout,
+        UpstreamFault::RequestBody(_) => Reason::ClientGone,
+    };
+    let mut detail = fault.to_string();
+    let mut cause = std::error::Error::source(fault);
+    while let Some(error) = cause {
+        detail.push_str(": ");
+        detail.push_str(&error.to_string());
+        cause = error.source();
+    }
+    Refusal::of(reason).because(detail)
+}
