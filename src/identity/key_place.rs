@@ -22,8 +22,8 @@ use url::Url;
 
 use super::fetch::{FetchFault, Fetcher, is_loopback_http, is_trustworthy};
 use crate::{
-    config::{File, Issuer, JwsAlgorithm, KeySource, Materials, Problem, SecretEncoding, Span},
-    jose::{Algorithm, Algorithms, JwkSet, SetFault, VerifyingKey},
+    config::{File, Issuer, KeySource, Materials, Problem, SecretEncoding, Span},
+    jose::{JwkSet, SetFault, VerifyingKey},
     secret::Secret,
 };
 
@@ -77,32 +77,10 @@ pub(super) struct Reading {
     pub(super) lifetime: Option<Duration>,
 }
 
-/// The algorithms of an issuer as the gate knows them.
-pub(super) fn algorithms(issuer: &Issuer) -> Algorithms {
-    issuer.algorithms.iter().map(|algorithm| algorithm_of(*algorithm)).collect()
-}
-
-fn algorithm_of(algorithm: JwsAlgorithm) -> Algorithm {
-    match algorithm {
-        JwsAlgorithm::RS256 => Algorithm::RS256,
-        JwsAlgorithm::RS384 => Algorithm::RS384,
-        JwsAlgorithm::RS512 => Algorithm::RS512,
-        JwsAlgorithm::PS256 => Algorithm::PS256,
-        JwsAlgorithm::PS384 => Algorithm::PS384,
-        JwsAlgorithm::PS512 => Algorithm::PS512,
-        JwsAlgorithm::ES256 => Algorithm::ES256,
-        JwsAlgorithm::ES384 => Algorithm::ES384,
-        JwsAlgorithm::EdDSA => Algorithm::EdDSA,
-        JwsAlgorithm::HS256 => Algorithm::HS256,
-        JwsAlgorithm::HS384 => Algorithm::HS384,
-        JwsAlgorithm::HS512 => Algorithm::HS512,
-    }
-}
-
 impl KeyPlace {
     /// Prepares an issuer's source of keys, with the keys that stand on this machine.
     pub(super) fn prepare(issuer: &Issuer, materials: &dyn Materials) -> Result<(Self, Vec<VerifyingKey>), Problem> {
-        let allowed = algorithms(issuer);
+        let allowed = issuer.algorithms;
         match &issuer.keys {
             KeySource::Absent => Ok((Self::Absent, Vec::new())),
             KeySource::Secret { source, encoding } => {

@@ -41,10 +41,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Now, SystemClock},
-    config::{
-        AuthTimeFormat, Bound, ClaimLayout, ClaimPath, Issuer, JwsAlgorithm, KeySource, Materials, Problem, Source,
-        Span,
-    },
+    config::{AuthTimeFormat, Bound, ClaimLayout, ClaimPath, Issuer, KeySource, Materials, Problem, Source, Span},
     jose::{Algorithm, Algorithms, TimeClaims, VerifyingKey},
     policy::{self, Assurance, Marks, Principal, Reason},
     secret::Secret,
@@ -63,7 +60,7 @@ pub(super) fn issuer(name: &str, keys: KeySource) -> Issuer {
         audience: vec![AUDIENCE.into()],
         keys,
         introspection: None,
-        algorithms: vec![JwsAlgorithm::RS256, JwsAlgorithm::ES256, JwsAlgorithm::EdDSA],
+        algorithms: Algorithms::of(&[Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA]),
         leeway: Duration::from_secs(30),
         types: vec!["at+jwt".into(), "jwt".into()],
         type_absent: true,

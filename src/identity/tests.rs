@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    config::{File, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Span},
+    config::{File, Issuer, KeySource, SecretEncoding, Span},
     jose::Algorithm,
     policy::{Credential, Principal, Reason},
 };
@@ -42,23 +42,6 @@ fn with(mut claims: Value, name: &str, value: Value) -> Value {
     claims
 }
 
-fn algorithm(algorithm: Algorithm) -> JwsAlgorithm {
-    match algorithm {
-        Algorithm::RS256 => JwsAlgorithm::RS256,
-        Algorithm::RS384 => JwsAlgorithm::RS384,
-        Algorithm::RS512 => JwsAlgorithm::RS512,
-        Algorithm::PS256 => JwsAlgorithm::PS256,
-        Algorithm::PS384 => JwsAlgorithm::PS384,
-        Algorithm::PS512 => JwsAlgorithm::PS512,
-        Algorithm::ES256 => JwsAlgorithm::ES256,
-        Algorithm::ES384 => JwsAlgorithm::ES384,
-        Algorithm::EdDSA => JwsAlgorithm::EdDSA,
-        Algorithm::HS256 => JwsAlgorithm::HS256,
-        Algorithm::HS384 => JwsAlgorithm::HS384,
-        Algorithm::HS512 => JwsAlgorithm::HS512,
-    }
-}
-
 // -- judging a token
 
 #[tokio::test]
@@ -71,7 +54,7 @@ async fn every_algorithm_verifies_with_its_own_key_and_not_with_a_list_that_lack
             Some(_) => KeySource::Secret { source: inline([7; 64]), encoding: SecretEncoding::Raw },
         };
         let mut issuer = issuer("main", keys);
-        issuer.algorithms = vec![algorithm(one)];
+        issuer.algorithms = one.into();
         let token = signer.token(&claims(now));
         let (authenticator, _) = start(std::slice::from_ref(&issuer));
         assert_eq!(&*judge(&authenticator, &token, now).await.unwrap().subject, "alice", "{}", one.name());
@@ -281,7 +264,7 @@ async fn a_changed_secret_ends_the_tokens_of_the_old_one() {
     let now = now();
     let secret = |byte: u8| KeySource::Secret { source: inline([byte; 32]), encoding: SecretEncoding::Raw };
     let mut issuer = issuer("legacy", secret(7));
-    issuer.algorithms = vec![JwsAlgorithm::HS256];
+    issuer.algorithms = Algorithm::HS256.into();
     let (services, _) = services();
     let before = compile(std::slice::from_ref(&issuer), &services, None).unwrap();
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &[7; 32]);
@@ -720,7 +703,7 @@ fn key_material_that_is_not_fit_is_a_problem_that_quotes_no_secret() {
     let file = |path: &str| File { span: Span::default(), path: path.into() };
     let secret = |source, encoding| {
         let mut issuer = issuer("main", KeySource::Secret { source, encoding });
-        issuer.algorithms = vec![JwsAlgorithm::HS256];
+        issuer.algorithms = Algorithm::HS256.into();
         issuer
     };
     let from_file = |path: &str| crate::config::Source::File(file(path));

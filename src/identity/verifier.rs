@@ -11,13 +11,12 @@ use super::{
     cache::Known,
     claims,
     introspection::{Introspector, Means},
-    key_place,
     keys::{Bounds, KeyStore, LiveKey, NoKey},
 };
 use crate::{
     clock::Now,
     config::{ClientAuthentication, File, Issuer, KeySource, Source, Span},
-    jose::{self, Algorithms, UnverifiedJws},
+    jose::{self, UnverifiedJws},
     policy::{Credential, Reason},
 };
 
@@ -30,7 +29,6 @@ pub(super) struct Verifier {
     pub(super) keys: Arc<KeyStore>,
     /// Asks the issuer about tokens that its keys do not tell about.
     pub(super) introspector: Option<Arc<Introspector>>,
-    algorithms: Algorithms,
 }
 
 /// What a key vouches for.
@@ -43,8 +41,7 @@ pub(super) struct Vouched {
 impl Verifier {
     pub(super) fn new(issuer: Arc<Issuer>, keys: Arc<KeyStore>, introspector: Option<Arc<Introspector>>) -> Self {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        let algorithms = key_place::algorithms(&issuer);
-        Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), issuer, keys, introspector, algorithms }
+        Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), issuer, keys, introspector }
     }
 
     /// Whether this judges tokens as that definition with those keys and means would.
@@ -76,7 +73,7 @@ impl Verifier {
     pub(super) async fn vouch(&self, jws: UnverifiedJws<'_>, now: Now) -> Result<Vouched, Credential> {
         let invalid = |reason| Err(Credential::Invalid(reason));
         let kid = jws.kid().map(Arc::from);
-        let Some(algorithm) = jws.algorithm().filter(|algorithm| self.algorithms.contains(*algorithm)) else {
+        let Some(algorithm) = jws.algorithm().filter(|algorithm| self.issuer.algorithms.contains(*algorithm)) else {
             return invalid(Reason::TokenAlgorithm);
         };
         let bounds = Bounds { cooldown: self.issuer.jwks_cooldown, max_stale: self.issuer.jwks_max_stale };
@@ -87,7 +84,7 @@ impl Verifier {
                 return Err(Credential::Unavailable { reason: Reason::KeysUnavailable, retry_after_secs });
             }
         };
-        let (verified, index) = jose::verify_any(jws, keys.iter().map(|live| live.key()), self.algorithms)
+        let (verified, index) = jose::verify_any(jws, keys.iter().map(|live| live.key()), self.issuer.algorithms)
             .map_err(|fault| Credential::Invalid(claims::reason(fault)))?;
         let Some(key) = keys.get(index) else { return invalid(Reason::TokenSignature) };
         // The key's own name: whoever stole the key could leave it out of the header, or write another.

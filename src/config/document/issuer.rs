@@ -3,13 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Dpop, Events, Introspection, SecretText, SharedSecret};
-use crate::config::{
-    AuthTimeFormat, Bound, ClaimPath, JwsAlgorithm, SecretEncoding,
-    decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
-    preset::Preset,
-    quantity::{Leeway, Size},
-    shape::{Shape, TextShape},
-    text::{FilePath, IssuerUrl, ProviderUrl},
+use crate::{
+    config::{
+        AuthTimeFormat, Bound, ClaimPath, SecretEncoding,
+        decode::{At, FromText, NonEmpty, Refusal, section, unknown_word, words},
+        preset::Preset,
+        quantity::{Leeway, Size},
+        shape::{Shape, TextShape},
+        text::{FilePath, IssuerUrl, ProviderUrl},
+    },
+    jose::Algorithm,
 };
 
 section! {
@@ -136,21 +139,21 @@ words! { AuthTimeFormat, "a form of `auth_time`":
 
 /// A signature algorithm. `none` has its own refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::config) struct AlgorithmText(pub(in crate::config) JwsAlgorithm);
+pub(in crate::config) struct AlgorithmText(pub(in crate::config) Algorithm);
 
-const ALGORITHMS: [(&str, JwsAlgorithm, &str); 12] = [
-    ("RS256", JwsAlgorithm::RS256, "RSA PKCS#1 v1.5 with SHA-256"),
-    ("RS384", JwsAlgorithm::RS384, "RSA PKCS#1 v1.5 with SHA-384"),
-    ("RS512", JwsAlgorithm::RS512, "RSA PKCS#1 v1.5 with SHA-512"),
-    ("PS256", JwsAlgorithm::PS256, "RSA PSS with SHA-256"),
-    ("PS384", JwsAlgorithm::PS384, "RSA PSS with SHA-384"),
-    ("PS512", JwsAlgorithm::PS512, "RSA PSS with SHA-512"),
-    ("ES256", JwsAlgorithm::ES256, "ECDSA on P-256 with SHA-256"),
-    ("ES384", JwsAlgorithm::ES384, "ECDSA on P-384 with SHA-384"),
-    ("EdDSA", JwsAlgorithm::EdDSA, "Ed25519"),
-    ("HS256", JwsAlgorithm::HS256, "HMAC with SHA-256, only with a shared secret"),
-    ("HS384", JwsAlgorithm::HS384, "HMAC with SHA-384, only with a shared secret"),
-    ("HS512", JwsAlgorithm::HS512, "HMAC with SHA-512, only with a shared secret"),
+const ALGORITHMS: [(&str, Algorithm, &str); 12] = [
+    ("RS256", Algorithm::RS256, "RSA PKCS#1 v1.5 with SHA-256"),
+    ("RS384", Algorithm::RS384, "RSA PKCS#1 v1.5 with SHA-384"),
+    ("RS512", Algorithm::RS512, "RSA PKCS#1 v1.5 with SHA-512"),
+    ("PS256", Algorithm::PS256, "RSA PSS with SHA-256"),
+    ("PS384", Algorithm::PS384, "RSA PSS with SHA-384"),
+    ("PS512", Algorithm::PS512, "RSA PSS with SHA-512"),
+    ("ES256", Algorithm::ES256, "ECDSA on P-256 with SHA-256"),
+    ("ES384", Algorithm::ES384, "ECDSA on P-384 with SHA-384"),
+    ("EdDSA", Algorithm::EdDSA, "Ed25519"),
+    ("HS256", Algorithm::HS256, "HMAC with SHA-256, only with a shared secret"),
+    ("HS384", Algorithm::HS384, "HMAC with SHA-384, only with a shared secret"),
+    ("HS512", Algorithm::HS512, "HMAC with SHA-512, only with a shared secret"),
 ];
 
 impl FromText for AlgorithmText {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use url::Url;
 
 use super::{DpopRules, Events, File, Introspection, Source, Span};
-use crate::policy::IssuerName;
+use crate::{jose::Algorithms, policy::IssuerName};
 
 /// Who may vouch for a caller.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Issuer {
     /// Where its keys come from.
     pub keys: KeySource,
     /// The only signature algorithms accepted; empty only without keys.
-    pub algorithms: Vec<JwsAlgorithm>,
+    pub algorithms: Algorithms,
     /// How it is asked about tokens that are not verified by its keys.
     pub introspection: Option<Introspection>,
     /// For `exp`, `nbf`, `iat` and `auth_time`.
@@ -112,24 +112,6 @@ pub enum SecretEncoding {
     Base64Url,
     /// RFC 4648 §8, either case.
     Hex,
-}
-
-/// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1); never `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are the registry's")]
-pub enum JwsAlgorithm {
-    RS256,
-    RS384,
-    RS512,
-    PS256,
-    PS384,
-    PS512,
-    ES256,
-    ES384,
-    EdDSA,
-    HS256,
-    HS384,
-    HS512,
 }
 
 /// Where the facts stand in a token's claims.

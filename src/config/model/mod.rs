@@ -25,9 +25,7 @@ pub use self::{
     dpop::{DpopNonce, DpopRules},
     events::{Events, SignOut},
     introspection::{ClientAuthentication, Introspection, SecretMethod, SignedAnswers},
-    issuer::{
-        AuthTimeFormat, Bound, ClaimLayout, ClaimPath, ClaimRule, Issuer, JwsAlgorithm, KeySource, SecretEncoding,
-    },
+    issuer::{AuthTimeFormat, Bound, ClaimLayout, ClaimPath, ClaimRule, Issuer, KeySource, SecretEncoding},
     limit::{Limit, LimitKey, Rate},
     listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},

@@ -3,10 +3,13 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{Context, dpop, introspection::introspection, table::Table};
-use crate::config::{
-    AuthTimeFormat, ClaimLayout, ClaimPath, ClaimRule, Issuer, JwsAlgorithm, KeySource, SecretEncoding, Source, Span,
-    document::{self, Document, Keys, SecretText, SharedSecret, TypeText},
-    preset::Defaults,
+use crate::{
+    config::{
+        AuthTimeFormat, ClaimLayout, ClaimPath, ClaimRule, Issuer, KeySource, SecretEncoding, Source, Span,
+        document::{self, Document, Keys, SecretText, SharedSecret, TypeText},
+        preset::Defaults,
+    },
+    jose::Algorithm,
 };
 
 /// More leeway than this is a longer life for stolen tokens, not a slow clock.
@@ -41,14 +44,8 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
     };
     let listed = written.algorithms.as_ref().map_or(&[][..], |list| &list.0);
     report_without(span, written, to);
-    let mut algorithms = Vec::with_capacity(listed.len());
-    for algorithm in listed {
-        if let Some(keys) = &keys {
-            report_unfit(algorithm.value.0, keys, &algorithm.span, to);
-        }
-        if !algorithms.contains(&algorithm.value.0) {
-            algorithms.push(algorithm.value.0);
-        }
+    if let Some(keys) = &keys {
+        listed.iter().for_each(|algorithm| report_unfit(algorithm.value.0, keys, &algorithm.span, to));
     }
     report_weak(span, written, to);
     let (types, type_absent) = types(written, to);
@@ -61,7 +58,7 @@ fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Cont
         url: written.issuer.value.0.as_str().into(),
         audience: written.audience.value.iter().map(|audience| audience.as_str().into()).collect(),
         keys: keys?,
-        algorithms,
+        algorithms: listed.iter().map(|algorithm| algorithm.value.0).collect(),
         introspection: match introspection {
             Some(introspection) => Some(introspection?),
             None => None,
@@ -224,19 +221,8 @@ fn shared_secret(keys: &Keys, secret: &SharedSecret, to: &mut Context<'_>) -> Op
 }
 
 /// A public key must never verify an HMAC, nor a secret anything else (RFC 8725 §2.1, §3.1).
-fn report_unfit(algorithm: JwsAlgorithm, keys: &KeySource, span: &Span, to: &mut Context<'_>) {
-    let hmac = match algorithm {
-        JwsAlgorithm::HS256 | JwsAlgorithm::HS384 | JwsAlgorithm::HS512 => true,
-        JwsAlgorithm::RS256
-        | JwsAlgorithm::RS384
-        | JwsAlgorithm::RS512
-        | JwsAlgorithm::PS256
-        | JwsAlgorithm::PS384
-        | JwsAlgorithm::PS512
-        | JwsAlgorithm::ES256
-        | JwsAlgorithm::ES384
-        | JwsAlgorithm::EdDSA => false,
-    };
+fn report_unfit(algorithm: Algorithm, keys: &KeySource, span: &Span, to: &mut Context<'_>) {
+    let hmac = algorithm.secret_bytes().is_some();
     let secret = matches!(keys, KeySource::Secret { .. });
     if hmac && !secret {
         let message = format!(

@@ -30,6 +30,7 @@ use crate::{
         CertificateFiles, ClientAuthentication, File, Introspection, Issuer, KeySource, SecretMethod, SignedAnswers,
         Span,
     },
+    jose::Algorithms,
     policy::{Credential, Principal, Reason},
 };
 
@@ -119,7 +120,7 @@ impl Endpoint {
     /// An issuer that is asked here about everything.
     fn issuer(&self) -> Issuer {
         let mut issuer = testing::issuer("main", KeySource::Absent);
-        issuer.algorithms.clear();
+        issuer.algorithms = Algorithms::NONE;
         issuer.introspection = Some(self.introspection());
         issuer
     }
