@@ -32,6 +32,45 @@ impl Now {
     }
 }
 
+/// How long the wall clock must stay ahead before that is believed.
+const LEAP_DOUBT: Duration = Duration::from_secs(15 * 60);
+/// By how much it may go ahead of the monotonic clock without any doubt, in seconds: it is set right now and then.
+const DRIFT_SECS: u64 = 5;
+
+/// The wall clock for what is forgotten for good once its time has passed. A leap forward that is taken back within a
+/// quarter of an hour, by a wrong answer of a time server or a slip of a hand, has then made nothing be forgotten that counts
+/// again afterwards.
+#[derive(Debug, Default)]
+pub struct SettledClock {
+    last: Option<(u64, Instant)>,
+    ahead_since: Option<Instant>,
+}
+
+impl SettledClock {
+    /// Seconds since the Unix epoch that have passed without doubt; to be asked now and then.
+    pub fn unix_secs(&mut self, now: Now) -> u64 {
+        let wall = now.unix_secs();
+        let Some((last, at)) = self.last else {
+            self.last = Some((wall, now.instant));
+            return wall;
+        };
+        let elapsed = now.instant.saturating_duration_since(at);
+        let expected = last.saturating_add(elapsed.as_secs());
+        if wall <= expected.saturating_add(DRIFT_SECS) {
+            self.ahead_since = None;
+        } else {
+            let since = *self.ahead_since.get_or_insert(now.instant);
+            if now.instant.saturating_duration_since(since) < LEAP_DOUBT {
+                // Not kept: what is left of a second counts towards the next time.
+                return expected;
+            }
+            self.ahead_since = None;
+        }
+        self.last = Some((wall, now.instant));
+        wall
+    }
+}
+
 /// A source of `Now`.
 pub trait Clock: Send + Sync + 'static {
     /// Reads the time.
@@ -55,5 +94,26 @@ impl Clock for SystemClock {
 
     fn instant(&self) -> Instant {
         Instant::now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leap_forward_is_believed_only_once_it_has_lasted() {
+        let start = Now { unix_ms: 1_000_000_000, instant: Instant::now() };
+        let after = |secs: u64| start.after(Duration::from_secs(secs));
+        let leap = |secs: u64| Now { unix_ms: after(secs).unix_ms + 1_000_000_000, ..after(secs) };
+        let mut clock = SettledClock::default();
+        assert_eq!(clock.unix_secs(start), 1_000_000);
+        assert_eq!(clock.unix_secs(after(3600)), 1_003_600, "time that passed");
+        assert_eq!(clock.unix_secs(leap(3610)), 1_003_610);
+        assert_eq!(clock.unix_secs(leap(3610 + 899)), 1_003_610 + 899);
+        assert_eq!(clock.unix_secs(after(4600)), 1_004_600, "taken back");
+        assert_eq!(clock.unix_secs(leap(4610)), 1_004_610, "doubted anew");
+        assert_eq!(clock.unix_secs(leap(4610 + 900)), 2_004_610 + 900);
+        assert_eq!(clock.unix_secs(after(5600)), 1_005_600, "a step back is believed at once");
     }
 }

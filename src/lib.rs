@@ -6,6 +6,7 @@ pub mod body;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod files;
 pub mod gateway;
 mod gather;
 pub mod identity;

@@ -2,9 +2,8 @@
 //! old one or the new.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 
@@ -12,7 +11,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
 use super::ring::{Entry, Ring};
-use crate::jose::{Algorithm, SigningKey};
+use crate::{
+    files,
+    jose::{Algorithm, SigningKey},
+};
+
+/// Longer than any file of ours.
+const LONGEST: u64 = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,7 +36,7 @@ struct WireKey {
 
 /// Reads the keys; none, where there is no such file.
 pub(super) fn load(path: &Path) -> io::Result<Ring> {
-    let text = match fs::read_to_string(path) {
+    let text = match files::read_text(path, LONGEST) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ring::default()),
         Err(error) => return Err(error),
@@ -57,12 +62,7 @@ pub(super) fn save(path: &Path, ring: &Ring) -> io::Result<()> {
     let text = serde_json::to_string(&Wire { v: 1, keys: keys.collect() })?;
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let next = path.with_extension("tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&next, path)?;
-    File::open(folder)?.sync_all()
+    files::replace(path, |file| file.write_all(text.as_bytes()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Exit, complain, load, print_line};
+use super::{Exit, complain, load, print_line, printable};
 use crate::{
     config::{ApiKeys, Config, CredentialKind},
     identity::apikey::{
@@ -241,7 +241,8 @@ fn list(args: &ListArgs) -> Result<(), KeysFault> {
     found.file.each(|record| {
         let told = shown(record, now, last_uses.get(&*record.id).copied());
         // A reader that has gone away is not an error.
-        let _ = if args.place.json { writeln!(out, "{told}") } else { writeln!(out, "{}", row(&told)) };
+        let line = if args.place.json { told.to_string() } else { row(&told) };
+        let _ = writeln!(out, "{}", printable(&line));
         lines += 1;
     })?;
     if lines == 0 && !args.place.json {

@@ -136,7 +136,22 @@ fn schema() -> Exit {
 /// Prints to standard output; a reader that has gone away is not an error.
 fn print_line(text: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", printable(text));
+}
+
+/// A text as a terminal may show it: what would steer the terminal, or turn the order of what is read, is written as JSON
+/// escapes it, so that JSON stays what it is. Subjects, sessions and reasons are other people's.
+fn printable(text: &str) -> std::borrow::Cow<'_, str> {
+    let steers = |c: char| {
+        let turns =
+            matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        turns || (c.is_control() && c != '\n' && c != '\t')
+    };
+    if !text.contains(steers) {
+        return text.into();
+    }
+    let escaped = |c: char| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(escaped).collect::<String>().into()
 }
 
 /// Says on standard error why the program ends.
@@ -149,5 +164,20 @@ fn complain(error: &dyn std::error::Error) {
         text.push_str(&next.to_string());
         cause = next.source();
     }
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(&text));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_is_printed_steers_a_terminal_and_json_stays_what_it_is() {
+        let plain = "a line\n\twith ümläuts, \"quotes\" and \\";
+        assert_eq!(printable(plain), plain);
+        assert_eq!(printable("\u{1b}[2J\u{9b}31m\r\u{202e}x\u{7f}"), "\\u001b[2J\\u009b31m\\u000d\\u202ex\\u007f");
+        let json = serde_json::json!({"reason": "\u{9b}2J\u{2066}\u{7}"});
+        let read: Result<serde_json::Value, _> = serde_json::from_str(&printable(&json.to_string()));
+        assert_eq!(read.ok(), Some(json));
+    }
 }

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::{check, load, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
+    files::Look,
     identity::SourceReadiness,
     runtime::{Live, Services, Snapshot},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
@@ -153,22 +154,43 @@ pub(crate) struct Reloader {
     server: Arc<Server>,
     control: Arc<Control>,
     seen: Vec<Seen>,
+    refused: Option<Refused>,
 }
 
-/// What a file looked like when it was last read.
+/// A configuration that was not taken: tried again, since what was wrong may have been the moment, such as files that could
+/// not be opened while too many were open.
+#[derive(Debug)]
+struct Refused {
+    /// What was told.
+    problems: String,
+    again: Instant,
+    pause: Duration,
+}
+
+/// The longest pause between two attempts at a configuration that was refused.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What a file looked like before it was last read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen(PathBuf, Option<(SystemTime, u64)>);
+pub(crate) struct Seen(PathBuf, Look);
 
 impl Seen {
-    fn look(path: PathBuf) -> Self {
-        let found = std::fs::metadata(&path).ok();
-        let found = found.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
-        Self(path, found)
+    /// Looks at a file.
+    pub(crate) fn look(path: PathBuf) -> Self {
+        let look = Look::at(&path);
+        Self(path, look)
+    }
+
+    /// Looks at the files that a configuration names, besides its own, which was looked at before it was read. Certificates
+    /// and key sets are watched by those who use them.
+    pub(crate) fn with_secrets(self, config: &Config) -> Vec<Self> {
+        [self].into_iter().chain(check::secret_files(config).into_iter().map(Self::look)).collect()
     }
 }
 
 impl Reloader {
-    /// A reloader of the configuration in force.
+    /// A reloader of the configuration in force, whose files looked like this before they were read: what has changed since
+    /// is read again.
     pub(crate) fn new(
         file: PathBuf,
         materials: Arc<dyn Materials + Send + Sync>,
@@ -176,9 +198,9 @@ impl Reloader {
         live: Live,
         server: Arc<Server>,
         control: Arc<Control>,
+        seen: Vec<Seen>,
     ) -> Self {
-        let mut reloader = Self { file, materials, services, live, server, control, seen: Vec::new() };
-        reloader.seen = reloader.look();
+        let reloader = Self { file, materials, services, live, server, control, seen, refused: None };
         reloader.tell_loaded();
         let snapshot = reloader.live.load();
         reloader.services.metrics.loaded(snapshot.generation, reloader.services.clock.now());
@@ -222,6 +244,8 @@ impl Reloader {
     pub(crate) fn reload_if_changed(&mut self, admin: &AdminServer) {
         if self.look() != self.seen {
             self.reload(admin);
+        } else if self.refused.as_ref().is_some_and(|refused| refused.again <= self.services.clock.instant()) {
+            self.attempt(admin);
         }
     }
 
@@ -229,27 +253,42 @@ impl Reloader {
     pub(crate) fn reload(&mut self, admin: &AdminServer) {
         self.server.refresh_certificates();
         self.live.load().access_log.reopen();
+        self.refused = None;
+        self.attempt(admin);
+    }
+
+    /// Tries to take what the files say; a fault that was told is not told again.
+    fn attempt(&mut self, admin: &AdminServer) {
         // Looked at before it is read: what changes meanwhile is read again next time.
         self.seen = self.look();
         match self.take(admin) {
-            Ok(generation) => {
-                self.seen = self.look();
+            Ok((generation, seen)) => {
+                self.seen = seen;
+                self.refused = None;
                 self.tell_loaded();
                 self.services.metrics.reloaded(generation, self.services.clock.now());
                 tracing::info!(generation, "configuration reloaded");
             }
             Err(problems) => {
-                self.services.metrics.reload_refused();
-                tracing::error!(problems, "configuration not reloaded: the old one stays in force");
+                let before = self.refused.take();
+                if before.as_ref().is_none_or(|before| before.problems != problems) {
+                    self.services.metrics.reload_refused();
+                    tracing::error!(problems, "configuration not reloaded: the old one stays in force");
+                }
+                let pause = before.map_or(POLL_PERIOD, |before| before.pause.saturating_mul(2).min(LONGEST_PAUSE));
+                self.refused = Some(Refused { problems, again: self.services.clock.instant() + pause, pause });
             }
         }
     }
 
-    fn take(&self, admin: &AdminServer) -> Result<u64, String> {
+    fn take(&self, admin: &AdminServer) -> Result<(u64, Vec<Seen>), String> {
+        let seen = Seen::look(self.file.clone());
         let loaded = load::load(&self.file, &*self.materials).map_err(|fault| match fault {
             load::LoadFault::Unreadable(file, why) => format!("reading {}: {why}", file.display()),
             load::LoadFault::Refused(problems) => problems.to_string(),
         })?;
+        // All that it names is read from here on.
+        let seen = seen.with_secrets(&loaded.config);
         let report = |found: Vec<Problem>| loaded.report(found).to_string();
         let before = self.live.load();
         let fixed = needs_restart(&before.config, &loaded.config);
@@ -276,7 +315,7 @@ impl Reloader {
         self.live.swap(snapshot);
         self.server.apply(prepared);
         admin.set_token(token);
-        Ok(generation)
+        Ok((generation, seen))
     }
 
     /// Makes the metrics speak of what is configured, and of nothing else.
@@ -296,10 +335,9 @@ impl Reloader {
         });
     }
 
-    /// The configuration and the secrets that it names. Certificates and key sets are watched by those who use them.
+    /// The configuration and the secrets that it names.
     fn look(&self) -> Vec<Seen> {
-        let snapshot = self.live.load();
-        [self.file.clone()].into_iter().chain(check::secret_files(&snapshot.config)).map(Seen::look).collect()
+        Seen::look(self.file.clone()).with_secrets(&self.live.load().config)
     }
 }
 

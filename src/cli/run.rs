@@ -16,7 +16,7 @@ use super::{
     complain,
     load::{self, LoadFault},
     observers::EdgeMetrics,
-    reload::{Control, Reloader},
+    reload::{Control, Reloader, Seen},
 };
 use crate::{
     clock::{Clock, SystemClock},
@@ -96,6 +96,7 @@ impl StartFault {
 pub(crate) fn run(file: &Path) -> Exit {
     // Last to be dropped, so that the last words are written, too.
     let _events = init_tracing(EventFormat::Json).inspect_err(|fault| complain(fault));
+    let seen = Seen::look(file.to_owned());
     let loaded = match load::load(file, &DiskMaterials) {
         Ok(loaded) => loaded,
         Err(fault) => {
@@ -113,7 +114,7 @@ pub(crate) fn run(file: &Path) -> Exit {
         }
     };
     let end = runtime.block_on(async {
-        let running = Running::start(file, loaded, Arc::new(DiskMaterials))?;
+        let running = Running::start((file, seen), loaded, Arc::new(DiskMaterials))?;
         running.until_told_to_stop().await
     });
     // Not dropped: that would wait for a resolver that does not answer, and the drain has its deadline.
@@ -157,14 +158,15 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a gateway on the current runtime: all of it, or nothing.
+    /// Starts a gateway on the current runtime: all of it, or nothing. The file was looked at before it was loaded.
     pub(crate) fn start(
-        file: &Path,
+        (file, seen): (&Path, Seen),
         loaded: Loaded,
         materials: Arc<dyn Materials + Send + Sync>,
     ) -> Result<Self, StartFault> {
         // First of all: until then a SIGHUP would end the process, and a SIGTERM end it without a drain.
         let signals = Signals::listen().map_err(StartFault::Runtime)?;
+        let seen = seen.with_secrets(&loaded.config);
         let handle = tokio::runtime::Handle::current();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let metrics = Arc::new(Metrics::new()?);
@@ -215,7 +217,7 @@ impl Running {
         handle.spawn(sweep(live.clone(), services.clone()));
         let control = Control::new(services.clone(), live.clone());
         let admin = AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer)?;
-        let reloader = Reloader::new(file.to_owned(), materials, services.clone(), live, server, control);
+        let reloader = Reloader::new(file.to_owned(), materials, services.clone(), live, server, control, seen);
         for (listener, address) in reloader.listeners() {
             tracing::info!(listener = &*listener, address = %address, "listening");
         }
@@ -310,5 +312,84 @@ async fn sweep(live: Live, services: Arc<Services>) {
             services.revocations.sweep(now);
         };
         let _ = tokio::task::spawn_blocking(sweep).await;
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+mod tests {
+    use std::{
+        fs,
+        path::PathBuf,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use super::*;
+
+    /// Files of which one changes as soon as it was read.
+    #[derive(Default)]
+    struct Restless {
+        file: PathBuf,
+        moves: AtomicBool,
+        /// What was read of it.
+        read: Mutex<Vec<Vec<u8>>>,
+    }
+
+    impl Restless {
+        fn is_up_to_date(&self) -> bool {
+            self.read.lock().unwrap().last() == Some(&fs::read(&self.file).unwrap())
+        }
+    }
+
+    impl Materials for Restless {
+        fn read_file(&self, path: &Path) -> Result<Vec<u8>, String> {
+            let bytes = DiskMaterials.read_file(path)?;
+            if path == self.file {
+                let mut read = self.read.lock().unwrap();
+                read.push(bytes.clone());
+                if self.moves.load(Ordering::Relaxed) {
+                    fs::write(path, format!("a token of the tests, {}", read.len())).unwrap();
+                }
+            }
+            Ok(bytes)
+        }
+
+        fn env(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changes_while_it_is_loaded_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, token) = (folder.path().join("gateway.yaml"), folder.path().join("admin.token"));
+        let text = "listeners: [{address: 127.0.0.1:0, cleartext: true}]
+admin: {address: 127.0.0.1:0, token: {file: admin.token}}
+upstreams: {api: {targets: [http://127.0.0.1:9]}}
+routes: [{path: /**, upstream: api, auth: none}]
+access_log: off
+";
+        fs::write(&file, text).unwrap();
+        fs::write(&token, "a token of the tests").unwrap();
+        let materials = Arc::new(Restless { file: token, moves: AtomicBool::new(true), ..Restless::default() });
+        let seen = Seen::look(file.clone());
+        let loaded = load::load(&file, &*materials).unwrap();
+        let Running { mut reloader, admin, .. } = Running::start((&file, seen), loaded, materials.clone()).unwrap();
+        materials.moves.store(false, Ordering::Relaxed);
+        assert!(!materials.is_up_to_date());
+        reloader.reload_if_changed(&admin);
+        assert!(materials.is_up_to_date(), "what changed during the start");
+        materials.moves.store(true, Ordering::Relaxed);
+        reloader.reload(&admin);
+        materials.moves.store(false, Ordering::Relaxed);
+        assert!(!materials.is_up_to_date());
+        reloader.reload_if_changed(&admin);
+        assert!(materials.is_up_to_date(), "what changed during a reload");
+        let reads = materials.read.lock().unwrap().len();
+        reloader.reload_if_changed(&admin);
+        assert_eq!(materials.read.lock().unwrap().len(), reads, "and no more than that");
     }
 }

@@ -2,7 +2,6 @@
 //! standard input; never from the command line, which other users of the machine can read.
 
 use std::{
-    fs::{self, File},
     io::{self, IsTerminal, Read, Write},
     path::{Path, PathBuf},
 };
@@ -13,6 +12,7 @@ use thiserror::Error;
 use super::{Exit, complain, load, print_line};
 use crate::{
     config::CredentialKind,
+    files::{self, Lock},
     identity::basic::{self, LineFault, PASSWORD_BYTES, StoredHash},
     runtime::DiskMaterials,
     secret::Secret,
@@ -20,6 +20,9 @@ use crate::{
 
 /// The shortest password that is taken for a user who has nothing else to show (NIST SP 800-63B-4 §3.1.1.2).
 const SHORTEST: usize = 15;
+
+/// The longest file that is read, which is the longest that a gateway takes.
+const LONGEST_FILE: u64 = 1 << 20;
 
 /// Work on a file of users.
 #[derive(Debug, Subcommand)]
@@ -85,8 +88,6 @@ enum UsersFault {
     Read { path: PathBuf, source: io::Error },
     #[error("writing {path}")]
     Write { path: PathBuf, source: io::Error },
-    #[error("{path} is being changed by somebody else; if nobody does, remove {beside}")]
-    Busy { path: PathBuf, beside: PathBuf },
     #[error("{path}: {fault}")]
     Refused { path: PathBuf, fault: String },
     #[error("reading the password")]
@@ -101,7 +102,6 @@ impl UsersFault {
     fn exit(&self) -> Exit {
         match self {
             Self::Read { .. } | Self::Write { .. } | Self::Input(_) | Self::NoRandomness => Exit::Io,
-            Self::Busy { .. } => Exit::Unavailable,
             Self::Refused { .. } | Self::Config => Exit::Config,
             Self::Usage(_) | Self::Source(..) => Exit::Usage,
         }
@@ -138,28 +138,32 @@ fn add(path: &Path, source: &str, name: &str, scopes: &[String]) -> Result<Exit,
         return Err(UsersFault::Usage(format!("`{wrong}` is not a scope (RFC 6749 §3.3)")));
     }
     // Before the password is asked for: nobody likes to type one in vain.
-    let text = existing(path)?;
-    let before = count(path, &text)?;
+    count(path, &existing(path)?)?;
     let mut line = format!("{name}:{}", hash()?);
     if !scopes.is_empty() {
         line.push(':');
         line.push_str(&scopes.join(" "));
     }
+    let lock = lock(path)?;
+    // Again: who changed it while the password was typed has done so for good.
+    let text = existing(path)?;
+    let before = count(path, &text)?;
     let text = basic::with_line(&text, name, &line);
     let after = count(path, &text)?;
-    replace(path, &text)?;
+    replace(&lock, path, &text)?;
     print_line(&format!("{source}: {name} {}", if after > before { "added" } else { "changed" }));
     Ok(Exit::Success)
 }
 
 fn remove(path: &Path, source: &str, name: &str) -> Result<Exit, UsersFault> {
+    let lock = lock(path)?;
     let text = read(path)?;
     count(path, &text)?;
     let Some(text) = basic::without_line(&text, name) else {
         print_line(&format!("{source}: there is no {name}"));
         return Ok(Exit::Failure);
     };
-    replace(path, &text)?;
+    replace(&lock, path, &text)?;
     print_line(&format!("{source}: {name} removed"));
     Ok(Exit::Success)
 }
@@ -189,53 +193,28 @@ fn refused(path: &Path, faults: &[LineFault]) -> UsersFault {
 }
 
 fn read(path: &Path) -> Result<String, UsersFault> {
-    fs::read_to_string(path).map_err(|source| UsersFault::Read { path: path.to_owned(), source })
+    files::read_text(path, LONGEST_FILE).map_err(|source| UsersFault::Read { path: path.to_owned(), source })
 }
 
 /// A file's text; nothing where there is no file yet.
 fn existing(path: &Path) -> Result<String, UsersFault> {
-    match fs::read_to_string(path) {
+    match files::read_text(path, LONGEST_FILE) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Ok(text) => Ok(text),
         Err(source) => Err(UsersFault::Read { path: path.to_owned(), source }),
     }
 }
 
+/// Waits until nobody else changes the file, from reading it to writing it: what the first has done would be lost, a user who
+/// was removed would come back.
+fn lock(path: &Path) -> Result<Lock, UsersFault> {
+    Lock::on(path).map_err(|source| UsersFault::Write { path: path.to_owned(), source })
+}
+
 /// Puts another file in the place of this one, whole or not at all; its owner alone may read a new one.
-fn replace(path: &Path, text: &str) -> Result<(), UsersFault> {
-    // Through a link to the file that is meant.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = target.with_file_name(name);
-    let fault = |source| UsersFault::Write { path: path.to_owned(), source };
-    // Two who change it at once would lose what the first has done.
-    let file = new_file(&beside).map_err(|source| {
-        if source.kind() == io::ErrorKind::AlreadyExists {
-            UsersFault::Busy { path: path.to_owned(), beside: beside.clone() }
-        } else {
-            fault(source)
-        }
-    })?;
-    let written = write_out(file, text, &target).and_then(|()| fs::rename(&beside, &target));
-    written.map_err(|source| {
-        // It is not complete, and in the way; the fault that is told is the first.
-        let _ = fs::remove_file(&beside);
-        fault(source)
-    })
-}
-
-fn new_file(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    File::options().write(true).create_new(true).mode(0o600).open(path)
-}
-
-fn write_out(mut file: File, text: &str, target: &Path) -> io::Result<()> {
-    if let Ok(before) = fs::metadata(target) {
-        file.set_permissions(before.permissions())?;
-    }
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+fn replace(lock: &Lock, path: &Path, text: &str) -> Result<(), UsersFault> {
+    let written = lock.replace(|file| file.write_all(text.as_bytes()));
+    written.map_err(|source| UsersFault::Write { path: path.to_owned(), source })
 }
 
 /// A password from the terminal, typed twice, or the first line of standard input.

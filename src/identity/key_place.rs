@@ -17,12 +17,12 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
 use url::Url;
 
 use super::fetch::{FetchFault, Fetcher, is_loopback_http, is_trustworthy};
 use crate::{
     config::{File, Issuer, KeySource, Materials, Problem, SecretEncoding, Span},
+    files,
     jose::{JwkSet, SetFault, VerifyingKey},
     secret::Secret,
 };
@@ -64,8 +64,6 @@ pub(super) enum ReadFault {
     Keys(FetchFault),
     #[error("reading the key file: {0}")]
     File(io::Error),
-    #[error("the key file is larger than 1 MiB")]
-    FileTooLarge,
     #[error("{0}")]
     Set(#[from] SetFault),
 }
@@ -180,10 +178,9 @@ async fn read_url(fetcher: &Fetcher, url: &Url) -> Result<Reading, ReadFault> {
 }
 
 async fn read_bounded(path: &Path) -> Result<Vec<u8>, ReadFault> {
-    let file = tokio::fs::File::open(path).await.map_err(ReadFault::File)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES + 1).read_to_end(&mut bytes).await.map_err(ReadFault::File)?;
-    if bytes.len() as u64 > FILE_BYTES { Err(ReadFault::FileTooLarge) } else { Ok(bytes) }
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || files::read(&path, FILE_BYTES)).await;
+    read.unwrap_or_else(|error| Err(error.into())).map_err(ReadFault::File)
 }
 
 /// OpenID Connect Discovery 1.0 §4: a final `/` of the issuer goes, then the well-known path is appended.

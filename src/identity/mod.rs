@@ -26,6 +26,8 @@ pub mod basic;
 mod cache;
 mod certificate;
 mod claims;
+#[cfg(test)]
+mod door_tests;
 pub mod dpop;
 pub mod events;
 mod fetch;

@@ -1,8 +1,11 @@
 //! The files and the environment, as they really are.
 
-use std::{fs::File, io::Read, path::Path};
+use std::path::Path;
 
-use crate::config::{LIST_BYTES, Materials};
+use crate::{
+    config::{LIST_BYTES, Materials},
+    files,
+};
 
 /// The longest file that a configuration may name.
 const MAX_BYTES: u64 = 1 << 20;
@@ -26,18 +29,7 @@ impl Materials for DiskMaterials {
 }
 
 fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| phrase(&error))?;
-    let kind = file.metadata().map_err(|error| phrase(&error))?;
-    if kind.is_dir() {
-        return Err("it is a directory".to_owned());
-    }
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a file that is too long from one that is just as long.
-    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|error| phrase(&error))?;
-    if bytes.len() as u64 > max_bytes {
-        return Err(format!("it is longer than {} MiB", max_bytes >> 20));
-    }
-    Ok(bytes)
+    files::read(path, max_bytes).map_err(|error| phrase(&error))
 }
 
 fn phrase(error: &std::io::Error) -> String {

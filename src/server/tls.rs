@@ -5,7 +5,7 @@
 //! the whole `ServerConfig` is replaced. No 0-RTT, ever: its requests can be replayed (RFC 8446 §8).
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,7 +25,10 @@ use super::{
     EdgeObserver,
     certificates::{Certificate, CertificateSet, Resolver},
 };
-use crate::config::{Alpn, CertificateFiles, ClientAuth, ListenerTls, TlsVersion};
+use crate::{
+    config::{Alpn, CertificateFiles, ClientAuth, ListenerTls, TlsVersion},
+    files,
+};
 
 /// The longest list of revoked certificates: rustls verifies its signature in every handshake that asks it.
 const CLIENT_CRL_BYTES: usize = 1 << 20;
@@ -137,8 +140,11 @@ impl Files {
     }
 }
 
+/// The longest file of certificates: more than all authorities of the world.
+const FILE_BYTES: u64 = 16 << 20;
+
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    files::read(path, FILE_BYTES).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 /// TLS on one listener. Handshakes take what is in force when they begin.

@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
-    &["config", "telemetry"],
+    &["config", "files", "telemetry"],
     &["assertion", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],
@@ -17,8 +17,8 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "main"],
 ];
 
-/// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets.
-const NEIGHBOURS: &[(&str, &str)] = &[("route", "policy"), ("main", "cli"), ("jose", "secret")];
+/// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets, the audit trail is files.
+const NEIGHBOURS: &[(&str, &str)] = &[("route", "policy"), ("main", "cli"), ("jose", "secret"), ("telemetry", "files")];
 
 fn floor(room: &str) -> usize {
     FLOORS

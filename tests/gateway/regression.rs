@@ -1,6 +1,7 @@
 //! Faults that were found and mended, each with its story.
 
 use std::{
+    fs,
     io::Write as _,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -8,7 +9,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::harness::{Recorder, Request, Wire, World, delete, eventually, get, post};
+use crate::harness::{Recorder, Request, Wire, World, delete, eventually, get, post, remember_secret};
 
 /// The interpreter lists the variables that `all` and `exists` bind beside those that an expression needs. They were taken
 /// for unknown ones, so that `stepgate check` was content with such a condition and `stepgate run` refused to start.
@@ -269,4 +270,92 @@ fn an_answer_without_content_has_no_length() {
         let answer = String::from_utf8_lossy(&wire.rest()).to_ascii_lowercase();
         assert!(answer.starts_with("http/1.1 204") && !answer.contains("content-length"), "{method}: {answer}");
     }
+}
+
+/// Opening a pipe waits for whoever writes into it: one in the place of a secret stopped the thread that reloads, handles
+/// signals and asks introspection endpoints, for good; in the place of keys it took a thread at each look, until none was left.
+#[test]
+fn a_pipe_in_the_place_of_a_file_holds_up_nothing() {
+    let world = World::new();
+    let token = "a-token-of-the-tests-of-pipes";
+    remember_secret(token);
+    let files = ["admin.token", "users.txt", "keys.jsonl", "set.json"];
+    world.write("admin.token", token);
+    world.write("users.txt", "");
+    world.write("keys.jsonl", "");
+    world.write("set.json", world.signer().jwks().to_string());
+    let mut gateway = world.start(
+        "admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+issuers:
+  main:
+    issuer: https://idp.example/
+    audience: [https://api.example]
+    keys: {jwks_file: set.json}
+    algorithms: [ES256]
+credentials:
+  people: {basic: {file: users.txt, danger_cleartext: true}}
+  scripts: {api_keys: {file: keys.jsonl}}
+routes:
+  - {path: /**, upstream: api, auth: [main]}
+",
+    );
+    let good = files.map(|name| fs::read(world.folder().join(name)).unwrap());
+    for name in files {
+        let path = world.folder().join(name);
+        fs::remove_file(&path).unwrap();
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    }
+    eventually("each file is told of", || {
+        let told = gateway.stderr();
+        let all = told.contains("configuration not reloaded")
+            && told.contains("API keys not read")
+            && told.contains("keys could not be read");
+        all.then_some(())
+    });
+    get("/x").bearer(&world.token(json!({}))).send(&gateway).expect(200);
+    for (name, good) in files.iter().zip(good) {
+        let path = world.folder().join(name);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, good).unwrap();
+    }
+    // Nothing is asked to reload: what was refused is tried again.
+    eventually("the files are read again", || {
+        let told = gateway.stderr();
+        (told.contains("configuration reloaded") && told.contains("API keys read")).then_some(())
+    });
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), 0);
+}
+
+/// Two who changed a file of users at once each wrote what they had read before, so that a user who was removed came back;
+/// and what a killed one left behind kept everybody out until somebody removed it by hand.
+#[test]
+fn many_change_a_file_of_users_at_once_and_no_change_is_lost() {
+    let world = World::new();
+    let folder = world.folder();
+    let run = |arguments: &[&str], input: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stepgate"));
+        crate::harness::run(command.args(["users"]).args(arguments).current_dir(folder), input)
+    };
+    world.configure(
+        "credentials: {people: {basic: {file: users.txt, danger_cleartext: true}}}
+routes: [{path: /**, upstream: api, auth: [people]}]
+",
+    );
+    world.write("users.txt.next", "left by one that was killed");
+    let password = "a password of the tests\n";
+    assert_eq!(run(&["add", "people", "mallory"], password).code, 0);
+    std::thread::scope(|scope| {
+        let run = &run;
+        let adding: Vec<_> = ["a", "b", "c", "d"]
+            .map(|name| scope.spawn(move || run(&["add", "people", name], password).code))
+            .into_iter()
+            .collect();
+        assert_eq!(run(&["remove", "people", "mallory"], "").code, 0);
+        assert!(adding.into_iter().all(|one| one.join().unwrap() == 0));
+    });
+    let list = run(&["list", "people"], "").stdout;
+    let mut names: Vec<_> = list.lines().map(|line| &line[..1]).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "b", "c", "d"]);
 }

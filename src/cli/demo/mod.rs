@@ -17,7 +17,7 @@ use clap::Args;
 use http::{Response, StatusCode, header};
 
 use self::{api::OrdersApi, issuer::DevelopmentIssuer};
-use super::{Exit, complain, load, print_line, run::Running};
+use super::{Exit, complain, load, print_line, reload::Seen, run::Running};
 use crate::{
     body::{ResponseBody, Serve},
     config::{Loaded, Materials},
@@ -63,7 +63,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Exit {
     let result = runtime.block_on(async {
         let _others = start_others(&loaded, ports)?;
         let materials: Arc<dyn Materials + Send + Sync> = Arc::new(DiskMaterials);
-        let running = Running::start(&file, loaded, materials)?;
+        let running = Running::start((&file, Seen::look(file.clone())), loaded, materials)?;
         print_line(&instructions(&args.dir, ports));
         running.until_told_to_stop().await
     });

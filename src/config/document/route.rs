@@ -31,7 +31,7 @@ section! {
         methods: Option<At<NonEmpty<At<Method>>>>,
         /// The upstream's name.
         upstream: At<Name>,
-        /// Whose credentials it takes: names under `issuers` and `credentials`, or `none`; without this key every one of them.
+        /// Whose credentials it takes: names under `issuers` and `credentials`, or `none`; without this key the tokens of every issuer.
         auth: Option<At<AuthText>>,
         /// Scopes that a token must have, all of them.
         scopes: At<Vec<Scope>> = "[]",

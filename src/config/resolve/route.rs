@@ -115,12 +115,21 @@ fn auth(written: &document::Route, shared: &Shared<'_>, to: &mut Context<'_>) ->
             (!issuers.is_empty()).then_some(Auth::Issuers(issuers))
         }
         None => {
-            shared.use_all_sources();
-            let all: Vec<IssuerName> = shared.issuers.names().chain(shared.credentials.names()).cloned().collect();
+            // Tokens alone: a source of passwords or keys opens no route that does not name it.
+            shared.issuers.use_all();
+            let all: Vec<IssuerName> = shared.issuers.names().cloned().collect();
             if all.is_empty() {
                 if shared.issuers.complete() && shared.credentials.complete() && !written.broken {
-                    let message = "this route needs a token, and no issuer is configured that could vouch for one";
-                    to.error_with_help(&written.span, message, "say `auth: none`, or configure an issuer");
+                    let (message, help) = if shared.credentials.is_empty() {
+                        let message = "this route needs a token, and no issuer is configured that could vouch for one";
+                        (message, "say `auth: none`, or configure an issuer".to_owned())
+                    } else {
+                        let names: Vec<&str> = shared.credentials.names().map(|name| &**name).collect();
+                        let message =
+                            "without `auth` a route takes tokens, and no issuer is configured that could vouch for one";
+                        (message, format!("name the sources that it takes: `auth: [{}]`", names.join(", ")))
+                    };
+                    to.error_with_help(&written.span, message, help);
                 }
                 return None;
             }

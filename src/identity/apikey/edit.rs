@@ -3,9 +3,8 @@
 
 use std::{
     collections::HashSet,
-    fs::{self, File, OpenOptions},
+    fs,
     io::{self, BufRead, BufReader, BufWriter, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,6 +13,7 @@ use super::{
     record::{Record, Text},
     table::{FileFault, KeyTable},
 };
+use crate::files::{self, Lock};
 
 /// Why a file of keys could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub struct KeyFile {
 pub struct Locked<'f> {
     file: &'f KeyFile,
     table: KeyTable,
-    _lock: File,
+    lock: Lock,
 }
 
 impl KeyFile {
@@ -67,11 +67,8 @@ impl KeyFile {
 
     /// Waits until nobody else changes the file.
     pub fn lock(&self) -> Result<Locked<'_>, EditFault> {
-        let path = beside(&self.path, ".lock");
-        let io = |error| EditFault::Io(path.clone(), error);
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(io)?;
-        lock.lock().map_err(io)?;
-        Ok(Locked { file: self, table: self.table()?, _lock: lock })
+        let lock = Lock::on(&self.path).map_err(|error| EditFault::Io(files::beside(&self.path, ".lock"), error))?;
+        Ok(Locked { file: self, table: self.table()?, lock })
     }
 
     fn table(&self) -> Result<KeyTable, EditFault> {
@@ -86,7 +83,7 @@ impl KeyFile {
         if !self.path.exists() {
             return Ok(());
         }
-        let mut reader = BufReader::with_capacity(256 << 10, File::open(&self.path).map_err(io)?);
+        let mut reader = BufReader::with_capacity(256 << 10, files::open(&self.path).map_err(io)?);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).map_err(io)? > 0 {
             let text = line.trim_ascii();
@@ -145,49 +142,27 @@ impl Locked<'_> {
         Ok(Some(record))
     }
 
-    /// Writes the next file and puts it in the place of this one, with its owner and its mode.
+    /// Puts another file in the place of this one, with its owner and its mode.
     fn rewrite(&self, fill: impl FnOnce(&mut dyn Write) -> Result<(), EditFault>) -> Result<(), EditFault> {
-        let (path, next) = (&self.file.path, beside(&self.file.path, ".next"));
-        let written = write(path, &next, fill);
-        if written.is_err() {
-            // Nothing was put in place; what is left of the attempt helps nobody.
-            let _ = fs::remove_file(&next);
-        }
-        written
+        let written = self.lock.replace(|file| {
+            let mut out = BufWriter::with_capacity(256 << 10, file);
+            fill(&mut out)?;
+            Ok::<_, Written>(out.flush()?)
+        });
+        written.map_err(|fault| match fault {
+            Written::Edit(fault) => fault,
+            Written::Io(error) => EditFault::Io(self.file.path.clone(), error),
+        })
     }
 }
 
-fn write(
-    path: &Path,
-    next: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> Result<(), EditFault>,
-) -> Result<(), EditFault> {
-    let io = |error| EditFault::Io(next.to_owned(), error);
-    // Whatever stands there is left of an attempt that was cut off: nobody else writes while we hold the lock.
-    let _ = fs::remove_file(next);
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(next).map_err(io)?;
-    if let Ok(old) = fs::metadata(path) {
-        let new = file.metadata().map_err(io)?;
-        // The gateway must still be able to read it.
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(io)?;
-        }
-        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o777)).map_err(io)?;
-    }
-    let mut out = BufWriter::with_capacity(256 << 10, file);
-    fill(&mut out)?;
-    let file = out.into_inner().map_err(|error| io(error.into_error()))?;
-    file.sync_all().map_err(io)?;
-    fs::rename(next, path).map_err(io)?;
-    // The name as well, so that a key that was shown is there after a power cut.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+/// What went wrong while the next file was written.
+#[derive(Debug, thiserror::Error)]
+enum Written {
+    #[error(transparent)]
+    Edit(#[from] EditFault),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 fn owned(record: &Record<'_>) -> Record<'static> {

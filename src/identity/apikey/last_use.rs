@@ -3,13 +3,12 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, OpenOptions},
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use super::table::KeyTable;
+use crate::files;
 
 /// The largest file that is read.
 const LONGEST_FILE: u64 = 1 << 30;
@@ -24,7 +23,7 @@ pub fn last_use_file(state_dir: &Path, source: &str) -> PathBuf {
 
 /// Reads the file; a line that is not one of ours is passed over, as nothing depends on it.
 pub fn read(path: &Path) -> io::Result<LastUses> {
-    let file = match fs::File::open(path) {
+    let file = match files::open(path) {
         Ok(file) => BufReader::new(file.take(LONGEST_FILE)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LastUses::new()),
         Err(error) => return Err(error),
@@ -40,12 +39,11 @@ pub fn read(path: &Path) -> io::Result<LastUses> {
 
 /// Writes the file whole: `ID SECONDS`, a line for each key that was ever used.
 pub(super) fn write(path: &Path, table: &KeyTable) -> io::Result<()> {
-    let next = path.with_extension("last-used.next");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-    let mut out = BufWriter::with_capacity(64 << 10, file);
-    for (id, seconds) in table.last_uses() {
-        writeln!(out, "{id} {seconds}")?;
-    }
-    out.flush()?;
-    fs::rename(&next, path)
+    files::replace(path, |file| {
+        let mut out = BufWriter::with_capacity(64 << 10, file);
+        for (id, seconds) in table.last_uses() {
+            writeln!(out, "{id} {seconds}")?;
+        }
+        out.flush()
+    })
 }

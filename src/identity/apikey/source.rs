@@ -8,12 +8,13 @@ use super::{
     format::{Form, form},
     last_use::{self, last_use_file},
     record::{LONGEST_KEY, digest},
-    store::{Seen, Store},
+    store::Store,
     table::{FileFault, Found, KeyTable},
 };
 use crate::{
     clock::Now,
     config::{ApiKeys, Config, CredentialSource, Limit, Problem},
+    files::Look,
     identity::{SourceServices, source_url},
     policy::{Assurance, Credential, IssuerName, Kind, Marks, Principal, Reason},
 };
@@ -84,7 +85,7 @@ impl Source {
             before.store.look_again();
             return Ok(Arc::clone(before));
         }
-        let seen = Seen::look(&keys.file.path);
+        let seen = Look::at(&keys.file.path);
         let table = check(source, keys, &config.limits)?;
         match before {
             Some(before) => table.remember(&before.store.table()),

@@ -3,8 +3,6 @@
 
 use std::{
     collections::HashSet,
-    fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,6 +19,7 @@ use super::{
     table::{FileFault, KeyTable},
 };
 use crate::{
+    files::Look,
     identity::{IdentityObserver, SourceServices},
     policy::IssuerName,
 };
@@ -29,17 +28,6 @@ use crate::{
 const POLL: Duration = Duration::from_secs(1);
 /// How often it is written down when keys were last used.
 const WRITE_PERIOD: Duration = Duration::from_secs(60);
-
-/// What a file looked like: its number, its length, and when anything about it last changed, who may read it included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen(Option<(u64, u64, i64, i64)>);
-
-impl Seen {
-    pub(super) fn look(path: &Path) -> Self {
-        let of = |found: fs::Metadata| (found.ino(), found.len(), found.ctime(), found.ctime_nsec());
-        Self(fs::metadata(path).ok().map(of))
-    }
-}
 
 /// The keys of a source, kept up to date until it is dropped.
 #[derive(Debug)]
@@ -70,7 +58,7 @@ impl Store {
     pub(super) fn start(
         source: &IssuerName,
         file: &Path,
-        (table, seen): (KeyTable, Seen),
+        (table, seen): (KeyTable, Look),
         last_uses: PathBuf,
         limits: Arc<HashSet<Arc<str>>>,
         services: &SourceServices,
@@ -86,6 +74,7 @@ impl Store {
             source: source.clone(),
             file: file.to_owned(),
             seen,
+            unread: None,
             limits,
             observer: services.observer.clone(),
             shelf: shelf.clone(),
@@ -138,7 +127,9 @@ impl Shelf {
 struct Watch {
     source: IssuerName,
     file: PathBuf,
-    seen: Seen,
+    seen: Look,
+    /// Why the file could not be read as it is now, if that may pass: told once, tried again each time.
+    unread: Option<String>,
     limits: Arc<HashSet<Arc<str>>>,
     observer: Arc<dyn IdentityObserver>,
     shelf: Arc<Shelf>,
@@ -153,10 +144,12 @@ impl Watch {
                 () = tokio::time::sleep(POLL) => {}
                 () = self.shelf.again.notified() => {}
             }
-            let seen = Seen::look(&self.file);
-            if seen != self.seen {
+            let seen = Look::at(&self.file);
+            if seen != self.seen || self.unread.is_some() {
                 // What changes while it is read is read again the next time.
-                self.seen = seen;
+                if seen != self.seen {
+                    (self.seen, self.unread) = (seen, None);
+                }
                 self.read().await;
             }
             if written.elapsed() >= WRITE_PERIOD {
@@ -168,7 +161,7 @@ impl Watch {
         }
     }
 
-    async fn read(&self) {
+    async fn read(&mut self) {
         let (file, limits, shelf) = (self.file.clone(), self.limits.clone(), self.shelf.clone());
         // A million keys take a second or two; the runtime of background work has other things to do.
         let read = tokio::task::spawn_blocking(move || {
@@ -180,9 +173,18 @@ impl Watch {
         });
         let fault = match read.await {
             Ok(Ok(keys)) => {
+                self.unread = None;
                 tracing::info!(source = %self.source, keys, "API keys read");
                 self.observer.api_keys(&self.source, Ok(keys));
                 return;
+            }
+            Ok(Err(fault @ FileFault::Unreadable(_))) => {
+                // The moment may be to blame, as when too many files are open: a key that was revoked must not go on for it.
+                let fault = fault.to_string();
+                if self.unread.replace(fault.clone()).as_ref() == Some(&fault) {
+                    return;
+                }
+                fault
             }
             Ok(Err(fault)) => fault.to_string(),
             Err(_) => "the reader failed".to_owned(),

@@ -3,7 +3,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
     hash::{BuildHasher, RandomState},
     io::{BufRead, BufReader, ErrorKind, Read},
     net::IpAddr,
@@ -18,6 +17,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::record::{Checked, Record, Text, parse_network};
+use crate::files;
 
 /// The largest file that is read: some four million keys.
 const LONGEST_FILE: u64 = 1 << 30;
@@ -140,18 +140,15 @@ impl KeyTable {
     /// Reads a file whole; limits are known by name.
     pub fn load(path: &Path, limits: &HashSet<Arc<str>>) -> Result<Self, FileFault> {
         let unreadable = |error: std::io::Error| FileFault::Unreadable(phrase(&error));
-        // Before it is opened: opening a pipe would wait for whoever writes into it.
-        let found = fs::metadata(path).map_err(unreadable)?;
-        if !found.is_file() {
-            return Err(FileFault::Unreadable("it is not a file".to_owned()));
-        }
+        let file = files::open(path).map_err(unreadable)?;
+        // Of what was opened: the name may lead elsewhere by now.
+        let found = file.metadata().map_err(unreadable)?;
         if found.mode() & 0o002 != 0 {
             return Err(FileFault::Unreadable("everybody on this machine may write it, and so make keys".to_owned()));
         }
         if found.len() > LONGEST_FILE {
             return Err(FileFault::Unreadable("it is longer than 1 GiB".to_owned()));
         }
-        let file = File::open(path).map_err(unreadable)?;
         Self::read(BufReader::with_capacity(256 << 10, file.take(LONGEST_FILE)), found.len(), limits)
     }
 

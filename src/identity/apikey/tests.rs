@@ -94,7 +94,10 @@ fn a_file_that_others_may_write_is_no_place_for_keys() {
     assert_eq!(load(), Ok(1));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o602)).unwrap();
     assert!(load().unwrap_err().contains("may write it"));
-    assert_eq!(KeyTable::load(folder.path(), &Default::default()).unwrap_err().to_string(), "it is not a file");
+    assert!(KeyTable::load(folder.path(), &Default::default()).unwrap_err().to_string().contains("directory"));
+    let pipe = folder.path().join("pipe");
+    crate::files::make_pipe(&pipe);
+    assert_eq!(KeyTable::load(&pipe, &Default::default()).unwrap_err().to_string(), "it is not a file");
 }
 
 #[test]

@@ -4,14 +4,20 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tokio::{io::AsyncReadExt as _, task::AbortHandle};
+use tokio::task::AbortHandle;
 
 use super::{Files, Place, Rules, SourceServices, Trust};
-use crate::{clock::Clock, config::LIST_BYTES, identity::IdentityObserver, policy::IssuerName};
+use crate::{
+    clock::Clock,
+    config::LIST_BYTES,
+    files::{self, Look},
+    identity::IdentityObserver,
+    policy::IssuerName,
+};
 
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(2);
@@ -51,7 +57,7 @@ pub(super) struct Watch {
 }
 
 /// What the files looked like.
-type Seen = Vec<Option<(SystemTime, u64)>>;
+type Seen = Vec<Look>;
 
 impl Watch {
     /// Starts the task of a source that trusts what its files held just now.
@@ -75,7 +81,7 @@ impl Watch {
         let mut remarked = Vec::new();
         self.tell_lists();
         loop {
-            let look = self.look().await;
+            let look = self.look();
             if good.as_ref() != Some(&look) {
                 match self.refresh().await {
                     Ok(()) => {
@@ -109,7 +115,10 @@ impl Watch {
         for path in &self.lists {
             files.lists.push(read(path).await?);
         }
-        let trust = Trust::read(&files).map_err(|(place, fault)| format!("{}: {fault}", self.path(place).display()))?;
+        // Up to 64 MiB each, and their signatures: the runtime of background work has other things to do.
+        let trust =
+            tokio::task::spawn_blocking(move || Trust::read(&files)).await.map_err(|error| error.to_string())?;
+        let trust = trust.map_err(|(place, fault)| format!("{}: {fault}", self.path(place).display()))?;
         if trust.digest != self.trust.load().digest {
             self.trust.store(Arc::new(trust));
             self.tell_lists();
@@ -124,13 +133,8 @@ impl Watch {
         self.observer.revocation_lists(&self.name, self.trust.load().next_update());
     }
 
-    async fn look(&self) -> Seen {
-        let mut seen = Vec::with_capacity(self.lists.len() + 1);
-        for path in [&self.ca].into_iter().chain(&self.lists) {
-            let found = tokio::fs::metadata(path).await.ok();
-            seen.push(found.and_then(|found| Some((found.modified().ok()?, found.len()))));
-        }
-        seen
+    fn look(&self) -> Seen {
+        [&self.ca].into_iter().chain(&self.lists).map(|path| Look::at(path)).collect()
     }
 
     fn set_failure(&self, fault: Option<String>) {
@@ -151,11 +155,7 @@ impl Watch {
 
 async fn read(path: &Path) -> Result<Vec<u8>, String> {
     let fault = |error: std::io::Error| format!("{}: {error}", path.display());
-    let file = tokio::fs::File::open(path).await.map_err(fault)?;
-    let mut bytes = Vec::new();
-    file.take(LIST_BYTES + 1).read_to_end(&mut bytes).await.map_err(fault)?;
-    if bytes.len() as u64 > LIST_BYTES {
-        return Err(format!("{}: it is longer than 64 MiB", path.display()));
-    }
-    Ok(bytes)
+    let path_there = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || files::read(&path_there, LIST_BYTES)).await;
+    read.unwrap_or_else(|error| Err(error.into())).map_err(fault)
 }

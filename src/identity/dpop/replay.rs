@@ -15,7 +15,7 @@ use std::{
 
 use aws_lc_rs::digest;
 
-use crate::clock::Now;
+use crate::clock::{Now, SettledClock};
 
 /// How many proofs are remembered at most: 23,000 a second with the defaults, in about 200 MB. Nothing is taken before it
 /// is needed.
@@ -54,8 +54,9 @@ pub(super) struct Memory {
 #[derive(Debug, Default)]
 struct Shard {
     used: HashSet<ProofId>,
+    clock: SettledClock,
     /// What expires when, in seconds since the epoch: by the clock that proofs are judged by, so that nothing is forgotten
-    /// that would still be taken.
+    /// that would still be taken, not even if the clock leaps ahead and back.
     expiry: BTreeMap<u64, Vec<(ProofId, CallerId)>>,
 }
 
@@ -126,13 +127,14 @@ impl Memory {
     }
 
     fn forget_in(&self, shard: &mut Shard, now: Now) {
-        shard.forget(now.unix_secs(), |caller| self.uncount_one(caller));
+        shard.forget(now, |caller| self.uncount_one(caller));
     }
 }
 
 impl Shard {
-    /// Forgets what could be used until before a second; tells whose each was.
-    fn forget(&mut self, second: u64, gone: impl Fn(&CallerId)) {
+    /// Forgets what could be used until before now; tells whose each was.
+    fn forget(&mut self, now: Now, gone: impl Fn(&CallerId)) {
+        let second = self.clock.unix_secs(now);
         while let Some(first) = self.expiry.first_entry().filter(|first| *first.key() < second) {
             for (id, caller) in first.remove() {
                 self.used.remove(&id);
@@ -163,7 +165,10 @@ fn first_half(digest: &[u8; 32]) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::{
+        sync::LazyLock,
+        time::{Duration, Instant},
+    };
 
     use proptest::prelude::*;
 
@@ -172,8 +177,20 @@ mod tests {
     const KEY: [u8; 32] = [7; 32];
     const NOW: u64 = 1_800_000_000;
 
+    /// A second on both clocks.
     fn at(secs: u64) -> Now {
-        Now { unix_ms: secs * 1000, instant: Instant::now() }
+        static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Now { unix_ms: secs * 1000, instant: *FIRST + Duration::from_secs(secs) }
+    }
+
+    #[test]
+    fn a_clock_that_leaps_ahead_and_back_makes_no_proof_good_again() {
+        let memory = Memory::new(1000);
+        let note = |jti: &str, until, now| memory.note(&KEY, jti, &caller(1), until, now);
+        assert_eq!(note("one", NOW + 60, at(NOW)), Recall::New);
+        let leaped = Now { unix_ms: (NOW + 100_000) * 1000, ..at(NOW + 1) };
+        assert_eq!(note("two", NOW + 100_060, leaped), Recall::New);
+        assert_eq!(note("one", NOW + 60, at(NOW + 2)), Recall::Known);
     }
 
     fn caller(number: u8) -> [u8; 32] {

@@ -25,6 +25,7 @@ use super::{
     RevocationFault,
     entry::{Entry, WrittenEntry},
 };
+use crate::files;
 
 /// The file's name in the state folder.
 pub const FILE_NAME: &str = "revocations.jsonl";
@@ -108,7 +109,7 @@ pub(super) struct Journal {
 
 /// Reads a file without changing it; a file that is not there is an empty list.
 pub(super) fn read(path: &Path) -> Result<Content, RevocationFault> {
-    match File::open(path) {
+    match files::open(path) {
         Ok(file) => scan(path, &file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Content::default()),
         Err(source) => Err(RevocationFault::Io { path: path.to_owned(), source }),
@@ -262,6 +263,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 /// Reads the file once, from its beginning.
 fn scan(path: &Path, mut file: &File) -> Result<Content, RevocationFault> {
     let fault = |source| RevocationFault::Io { path: path.to_owned(), source };
+    if !file.metadata().map_err(fault)?.is_file() {
+        return Err(fault(io::Error::other("it is not a file")));
+    }
     let mut content = Content { next: 1, ..Content::default() };
     let mut line = Vec::new();
     file.seek(SeekFrom::Start(0)).map_err(fault)?;

@@ -29,7 +29,10 @@ use self::{
     file::{Change, Content, Journal},
     list::{List, shelf_name},
 };
-use crate::{clock::Now, policy::Principal};
+use crate::{
+    clock::{Now, SettledClock},
+    policy::Principal,
+};
 
 /// How many entries there may be: some 300 MB, and more than any incident that is not better met by a new key.
 pub const MAX_ENTRIES: usize = 1_000_000;
@@ -129,6 +132,8 @@ struct Ledger {
     /// When entries expire, with their numbers.
     expiring: BTreeSet<(u64, u64)>,
     next: u64,
+    /// When they really have.
+    clock: SettledClock,
 }
 
 impl Revocations {
@@ -157,7 +162,10 @@ impl Revocations {
         }
         let expires = |entry: &Arc<Entry>| Some((entry.revocation.expires?, entry.id));
         let expiring = entries.values().filter_map(expires).collect();
-        let revocations = Self { list, ledger: Mutex::new(Ledger { journal, entries, expiring, next }) };
+        let revocations = Self {
+            list,
+            ledger: Mutex::new(Ledger { journal, entries, expiring, next, clock: SettledClock::default() }),
+        };
         revocations.sweep(now);
         revocations
     }
@@ -260,7 +268,7 @@ impl Revocations {
         self.list.counts()
     }
 
-    /// Lets go of what has expired, and of what the file no longer needs; to be called now and then.
+    /// Lets go of what has expired, without a doubt of the clock, and of what the file no longer needs; to be called now and then.
     pub fn sweep(&self, now: Now) {
         let mut ledger = self.ledger();
         self.drop_expired(&mut ledger, now);
@@ -268,8 +276,8 @@ impl Revocations {
     }
 
     fn drop_expired(&self, ledger: &mut Ledger, now: Now) {
-        let mut count = 0;
-        while let Some((_, id)) = ledger.expiring.first().copied().filter(|(expires, _)| *expires <= now.unix_secs()) {
+        let (mut count, second) = (0, ledger.clock.unix_secs(now));
+        while let Some((_, id)) = ledger.expiring.first().copied().filter(|(expires, _)| *expires <= second) {
             ledger.expiring.pop_first();
             if let Some(entry) = ledger.entries.remove(&id) {
                 self.list.take(&entry);

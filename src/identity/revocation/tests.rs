@@ -1,7 +1,11 @@
 //! The list against a plain model of it, and the file after every kind of end.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -16,8 +20,29 @@ use crate::{
 /// The second at which tests revoke.
 const NOW: u64 = 1_800_000_000;
 
+/// A second on both clocks.
 fn at(secs: u64) -> Now {
-    Now { unix_ms: secs * 1000, ..SystemClock.now() }
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Now { unix_ms: secs * 1000, instant: *FIRST + Duration::from_secs(secs) }
+}
+
+/// A second on the wall clock, which has gone ahead of the other.
+fn leaped(secs: u64, ahead: u64) -> Now {
+    Now { unix_ms: (secs + ahead) * 1000, ..at(secs) }
+}
+
+#[test]
+fn a_clock_that_leaps_ahead_and_back_lets_nothing_through() {
+    let folder = TempDir::new().unwrap();
+    let list = Revocations::open(folder.path(), at(NOW)).unwrap();
+    let wanted = Revocation { expires: Some(NOW + 600), ..naming("main", TargetKind::Jti, "stolen") };
+    list.revoke(&[wanted], at(NOW)).unwrap();
+    list.sweep(leaped(NOW + 10, 100_000_000));
+    assert_eq!(list.counts().iter().map(|(_, count)| count).sum::<usize>(), 1, "the clock is set right in a moment");
+    list.sweep(at(NOW + 599));
+    assert_eq!(list.counts().iter().map(|(_, count)| count).sum::<usize>(), 1);
+    list.sweep(at(NOW + 600));
+    assert_eq!(list.counts().iter().map(|(_, count)| count).sum::<usize>(), 0);
 }
 
 fn naming(source: &str, kind: TargetKind, value: &str) -> Revocation {

@@ -20,6 +20,7 @@ use base64::{
 use serde::{Deserialize, Serialize};
 
 use super::{AuditFault, file::create_folder};
+use crate::files;
 
 /// What is signed begins with this, so that a signature made for another purpose is none here.
 const CONTEXT: &str = "stepgate-audit-head-v1";
@@ -88,7 +89,7 @@ impl Signer {
     /// Reads the key pair, or makes one that only its owner may read.
     pub(super) fn load_or_create(path: &Path) -> Result<Self, AuditFault> {
         let fault = |source| AuditFault::Key { path: path.to_owned(), source };
-        let pem = match fs::read_to_string(path) {
+        let pem = match files::read_text(path, 1 << 16) {
             Ok(pem) => pem,
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(path).map_err(fault)?,
             Err(error) => return Err(fault(error)),

@@ -17,7 +17,7 @@ mod verify;
 mod writer;
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -223,7 +223,7 @@ impl fmt::Debug for IntentId {
 
 /// The head that the last run left. One that cannot be read is no reason not to start: `verify` will say so.
 fn old_head(path: &Path) -> io::Result<Option<Head>> {
-    match fs::read_to_string(path) {
+    match crate::files::read_text(path, 1 << 16) {
         Ok(text) => Ok(Head::parse(&text).filter(|head| head.is_signed_by(None))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     process::{Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
