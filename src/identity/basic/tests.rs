@@ -83,7 +83,7 @@ struct Scene {
 fn config(yaml: &str) -> Config {
     let text = format!(
         "listeners: [{{address: 127.0.0.1:1, tls: {{danger_self_signed: true}}}}]\n{yaml}\n\
-         upstreams: {{api: {{targets: [http://127.0.0.1:9]}}}}\nroutes: [{{path: /, upstream: api}}]\n"
+         upstreams: {{api: {{targets: [http://127.0.0.1:9]}}}}\nroutes: [{{path: /, upstream: api, auth: none}}]\n"
     );
     let input = Input { file: Path::new("gateway.yaml"), text: &text, base: Path::new("/etc"), env: &|_| None };
     config::load(&input).unwrap_or_else(|problems| panic!("{problems}")).config
