@@ -23,7 +23,7 @@ pub struct Upstream {
     pub forward_authorization: bool,
     /// A credential of the gateway's own, put in the caller's place.
     pub credential: Option<UpstreamCredential>,
-    /// A signed token about the caller; only where there are [`Config::assertions`].
+    /// A signed token about the caller; only where there are [`Config::assertions`](super::Config::assertions).
     pub assertion: Option<Assertion>,
     /// Which method overrides the service honours; empty: none.
     pub method_override: Vec<MethodOverride>,
