@@ -343,6 +343,27 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_is_told_by_its_subject_or_by_a_rule_and_anybody_else_is_a_person() {
+        let mut ruled = issuer("main", KeySource::Discovery);
+        let rule = |claim: &str, value: &str| ClaimRule {
+            claim: ClaimPath::Name(claim.into()),
+            values: Box::new([value.into()]),
+        };
+        ruled.machine = vec![rule("idtyp", "app"), rule("gty", "client-credentials")];
+        let kind = |issuer: &Issuer, extra: Value| read_with(issuer, extra).unwrap().kind;
+        assert_eq!(kind(&ruled, json!({"client_id": "alice"})), Kind::Machine);
+        assert_eq!(kind(&ruled, json!({"idtyp": "app"})), Kind::Machine);
+        assert_eq!(kind(&ruled, json!({"gty": ["client-credentials"]})), Kind::Machine);
+        for person in
+            [json!({}), json!({"client_id": "app"}), json!({"idtyp": "user"}), json!({"idtyp": {"app": true}})]
+        {
+            assert_eq!(kind(&ruled, person.clone()), Kind::Person, "{person}");
+        }
+        let plain = issuer("main", KeySource::Discovery);
+        assert_eq!(kind(&plain, json!({"idtyp": "app"})), Kind::Person);
+    }
+
+    #[test]
     fn optional_facts_that_are_malformed_count_as_not_there() {
         let principal =
             read_one(json!({"scope": 7, "acr": {"x": 1}, "amr": ["pwd", 7], "auth_time": "1700000000", "azp": 1}))

@@ -1,5 +1,5 @@
-//! Providers' presets: tokens laid out as each provider's public documentation shows them (`presets/*.json`, with their
-//! sources) become the facts that policies speak of.
+//! Providers' presets: tokens laid out after each provider's public documentation (`presets/*.json`, with where to compare)
+//! become the facts that policies speak of. They were written by hand, and no provider has issued them.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,6 @@ impl Provider {
         let signer = Signer::new("ES256", "k");
         world.write("keys.json", signer.jwks().to_string());
         let word = |name: &str| says[name].as_str().unwrap();
-        // `when` sees the claims, and a machine-only level tells machines from people.
         let yaml = format!(
             "issuers:\n  idp:\n    preset: {}\n    issuer: {}\n    audience: [\"{}\"]\n    keys: {{jwks_file: keys.json}}\n    \
              algorithms: [ES256]\n{}routes:\n  - {{path: /fresh, upstream: api, auth: [idp], assurance: {{max_age: 5m}}}}\n  \
