@@ -2,6 +2,7 @@
 //! of unmodified APIs. The request's path starts in [`gateway`]; docs/architecture.md has the plan of the house.
 
 pub mod assertion;
+pub mod authority;
 pub mod body;
 pub mod cli;
 pub mod clock;
@@ -12,10 +13,12 @@ mod gather;
 pub mod identity;
 pub mod jose;
 pub mod limit;
+pub mod notify;
 pub mod policy;
 pub mod route;
 pub mod runtime;
 pub mod secret;
 pub mod server;
+pub mod store;
 pub mod telemetry;
 pub mod upstream;

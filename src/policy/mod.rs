@@ -3,15 +3,19 @@
 
 mod condition;
 mod decide;
+mod factor;
 mod machine;
 mod names;
 mod principal;
 mod reason;
 mod requirement;
+mod second_factor;
 
 pub use condition::{Condition, ConditionFault, ConditionInput, ConditionOutcome, VARIABLES};
 pub use decide::{AccessPolicy, Challenge, Check, Decision, Denial, Facts, Held, Permit, decide, explain};
+pub use factor::{Categories, Category, Factor, FactorRule, Factors, Strength};
 pub use machine::{CertificateProof, MachineProof};
 pub use principal::{Assurance, Binding, Credential, Evidence, IssuerName, Kind, Marks, Possession, Principal};
 pub use reason::Reason;
 pub use requirement::{Requirement, Shortfall, StepUp};
+pub use second_factor::{Covers, LevelName, SecondFactor};
