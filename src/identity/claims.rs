@@ -45,10 +45,11 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
             further_acr: acr.collect(),
             amr: methods(layout.amr.find(&claims)),
             auth_time: auth_time(layout.auth_time.find(&claims), issuer.auth_time_format),
+            ..Assurance::default()
         },
         expires_at: times.exp,
         leeway_secs,
-        marks: Marks { id: text(claims.get("jti")), issued_at: times.iat, session: text(claims.get("sid")), key: None },
+        marks: Marks { id: text(claims.get("jti")), issued_at: times.iat, session: text(claims.get("sid")), ..Marks::default() },
         binding: bound(binding(claims.get("cnf"))?, issuer.bound)?,
         limits: Box::default(),
         claims: Value::Object(claims),

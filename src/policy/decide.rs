@@ -320,6 +320,7 @@ mod tests {
                 further_acr: Box::default(),
                 amr: amr.iter().map(|value| Arc::from(*value)).collect(),
                 auth_time: age_secs.map(|age| NOW_SECS as f64 - age),
+                ..Assurance::default()
             },
             expires_at: None,
             leeway_secs: 30.0,
@@ -461,7 +462,7 @@ mod tests {
             acr: acr.then(|| values(&["gold", "phr"]).unwrap()),
             amr: amr.then(|| values(&["mfa"]).unwrap()),
             max_age: max_age.map(Duration::from_secs),
-            machines: None,
+            ..Requirement::default()
         })
     }
 

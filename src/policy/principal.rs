@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::Reason;
+use super::{Factors, Reason};
 use crate::jose::Algorithm;
 
 /// The name of who vouches for a caller in the configuration: a key under `issuers` or `credentials`.
@@ -21,6 +21,8 @@ pub struct Assurance {
     pub amr: Box<[Arc<str>]>,
     /// When the user authenticated, in seconds since the epoch (OpenID Connect Core §2 `auth_time`).
     pub auth_time: Option<f64>,
+    /// The factors that were shown to the gateway's own authority, where that vouches for it; none for any other issuer.
+    pub factors: Factors,
 }
 
 impl Assurance {
@@ -51,6 +53,8 @@ pub struct Marks {
     pub session: Option<Arc<str>>,
     /// The key that vouches for it: the `kid` of a token's header.
     pub key: Option<Arc<str>>,
+    /// The SHA-256 of the credential itself: whose a second factor is that was shown for it. `None`: it can hold none.
+    pub fingerprint: Option<[u8; 32]>,
 }
 
 /// The key that a credential is bound to (`cnf`, RFC 7800 §3.1): it is good only beside a proof that the caller holds it.

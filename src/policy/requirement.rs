@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Assurance, MachineProof, Reason};
+use super::{Assurance, FactorRule, LevelName, MachineProof, Reason};
 use crate::clock::Now;
 
 /// A level of proof. Every part that is given must hold; within a list any one value is enough.
@@ -14,6 +14,12 @@ pub struct Requirement {
     pub amr: Option<Box<[Arc<str>]>>,
     /// How long ago the user may have authenticated.
     pub max_age: Option<Duration>,
+    /// The factors of the gateway's own authority that will do; `None`: whichever gives the rest.
+    pub factors: Option<FactorRule>,
+    /// What the level is called where an elevation names it; `None`: no elevation covers it.
+    pub level: Option<LevelName>,
+    /// Whether a grant that is bound to the request is needed, whatever else was proved.
+    pub bind: bool,
     /// What a machine may prove in place of all of it; `None`: it is asked for the same as a person.
     pub machines: Option<MachineProof>,
 }

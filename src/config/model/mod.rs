@@ -4,6 +4,7 @@
 //! A section of the file is a module here, by the name that it has in `document/` and `resolve/`.
 
 mod assertion;
+mod authority;
 mod credential;
 mod dpop;
 mod events;
@@ -19,6 +20,10 @@ use std::{path::PathBuf, sync::Arc};
 
 pub use self::{
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
+    authority::{
+        Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey, Registration,
+        Sealing, SealingKey, SentCode, Totp,
+    },
     credential::{
         ApiKeys, Basic, CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, CrlDepth, Lockout,
     },
@@ -55,6 +60,8 @@ pub struct Config {
     pub upstreams: Vec<Arc<Upstream>>,
     /// How upstreams are told of callers in a way that they can verify.
     pub assertions: Option<Arc<Assertions>>,
+    /// The second-factor authority.
+    pub authority: Option<Arc<Authority>>,
     /// What protects deletions.
     pub deletion_guard: DeletionGuard,
     /// Where attempts at guarded operations are recorded.

@@ -78,6 +78,7 @@ pub(super) fn both(one: &Requirement, other: &Requirement) -> Requirement {
             (Some(one), Some(other)) => one.and(other),
             (Some(_), None) | (None, Some(_)) | (None, None) => None,
         },
+        ..Requirement::default()
     }
 }
 

@@ -54,6 +54,7 @@ fn requirement(level: &Level, to: &mut Context<'_>) -> Option<Requirement> {
             Some(machines) => Some(machine::proof(machines, to)?),
             None => None,
         },
+        ..Requirement::default()
     })
 }
 

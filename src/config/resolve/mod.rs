@@ -96,6 +96,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         upstreams: shared.upstreams.values(),
         server,
         assertions,
+        authority: None,
         deletion_guard: guard?,
         audit,
         access_log,

@@ -136,7 +136,7 @@ fn principal(rules: &Rules, shown: &ClientCertificate) -> Option<Principal> {
             id: Some(names.serial.as_str().into()),
             issued_at: Some(numeric_date(names.not_before)),
             session: None,
-            key: None,
+            ..Marks::default()
         },
         binding: None,
         limits: Box::default(),

@@ -66,6 +66,7 @@ fn attempt(reason: Reason) -> Attempt {
         further_acr: Box::default(),
         amr: ["pwd".into(), "otp".into()].into(),
         auth_time: Some(1_795_315_157.5),
+        ..Assurance::default()
     };
     let principal = Principal {
         issuer: "main".into(),
