@@ -419,13 +419,26 @@ fn problem(reason: Reason) -> Problem {
             "The access token lacks a scope that this needs. Ask for a token with the scopes in `scope`."),
         R::ConditionFalse | R::ConditionError => of("forbidden", StatusCode::FORBIDDEN, "Forbidden",
             "The policy of this route does not allow the request."),
-        R::AcrInsufficient | R::AmrInsufficient | R::AuthTimeMissing | R::AuthTimeInFuture | R::AuthenticationTooOld =>
+        R::AcrInsufficient | R::AmrInsufficient | R::AuthTimeMissing | R::AuthTimeInFuture | R::AuthenticationTooOld
+        | R::FactorInsufficient | R::FactorTooNew | R::GrantMissing =>
             of("insufficient-user-authentication", StatusCode::UNAUTHORIZED, "Step-up authentication required",
             "The token is valid, but this operation needs a stronger or more recent authentication of the user."),
+        // One face for all: whether a code was wrong, used or not looked at would help somebody guess.
+        R::GrantInvalid | R::GrantSpent | R::CodeRefused | R::ProofRefused =>
+            of("invalid-proof", StatusCode::FORBIDDEN, "Invalid proof",
+            "The second factor that came with the request is not valid for it."),
+        R::EnrolmentRefused => of("enrolment-refused", StatusCode::FORBIDDEN, "Enrolment refused",
+            "Factors are enrolled with an invitation, or with a factor that is there."),
+        R::SignInRefused => of("invalid-sign-in", StatusCode::UNAUTHORIZED, "Invalid sign-in",
+            "This does not sign anybody in."),
+        R::CallRefused => of("invalid-call", StatusCode::BAD_REQUEST, "Invalid call",
+            "The request is not in the form that this endpoint takes."),
+        R::SendingLimited => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
+            "Wait as long as Retry-After says, then repeat the request."),
         R::QuotaExceeded => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
             "Wait as long as Retry-After says, then repeat the request."),
         R::KeysUnavailable | R::IntrospectionUnavailable | R::RevocationUnavailable | R::PasswordsBusy | R::AuditUnavailable
-        | R::Overloaded =>
+        | R::AuthorityUnavailable | R::Overloaded =>
             of("temporarily-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable",
             "The gateway cannot decide on this request now. Repeat it later."),
         R::InternalFault => of("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Internal error",

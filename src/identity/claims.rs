@@ -49,7 +49,12 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
         },
         expires_at: times.exp,
         leeway_secs,
-        marks: Marks { id: text(claims.get("jti")), issued_at: times.iat, session: text(claims.get("sid")), ..Marks::default() },
+        marks: Marks {
+            id: text(claims.get("jti")),
+            issued_at: times.iat,
+            session: text(claims.get("sid")),
+            ..Marks::default()
+        },
         binding: bound(binding(claims.get("cnf"))?, issuer.bound)?,
         limits: Box::default(),
         claims: Value::Object(claims),

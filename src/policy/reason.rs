@@ -135,6 +135,31 @@ pub enum Reason {
     AuthTimeInFuture,
     /// The user authenticated longer ago than `max_age`.
     AuthenticationTooOld,
+    // -- the authority
+    /// No second factor was shown here that the requirement's `factors` take.
+    FactorInsufficient,
+    /// The second factor was enrolled without another one, and too lately to delete anything.
+    FactorTooNew,
+    /// The operation takes a grant that is bound to the request, and none came.
+    GrantMissing,
+    /// The grant is not one of ours, has expired, or belongs to another holder or another request.
+    GrantInvalid,
+    /// The grant was used before.
+    GrantSpent,
+    /// The code in `Stepgate-OTP` is wrong, used, or not looked at as too many were wrong.
+    CodeRefused,
+    /// What was shown to the authority is wrong, used, expired, or not looked at as too much was wrong.
+    ProofRefused,
+    /// A factor was to be enrolled or removed without the right to.
+    EnrolmentRefused,
+    /// An account's name and password, a session or a refresh token do not let anybody in.
+    SignInRefused,
+    /// A call of the authority is not in the form that it takes.
+    CallRefused,
+    /// More codes were asked for than are sent.
+    SendingLimited,
+    /// The authority's store could not be asked or written.
+    AuthorityUnavailable,
     // -- enforcement
     /// A quota is used up.
     QuotaExceeded,
@@ -161,7 +186,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 72] = [
+    pub const ALL: [Self; 84] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -224,6 +249,18 @@ impl Reason {
         Self::AuthTimeMissing,
         Self::AuthTimeInFuture,
         Self::AuthenticationTooOld,
+        Self::FactorInsufficient,
+        Self::FactorTooNew,
+        Self::GrantMissing,
+        Self::GrantInvalid,
+        Self::GrantSpent,
+        Self::CodeRefused,
+        Self::ProofRefused,
+        Self::EnrolmentRefused,
+        Self::SignInRefused,
+        Self::CallRefused,
+        Self::SendingLimited,
+        Self::AuthorityUnavailable,
         Self::QuotaExceeded,
         Self::AuditUnavailable,
         Self::Overloaded,
@@ -301,6 +338,18 @@ impl Reason {
             Self::AuthTimeMissing => "auth_time_missing",
             Self::AuthTimeInFuture => "auth_time_in_future",
             Self::AuthenticationTooOld => "authentication_too_old",
+            Self::FactorInsufficient => "factor_insufficient",
+            Self::FactorTooNew => "factor_too_new",
+            Self::GrantMissing => "grant_missing",
+            Self::GrantInvalid => "grant_invalid",
+            Self::GrantSpent => "grant_spent",
+            Self::CodeRefused => "code_refused",
+            Self::ProofRefused => "proof_refused",
+            Self::EnrolmentRefused => "enrolment_refused",
+            Self::SignInRefused => "sign_in_refused",
+            Self::CallRefused => "call_refused",
+            Self::SendingLimited => "sending_limited",
+            Self::AuthorityUnavailable => "authority_unavailable",
             Self::QuotaExceeded => "quota_exceeded",
             Self::AuditUnavailable => "audit_unavailable",
             Self::Overloaded => "overloaded",

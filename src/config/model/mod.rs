@@ -21,8 +21,8 @@ use std::{path::PathBuf, sync::Arc};
 pub use self::{
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
     authority::{
-        Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey, Registration,
-        Sealing, SealingKey, SentCode, Totp,
+        Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey,
+        Registration, Sealing, SealingKey, SentCode, Totp,
     },
     credential::{
         ApiKeys, Basic, CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, CrlDepth, Lockout,
