@@ -20,7 +20,9 @@ pub struct Call<'a> {
     pub path: &'a str,
     /// The query, without the question mark.
     pub query: Option<&'a str>,
-    /// The headers.
+    /// The host and port that were asked for, as the client sent them; empty for an HTTP/1.0 client that sent none.
+    pub authority: &'a str,
+    /// The headers, without credentials.
     pub headers: &'a HeaderMap,
     /// The body.
     pub body: &'a Bytes,
