@@ -54,7 +54,9 @@ impl Authority {
 
     /// Answers a call of one of its endpoints. Nothing is left open: what goes wrong is an answer as well.
     pub async fn answer(&self, call: Call<'_>) -> Answer {
-        let _ = call;
-        Answer::refused(&super::Fault::NotFound)
+        match self.api(&call).await {
+            Some(answer) => answer,
+            None => Answer::refused(&super::Fault::NotFound),
+        }
     }
 }

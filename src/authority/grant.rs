@@ -169,7 +169,17 @@ mod tests {
     #[test]
     fn what_no_request_could_be_for_is_no_target() {
         for text in [
-            "", "a", "ftp://a/b", "https://", "https://a@b/", "/a#b", "/a b", "/a/../b", "//a", "https:///a", "/a\u{e9}",
+            "",
+            "a",
+            "ftp://a/b",
+            "https://",
+            "https://a@b/",
+            "/a#b",
+            "/a b",
+            "/a/../b",
+            "//a",
+            "https:///a",
+            "/a\u{e9}",
             "https://a\\b/",
         ] {
             assert!(Target::parse(text, "h").is_none(), "{text}");

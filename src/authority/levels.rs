@@ -72,7 +72,8 @@ mod tests {
             bind,
             ..Requirement::default()
         };
-        let all = [level("a", Some(60), false), level("b", None, false), level("a", Some(300), true), Requirement::default()];
+        let all =
+            [level("a", Some(60), false), level("b", None, false), level("a", Some(300), true), Requirement::default()];
         let levels: Levels = all.into_iter().collect();
         assert_eq!(levels.iter().count(), 2);
         assert_eq!(levels.get("a"), Some(&level("a", Some(300), true)));
