@@ -52,13 +52,7 @@ pub enum ResetState {
 
 impl Authority {
     /// Invites somebody to enrol a factor; an earlier invitation of theirs is good for nothing any more.
-    pub async fn invite(
-        &self,
-        owner: &Owner,
-        by: &str,
-        ttl: Option<Duration>,
-        now: Now,
-    ) -> Result<Invitation, Fault> {
+    pub async fn invite(&self, owner: &Owner, by: &str, ttl: Option<Duration>, now: Now) -> Result<Invitation, Fault> {
         let _ = (owner, by, ttl, now);
         Err(Fault::NotFound)
     }

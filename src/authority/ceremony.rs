@@ -13,10 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Authority, Caller, Fault, Proof, Way, records::EnrolledBy};
-use crate::{
-    clock::Now,
-    policy::Factor,
-};
+use crate::{clock::Now, policy::Factor};
 
 /// How long a ceremony lives, in seconds.
 pub const LIFETIME_SECS: u64 = 300;
@@ -157,11 +154,7 @@ pub(super) struct Ceremony {
 #[serde(rename_all = "snake_case")]
 pub(super) enum What {
     /// A factor is to be shown.
-    Asked {
-        purpose: Purpose,
-        factor: Option<String>,
-        state: Value,
-    },
+    Asked { purpose: Purpose, factor: Option<String>, state: Value },
     /// It was shown, and waits to be used.
     Proved { purpose: Purpose, proof: Proof },
     /// A factor is being enrolled.

@@ -21,7 +21,13 @@ pub struct ElevationShown {
 
 impl Authority {
     /// Elevates the caller's credential by the code that a page ended in; the elevation.
-    pub async fn hand_over(&self, caller: &Caller, code: &str, way: Way<'_>, now: Now) -> Result<ElevationShown, Fault> {
+    pub async fn hand_over(
+        &self,
+        caller: &Caller,
+        code: &str,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<ElevationShown, Fault> {
         let _ = (caller, code, way, now);
         Err(Fault::Proof)
     }
