@@ -3,6 +3,7 @@
 
 mod call;
 mod owner;
+pub mod passkey;
 
 pub use call::{Answer, Call};
 pub use owner::{Holder, Owner};
