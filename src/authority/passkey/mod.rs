@@ -19,7 +19,10 @@ use webauthn_rs::prelude::{
     SecurityKey, SecurityKeyAuthentication, SecurityKeyRegistration, Uuid, Webauthn, WebauthnBuilder, WebauthnError,
 };
 
-use crate::policy::{Categories, Category};
+use crate::{
+    config,
+    policy::{Categories, Category},
+};
 
 mod options;
 #[cfg(test)]
@@ -117,10 +120,16 @@ pub enum PasskeyFault {
 }
 
 impl Passkeys {
+    /// The relying party of a configuration; `None`: passkeys are off.
+    pub fn of(config: &config::Authority) -> Result<Option<Self>, PasskeyFault> {
+        let Some(passkey) = &config.passkey else { return Ok(None) };
+        let origins: Vec<Url> = [&config.url].into_iter().chain(&passkey.origins).cloned().collect();
+        Self::new(&passkey.rp_id, &passkey.rp_name, &origins, passkey.user_verification).map(Some)
+    }
+
     /// The relying party of a configuration: `origins` are the pages that may run ceremonies, the authority's own first.
     pub fn new(rp_id: &str, rp_name: &str, origins: &[Url], user_verification: bool) -> Result<Self, PasskeyFault> {
-        let (own, further) =
-            origins.split_first().ok_or(PasskeyFault::Configuration(WebauthnError::Configuration))?;
+        let (own, further) = origins.split_first().ok_or(PasskeyFault::Configuration(WebauthnError::Configuration))?;
         let builder = WebauthnBuilder::new(rp_id, own).map_err(PasskeyFault::Configuration)?;
         let builder = further.iter().fold(builder, WebauthnBuilder::append_allowed_origin);
         let webauthn = builder
@@ -243,12 +252,11 @@ impl fmt::Debug for PasskeyRecord {
 }
 
 impl PasskeyProof {
-    /// The categories of the proof and of what was shown before it. A person who was verified by the device gave a code
-    /// (known) or a finger (is), and the relying party is not told which: it counts as known, so that with a password before
-    /// it two categories are never taken for three.
-    pub fn categories(&self, first: Categories) -> Categories {
-        let both = first.with(Category::Possession);
-        if self.user_verified { both.with(Category::Knowledge) } else { both }
+    /// Its categories. A person who was verified by the device gave a code (known) or a finger (is), and the relying party is
+    /// not told which: it counts as known, so that with a password before it two categories are never taken for three.
+    pub fn categories(&self) -> Categories {
+        let possession = Categories::NONE.with(Category::Possession);
+        if self.user_verified { possession.with(Category::Knowledge) } else { possession }
     }
 
     /// What it is called in `amr` (RFC 8176 §2). `hwk` is never said: without attestation nobody knows of hardware.
