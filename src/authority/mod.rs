@@ -16,6 +16,7 @@ mod levels;
 mod messenger;
 mod observer;
 mod owner;
+pub mod passkey;
 mod proof;
 pub mod qr;
 mod random;
