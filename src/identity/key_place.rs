@@ -19,8 +19,8 @@ use rustls::{
 use serde::Deserialize;
 use url::Url;
 
-use super::fetch::{FetchFault, Fetcher, is_loopback_http, is_trustworthy};
 use crate::{
+    client::{FetchFault, Fetcher, is_loopback_http, is_trustworthy, roots},
     config::{File, Issuer, KeySource, Materials, Problem, SecretEncoding, Span},
     files,
     jose::{JwkSet, SetFault, VerifyingKey},
@@ -150,13 +150,6 @@ impl KeyPlace {
             }
         }
     }
-}
-
-/// The roots that these certificates are.
-pub(super) fn roots(certificates: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.iter().cloned());
-    Arc::new(roots)
 }
 
 #[derive(Deserialize)]

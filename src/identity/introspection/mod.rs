@@ -48,12 +48,12 @@ use self::{
 use super::{
     IntrospectionOutcome, SourceServices,
     cache::{Known, TokenCache, TokenId},
-    fetch::{FetchFault, Fetcher, Form},
-    key_place::{authorities, metadata_url, roots},
+    key_place::{authorities, metadata_url},
     keys::LiveKey,
     verifier::Verifier,
 };
 use crate::{
+    client::{FetchFault, Fetcher, Form, roots},
     clock::Now,
     config::{Introspection, Issuer, Materials, Problem, SignedAnswers},
     jose,
