@@ -4,7 +4,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -12,6 +12,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use url::Host;
+
+use crate::config::{File, Materials, Problem};
 
 /// How long one address of several may take to answer.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -80,6 +82,25 @@ async fn open_name(name: &str, port: u16) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// The certificates of a file that the configuration names; `None` where it names none.
+pub fn authorities(
+    ca: Option<&File>,
+    materials: &dyn Materials,
+) -> Result<Option<Vec<CertificateDer<'static>>>, Problem> {
+    let Some(file) = ca else { return Ok(None) };
+    let bytes = materials
+        .read_file(&file.path)
+        .map_err(|error| Problem::error(&file.span, format!("cannot read {}: {error}", file.path.display())))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|_| Problem::error(&file.span, format!("{} is not PEM", file.path.display())))?;
+    let (usable, _) = RootCertStore::empty().add_parsable_certificates(certificates.iter().cloned());
+    if usable == 0 {
+        return Err(Problem::error(&file.span, format!("{} has no certificate", file.path.display())));
+    }
+    Ok(Some(certificates))
 }
 
 /// The roots that these certificates are.

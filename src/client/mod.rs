@@ -5,5 +5,5 @@
 mod connect;
 mod fetch;
 
-pub use connect::{Connector, Identity, native_roots, open, roots};
+pub use connect::{Connector, Identity, authorities, native_roots, open, roots};
 pub use fetch::{Answer, FetchFault, Fetcher, Form, is_loopback_http, is_trustworthy};

@@ -382,7 +382,13 @@ impl FromText for Sender {
         if text.len() > 254 || text.chars().any(char::is_control) {
             return Err(Refusal::because("it is longer than 254 bytes, or has a control character"));
         }
-        text.parse().map(Self).map_err(|_| Refusal::advice(HELP))
+        let mailbox: Mailbox = text.parse().map_err(|_| Refusal::advice(HELP))?;
+        let address: &str = mailbox.email.as_ref();
+        // The parser stops at the end of the first address, and of an address that is not ASCII few servers know what to do.
+        if !address.is_ascii() || (text != address && !text.ends_with(&format!("<{address}>"))) {
+            return Err(Refusal::advice(HELP));
+        }
+        Ok(Self(mailbox))
     }
 
     fn shape() -> Shape {

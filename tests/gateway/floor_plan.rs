@@ -23,6 +23,7 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("main", "cli"),
     ("jose", "secret"),
     ("telemetry", "files"),
+    ("client", "config"),
     ("notify", "client"),
     ("notify", "config"),
     ("notify", "store"),

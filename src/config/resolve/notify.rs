@@ -88,9 +88,8 @@ fn server(written: &document::Mail, to: &mut Context<'_>) -> Option<MailServer> 
         to.error_with_help(&cleartext.span, "mail without TLS is for loopback alone", help);
         return None;
     }
-    if written.password.is_some() {
-        to.warn(&cleartext.span, "the mail server's password is sent without TLS", "a relay on loopback needs none");
-    }
+    let message = "`danger_cleartext`: codes and the password of the mail server can be read on the way";
+    to.warn(&cleartext.span, message, "leave it out unless this is a relay on the same machine");
     Some(MailServer { protection: MailProtection::Cleartext, ..server.clone() })
 }
 
