@@ -53,7 +53,10 @@ impl Authority {
     }
 
     /// Answers a call of one of its endpoints. Nothing is left open: what goes wrong is an answer as well.
-    pub async fn answer(&self, _call: Call<'_>) -> Answer {
-        Answer { response: http::Response::new(bytes::Bytes::new()), reason: Reason::AuthorityUnavailable }
+    pub async fn answer(&self, call: Call<'_>) -> Answer {
+        match self.api(&call).await {
+            Some(answer) => answer,
+            None => Answer::refused(&super::Fault::NotFound),
+        }
     }
 }

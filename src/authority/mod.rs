@@ -1,17 +1,40 @@
 //! The gateway's own second-factor authority: factors, who may enrol them, proofs and what they are good for. It sees calls and
 //! principals, never sockets.
 
+mod admin;
+mod api;
 mod call;
+mod caller;
+mod ceremony;
+mod elevation;
+mod enrol;
+mod fault;
 mod gate;
 mod grant;
 mod levels;
+mod messenger;
+mod observer;
 mod owner;
+pub mod passkey;
+mod proof;
+mod random;
+mod records;
 
-pub use call::{Answer, Call};
+pub use admin::{Invitation, Listed, ResetState};
+pub use call::{Answer, Call, Refused};
+pub use caller::{Caller, Shown, Way};
+pub use ceremony::{Answered, Begun, End, Finished, Purpose};
+pub use elevation::ElevationShown;
+pub use enrol::{Enrolled, EnrolmentBegun, Right, Wanted};
+pub use fault::Fault;
 pub use gate::SecondFactors;
 pub use grant::{BodyDigest, Grant, GrantBinding, Target};
 pub use levels::Levels;
+pub use messenger::Messenger;
+pub use observer::{Actor, AuthorityObserver, Change, Occasion, Outcome, Unobserved};
 pub use owner::{Holder, Owner};
+pub use proof::Proof;
+pub use records::{EnrolledBy, FactorData, FactorRecord, Person};
 
 use std::{path::Path, sync::Arc};
 
