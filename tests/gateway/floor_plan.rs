@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
-    &["config", "files", "telemetry"],
+    &["config", "files", "store", "telemetry"],
     &["assertion", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],
@@ -18,7 +18,14 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets, the audit trail is files.
-const NEIGHBOURS: &[(&str, &str)] = &[("route", "policy"), ("main", "cli"), ("jose", "secret"), ("telemetry", "files")];
+const NEIGHBOURS: &[(&str, &str)] = &[
+    ("route", "policy"),
+    ("main", "cli"),
+    ("jose", "secret"),
+    ("telemetry", "files"),
+    ("store", "config"),
+    ("store", "files"),
+];
 
 fn floor(room: &str) -> usize {
     FLOORS
