@@ -176,3 +176,42 @@ fn the_files_stay_bounded_while_rows_come_and_go() {
         assert!(size("stepgate.db-wal") < 9 << 20);
     }
 }
+
+#[test]
+fn after_a_failure_it_connects_anew_until_all_is_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stepgate.db");
+    let engine = Sqlite::open(&path).unwrap();
+    wait(engine.commit(vec![put("before", 1)], 1)).unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("ALTER TABLE rows RENAME TO hidden").unwrap();
+    for _ in 0..3 {
+        let fault = wait(engine.commit(vec![put("lost", 1)], 1)).unwrap_err();
+        assert!(matches!(&fault, StoreFault::Unavailable(why) if !why.contains("rows")), "{fault}");
+        assert!(is_there(&engine, "before").is_err());
+    }
+    other.execute_batch("ALTER TABLE hidden RENAME TO rows").unwrap();
+    wait(engine.commit(vec![put("after", 1)], 1)).unwrap();
+    assert_eq!(["before", "lost", "after"].map(|key| is_there(&engine, key)), [Ok(true), Ok(false), Ok(true)]);
+}
+
+#[test]
+fn a_backup_made_while_it_is_written_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, backup) = (folder.path().join("stepgate.db"), folder.path().join("backup.db"));
+    let store = Store::in_file(&path, keys()).unwrap();
+    commit(&store, Batch::new().insert(Table::Factors, "k", &note("kept"), None), 1).unwrap();
+    let others = rusqlite::Connection::open(&path).unwrap();
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            for n in 0..200 {
+                commit(&store, Batch::new().insert(Table::Spent, &n.to_string(), &n, None), 1).unwrap();
+            }
+        });
+        others.execute("VACUUM INTO ?1", [backup.to_str().unwrap()]).unwrap();
+        writing.join().unwrap();
+    });
+    let restored = Store::in_file(&backup, keys()).unwrap();
+    assert_eq!(read(&restored, "k", 1).unwrap().value, note("kept"));
+    assert_eq!(restored.index("a", &[]), store.index("a", &[]));
+}
