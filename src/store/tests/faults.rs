@@ -215,3 +215,18 @@ fn a_backup_made_while_it_is_written_is_whole() {
     assert_eq!(read(&restored, "k", 1).unwrap().value, note("kept"));
     assert_eq!(restored.index("a", &[]), store.index("a", &[]));
 }
+
+#[test]
+fn a_link_in_the_files_place_leads_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (link, elsewhere) = (folder.path().join("stepgate.db"), folder.path().join("disk"));
+    fs::create_dir(&elsewhere).unwrap();
+    drop(Sqlite::open(&elsewhere.join("rows.db")).unwrap());
+    std::os::unix::fs::symlink(elsewhere.join("rows.db"), &link).unwrap();
+    let engine = Sqlite::open(&link).unwrap();
+    wait(engine.commit(vec![put("k", 1)], 1)).unwrap();
+    assert_eq!(is_there(&engine, "k"), Ok(true));
+    let dangling = folder.path().join("dangling.db");
+    std::os::unix::fs::symlink(folder.path().join("none"), &dangling).unwrap();
+    assert!(!fault(Sqlite::open(&dangling)).is_empty() && !folder.path().join("none").exists());
+}
