@@ -72,6 +72,22 @@ fn a_row_that_is_put_anew_is_not_taken_for_the_one_that_was_there() {
 }
 
 #[test]
+fn a_commit_says_which_versions_it_put() {
+    let store = Store::for_tests();
+    let batch = Batch::new().insert(Table::Factors, "a", &note("a"), None).forget(Table::Factors, "x").insert(
+        Table::Factors,
+        "b",
+        &note("b"),
+        None,
+    );
+    let versions = wait(store.commit_versions(batch, at(1))).unwrap();
+    assert_eq!(["a", "b"].map(|key| read(&store, key, 1).unwrap().version), versions[..]);
+    let update = Batch::new().update(Table::Factors, "b", versions[1], &note("c"), None);
+    assert_eq!(wait(store.commit_versions(update, at(1))).unwrap(), [versions[1] + 1]);
+    assert_eq!(wait(store.commit_versions(Batch::new(), at(1))), Ok(vec![]));
+}
+
+#[test]
 fn a_commit_is_all_or_nothing() {
     let store = Store::for_tests();
     commit(&store, Batch::new().insert(Table::Spent, "there", &(), None), 1).unwrap();
@@ -284,5 +300,7 @@ fn a_broken_store_is_a_fault_and_mended_it_is_as_before() {
     assert!(matches!(wait(store.get::<Note>(Table::Factors, "k", at(1))), Err(StoreFault::Unavailable(_))));
     assert!(matches!(commit(&store, Batch::new().forget(Table::Factors, "k"), 1), Err(StoreFault::Unavailable(_))));
     breaker.mend();
+    let (engine, sealed_by) = store.parts_for_tests();
+    assert!(sealed_by == key(1).id() && wait(engine.read(Table::Meta, "index".to_owned(), 1)).unwrap().is_some());
     assert!(read(&store, "k", 1).is_some());
 }
