@@ -197,7 +197,8 @@ mod tests {
     #[test]
     fn what_is_no_key_is_refused_and_never_quoted() {
         let zeros = "0".repeat(64);
-        for text in ["", "secret", &HEX[1..], &HEX[2..], &format!("{HEX}00"), &zeros, "A", &"A".repeat(43), &"é".repeat(32)]
+        for text in
+            ["", "secret", &HEX[1..], &HEX[2..], &format!("{HEX}00"), &zeros, "A", &"A".repeat(43), &"é".repeat(32)]
         {
             assert_eq!(id(text), None, "{text}");
         }

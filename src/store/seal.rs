@@ -89,14 +89,20 @@ pub(super) fn open(keys: &SealingKeys, place: Place<'_>, sealed: &[u8]) -> Resul
     let unreadable = |why: &str| StoreFault::Unreadable(format!("in {}: {why}", place.table.name()));
     let id = key_of(sealed).ok_or_else(|| unreadable("its format is not known"))?;
     let key = keys.find(id).ok_or_else(|| {
-        let known: Vec<String> = std::iter::once(&keys.current).chain(&keys.previous).map(|key| key.id.to_string()).collect();
-        unreadable(&format!("it is sealed with key {id}, which is not among the configured ones ({})", known.join(", ")))
+        let known: Vec<String> =
+            std::iter::once(&keys.current).chain(&keys.previous).map(|key| key.id.to_string()).collect();
+        unreadable(&format!(
+            "it is sealed with key {id}, which is not among the configured ones ({})",
+            known.join(", ")
+        ))
     })?;
     let damaged = || unreadable("it was changed, or put where it does not belong");
     let salt = sealed.get(1 + ID_LEN..).and_then(<[u8]>::first_chunk::<SALT_LEN>).ok_or_else(damaged)?;
     let nonce = sealed.get(1 + ID_LEN + SALT_LEN..).and_then(<[u8]>::first_chunk::<NONCE_LEN>).ok_or_else(damaged)?;
-    let (text, tag) =
-        sealed.get(HEAD..).and_then(|rest| rest.split_at_checked(rest.len().checked_sub(TAG_LEN)?)).ok_or_else(damaged)?;
+    let (text, tag) = sealed
+        .get(HEAD..)
+        .and_then(|rest| rest.split_at_checked(rest.len().checked_sub(TAG_LEN)?))
+        .ok_or_else(damaged)?;
     let mut plain = Plain::from_sealed(text);
     let own = value_key(key, salt).ok_or_else(damaged)?;
     let bound = Aad::from(place.bound(id));

@@ -58,7 +58,9 @@ impl Trouble {
 
     pub(super) fn fault(self, path: &Path) -> StoreFault {
         let why = match self {
-            Self::Moved => "it was moved, removed or replaced while it was in use; put it back, or start anew".to_owned(),
+            Self::Moved => {
+                "it was moved, removed or replaced while it was in use; put it back, or start anew".to_owned()
+            }
             Self::JournalMoved => "its journal (-wal) was moved or removed while it was in use; start anew".to_owned(),
             Self::Newer(version) => format!(
                 "a newer version of Stepgate wrote it (its form is {version}, this version knows {})",

@@ -80,7 +80,11 @@ pub(super) fn make(path: &Path) -> io::Result<bool> {
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let found = fs::metadata(path)?;
-            if found.is_file() { Ok(false) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")) }
+            if found.is_file() {
+                Ok(false)
+            } else {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
+            }
         }
         Err(error) => Err(error),
     }

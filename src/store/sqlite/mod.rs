@@ -97,7 +97,9 @@ impl Sqlite {
         let is_new = file::make(path).map_err(|why| fault(&why))?;
         let place = Place::of(path, options).map_err(|why| fault(&why))?;
         let writing = connect(&place, true)?;
-        schema::check(&writing.sqlite).and_then(|()| schema::migrate(&writing.sqlite)).map_err(|why| place.fault(why))?;
+        schema::check(&writing.sqlite)
+            .and_then(|()| schema::migrate(&writing.sqlite))
+            .map_err(|why| place.fault(why))?;
         let reading = connect(&place, false)?;
         drop(lock);
 
