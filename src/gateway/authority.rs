@@ -2,15 +2,15 @@
 //! host. A credential is looked at where one comes, by the sources whose callers the authority serves, and a wrong one is refused;
 //! whether an endpoint needs one is the authority's to say. Each address has a quota, before anything is looked at.
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use super::{Exchange, Gateway, Passed, Refusal, evidence, inbound::Inbound, own, step_up::refusal};
 use crate::{
-    authority::{Answer, Call},
+    authority::{Answer, Call, Refused},
     body::{ConnectionInfo, RequestBody},
     clock::Now,
     limit::{KeyFacts, Outcome},
-    policy::{AccessPolicy, Credential, Reason},
+    policy::{AccessPolicy, Challenge, Credential, Reason},
     route::NormalPath,
     runtime::{AuthorityEndpoint, Snapshot},
 };
@@ -32,6 +32,14 @@ pub(super) fn endpoint<'a>(
         "" => Some((endpoint, "/")),
         rest => rest.starts_with('/').then_some((endpoint, rest)),
     }
+}
+
+/// A refusal of the authority. RFC 9110 §15.5.2 wants a challenge of every 401.
+fn refused_call(reason: Reason, refused: Refused) -> Refusal {
+    let Refused { detail, retry_after, allow } = refused;
+    let refusal = Refusal { said: detail, retry_after, allow: allow.into(), ..Refusal::of(reason) };
+    let is_unauthorized = refusal.problem().status == StatusCode::UNAUTHORIZED;
+    Refusal { challenge: if is_unauthorized { Challenge::Token } else { Challenge::Nothing }, ..refusal }
 }
 
 impl Gateway {
@@ -69,8 +77,15 @@ impl Gateway {
             request_id: exchange.record.request_id.as_str(),
             now,
         };
-        let Answer { response, reason } = authority.answer(call).await;
-        Ok(Passed::Answered(response, reason))
+        let Answer { response, reason, refusal } = authority.answer(call).await;
+        match refusal {
+            None => Ok(Passed::Answered(response, reason)),
+            Some(refused) => {
+                // Whatever the authority wants said besides, such as which origins may read it.
+                exchange.own_headers = Some(Box::new(response.into_parts().0.headers));
+                Err(refused_call(reason, refused))
+            }
+        }
     }
 
     fn charge(&self, endpoint: &AuthorityEndpoint, inbound: &Inbound, now: Now) -> Result<(), Refusal> {

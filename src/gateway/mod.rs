@@ -41,7 +41,7 @@ mod tests;
 use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 
 use self::{
@@ -111,6 +111,8 @@ struct Exchange {
     by_dpop: bool,
     /// A nonce for the client's next proofs.
     fresh_nonce: Option<Box<str>>,
+    /// What a route of our own says besides in a refusal.
+    own_headers: Option<Box<HeaderMap>>,
 }
 
 impl Serve for Gateway {
@@ -128,8 +130,14 @@ impl Serve for Gateway {
         let (mut parts, incoming) = request.into_parts();
         let head = (&parts.method, parts.version, parts.uri.path());
         let record = Record::begin(self.services.clone(), snapshot.clone(), info.clone(), head, self.ids.next(), now);
-        let mut exchange =
-            Exchange { record: Box::new(record), rates: None, site: None, by_dpop: false, fresh_nonce: None };
+        let mut exchange = Exchange {
+            record: Box::new(record),
+            rates: None,
+            site: None,
+            by_dpop: false,
+            fresh_nonce: None,
+            own_headers: None,
+        };
         let limit = snapshot.config.server.limits.body_bytes;
         let mut body = RequestBody::new(incoming, &info.watch, limit).with_trailers(hygiene::clean_trailers);
         exchange.record.bytes_in = body.counter();
@@ -436,6 +444,13 @@ impl Exchange {
             dpop: DpopOffer { algorithms: accepted.map(Accepted::dpop).unwrap_or_default(), tried: self.by_dpop },
         };
         let mut headers = refusal.headers(&context);
+        if let Some(own) = self.own_headers {
+            // What belongs to the problem document stays its own.
+            let kept = headers.clone();
+            own.iter().filter(|(name, _)| !kept.contains_key(*name)).for_each(|(name, value)| {
+                headers.append(name.clone(), value.clone());
+            });
+        }
         let body = refusal.body(&context);
         if let Some(value) = self.record.request_id.to_value() {
             headers.insert("x-request-id", value);
@@ -455,7 +470,7 @@ impl Exchange {
 }
 
 /// RFC 9449 §8.2: a nonce is new, so an answer that brings one is not to be kept.
-fn add_nonce(headers: &mut http::HeaderMap, nonce: Option<&str>) {
+fn add_nonce(headers: &mut HeaderMap, nonce: Option<&str>) {
     if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::from_str(nonce).ok()) {
         headers.insert(inbound::DPOP_NONCE, nonce);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -15,7 +15,7 @@ use crate::{
     config,
     identity::{Accepted, Kinds},
     jose::{Algorithm, Algorithms, PROOF_ALGORITHMS},
-    policy::{Challenge, Denial, Factor, FactorRule, Factors, Reason, StepUp},
+    policy::{Categories, Challenge, Denial, Factor, FactorRule, Factors, Reason, StepUp},
 };
 
 /// A request that is not forwarded, or whose answer never came.
@@ -27,6 +27,8 @@ pub struct Refusal {
     pub challenge: Challenge,
     /// For the operator's log alone.
     pub detail: Option<Box<str>>,
+    /// For the caller, in place of what the reason's problem says.
+    pub said: Option<&'static str>,
     /// The methods that the path has, for `Allow`.
     pub allow: Box<[Method]>,
     /// The quota that is used up.
@@ -57,6 +59,7 @@ impl Refusal {
             reason,
             challenge: Challenge::Nothing,
             detail: None,
+            said: None,
             allow: Box::default(),
             limit: None,
             retry_after: None,
@@ -182,7 +185,8 @@ impl Refusal {
         body.insert("type".into(), format!("urn:stepgate:problem:{}", problem.name).into());
         body.insert("title".into(), problem.title.into());
         body.insert("status".into(), problem.status.as_u16().into());
-        body.insert("detail".into(), self.next_step(problem.detail, context).into());
+        let detail = self.said.unwrap_or(problem.detail);
+        body.insert("detail".into(), self.next_step(detail, context).into());
         body.insert("request_id".into(), context.request_id.into());
         match &self.challenge {
             Challenge::StepUp(step_up) => {
@@ -387,8 +391,11 @@ fn second_factor_member(step_up: &StepUp, authority: &config::Authority) -> Valu
     let rule = step_up.factors.unwrap_or_default();
     // Each of these alone: which of them together make enough categories is for the challenge to say.
     let alone = FactorRule { categories: 0, ..rule };
-    let factors: Vec<&str> =
-        offered.iter().filter(|factor| alone.is_met(Factors::NONE.with(*factor), 0)).map(Factor::name).collect();
+    let factors: Vec<&str> = offered
+        .iter()
+        .filter(|factor| alone.is_met(Factors::NONE.with(*factor), Categories::NONE))
+        .map(Factor::name)
+        .collect();
     let mut member = json!({
         "level": step_up.level.as_deref(),
         "page": page,

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use super::{Assurance, Categories, Covers, Factors, Principal, Reason, Requirement, SecondFactor, StepUp};
+use super::{Assurance, Categories, Category, Covers, Factors, Principal, Reason, Requirement, SecondFactor, StepUp};
 use crate::clock::Now;
 
 /// The parts of a requirement, in the order of the precedence.
@@ -66,7 +66,7 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Proof<'a> {
     assurance: &'a Assurance,
     factors: Factors,
-    categories: u32,
+    categories: Categories,
     leeway_secs: f64,
     /// The second factor that it is.
     pub(super) second: Option<&'a Arc<SecondFactor>>,
@@ -139,25 +139,26 @@ impl<'a> Proof<'a> {
         let own: Categories = assurance.factors.iter().map(super::Factor::category).collect();
         // A passkey that verified the person is two; the authority says so in `amr`, and only its own word counts.
         let vouched = !assurance.factors.is_empty() && assurance.amr.iter().any(|amr| **amr == *"mfa");
-        Self {
-            assurance,
-            factors: assurance.factors,
-            categories: own.count().max(if vouched { 2 } else { 0 }),
-            leeway_secs: principal.leeway_secs,
-            second: None,
-        }
+        let categories = if vouched && own.count() < 2 { own.with(Category::Inherence) } else { own };
+        Self { assurance, factors: assurance.factors, categories, leeway_secs: principal.leeway_secs, second: None }
     }
 
     /// What nobody proves.
     pub(super) fn of_nobody(nothing: &'a Assurance) -> Self {
-        Self { assurance: nothing, factors: Factors::NONE, categories: 0, leeway_secs: 0.0, second: None }
+        Self {
+            assurance: nothing,
+            factors: Factors::NONE,
+            categories: Categories::NONE,
+            leeway_secs: 0.0,
+            second: None,
+        }
     }
 
     fn of_second(second: &'a Arc<SecondFactor>) -> Self {
         Self {
             assurance: &second.assurance,
             factors: second.factors,
-            categories: second.categories.count(),
+            categories: second.categories,
             // Our own clock said when.
             leeway_secs: 0.0,
             second: Some(second),

@@ -62,11 +62,11 @@ impl Covers {
 
 impl FactorRule {
     /// Whether these factors will do.
-    pub fn is_met(&self, factors: Factors, categories: u32) -> bool {
+    pub fn is_met(&self, factors: Factors, categories: Categories) -> bool {
         self.any_of.is_none_or(|any_of| !any_of.and(factors).is_empty())
             && (!self.phishing_resistant
                 || factors.iter().any(|factor| factor.strength() == Strength::PhishingResistant))
-            && categories >= u32::from(self.categories)
+            && categories.count() >= u32::from(self.categories)
     }
 
     /// One rule for two that must both hold; `None`: no factor could ever be one of those that both take.
