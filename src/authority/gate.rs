@@ -3,8 +3,6 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use smallvec::SmallVec;
-
 use super::{
     Answer, Authority, Call, Fault, Grant, Holder, Occasion, Outcome, Proof, Way,
     caller::actor,
@@ -14,12 +12,9 @@ use super::{
 };
 use crate::{
     clock::Now,
-    policy::{Covers, Factor, Principal, Reason, SecondFactor},
+    policy::{Covers, Factor, Principal, Reason, SecondFactor, SecondFactors},
     store::{StoreFault, Table},
 };
-
-/// Second factors that count for a request: nearly always none or one.
-pub type SecondFactors = SmallVec<[Arc<SecondFactor>; 1]>;
 
 /// How often a commit is tried again that others were before.
 const TRIES: usize = 4;
