@@ -27,6 +27,10 @@ mod random;
 mod records;
 mod recovery;
 mod sent;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod told;
 mod totp;
 
