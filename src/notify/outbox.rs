@@ -46,6 +46,8 @@ pub struct Outbox {
     observer: Arc<dyn NotifyObserver>,
     schedule: Mutex<Schedule>,
     wake: Notify,
+    /// Why the rows could not be read, if they could not.
+    unread: Mutex<Option<StoreFault>>,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -63,7 +65,7 @@ impl Outbox {
         observer: Arc<dyn NotifyObserver>,
     ) -> Arc<Self> {
         let (channels, schedule) = (ArcSwap::from_pointee(channels), Mutex::default());
-        Arc::new(Self { store, channels, clock, observer, schedule, wake: Notify::new() })
+        Arc::new(Self { store, channels, clock, observer, schedule, wake: Notify::new(), unread: Mutex::default() })
     }
 
     /// Delivers by these channels from now on, and tries at once what waits.
@@ -148,7 +150,7 @@ impl Outbox {
 
     fn tell(&self) {
         let channels = self.channels.load();
-        let changed = self.schedule().to_tell();
+        let changed = self.schedule().take_news();
         for (lane, count) in changed {
             self.observer.waiting(channels.label(&lane), count);
         }
@@ -162,7 +164,12 @@ impl Outbox {
             let page = match page {
                 Ok(page) => page,
                 Err(fault) => {
-                    tracing::error!(%fault, "the outbox cannot be read: what waits there is not delivered");
+                    let mut last = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Said once, and not every few seconds.
+                    if last.as_ref() != Some(&fault) {
+                        tracing::error!(%fault, "the outbox cannot be read: what a restart left there is not delivered");
+                        *last = Some(fault);
+                    }
                     return SWEEP_AGAIN;
                 }
             };
@@ -173,7 +180,10 @@ impl Outbox {
             drop(schedule);
             match page.last() {
                 Some(last) if page.len() == PAGE => after = Some(last.key.clone()),
-                Some(_) | None => return SWEEP,
+                Some(_) | None => {
+                    *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    return SWEEP;
+                }
             }
         }
     }
