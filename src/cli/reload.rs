@@ -330,6 +330,7 @@ impl Reloader {
             issuers: config.issuers.iter().map(|issuer| &*issuer.name).chain([""]).collect(),
             sources: config.credentials.iter().map(|source| &*source.name).collect(),
             limits: snapshot.limiter.live_keys().map(|(name, _)| name).collect(),
+            channels: Default::default(),
             listeners: addresses.iter().map(String::as_str).chain([&*admin]).collect(),
             dangers: dangers(config),
         });
@@ -372,10 +373,11 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
     });
     let kinds = || config.credentials.iter().map(|source| &source.kind);
     let passwords_cleartext = kinds().filter_map(CredentialKind::basic).any(|basic| basic.danger_cleartext);
+    let authority_cleartext = config.authority.as_ref().is_some_and(|authority| authority.danger_cleartext);
     let keys = |is_set: fn(&ApiKeys) -> bool| kinds().filter_map(CredentialKind::api_keys).any(is_set);
     let expired_crl = kinds().filter_map(CredentialKind::client_certificates).any(|source| source.danger_expired_crl);
     let set = [
-        (passwords_cleartext || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
+        (authority_cleartext || passwords_cleartext || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (self_signed, "danger_self_signed"),
         (keys(|keys| keys.danger_query.is_some()), "danger_query"),
         (!config.deletion_guard.enabled, "danger_disabled"),
