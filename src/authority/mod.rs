@@ -19,6 +19,7 @@ pub mod passkey;
 mod proof;
 mod random;
 mod records;
+mod upkeep;
 
 pub use admin::{Invitation, Listed, ResetState};
 pub use call::{Answer, Call, Refused};
