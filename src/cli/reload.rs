@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{check, load, revocations};
 use crate::{
-    config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
+    config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
     files::Look,
     identity::SourceReadiness,
     runtime::{Live, Services, Snapshot},
@@ -330,7 +330,7 @@ impl Reloader {
             issuers: config.issuers.iter().map(|issuer| &*issuer.name).chain([""]).collect(),
             sources: config.credentials.iter().map(|source| &*source.name).collect(),
             limits: snapshot.limiter.live_keys().map(|(name, _)| name).collect(),
-            channels: Default::default(),
+            channels: config.notify.iter().flat_map(|it| it.webhooks.iter().map(|hook| &*hook.name).chain(["mail"])).collect(),
             listeners: addresses.iter().map(String::as_str).chain([&*admin]).collect(),
             dangers: dangers(config),
         });
@@ -375,9 +375,12 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
     let passwords_cleartext = kinds().filter_map(CredentialKind::basic).any(|basic| basic.danger_cleartext);
     let authority_cleartext = config.authority.as_ref().is_some_and(|authority| authority.danger_cleartext);
     let keys = |is_set: fn(&ApiKeys) -> bool| kinds().filter_map(CredentialKind::api_keys).any(is_set);
+    let mail = config.notify.iter().filter_map(|notify| notify.mail.as_ref());
+    let mail_cleartext = mail.map(|mail| mail.server.protection).any(|it| it == MailProtection::Cleartext);
+    let in_clear = authority_cleartext || passwords_cleartext || mail_cleartext;
     let expired_crl = kinds().filter_map(CredentialKind::client_certificates).any(|source| source.danger_expired_crl);
     let set = [
-        (authority_cleartext || passwords_cleartext || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
+        (in_clear || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (self_signed, "danger_self_signed"),
         (keys(|keys| keys.danger_query.is_some()), "danger_query"),
         (!config.deletion_guard.enabled, "danger_disabled"),

@@ -54,6 +54,8 @@ said_of! {
     issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";
     introspection_has_an_endpoint_and_one_proof_of_who_asks: "introspection";
     events_have_a_path_of_their_own_and_types_that_no_caller_has: "events";
+    what_is_told_leaves_protected_and_each_webhook_has_a_secret: "notify";
+    mail_in_the_clear_is_a_warning: "notify_weak";
     users_have_a_file_and_bounds_that_can_hold: "users";
     api_keys_have_a_place_of_their_own: "api_keys";
     keys_that_others_may_read_are_warnings: "api_keys_weak";
