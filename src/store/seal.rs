@@ -184,4 +184,17 @@ mod tests {
         let both = SealingKeys::new(others.current, vec![current]);
         assert!(open(&both, PLACE, &first).is_ok());
     }
+
+    #[test]
+    fn a_value_that_another_implementation_sealed_opens() {
+        // Made with Python's hmac and cryptography, from the description at the top of this file; the key is the bytes 1 to 32.
+        let sealed = concat!(
+            "01b396b863cc120db1000102030405060708090a0b0c0d0e0f6465666768696a6b6c6d6e6f6f76fe2d6dbf573de1a397472d",
+            "bb61025bd9d182be8ce91d",
+        );
+        let digits = sealed.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        let sealed: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+        let keys = SealingKeys::new(crate::store::testing::key(1), vec![]);
+        assert_eq!(open(&keys, PLACE, &sealed).unwrap().bytes(), b"\"secret\"");
+    }
 }

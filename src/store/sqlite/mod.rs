@@ -113,6 +113,9 @@ impl Sqlite {
         };
         start("store-write", Box::new(move || writer.run(writing)))?;
         start("store-read", Box::new(move || reader.run(reading)))?;
+        if is_new {
+            tracing::warn!(path = %path.display(), "there was no store: an empty one was made, and nobody has a second factor yet");
+        }
         Ok(Self { place, writes, reads, queued_bytes, is_new })
     }
 
