@@ -720,7 +720,7 @@ mod tests {
 
     fn authority() -> std::sync::Arc<config::Authority> {
         let text = "
-issuers: {main: {issuer: https://idp.example/, audience: [a], keys: {jwks_url: https://idp.example/k}}}
+issuers: {main: {issuer: https://idp.example/, audience: [a], keys: {discovery: true}, algorithms: [RS256]}}
 authority: {url: https://gate.example, path: /second, sealing: {key: {env: KEY}}, factors: {passkey: {}, totp: {}, recovery: {}}}
 listeners: [{address: 127.0.0.1:1, tls: {danger_self_signed: true}}]
 upstreams: {api: {targets: [http://127.0.0.1:9]}}
@@ -745,11 +745,7 @@ routes: [{path: /, upstream: api, auth: [main]}]
                 RefusalContext { authorization_servers: &servers, second_factor: Some(&authority), ..context() };
             serde_json::from_slice(&refusal.body(&context)).unwrap()
         };
-        let plain = StepUp {
-            acr_values: Box::new(["gold".into()]),
-            level: Some("strong".into()),
-            ..StepUp::default()
-        };
+        let plain = StepUp { acr_values: Box::new(["gold".into()]), level: Some("strong".into()), ..StepUp::default() };
         let body = said(plain.clone(), Reason::AcrInsufficient);
         assert_eq!(
             body["step_up"],

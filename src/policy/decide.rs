@@ -524,26 +524,36 @@ mod tests {
     /// The same, with all that only the authority gives.
     fn any_requirement_here() -> impl Strategy<Value = Requirement> {
         let factors = prop::sample::subsequence(Factor::ALL.to_vec(), 1..4);
-        let rule = (prop::option::of(factors), prop::bool::ANY, 0u8..4).prop_map(|(any_of, phishing_resistant, categories)| {
-            FactorRule { any_of: any_of.map(|list| list.into_iter().collect()), phishing_resistant, categories }
-        });
+        let rule = (prop::option::of(factors), prop::bool::ANY, 0u8..4).prop_map(
+            |(any_of, phishing_resistant, categories)| FactorRule {
+                any_of: any_of.map(|list| list.into_iter().collect()),
+                phishing_resistant,
+                categories,
+            },
+        );
         let name = prop::option::of(prop::sample::select(vec!["one", "two"]));
-        (any_requirement(), prop::option::of(rule), name, prop::bool::ANY).prop_map(|(requirement, factors, name, bind)| {
-            Requirement { factors, level: name.map(Into::into), bind, ..requirement }
-        })
+        (any_requirement(), prop::option::of(rule), name, prop::bool::ANY).prop_map(
+            |(requirement, factors, name, bind)| Requirement {
+                factors,
+                level: name.map(Into::into),
+                bind,
+                ..requirement
+            },
+        )
     }
 
     fn any_second_factor() -> impl Strategy<Value = Arc<SecondFactor>> {
         let acr = prop::option::of(prop::sample::select(vec!["gold", "silver"]));
         let amr = prop::collection::vec(prop::sample::select(vec!["mfa", "otp"]), 0..3);
         let factors = prop::sample::subsequence(Factor::ALL.to_vec(), 0..3);
-        let covers = (0..3u8, prop::sample::select(vec!["one", "two"]), prop::bool::ANY).prop_map(|(kind, level, bound)| {
-            match kind {
-                0 => Covers::Level(level.into()),
-                1 => Covers::Request,
-                _ => Covers::Grant { level: level.into(), bound },
-            }
-        });
+        let covers =
+            (0..3u8, prop::sample::select(vec!["one", "two"]), prop::bool::ANY).prop_map(|(kind, level, bound)| {
+                match kind {
+                    0 => Covers::Level(level.into()),
+                    1 => Covers::Request,
+                    _ => Covers::Grant { level: level.into(), bound },
+                }
+            });
         (acr, amr, factors, covers, prop::option::of(-10.0..700.0f64), prop::bool::ANY).prop_map(
             |(acr, amr, factors, covers, age, may_delete)| {
                 let factors: Factors = factors.into_iter().collect();
@@ -604,7 +614,11 @@ mod tests {
             requirement.map(|requirement| Requirement { level: Some(name.into()), ..requirement })
         };
         let strict = strict();
-        AccessPolicy { assurance: of(strict.assurance, "strong"), deletion: of(strict.deletion, "delete+strong"), ..strict }
+        AccessPolicy {
+            assurance: of(strict.assurance, "strong"),
+            deletion: of(strict.deletion, "delete+strong"),
+            ..strict
+        }
     }
 
     #[test]
@@ -652,11 +666,15 @@ mod tests {
 
     #[test]
     fn factors_are_those_of_our_own_authority_whichever_way_they_were_shown() {
-        let rule = FactorRule { any_of: Some(Factors::NONE.with(Factor::Passkey)), phishing_resistant: true, categories: 2 };
+        let rule =
+            FactorRule { any_of: Some(Factors::NONE.with(Factor::Passkey)), phishing_resistant: true, categories: 2 };
         let wanted = Requirement { factors: Some(rule), level: Some("keys".into()), ..Requirement::default() };
         let policy = AccessPolicy { assurance: Some(wanted), ..named() };
         // A provider's `amr` is not ours.
-        assert_eq!(reason(&policy, &principal("main", Some("gold"), &["mfa", "hwk"], Some(1.0)), false), Reason::FactorInsufficient);
+        assert_eq!(
+            reason(&policy, &principal("main", Some("gold"), &["mfa", "hwk"], Some(1.0)), false),
+            Reason::FactorInsufficient
+        );
         assert_eq!(judge(&policy, &[best(Covers::Request)], false), Reason::Allowed);
         let code = SecondFactor {
             factors: Factors::NONE.with(Factor::Totp),
@@ -683,7 +701,8 @@ mod tests {
     #[test]
     fn an_elevation_is_as_old_as_its_proof_and_our_clock_has_no_leeway() {
         let mut policy = named();
-        policy.assurance = policy.assurance.map(|wanted| Requirement { max_age: Some(Duration::from_secs(60)), ..wanted });
+        policy.assurance =
+            policy.assurance.map(|wanted| Requirement { max_age: Some(Duration::from_secs(60)), ..wanted });
         let aged = |age: f64| {
             let best = best(Covers::Level("strong".into()));
             let assurance = Assurance { auth_time: Some(NOW_SECS as f64 - age), ..best.assurance.clone() };
@@ -766,8 +785,7 @@ mod tests {
         let proof = MachineProof { certificate: CertificateProof::Any, dpop: Algorithms::NONE };
         policy.deletion = policy.deletion.map(|r| Requirement { machines: Some(proof), ..r });
         let credential = machine(principal("main", None, &[], None));
-        let facts =
-            Facts { possession: Some(Possession::Certificate), ..facts(&credential, &[], true) };
+        let facts = Facts { possession: Some(Possession::Certificate), ..facts(&credential, &[], true) };
         let held: Vec<_> = explain(&policy, &facts).into_iter().map(|check| (check.name, check.held)).collect();
         assert_eq!(
             held,

@@ -343,7 +343,11 @@ async fn another_password_is_another_credential_and_the_same_one_stays_one() {
     let bob = scene.login("bob", PASSWORD).await.unwrap().marks.fingerprint;
     assert!(first.is_some() && bob.is_some() && first != bob, "the same hash is another user's");
     scene.reload(&format!("alice:{ALICE}:admin\nbob:{ALICE}\n"));
-    assert_eq!(scene.login("alice", PASSWORD).await.unwrap().marks.fingerprint, first, "her scopes are not her password");
+    assert_eq!(
+        scene.login("alice", PASSWORD).await.unwrap().marks.fingerprint,
+        first,
+        "her scopes are not her password"
+    );
     let other = StoredHash::fresh(PASSWORD.as_bytes()).unwrap();
     scene.reload(&format!("alice:{other}\nbob:{ALICE}\n"));
     let second = scene.login("alice", PASSWORD).await.unwrap().marks.fingerprint;
