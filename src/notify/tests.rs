@@ -9,6 +9,7 @@
 )]
 
 mod channels;
+mod crash;
 mod outbox;
 mod receiver;
 mod server;

@@ -64,6 +64,8 @@ pub struct AccessRecord<'a> {
     pub issuer: Option<&'a str>,
     /// The caller.
     pub subject: Option<&'a str>,
+    /// By which way a second factor came that the request needed: `elevation`, `code`, `grant` or `bound_grant`.
+    pub step_up: Option<&'a str>,
 }
 
 impl AccessRecord<'_> {
@@ -96,6 +98,7 @@ impl AccessRecord<'_> {
         }
         line.maybe("principal.issuer", self.issuer);
         line.maybe("principal.subject", self.subject);
+        line.maybe("step_up", self.step_up);
         line.close();
         text.push('\n');
     }
@@ -374,6 +377,7 @@ mod tests {
             upstream_took: Some(Duration::from_millis(12)),
             issuer: Some("main"),
             subject: Some("ann"),
+            step_up: Some("elevation"),
         }
     }
 
@@ -391,7 +395,7 @@ mod tests {
             "client.address": "2001:db8::1", "listener": "127.0.0.1:8443", "protocol": "HTTP/2.0", "tls.version": "1.3",
             "method": "GET", "route": "/api/**", "path": "/api/\"x\"\u{7}", "status": 401, "reason": "token_expired",
             "bytes.in": 0, "bytes.out": 312, "duration_ms": 1.05, "upstream.duration_ms": 12.0,
-            "principal.issuer": "main", "principal.subject": "ann",
+            "principal.issuer": "main", "principal.subject": "ann", "step_up": "elevation",
         });
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
     }

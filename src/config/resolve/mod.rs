@@ -12,6 +12,7 @@ mod events;
 mod guard;
 mod introspection;
 mod issuer;
+mod level_name;
 mod limit;
 mod listener;
 mod machine;
