@@ -1,10 +1,11 @@
-//! What the authority reports, turned into metrics and audit records.
+//! What the authority and its outbox report, turned into metrics and audit records.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     authority::{Actor, AuthorityObserver, Change, Occasion, Outcome},
     clock::Now,
+    notify::{Loss, NotifyObserver},
     policy::Factor,
     telemetry::{
         audit::{AuditLog, AuthorityRecord, Happening},
@@ -83,16 +84,36 @@ impl AuthorityObserver for AuthorityTeller {
         self.metrics.counts(subjects, elevations);
     }
 
+    fn committed(&self, took: Duration) {
+        self.metrics.committed(took);
+    }
+
     fn store_fault(&self) {
         self.metrics.store_fault();
+    }
+}
+
+impl NotifyObserver for AuthorityTeller {
+    fn sent(&self, channel: &str) {
+        self.metrics.message(channel, "delivered");
+    }
+
+    fn retried(&self, channel: &str) {
+        self.metrics.message(channel, "retried");
+    }
+
+    fn lost(&self, channel: &str, why: Loss) {
+        self.metrics.message(channel, why.name());
+    }
+
+    fn waiting(&self, channel: &str, count: usize) {
+        self.metrics.messages_waiting(channel, count);
     }
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         authority::Owner,
@@ -124,6 +145,8 @@ mod tests {
         teller.ceremony(actor, Some(Factor::Totp), Occasion::StepUp, Outcome::Refused, now);
         let operator = Actor { operator: Some("olga"), client: None, request_id: None, ..actor };
         teller.change(operator, Change::HardLocked, Some(Factor::Totp), "", now);
+        NotifyObserver::sent(&teller, "mail");
+        teller.lost("mail", Loss::Expired);
         assert!(audit.close());
         let text = std::fs::read_to_string(file).unwrap();
         let lines: Vec<&str> = text.lines().collect();
@@ -137,6 +160,7 @@ mod tests {
             r#"stepgate_authority_ceremonies_total{factor="none",occasion="step_up",outcome="begun"} 1"#,
             r#"stepgate_authority_ceremonies_total{factor="totp",occasion="step_up",outcome="refused"} 1"#,
             r#"stepgate_authority_changes_total{change="hard_locked"} 1"#,
+            r#"stepgate_messages_total{channel="mail",result="expired"} 1"#,
             r#"stepgate_audit_records_total{kind="ceremony"} 1"#,
         ] {
             assert!(counted.lines().any(|told| told == line), "{line} is missing in\n{counted}");
