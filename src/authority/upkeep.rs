@@ -1,20 +1,22 @@
-//! What keeps the store in order: sealing everything with another key.
+//! What keeps the store in order from outside: sealing everything with the current key.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{Authority, Fault};
-use crate::clock::Now;
-
-/// What became of a stretch of sealing anew.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stretch {
-    pub complete: bool,
-    pub seen: u64,
-    pub resealed: u64,
-    pub unreadable: u64,
-}
+use crate::{clock::Now, store::Rekeyed};
 
 impl Authority {
-    /// Seals rows anew
-    pub async fn rekey(&self, _now: Now) -> Result<Stretch, Fault> {
-        Err(Fault::NotFound)
+    /// Seals what older keys sealed with the current one, for as long as `patience` lasts; what was done by then stays so, and
+    /// the next call goes on.
+    pub async fn rekey(&self, now: Now, patience: Duration) -> Result<Rekeyed, Fault> {
+        let so_far = Mutex::new(Rekeyed::default());
+        let note = |done: &Rekeyed| *so_far.lock().unwrap_or_else(PoisonError::into_inner) = *done;
+        match tokio::time::timeout(patience, self.store().rekey(now, note)).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Ok(*so_far.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
     }
 }

@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{check, load, revocations};
+use super::{authority::api::Operators, check, load, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
     files::Look,
@@ -129,8 +129,16 @@ impl AdminApi for Control {
                 Some(AdminAnswer { status: StatusCode::ACCEPTED, body })
             }
             _ => {
-                let (config, now) = (&self.live.load().config, self.services.clock.now());
-                revocations::api::call(&self.services.revocations, config, now, (method, path, query), &body)
+                let (snapshot, now) = (self.live.load(), self.services.clock.now());
+                let (config, call) = (&snapshot.config, (method, path, query));
+                let operators = Operators {
+                    authority: snapshot.authority.as_ref(),
+                    config,
+                    handle: &self.services.issuers.handle,
+                    now,
+                };
+                revocations::api::call(&self.services.revocations, config, now, call, &body)
+                    .or_else(|| operators.call(call, &body))
             }
         }
     }

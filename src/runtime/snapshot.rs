@@ -5,12 +5,14 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use http::Method;
 
+use super::AuthorityTeller;
 use crate::{
     assertion::Assertions,
-    authority::{Authority, AuthorityMeans},
+    authority::{Authority, AuthorityMeans, AuthorityObserver},
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rate, Rewrite, RouteDeletion},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
+    notify::NotifyObserver,
     policy::{AccessPolicy, Condition, IssuerName},
     route::{Entry, PathPattern, RouteTable},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
@@ -150,8 +152,9 @@ pub struct Means<'a> {
     pub issuers: &'a SourceServices,
     /// The metrics that routes count in.
     pub metrics: &'a Metrics,
-    /// Whether durable state may be opened: not where a configuration is only looked at, beside a gateway that runs.
-    pub durable: bool,
+    /// Who hears what the authority does; `None` where a configuration is only looked at, beside a gateway that runs: then no
+    /// durable state is opened.
+    pub teller: Option<&'a Arc<AuthorityTeller>>,
 }
 
 impl Snapshot {
@@ -238,13 +241,13 @@ fn authority(
     means: &Means<'_>,
     previous: Option<&Snapshot>,
 ) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
-    if !means.durable {
-        return Ok(None);
-    }
-    let SourceServices { handle, clock, .. } = means.issuers;
+    let Some(teller) = means.teller else { return Ok(None) };
+    let SourceServices { handle, clock, roots, .. } = means.issuers;
+    let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) = (teller.clone(), teller.clone());
     let state_dir = &*config.server.state_dir;
     let before = previous.and_then(|previous| previous.authority.as_deref());
-    let made = Authority::compile(config, materials, &AuthorityMeans { handle, clock, state_dir }, before)?;
+    let means = AuthorityMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
+    let made = Authority::compile(config, materials, &means, before)?;
     Ok(made.map(Arc::new))
 }
 

@@ -35,9 +35,11 @@ use crate::{
 };
 
 /// The most people on a page.
-const PAGE: usize = 1000;
+const PAGE: usize = 500;
 /// How long the store may take, in its worst moment.
 const PATIENCE: Duration = Duration::from_secs(25);
+/// How long one stretch of sealing anew may take: less than whoever asks waits.
+const STRETCH: Duration = Duration::from_secs(15);
 /// The longest name of an operator.
 const NAME_BYTES: usize = 128;
 
@@ -183,7 +185,7 @@ impl Operators<'_> {
     /// One stretch of the work: it goes on where it was at the next call.
     fn rekey(&self) -> Result<AdminAnswer, AdminAnswer> {
         let now = self.now;
-        let done = self.done(move |authority| async move { authority.rekey(now).await })?;
+        let done = self.done(move |authority| async move { authority.rekey(now, STRETCH).await })?;
         let body = json!({
             "complete": done.complete,
             "seen": done.seen,

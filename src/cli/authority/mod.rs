@@ -13,12 +13,18 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Exit, admin_client, complain, load, print_line};
 use crate::{
-    authority::{Authority, AuthorityMeans},
+    authority::{Authority, AuthorityMeans, AuthorityObserver},
     clock::{Clock, SystemClock},
     config::{Config, Materials, Problem},
-    runtime::DiskMaterials,
+    notify::NotifyObserver,
+    runtime::{AuthorityTeller, DiskMaterials},
     secret::Secret,
     server::{AdminAnswer, LockError, StateLock},
+    telemetry::{
+        Metrics,
+        audit::{AuditFault, AuditFiles, AuditLog},
+        metrics::MetricsFault,
+    },
 };
 
 /// Invites somebody to enrol a first factor
@@ -100,6 +106,10 @@ enum Fault {
     NoAuthority(PathBuf),
     #[error(transparent)]
     Lock(#[from] LockError),
+    #[error(transparent)]
+    Audit(#[from] AuditFault),
+    #[error(transparent)]
+    Metrics(#[from] MetricsFault),
     #[error("starting a runtime")]
     Runtime(#[source] std::io::Error),
     #[error("a gateway runs with this state_dir, and its admin API is off: set `admin.token`, or stop it")]
@@ -121,7 +131,7 @@ impl Fault {
             Self::Refused { status, .. } if status.is_client_error() => Exit::Failure,
             Self::Unreadable(_) | Self::Unfinished => Exit::Failure,
             Self::Refused { .. } | Self::ApiOff | Self::Client(_) => Exit::Unavailable,
-            Self::Lock(_) | Self::Runtime(_) => Exit::Io,
+            Self::Lock(_) | Self::Runtime(_) | Self::Audit(_) | Self::Metrics(_) => Exit::Io,
         }
     }
 }
@@ -223,7 +233,7 @@ fn print_people(authority: &Authorities) -> Result<(), Fault> {
     let mut after: Option<String> = None;
     loop {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("limit", "1000").extend_pairs(after.iter().map(|after| ("after", after)));
+        query.append_pair("limit", "500").extend_pairs(after.iter().map(|after| ("after", after)));
         let answer = authority.ask(Method::GET, &format!("/subjects?{}", query.finish()), &Value::Null)?;
         for person in answer.body.get("subjects").and_then(Value::as_array).into_iter().flatten() {
             print_line(&person.to_string());
@@ -284,8 +294,17 @@ impl Authorities {
             Ok(lock) => {
                 let background = Background::start().map_err(Fault::Runtime)?;
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-                let means =
-                    AuthorityMeans { handle: &background.handle, clock: &clock, state_dir: &config.server.state_dir };
+                let teller = Arc::new(teller(&config, &clock)?);
+                let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) =
+                    (teller.clone(), teller);
+                let means = AuthorityMeans {
+                    handle: &background.handle,
+                    clock: &clock,
+                    state_dir: &config.server.state_dir,
+                    roots: &Arc::new(crate::client::native_roots()),
+                    observer: &observer,
+                    deliveries: &deliveries,
+                };
                 let authority = Authority::compile(&config, &DiskMaterials, &means, None).map_err(refused)?;
                 let authority = authority.map(Arc::new).ok_or_else(|| Fault::NoAuthority(file.to_owned()))?;
                 Place::Store { authority, background, _lock: lock }
@@ -317,6 +336,18 @@ impl Authorities {
         };
         if answer.status.is_success() { Ok(answer) } else { Err(refusal(answer.status, &answer.body)) }
     }
+}
+
+/// Records in the audit log of the gateway that does not run what is done in its place.
+fn teller(config: &Config, clock: &Arc<dyn Clock>) -> Result<AuthorityTeller, Fault> {
+    let metrics = Metrics::new()?;
+    let files = AuditFiles {
+        file: config.audit.file.path.clone(),
+        key: config.server.state_dir.join("audit.key"),
+        head_interval: config.audit.head_interval,
+    };
+    let audit = AuditLog::open(&files, clock.clone(), metrics.audit())?;
+    Ok(AuthorityTeller::new(metrics.authority(), Arc::new(audit)))
 }
 
 fn refusal(status: StatusCode, body: &Value) -> Fault {
