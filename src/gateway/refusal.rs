@@ -15,7 +15,7 @@ use crate::{
     config,
     identity::{Accepted, Kinds},
     jose::{Algorithm, Algorithms, PROOF_ALGORITHMS},
-    policy::{Categories, Challenge, Denial, Factor, FactorRule, Factors, Reason, StepUp},
+    policy::{Challenge, Denial, Factor, Reason, StepUp},
 };
 
 /// A request that is not forwarded, or whose answer never came.
@@ -387,22 +387,14 @@ impl Places {
 /// What a client needs to step up here by itself.
 fn second_factor_member(step_up: &StepUp, authority: &config::Authority) -> Value {
     let Places { page, challenges, token } = Places::of(authority);
-    let offered = authority.offered();
-    let rule = step_up.factors.unwrap_or_default();
-    // Each of these alone: which of them together make enough categories is for the challenge to say.
-    let alone = FactorRule { categories: 0, ..rule };
-    let factors: Vec<&str> = offered
-        .iter()
-        .filter(|factor| alone.is_met(Factors::NONE.with(*factor), Categories::NONE))
-        .map(Factor::name)
-        .collect();
+    let factors: Vec<&str> = authority.taken_by(step_up.factors).iter().map(Factor::name).collect();
     let mut member = json!({
         "level": step_up.level.as_deref(),
         "page": page,
         "challenge": challenges,
         "token": token,
         "factors": factors,
-        "categories": rule.categories,
+        "categories": step_up.factors.map_or(0, |rule| rule.categories),
         // An elevation of the token does not satisfy the deletion guard.
         "grant": step_up.guarded || step_up.grant,
         "bind": step_up.grant,
@@ -574,6 +566,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::policy::FactorRule;
 
     fn context() -> RefusalContext<'static> {
         RefusalContext {

@@ -25,6 +25,16 @@ pub struct AccessPolicy {
     pub deletion: Option<Requirement>,
 }
 
+impl AccessPolicy {
+    /// The proof that a request needs; `guarded`: it is an operation under the deletion guard.
+    pub fn requirement(&self, guarded: bool) -> Option<&Requirement> {
+        match &self.deletion {
+            Some(deletion) if guarded => Some(deletion),
+            Some(_) | None => self.assurance.as_ref(),
+        }
+    }
+}
+
 /// What is known of a request when it is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
@@ -201,14 +211,6 @@ fn asks_for_token(policy: &AccessPolicy, facts: &Facts<'_>) -> bool {
     !policy.issuers.is_empty() || is_guarded(policy, facts)
 }
 
-/// The proof that this request needs.
-fn requirement<'p>(policy: &'p AccessPolicy, facts: &Facts<'_>) -> Option<&'p Requirement> {
-    match &policy.deletion {
-        Some(deletion) if facts.guarded => Some(deletion),
-        Some(_) | None => policy.assurance.as_ref(),
-    }
-}
-
 fn principal<'f>(facts: &Facts<'f>) -> Option<&'f Principal> {
     match facts.credential {
         Credential::Valid(principal) => Some(principal),
@@ -274,7 +276,7 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn of(policy: &'a AccessPolicy, facts: &Facts<'a>) -> Option<Self> {
-        let requirement = requirement(policy, facts)?;
+        let requirement = policy.requirement(facts.guarded)?;
         let principal = principal(facts);
         let wanted = Wanted { requirement, guarded: is_guarded(policy, facts), now: facts.input.now };
         // Nobody has shown a second factor who has shown no first.
