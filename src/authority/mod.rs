@@ -2,7 +2,7 @@
 //! principals, never sockets.
 
 mod admin;
-mod api;
+pub mod api;
 mod call;
 mod caller;
 mod ceremony;
