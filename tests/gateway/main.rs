@@ -30,6 +30,7 @@ mod introspection;
 mod limits;
 mod metrics;
 mod mtls;
+mod operators;
 mod presets;
 mod real;
 mod regression;
