@@ -15,6 +15,7 @@ mod levels;
 mod messenger;
 mod observer;
 mod owner;
+mod pages;
 pub mod passkey;
 mod proof;
 mod random;

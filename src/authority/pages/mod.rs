@@ -158,3 +158,11 @@ impl<'a> Pages<'a> {
         Ok(answer)
     }
 }
+
+// interim
+impl Authority {
+    fn store(&self) -> &Store {
+        static NONE: Store = Store {};
+        &NONE
+    }
+}

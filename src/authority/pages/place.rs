@@ -86,7 +86,7 @@ impl<'p> Place<'p> {
     }
 
     /// Whether the browser may be sent to it after a factor was shown; never anywhere else.
-    pub(super) fn follows(path: &str) -> bool {
+    pub(super) fn follows(path: &'p str) -> bool {
         match Self::of(path) {
             Some(
                 Self::Home | Self::StepUp | Self::Add | Self::AddAt(_) | Self::Rename(_) | Self::Remove(_)
