@@ -18,10 +18,11 @@ use url::Url;
 use super::{Exit, complain, load, print_line};
 use crate::{
     body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
+    client::native_roots,
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey, Materials},
     gateway::{Enforcement, Inbound, Matched, Refusal, RequestId, form_to_read, gather, known_method, own},
-    identity::{Authenticator, SourceServices, Unobserved, native_roots, revocation::Revocations},
+    identity::{Authenticator, SourceServices, Unobserved, revocation::Revocations},
     limit::Quota,
     policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
     route::NormalPath,
@@ -113,7 +114,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
         };
         // Nothing is recorded or signed, so no file is opened and no key made.
         let config = Config { access_log: AccessLog::Off, assertions: None, ..loaded.config.clone() };
-        let means = Means { issuers: &services, metrics: &metrics };
+        let means = Means { issuers: &services, metrics: &metrics, durable: false };
         let snapshot = match Snapshot::compile(config, &DiskMaterials, &means, None) {
             Ok(snapshot) => snapshot,
             Err(found) => {
@@ -212,7 +213,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_line("body       a form: the service may find another method in it, which is not looked for here");
         }
         let matched = Matched::find(snapshot, &inbound, &path, None)?;
-        let evidence = gather(&snapshot.authenticator, &inbound, &info, &matched, now).await;
+        let evidence = gather(snapshot, &inbound, &info, &matched, now).await;
         print_matched(&inbound, &path, &matched);
         print_credential(&evidence.credential, now);
         if let Some(possession) = evidence.possession {
@@ -227,7 +228,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_checks(way.as_deref(), &checks);
             let first = checks.into_iter().find_map(|check| match check.held {
                 Held::No(denial) => Some(denial),
-                Held::Yes | Held::Instead | Held::NotAsked => None,
+                Held::Yes | Held::BySecondFactor | Held::Instead | Held::NotAsked => None,
             });
             denial = denial.or(first);
         }
@@ -308,6 +309,7 @@ fn print_checks(way: Option<&str>, checks: &[Check]) {
         let text = match &check.held {
             Held::NotAsked => "not asked for".to_owned(),
             Held::Yes => "held".to_owned(),
+            Held::BySecondFactor => "held: by a second factor in the token's place".to_owned(),
             Held::Instead => "held: a machine's proof of possession stands in its place".to_owned(),
             Held::No(denial) => format!("MISSING: {}{}", denial.reason.name(), wanted(denial)),
         };

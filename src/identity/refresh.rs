@@ -5,11 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     IdentityObserver, RefreshOutcome,
-    fetch::Fetcher,
     key_place::{FILE_POLL, KeyPlace, ReadFault},
     keys::Shelf,
 };
-use crate::{clock::Clock, jose::JwkSet, policy::IssuerName};
+use crate::{client::Fetcher, clock::Clock, jose::JwkSet, policy::IssuerName};
 
 /// How long an attempt may take, metadata and keys together.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);

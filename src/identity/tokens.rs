@@ -6,7 +6,6 @@ use super::{
     Accepted, CacheLookup, IdentityObserver, SourceReadiness, SourceServices,
     cache::{Known, TOKENS, TokenCache, TokenId},
     claims,
-    fetch::Fetcher,
     introspection::{self, Introspector, Means, Verdict, is_broken_jws},
     key_place::KeyPlace,
     keys::KeyStore,
@@ -14,6 +13,7 @@ use super::{
     verifier::Verifier,
 };
 use crate::{
+    client::Fetcher,
     clock::Now,
     config::{Issuer, KeySource, Materials, Problem},
     jose::{self, VerifyingKey},
@@ -181,7 +181,7 @@ impl Tokens {
             }
             return self.credential(verifier, introspection::ask(introspector, verifier, token, id, now).await);
         }
-        match verifier.verify(jws, token.len(), now).await {
+        match verifier.verify(jws, token, now).await {
             Ok(known) => {
                 self.observer.verification(Some(name), Ok(()));
                 let principal = Arc::clone(&known.principal);

@@ -34,7 +34,7 @@ impl std::fmt::Debug for Services {
 impl Services {
     /// What compiling a configuration needs of them.
     pub fn means(&self) -> Means<'_> {
-        Means { issuers: &self.issuers, metrics: &self.metrics }
+        Means { issuers: &self.issuers, metrics: &self.metrics, durable: true }
     }
 
     /// Puts the services together; `handle` is the runtime of background work.
@@ -50,7 +50,7 @@ impl Services {
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {
                 handle,
-                roots: Arc::new(crate::identity::native_roots()),
+                roots: Arc::new(crate::client::native_roots()),
                 clock: clock.clone(),
                 observer,
                 revocations: revocations.clone(),

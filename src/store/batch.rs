@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Table;
+use super::{StoreFault, Table, plain::Plain};
 
 /// Several writes that are one commit: all are done or none.
 #[derive(Debug, Default)]
@@ -13,22 +13,9 @@ pub struct Batch {
 /// A write before its value is sealed.
 #[derive(Debug)]
 pub(super) enum Draft {
-    Put {
-        table: Table,
-        key: String,
-        before: u64,
-        value: Result<crate::secret::Secret, String>,
-        expires_at: Option<u64>,
-    },
-    Delete {
-        table: Table,
-        key: String,
-        version: u64,
-    },
-    Forget {
-        table: Table,
-        key: String,
-    },
+    Put { table: Table, key: String, before: u64, value: Result<Plain, StoreFault>, expires_at: Option<u64> },
+    Delete { table: Table, key: String, version: u64 },
+    Forget { table: Table, key: String },
 }
 
 impl Batch {
@@ -53,7 +40,10 @@ impl Batch {
         value: &impl Serialize,
         expires_at: Option<u64>,
     ) -> Self {
-        let value = serde_json::to_vec(value).map(crate::secret::Secret::new).map_err(|error| error.to_string());
+        // A value that is not taken makes the commit fail, where there is somebody to tell.
+        let value = Plain::of(value);
+        // As far as every engine can count.
+        let expires_at = expires_at.map(|at| at.min(i64::MAX.unsigned_abs()));
         self.writes.push(Draft::Put { table, key: key.to_owned(), before, value, expires_at });
         self
     }

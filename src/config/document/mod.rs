@@ -15,6 +15,7 @@ mod issuer;
 mod limit;
 mod listener;
 mod machine;
+mod notify;
 mod route;
 mod secret;
 mod server;
@@ -37,6 +38,7 @@ pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
 pub(super) use listener::{Listener, Tls};
 pub(super) use machine::{Machines, Switch};
+pub(super) use notify::{Mail, Notify};
 pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
@@ -68,6 +70,8 @@ section! {
         upstreams: Named<Upstream>,
         /// How the gateway signs what it tells upstreams of callers.
         assertions: Option<Assertions>,
+        /// What people and systems are told by: mail and webhooks.
+        notify: Option<Notify>,
         /// A second factor of the gateway's own.
         authority: Option<Authority>,
         /// What protects deletions, on every route.

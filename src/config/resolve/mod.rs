@@ -12,10 +12,12 @@ mod events;
 mod guard;
 mod introspection;
 mod issuer;
+mod level_name;
 mod limit;
 mod listener;
 mod machine;
 mod name;
+mod notify;
 mod route;
 mod server;
 mod table;
@@ -77,6 +79,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let upstreams = upstream::upstreams(document, to);
     let guard = guard::guard(document, &levels, &limits, to);
     let assertions = assertion::assertions(document, to);
+    let notify = notify::notify(document, to).map(std::sync::Arc::new);
     let audit = server::audit(&document.audit, &server, to);
     let access_log = match &document.access_log {
         AccessLogText::Word(word) => server::access_log(*word),
@@ -106,6 +109,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         upstreams: shared.upstreams.values(),
         server,
         assertions,
+        notify,
         authority,
         deletion_guard: guard?,
         audit,

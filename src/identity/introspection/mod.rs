@@ -48,12 +48,12 @@ use self::{
 use super::{
     IntrospectionOutcome, SourceServices,
     cache::{Known, TokenCache, TokenId},
-    fetch::{FetchFault, Fetcher, Form},
-    key_place::{authorities, metadata_url, roots},
+    key_place::metadata_url,
     keys::LiveKey,
-    verifier::Verifier,
+    verifier::{Verifier, fingerprint},
 };
 use crate::{
+    client::{FetchFault, Fetcher, Form, authorities, roots},
     clock::Now,
     config::{Introspection, Issuer, Materials, Problem, SignedAnswers},
     jose,
@@ -145,7 +145,7 @@ impl Means {
         if settings.url.is_none() && metadata_url(&issuer.url).is_none() {
             return Err(Problem::error(&settings.span, "the issuer is not a URL, which discovery needs"));
         }
-        Ok(Some(Self { proof: Proof::read(settings, materials)?, ca: authorities(issuer, materials)? }))
+        Ok(Some(Self { proof: Proof::read(settings, materials)?, ca: authorities(issuer.ca.as_ref(), materials)? }))
     }
 }
 
@@ -283,7 +283,7 @@ impl Introspector {
         let took = Some(clock.instant().saturating_duration_since(begun));
         self.note(issuer, result.as_ref().err());
         let judged = match result {
-            Ok(Some(found)) => self.judge(verifier, found, clock.now()),
+            Ok(Some(found)) => self.judge(verifier, token, found, clock.now()),
             Ok(None) => Err(Reason::TokenInactive),
             Err(_) => {
                 observer.introspection(issuer, IntrospectionOutcome::Failed, took);
@@ -308,9 +308,10 @@ impl Introspector {
         }
     }
 
-    fn judge(&self, verifier: &Verifier, found: Found, now: Now) -> Result<(Known, usize), Reason> {
+    fn judge(&self, verifier: &Verifier, token: &str, found: Found, now: Now) -> Result<(Known, usize), Reason> {
         let (mut principal, times) = answer::judge(&self.judging, found.answer, now)?;
         principal.marks.key = found.kid;
+        principal.marks.fingerprint = Some(fingerprint(token));
         let known = Known { principal: Arc::new(principal), times, key: found.key, verifier: verifier.number };
         Ok((known, found.bytes))
     }
