@@ -162,7 +162,6 @@ impl<'a> Pages<'a> {
 // interim
 impl Authority {
     fn store(&self) -> &Store {
-        static NONE: Store = Store {};
-        &NONE
+        std::process::abort()
     }
 }

@@ -44,7 +44,7 @@ impl Pages<'_> {
             frame,
             title: if is_manage { "Show one of your factors" } else { "Confirm that it is you" },
             lead: if is_manage {
-                "Your sign-in factors are about to change, so that has to be you."
+                "Your second factors are about to change, so that has to be you."
             } else {
                 "Something important is to be done in your name. It takes a second factor."
             },
