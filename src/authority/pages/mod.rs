@@ -14,6 +14,7 @@ mod links;
 mod manage;
 mod place;
 mod prove;
+mod push;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,9 @@ impl<'a> Pages<'a> {
         if !call.confidential {
             return Err(Fault::Cleartext);
         }
+        if place == Place::Push {
+            return self.push(call).await;
+        }
         let before = self.session(call).await?;
         if place == Place::Open {
             return self.enter(call, before).await;
@@ -109,7 +113,7 @@ impl<'a> Pages<'a> {
 
     async fn handle(&self, place: Place<'_>, visit: Visit<'_>) -> Result<Answer, Fault> {
         match place {
-            Place::Home | Place::Open => self.factors(visit).await,
+            Place::Home | Place::Open | Place::Push => self.factors(visit).await,
             Place::StepUp => self.ask(&visit, prove::STEP_UP, None, None).await,
             Place::Prove if visit.is_sent() => self.prove(visit).await,
             Place::Prove => {

@@ -37,6 +37,8 @@ pub(super) enum Place<'p> {
     End,
     /// The session is ended.
     Leave,
+    /// An approval on another device: no session.
+    Push,
 }
 
 impl<'p> Place<'p> {
@@ -55,6 +57,7 @@ impl<'p> Place<'p> {
             "/activity" => Self::Activity,
             "/activity/end" => Self::End,
             "/leave" => Self::Leave,
+            "/push" => Self::Push,
             path => {
                 if let Some(factor) = path.strip_prefix("/add/") {
                     return Factor::from_name(factor).map(Self::AddAt);
@@ -81,7 +84,7 @@ impl<'p> Place<'p> {
             // No HEAD: it would use the ticket up and show nothing.
             Self::Open => &[Method::GET],
             Self::Send | Self::Confirm | Self::End | Self::Leave => SEND,
-            Self::Prove | Self::Add | Self::Invitation | Self::Rename(_) | Self::Remove(_) | Self::RecoveryCodes => BOTH,
+            Self::Prove | Self::Add | Self::Invitation | Self::Rename(_) | Self::Remove(_) | Self::RecoveryCodes | Self::Push => BOTH,
         }
     }
 
@@ -94,7 +97,7 @@ impl<'p> Place<'p> {
             ) => path.starts_with('/'),
             Some(
                 Self::Open | Self::Prove | Self::Send | Self::Invitation | Self::Confirm | Self::Activity | Self::End
-                | Self::Leave,
+                | Self::Leave | Self::Push,
             )
             | None => false,
         }

@@ -204,3 +204,14 @@ pub(super) struct ElevationRow {
     pub(super) since: At,
     pub(super) until: At,
 }
+
+#[derive(Template)]
+#[template(path = "push.html")]
+pub(super) struct PushAsked<'a> {
+    pub(super) frame: Frame<'a>,
+    /// What is asked, from where, and when.
+    pub(super) details: Vec<(&'a str, String)>,
+    pub(super) token: &'a str,
+    /// What to choose from.
+    pub(super) numbers: &'a [String],
+}
