@@ -57,9 +57,8 @@ impl Pages<'_> {
     /// The factors that are on, the best first, and whether each takes an address.
     fn offered(&self) -> Vec<(Factor, bool)> {
         let config = self.config();
-        let sent = |factor, sent: &Option<crate::config::SentCode>| {
-            sent.as_ref().map(|sent| (factor, sent.claim.is_none()))
-        };
+        let sent =
+            |factor, sent: &Option<crate::config::SentCode>| sent.as_ref().map(|sent| (factor, sent.claim.is_none()));
         let offered = [
             config.passkey.as_ref().map(|_| (Factor::Passkey, false)),
             config.totp.as_ref().map(|_| (Factor::Totp, false)),
@@ -83,7 +82,11 @@ impl Pages<'_> {
             title,
             factor: factor.name(),
             label: if is_mail { "Mail address" } else { "Phone number or device" },
-            hint: if is_mail { "Codes are sent there." } else { "Where messages are to be sent, with the country code." },
+            hint: if is_mail {
+                "Codes are sent there."
+            } else {
+                "Where messages are to be sent, with the country code."
+            },
             input: if is_mail { "email" } else { "text" },
             autocomplete: if is_mail { "email" } else { "tel" },
         };
@@ -106,8 +109,7 @@ impl Pages<'_> {
     }
 
     fn invitation_page(&self, visit: &Visit<'_>, problem: Option<&'static str>) -> Answer {
-        let page =
-            InvitationAsked { frame: frame::Frame { problem, ..self.frame(Some(&visit.open), "factors") } };
+        let page = InvitationAsked { frame: frame::Frame { problem, ..self.frame(Some(&visit.open), "factors") } };
         let (status, reason) =
             problem.map_or((StatusCode::OK, Reason::Allowed), |_| (StatusCode::FORBIDDEN, Reason::EnrolmentRefused));
         self.html(&page, Some(&visit.open), status, reason)

@@ -25,13 +25,7 @@ use http::{Method, StatusCode};
 pub use links::{LINK_SECS, LinkWanted, PageLink};
 pub use session::Errand;
 
-use self::{
-    assets::Asset,
-    form::Fields,
-    frame::set_cookie,
-    place::Place,
-    session::Open,
-};
+use self::{assets::Asset, form::Fields, frame::set_cookie, place::Place, session::Open};
 use super::{Answer, Authority, Call, Fault, Way};
 use crate::{config, policy::Reason, store::Store};
 
@@ -63,7 +57,11 @@ impl Authority {
     pub(super) async fn page(&self, call: &Call<'_>) -> Option<Answer> {
         if let Some(asset) = Asset::find(call.path) {
             let is_look = matches!(*call.method, Method::GET | Method::HEAD);
-            return Some(if is_look { asset.answer() } else { Answer::refused(&Fault::Method(&[Method::GET, Method::HEAD])) });
+            return Some(if is_look {
+                asset.answer()
+            } else {
+                Answer::refused(&Fault::Method(&[Method::GET, Method::HEAD]))
+            });
         }
         let place = Place::of(call.path)?;
         if !place.methods().contains(call.method) {
@@ -160,12 +158,5 @@ impl<'a> Pages<'a> {
         let mut answer = self.see_url(&format!("{}{place}", self.config().path), "no-referrer");
         set_cookie(&mut answer, &open.cookie(call.now));
         Ok(answer)
-    }
-}
-
-// interim
-impl Authority {
-    fn store(&self) -> &Store {
-        std::process::abort()
     }
 }

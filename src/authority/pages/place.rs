@@ -84,7 +84,13 @@ impl<'p> Place<'p> {
             // No HEAD: it would use the ticket up and show nothing.
             Self::Open => &[Method::GET],
             Self::Send | Self::Confirm | Self::End | Self::Leave => SEND,
-            Self::Prove | Self::Add | Self::Invitation | Self::Rename(_) | Self::Remove(_) | Self::RecoveryCodes | Self::Push => BOTH,
+            Self::Prove
+            | Self::Add
+            | Self::Invitation
+            | Self::Rename(_)
+            | Self::Remove(_)
+            | Self::RecoveryCodes
+            | Self::Push => BOTH,
         }
     }
 
@@ -92,12 +98,24 @@ impl<'p> Place<'p> {
     pub(super) fn follows(path: &'p str) -> bool {
         match Self::of(path) {
             Some(
-                Self::Home | Self::StepUp | Self::Add | Self::AddAt(_) | Self::Rename(_) | Self::Remove(_)
+                Self::Home
+                | Self::StepUp
+                | Self::Add
+                | Self::AddAt(_)
+                | Self::Rename(_)
+                | Self::Remove(_)
                 | Self::RecoveryCodes,
             ) => path.starts_with('/'),
             Some(
-                Self::Open | Self::Prove | Self::Send | Self::Invitation | Self::Confirm | Self::Activity | Self::End
-                | Self::Leave | Self::Push,
+                Self::Open
+                | Self::Prove
+                | Self::Send
+                | Self::Invitation
+                | Self::Confirm
+                | Self::Activity
+                | Self::End
+                | Self::Leave
+                | Self::Push,
             )
             | None => false,
         }
@@ -114,8 +132,18 @@ mod tests {
             assert!(Place::follows(path), "{path}");
         }
         for path in [
-            "", "//evil.example", "https://evil.example", "/\\evil.example", "/add?x", "/factors/../remove", "/factors//remove",
-            "/open", "/leave", "/add/unknown", "/factors/a/b/remove", "javascript:alert(1)",
+            "",
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "/add?x",
+            "/factors/../remove",
+            "/factors//remove",
+            "/open",
+            "/leave",
+            "/add/unknown",
+            "/factors/a/b/remove",
+            "javascript:alert(1)",
         ] {
             assert!(!Place::follows(path), "{path}");
         }

@@ -39,7 +39,8 @@ impl Pages<'_> {
         frame.problem = problem;
         let is_sent = matches!(sent, Some(Factor::Email | Factor::Webhook));
         let others = [Factor::Email, Factor::Webhook, Factor::Push].into_iter();
-        let others = others.filter(|factor| fits(*factor) && sent != Some(*factor)).map(|factor| Choice::of(factor, false));
+        let others =
+            others.filter(|factor| fits(*factor) && sent != Some(*factor)).map(|factor| Choice::of(factor, false));
         let page = Prove {
             frame,
             title: if is_manage { "Show one of your factors" } else { "Confirm that it is you" },
@@ -71,7 +72,10 @@ impl Pages<'_> {
             frame: self.frame(Some(&visit.open), ""),
             title: "You need a second factor",
             lead: "What you want to do takes a second factor that will do for it, and you have none yet.",
-            steps: &["Add one now: a passkey or an authenticator app takes a minute.", "Then go on with what you wanted to do."],
+            steps: &[
+                "Add one now: a passkey or an authenticator app takes a minute.",
+                "Then go on with what you wanted to do.",
+            ],
             go: Some(("Add a factor", format!("{}/add", self.config().path))),
             request_id: "",
         };
@@ -110,7 +114,9 @@ impl Pages<'_> {
                 let visit = Visit { call, fields, open };
                 let mut answer = match purpose {
                     Purpose::Manage | Purpose::SignIn => self.see(then),
-                    Purpose::StepUp { .. } | Purpose::Grant { .. } => self.done(&visit, handover.as_deref(), kept.as_deref()),
+                    Purpose::StepUp { .. } | Purpose::Grant { .. } => {
+                        self.done(&visit, handover.as_deref(), kept.as_deref())
+                    }
                 };
                 frame::set_cookie(&mut answer, &cookie);
                 Ok(answer)

@@ -126,9 +126,12 @@ impl Pages<'_> {
     /// Writes a session under a new number; the old one is good for nothing from then on.
     pub(super) async fn renumber(&self, open: Open, now: Now) -> Result<Open, Fault> {
         let (session, id) = (open.session, random::token()?);
-        let batch = Batch::new()
-            .delete(Table::PageSessions, &session_key(&open.id), open.version)
-            .insert(Table::PageSessions, &session_key(&id), &session, Some(session.until));
+        let batch = Batch::new().delete(Table::PageSessions, &session_key(&open.id), open.version).insert(
+            Table::PageSessions,
+            &session_key(&id),
+            &session,
+            Some(session.until),
+        );
         self.store.commit(batch, now).await?;
         Ok(Open { session, id, version: 1 })
     }
@@ -153,9 +156,12 @@ impl Pages<'_> {
         let key = ticket_key(ticket);
         let Some(row) = self.store.get::<Session>(Table::PageSessions, &key, now).await? else { return Ok(None) };
         let (session, id) = (row.value, random::token()?);
-        let mut batch = Batch::new()
-            .delete(Table::PageSessions, &key, row.version)
-            .insert(Table::PageSessions, &session_key(&id), &session, Some(session.until));
+        let mut batch = Batch::new().delete(Table::PageSessions, &key, row.version).insert(
+            Table::PageSessions,
+            &session_key(&id),
+            &session,
+            Some(session.until),
+        );
         if let Some(before) = before {
             batch = batch.forget(Table::PageSessions, &session_key(&before.id));
         }

@@ -39,7 +39,8 @@ fn pages(text: &'static str) -> Vec<(&'static str, String)> {
         waits: None,
         suspect: false,
     };
-    let choices = || vec![Choice::of(Factor::Passkey, false), Choice::of(Factor::Totp, false), Choice::of(Factor::Email, true)];
+    let choices =
+        || vec![Choice::of(Factor::Passkey, false), Choice::of(Factor::Totp, false), Choice::of(Factor::Email, true)];
     let codes: Vec<String> = (0..10).map(|n| format!("k7hd-{n}m2x-9qpw-tz4c")).collect();
     let prove = || Prove {
         frame: frame(),
@@ -71,24 +72,99 @@ fn pages(text: &'static str) -> Vec<(&'static str, String)> {
     };
     let evil = || Frame { who: Some(text), service: text, ..frame() };
     vec![
-        ("explain", Explain { frame: Frame { who: None, ..frame() }, title: "Open this from your app", lead: "These pages open from the app.", steps: &["Go back.", "Try again."], go: None, request_id: text }.render().unwrap()),
+        (
+            "explain",
+            Explain {
+                frame: Frame { who: None, ..frame() },
+                title: "Open this from your app",
+                lead: "These pages open from the app.",
+                steps: &["Go back.", "Try again."],
+                go: None,
+                request_id: text,
+            }
+            .render()
+            .unwrap(),
+        ),
         ("prove", prove().render().unwrap()),
         ("prove-wrong", Prove { frame: problem(), passkey: None, ..prove() }.render().unwrap()),
-        ("prove-push", Prove { number: Some("47"), sent_to: Some(text), passkey: None, code: false, ..prove() }.render().unwrap()),
-        ("done", Done { frame: frame(), title: "Thank you", lead: "It was you. One thing is left to do.", code: Some(text) }.render().unwrap()),
-        ("factors", FactorList { frame: Frame { good: Some("It was added."), ..evil() }, factors: vec![row(text, Factor::Passkey), FactorRow { waits: Some(at()), ..row("Phone", Factor::Totp) }, FactorRow { suspect: true, used: None, ..row("Old key", Factor::Passkey) }], recovery: Some(8) }.render().unwrap()),
+        (
+            "prove-push",
+            Prove { number: Some("47"), sent_to: Some(text), passkey: None, code: false, ..prove() }.render().unwrap(),
+        ),
+        (
+            "done",
+            Done { frame: frame(), title: "Thank you", lead: "It was you. One thing is left to do.", code: Some(text) }
+                .render()
+                .unwrap(),
+        ),
+        (
+            "factors",
+            FactorList {
+                frame: Frame { good: Some("It was added."), ..evil() },
+                factors: vec![
+                    row(text, Factor::Passkey),
+                    FactorRow { waits: Some(at()), ..row("Phone", Factor::Totp) },
+                    FactorRow { suspect: true, used: None, ..row("Old key", Factor::Passkey) },
+                ],
+                recovery: Some(8),
+            }
+            .render()
+            .unwrap(),
+        ),
         ("factors-none", FactorList { frame: frame(), factors: vec![], recovery: None }.render().unwrap()),
         ("add", Add { frame: frame(), choices: choices() }.render().unwrap()),
-        ("address", Address { frame: frame(), title: "Code by e-mail", factor: "email", label: "Mail address", hint: "Codes are sent there.", input: "email", autocomplete: "email" }.render().unwrap()),
+        (
+            "address",
+            Address {
+                frame: frame(),
+                title: "Code by e-mail",
+                factor: "email",
+                label: "Mail address",
+                hint: "Codes are sent there.",
+                input: "email",
+                autocomplete: "email",
+            }
+            .render()
+            .unwrap(),
+        ),
         ("invitation", InvitationAsked { frame: frame() }.render().unwrap()),
         ("confirm-totp", confirm().render().unwrap()),
-        ("confirm-passkey", Confirm { passkey: Some(text.to_owned()), qr: None, secret: None, title: "Make a passkey", ..confirm() }.render().unwrap()),
+        (
+            "confirm-passkey",
+            Confirm { passkey: Some(text.to_owned()), qr: None, secret: None, title: "Make a passkey", ..confirm() }
+                .render()
+                .unwrap(),
+        ),
         ("codes", Codes { frame: frame(), codes: &codes, next: "/" }.render().unwrap()),
-        ("push", PushAsked { frame: Frame { who: None, ..frame() }, details: vec![("For", text.to_owned())], token: text, numbers: &["13".to_owned(), "47".to_owned(), "92".to_owned()] }.render().unwrap()),
+        (
+            "push",
+            PushAsked {
+                frame: Frame { who: None, ..frame() },
+                details: vec![("For", text.to_owned())],
+                token: text,
+                numbers: &["13".to_owned(), "47".to_owned(), "92".to_owned()],
+            }
+            .render()
+            .unwrap(),
+        ),
         ("rename", Rename { frame: frame(), id: "f1", label: text }.render().unwrap()),
         ("remove", Remove { frame: frame(), id: "f1", label: text, last: true, invited: true }.render().unwrap()),
         ("renew", Renew { frame: frame() }.render().unwrap()),
-        ("activity", Activity { frame: Frame { here: "activity", ..frame() }, elevations: vec![ElevationRow { level: text.to_owned(), factors: "Passkey".to_owned(), since: at(), until: at() }], until: at() }.render().unwrap()),
+        (
+            "activity",
+            Activity {
+                frame: Frame { here: "activity", ..frame() },
+                elevations: vec![ElevationRow {
+                    level: text.to_owned(),
+                    factors: "Passkey".to_owned(),
+                    since: at(),
+                    until: at(),
+                }],
+                until: at(),
+            }
+            .render()
+            .unwrap(),
+        ),
     ]
 }
 
