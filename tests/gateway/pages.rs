@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Command};
 
 use serde_json::json;
 
-use crate::harness::{Authority, Gateway, World, run};
+use crate::harness::{Authority, Gateway, World, encode, run};
 
 const ADMIN_TOKEN: &str = "an-admin-token-of-the-pages";
 
@@ -34,7 +34,9 @@ fn start() -> (World, Gateway, Authority) {
     authority.server(world.folder(), "server", &["localhost"]);
     world.write("ca.pem", &authority.pem);
     world.write("admin.token", ADMIN_TOKEN);
-    world.write("sealing.key", "1f".repeat(32));
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key).unwrap();
+    world.write("sealing.key", encode(&key));
     let gateway = world.start(YAML);
     (world, gateway, authority)
 }
