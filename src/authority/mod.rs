@@ -20,6 +20,7 @@ mod keys;
 mod levels;
 mod observer;
 mod owner;
+mod pages;
 pub mod passkey;
 mod proof;
 pub mod qr;

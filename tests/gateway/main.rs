@@ -31,6 +31,7 @@ mod limits;
 mod metrics;
 mod mtls;
 mod operators;
+mod pages;
 mod presets;
 mod real;
 mod regression;
