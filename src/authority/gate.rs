@@ -1,7 +1,7 @@
 //! What the gateway asks of the authority while a request passes. Everything here is on the request's line: what does not say
 //! that it waits is cheap, and what waits asks the store.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Answer, Authority, Call, Fault, Grant, Holder, Occasion, Outcome, Proof, Way,
@@ -38,11 +38,10 @@ impl Authority {
     pub async fn prove_in_request(
         &self,
         principal: &Arc<Principal>,
-        client: IpAddr,
+        way: Way<'_>,
         code: &[u8],
         now: Now,
     ) -> Result<SecondFactor, Reason> {
-        let way = Way { client, request_id: "" };
         match self.prove_code(principal, code, Occasion::Request, way, now).await {
             Ok(proof) => Ok(self.worth(&proof, Covers::Request)),
             Err(Fault::Store(fault)) => {
@@ -139,9 +138,9 @@ impl Authority {
 
     /// Answers a call of one of its endpoints. Nothing is left open: what goes wrong is an answer as well.
     pub async fn answer(&self, call: Call<'_>) -> Answer {
-        match self.api(&call).await {
-            Some(answer) => answer,
-            None => Answer::refused(&Fault::NotFound),
+        if let Some(answer) = self.api(&call).await {
+            return answer;
         }
+        self.page(&call).await.unwrap_or_else(|| Answer::refused(&Fault::NotFound))
     }
 }

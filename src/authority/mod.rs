@@ -20,6 +20,7 @@ mod keys;
 mod levels;
 mod observer;
 mod owner;
+mod pages;
 pub mod passkey;
 mod proof;
 pub mod qr;
@@ -33,6 +34,7 @@ pub(crate) mod testing;
 mod tests;
 mod told;
 mod totp;
+mod upkeep;
 
 pub use self::core::AuthorityMeans;
 pub use admin::{Invitation, Listed, ResetState};

@@ -30,6 +30,8 @@ mod introspection;
 mod limits;
 mod metrics;
 mod mtls;
+mod operators;
+mod pages;
 mod presets;
 mod real;
 mod regression;
