@@ -2,7 +2,7 @@
 //! principals, never sockets.
 
 mod admin;
-mod api;
+pub mod api;
 mod call;
 mod caller;
 mod ceremony;
@@ -30,6 +30,7 @@ mod recovery;
 mod sent;
 mod told;
 mod totp;
+mod upkeep;
 
 pub use self::core::AuthorityMeans;
 pub use admin::{Invitation, Listed, ResetState};

@@ -289,7 +289,7 @@ routes:
             observer: Arc::new(Unobserved),
             revocations: Arc::default(),
         };
-        let means = Means { issuers: &issuers, metrics: &metrics, durable: false };
+        let means = Means { issuers: &issuers, metrics: &metrics, teller: None };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
     }
 

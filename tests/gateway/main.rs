@@ -30,6 +30,7 @@ mod introspection;
 mod limits;
 mod metrics;
 mod mtls;
+mod operators;
 mod pages;
 mod presets;
 mod real;

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     clock::Now,
-    policy::{Assurance, Kind, Marks, Principal},
+    policy::{Assurance, Covers, Factor, Factors, Kind, Marks, Principal, SecondFactor},
     telemetry::Metrics,
 };
 
@@ -85,6 +85,8 @@ fn attempt(reason: Reason) -> Attempt {
     };
     Attempt {
         possession: None,
+        second_factors: Default::default(),
+        grant: None,
         unix_ms: START_MS,
         principal: Arc::new(principal),
         address: "192.0.2.7".parse().unwrap(),
@@ -141,6 +143,40 @@ fn day() -> TempDir {
 }
 
 #[test]
+fn a_record_says_which_second_factor_it_rests_on_by_which_way_and_when() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let factors = Factors::NONE.with(Factor::Totp);
+    let second = SecondFactor {
+        assurance: Assurance {
+            acr: Some("urn:example:acr:mfa".into()),
+            amr: ["pwd".into(), "otp".into(), "mfa".into()].into(),
+            auth_time: Some(1_795_315_210.0),
+            factors,
+            ..Assurance::default()
+        },
+        factors,
+        categories: factors.iter().map(Factor::category).collect(),
+        covers: Covers::Grant { level: "delete".into(), bound: true },
+        may_delete: true,
+    };
+    let attempt = Attempt {
+        second_factors: [Arc::new(second)].into_iter().collect(),
+        grant: Some("g-1".into()),
+        ..attempt(Reason::Allowed)
+    };
+    block_on(log.intent(attempt)).unwrap();
+    assert!(log.close());
+    let proof = &records(folder.path())[0]["proof"];
+    let second = json!([{
+        "way": "bound_grant", "level": "delete", "factors": ["totp"], "acr": "urn:example:acr:mfa",
+        "amr": ["pwd", "otp", "mfa"], "auth_time": 1_795_315_210, "age_secs": 7,
+    }]);
+    assert_eq!((&proof["second_factors"], &proof["grant"]), (&second, &json!("g-1")));
+    assert_eq!(proof["amr"], json!(["pwd", "otp"]), "the token's own beside it");
+}
+
+#[test]
 fn each_record_says_who_what_and_why_and_names_nobody_in_the_chain() {
     let folder = day();
     let records = records(folder.path());
@@ -173,6 +209,64 @@ fn each_record_says_who_what_and_why_and_names_nobody_in_the_chain() {
     for secret in ["\"ann\"", "the-app", "192.0.2.7", "forty-two"] {
         assert!(!written.contains(secret), "{secret} stands in clear");
     }
+}
+
+/// A log of what the authority did.
+fn ceremonies() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let record = AuthorityRecord {
+        unix_ms: START_MS,
+        happening: Happening::Ceremony { occasion: "step_up", outcome: "refused" },
+        factor: Some("totp"),
+        issuer_url: "https://idp.example/".into(),
+        subject: "ann".into(),
+        operator: None,
+        address: Some("192.0.2.7".parse().unwrap()),
+        request_id: Some("r-2".into()),
+    };
+    log.authority(record.clone());
+    log.authority(AuthorityRecord {
+        happening: Happening::Change { change: "reset", detail: "" },
+        factor: None,
+        operator: Some("olga".into()),
+        address: None,
+        request_id: None,
+        ..record.clone()
+    });
+    log.authority(AuthorityRecord { subject: "x".repeat(1 << 17).into(), ..record });
+    assert!(log.close());
+    folder
+}
+
+#[test]
+fn what_the_authority_does_is_recorded_names_nobody_in_the_chain_and_verifies() {
+    let folder = ceremonies();
+    let records = records(folder.path());
+    assert_eq!(kinds(folder.path()), ["ceremony", "change"], "what no line could hold is lost and counted");
+    let ceremony = &records[0];
+    assert_eq!((&ceremony["occasion"], &ceremony["outcome"]), (&json!("step_up"), &json!("refused")));
+    assert_eq!((&ceremony["factor"], &ceremony["request_id"]), (&json!("totp"), &json!("r-2")));
+    assert_eq!(ceremony["who"], json!({"issuer_url": "https://idp.example/"}));
+    let disclosed = |record: &Value| -> Vec<(String, String)> {
+        let all = record["disclosures"].as_array().unwrap().iter();
+        all.map(|one| disclosure::read(one.as_str().unwrap()).unwrap()).collect()
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(disclosed(ceremony), [pair("subject", "ann"), pair("address", "192.0.2.7")]);
+    assert_eq!((&records[1]["change"], records[1].get("detail")), (&json!("reset"), None));
+    assert_eq!(disclosed(&records[1]), [pair("subject", "ann"), pair("operator", "olga")]);
+    let written = text(folder.path());
+    for name in ["\"ann\"", "192.0.2.7", "olga"] {
+        assert!(!written.contains(name), "{name} stands in clear");
+    }
+    let verified = || verify(text(folder.path()).as_bytes(), Some(&head(folder.path())), Some(&key(folder.path())));
+    assert_eq!(verified().unwrap().records, 2);
+    assert_eq!(
+        erase(&folder.path().join("audit.jsonl"), |name, value| (name, value) == ("subject", "ann")).unwrap(),
+        2
+    );
+    assert_eq!(verified().unwrap().erased, 2);
 }
 
 #[test]
