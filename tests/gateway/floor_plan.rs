@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
-    &["config", "files", "telemetry"],
+    &["config", "files", "password", "telemetry"],
     &["assertion", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],

@@ -16,6 +16,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{self, Input},
     identity::{Authenticator, Field, IdentityObserver, PasswordOutcome, RefreshOutcome},
+    password::StoredHash,
     policy::{Evidence, Principal},
 };
 
