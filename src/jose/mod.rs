@@ -13,6 +13,7 @@ mod jws;
 mod key;
 mod pem;
 mod proof;
+mod published;
 mod sign;
 mod times;
 #[cfg(test)]
@@ -25,5 +26,6 @@ pub use jwk::{JwkSet, LeftAside, SetFault};
 pub use jws::{UnverifiedJws, VerifiedJws, inspect, verify, verify_any};
 pub use key::{KeyFault, VerifyingKey};
 pub use proof::{PROOF_ALGORITHMS, inspect_proof};
+pub use published::PublishedKeys;
 pub use sign::{SigningFault, SigningKey};
 pub use times::TimeClaims;

@@ -54,6 +54,7 @@ impl Services {
                 clock: clock.clone(),
                 observer,
                 revocations: revocations.clone(),
+                authority_keys: Default::default(),
             },
             clock,
             metrics,

@@ -12,6 +12,7 @@ mod introspection;
 mod issuer;
 mod limit;
 mod listener;
+mod own_issuer;
 mod route;
 mod server;
 mod upstream;

@@ -1,0 +1,57 @@
+//! The issuer that the authority itself is, where it keeps accounts: what its access tokens must be (RFC 9068 §4).
+
+use std::{sync::Arc, time::Duration};
+
+use super::{AuthTimeFormat, Authority, Bound, ClaimLayout, ClaimPath, Issuer, KeySource};
+use crate::jose::Algorithm;
+
+/// Nodes that share a store have clocks of their own.
+const LEEWAY: Duration = Duration::from_secs(5);
+/// Ours are far shorter.
+const TOKEN_BYTES: usize = 8 << 10;
+
+impl Authority {
+    /// Its identifier, the `iss` of its tokens: the origin and the path (RFC 8414 §2).
+    pub fn issuer_url(&self) -> Arc<str> {
+        format!("{}{}", self.url.origin().ascii_serialization(), self.path).into()
+    }
+
+    /// The issuer that it is; `None`: it keeps no accounts.
+    pub fn own_issuer(&self) -> Option<Issuer> {
+        let accounts = self.accounts.as_ref()?;
+        let claim = |name: &str| ClaimPath::Name(name.into());
+        Some(Issuer {
+            span: self.span.clone(),
+            name: accounts.issuer.clone(),
+            url: self.issuer_url(),
+            audience: vec![accounts.audience.clone()],
+            keys: KeySource::Authority,
+            // Both that it can sign with: tokens outlive a change of `algorithm` by minutes.
+            algorithms: [Algorithm::ES256, Algorithm::EdDSA].into_iter().collect(),
+            introspection: None,
+            leeway: LEEWAY,
+            types: vec!["at+jwt".into()],
+            type_absent: false,
+            required: ["iss", "exp", "aud", "sub", "client_id", "iat", "jti", "sid"].map(Arc::from).to_vec(),
+            token_bytes: TOKEN_BYTES,
+            jwks_cooldown: Duration::from_secs(1),
+            jwks_max_stale: Duration::from_secs(60 * 60),
+            ca: None,
+            dpop: None,
+            claims: ClaimLayout {
+                audience: claim("aud"),
+                subject: claim("sub"),
+                scopes: claim("scope"),
+                acr: claim("acr"),
+                amr: claim("amr"),
+                auth_time: claim("auth_time"),
+                client: None,
+            },
+            auth_time_format: AuthTimeFormat::Number,
+            expect: Vec::new(),
+            machine: Vec::new(),
+            events: None,
+            bound: Bound::None,
+        })
+    }
+}
