@@ -10,10 +10,9 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
 
-use super::ring::{Entry, Ring};
 use crate::{
     files,
-    jose::{Algorithm, SigningKey},
+    jose::{Algorithm, Entry, Ring, SigningKey},
 };
 
 /// Longer than any file of ours.

@@ -4,7 +4,6 @@
 //! Its type is [`TYPE`], which no issuer's token has, and it is never accepted as a bearer token.
 
 mod file;
-mod ring;
 
 use std::{
     io,
@@ -18,11 +17,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{runtime::Handle, task::AbortHandle};
 
-use self::ring::{Entry, Ring};
 use crate::{
     clock::{Clock, Now},
     config::{self, AssertionKey, Materials, Problem},
-    jose::{Algorithm, SigningKey},
+    jose::{Algorithm, Entry, Ring, SigningKey},
     policy::Principal,
 };
 

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 
+use super::Fault;
 use crate::{
     clock::Now,
     policy::{Principal, Reason},
@@ -20,7 +21,9 @@ pub struct Call<'a> {
     pub path: &'a str,
     /// The query, without the question mark.
     pub query: Option<&'a str>,
-    /// The headers.
+    /// The host and port that were asked for, as the client sent them; empty for an HTTP/1.0 client that sent none.
+    pub authority: &'a str,
+    /// The headers, without credentials.
     pub headers: &'a HeaderMap,
     /// The body.
     pub body: &'a Bytes,
@@ -43,4 +46,33 @@ pub struct Answer {
     pub response: Response<Bytes>,
     /// Why, for metrics and the access record.
     pub reason: Reason,
+    /// Where it is a refusal in the house's form: the gateway writes the problem document, the status and the challenge that
+    /// belong to `reason`, and keeps the headers of `response`.
+    pub refusal: Option<Refused>,
+}
+
+/// What is said of a refusal besides its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// For the caller, where the reason's own text does not say enough.
+    pub detail: Option<&'static str>,
+    /// Seconds to wait, for `Retry-After`.
+    pub retry_after: Option<u64>,
+    /// The methods that the path has, for `Allow`.
+    pub allow: &'static [Method],
+}
+
+impl Answer {
+    /// An answer that does what was asked.
+    pub fn served(response: Response<Bytes>) -> Self {
+        Self { response, reason: Reason::Allowed, refusal: None }
+    }
+
+    /// A refusal in the house's form.
+    pub fn refused(fault: &Fault) -> Self {
+        let detail = if let Fault::Call(detail) = fault { Some(*detail) } else { None };
+        let allow = if let Fault::Method(allow) = fault { *allow } else { &[] };
+        let refusal = Some(Refused { detail, retry_after: fault.retry_after(), allow });
+        Self { response: Response::new(Bytes::new()), reason: fault.reason(), refusal }
+    }
 }

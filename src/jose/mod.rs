@@ -14,6 +14,7 @@ mod key;
 mod pem;
 mod proof;
 mod published;
+mod ring;
 mod sign;
 mod times;
 #[cfg(test)]
@@ -27,5 +28,6 @@ pub use jws::{UnverifiedJws, VerifiedJws, inspect, verify, verify_any};
 pub use key::{KeyFault, VerifyingKey};
 pub use proof::{PROOF_ALGORITHMS, inspect_proof};
 pub use published::PublishedKeys;
+pub use ring::{Entry, Ring};
 pub use sign::{SigningFault, SigningKey};
 pub use times::TimeClaims;

@@ -33,6 +33,20 @@ pub enum Category {
     Inherence,
 }
 
+impl Category {
+    /// Every category.
+    pub const ALL: [Self; 3] = [Self::Knowledge, Self::Possession, Self::Inherence];
+
+    /// Its name in records.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Knowledge => "knowledge",
+            Self::Possession => "possession",
+            Self::Inherence => "inherence",
+        }
+    }
+}
+
 /// How hard a factor is to steal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strength {
@@ -174,6 +188,11 @@ impl Categories {
     #[must_use]
     pub const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Whether it is one of these.
+    pub const fn contains(self, category: Category) -> bool {
+        self.0 & 1 << category as u8 != 0
     }
 
     /// How many there are.

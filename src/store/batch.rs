@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Table;
+use super::{StoreFault, Table, plain::Plain};
 
 /// Several writes that are one commit: all are done or none.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) enum Draft {
         table: Table,
         key: String,
         before: u64,
-        value: Result<crate::secret::Secret, String>,
+        value: Result<Plain, StoreFault>,
         expires_at: Option<u64>,
     },
     Delete {
@@ -53,7 +53,10 @@ impl Batch {
         value: &impl Serialize,
         expires_at: Option<u64>,
     ) -> Self {
-        let value = serde_json::to_vec(value).map(crate::secret::Secret::new).map_err(|error| error.to_string());
+        // A value that is not taken makes the commit fail, where there is somebody to tell.
+        let value = Plain::of(value);
+        // As far as every engine can count.
+        let expires_at = expires_at.map(|at| at.min(i64::MAX.unsigned_abs()));
         self.writes.push(Draft::Put { table, key: key.to_owned(), before, value, expires_at });
         self
     }

@@ -3,16 +3,38 @@
 //! an [`Engine`] needs no more, and knows no subject.
 //!
 //! Above the engine each value is sealed, and keys that would name somebody are made by [`Store::index`], so that a copy of
-//! the file tells nothing.
+//! the file tells nothing. docs/store.md says what an operator does with it.
 
 mod batch;
+mod command;
 mod engine;
 mod fault;
+mod keys;
+mod plain;
+mod rekey;
+mod seal;
 mod sealed;
+pub mod sqlite;
 mod table;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
 pub use engine::{Engine, Pending, Row, Write};
 pub use fault::StoreFault;
+pub use keys::{KeyId, MasterKey, SealingKeys};
+pub use rekey::{KeyUse, Rekeyed};
 pub use sealed::{Store, Versioned};
+pub use sqlite::Sqlite;
 pub use table::Table;
+
+/// The longest key of a row, in bytes.
+pub const MAX_KEY: usize = 512;
+/// The most writes of one commit.
+pub const MAX_WRITES: usize = 256;
+/// The most rows of one page.
+pub const MAX_PAGE: usize = 1000;
+/// The most rows that one step of a purge takes away, so that no commit waits long behind it.
+pub const PURGE_STEP: usize = 500;

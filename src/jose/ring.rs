@@ -7,43 +7,46 @@
 
 use std::time::Duration;
 
-use crate::jose::{Algorithm, SigningKey};
+use super::{Algorithm, SigningKey};
 
 /// How long a key is published before it signs: longer than a verifier keeps a set that it was told to keep five minutes.
-pub(super) const LEAD: Duration = Duration::from_secs(10 * 60);
+pub const LEAD: Duration = Duration::from_secs(10 * 60);
 /// How long a key is published after its last token: longer than any token lives.
 const RETIRED: Duration = Duration::from_secs(60 * 60);
 
 /// A key and when it was made, in seconds since the epoch.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) made: u64,
-    pub(super) key: SigningKey,
+pub struct Entry {
+    /// When it was made.
+    pub made: u64,
+    /// The key.
+    pub key: SigningKey,
 }
 
 /// Keys, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Ring(Vec<std::sync::Arc<Entry>>);
+pub struct Ring(Vec<std::sync::Arc<Entry>>);
 
 impl Ring {
-    pub(super) fn new(mut entries: Vec<Entry>) -> Self {
+    /// These keys.
+    pub fn new(mut entries: Vec<Entry>) -> Self {
         entries.sort_by_key(|entry| entry.made);
         Self(entries.into_iter().map(std::sync::Arc::new).collect())
     }
 
     /// All keys, oldest first.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.0.iter().map(|entry| &**entry)
     }
 
     /// The key that signs: the newest that was published for long enough; the oldest, where none was.
-    pub(super) fn signing(&self, now: u64) -> Option<&SigningKey> {
+    pub fn signing(&self, now: u64) -> Option<&SigningKey> {
         let ready = self.0.iter().rev().find(|entry| begins(entry) <= now);
         ready.or(self.0.first()).map(|entry| &entry.key)
     }
 
     /// The keys that verifiers are told of.
-    pub(super) fn published(&self, now: u64) -> impl Iterator<Item = &SigningKey> {
+    pub fn published(&self, now: u64) -> impl Iterator<Item = &SigningKey> {
         let next = self.0.iter().skip(1).map(Some).chain([None]);
         let lives = move |next: Option<&std::sync::Arc<Entry>>| {
             next.is_none_or(|next| now < begins(next).saturating_add(RETIRED.as_secs()))
@@ -52,14 +55,14 @@ impl Ring {
     }
 
     /// Whether another key should be made.
-    pub(super) fn is_due(&self, algorithm: Algorithm, period: Duration, now: u64) -> bool {
+    pub fn is_due(&self, algorithm: Algorithm, period: Duration, now: u64) -> bool {
         self.0.last().is_none_or(|newest| {
             newest.key.algorithm() != algorithm || newest.made.saturating_add(period.as_secs()) <= now
         })
     }
 
     /// The same with a new key, and without those that are forgotten.
-    pub(super) fn with(&self, entry: Entry, now: u64) -> Self {
+    pub fn with(&self, entry: Entry, now: u64) -> Self {
         let kept: Vec<&str> = self.published(now).map(SigningKey::kid).collect();
         let kept = self.0.iter().filter(|one| kept.contains(&one.key.kid())).cloned();
         Self(kept.chain([std::sync::Arc::new(entry)]).collect())

@@ -1,0 +1,120 @@
+//! A proof: what was shown, and what it is worth together with what the caller's own credential says.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Authority, Caller};
+use crate::{
+    clock::Now,
+    policy::{Assurance, Categories, Category, Covers, Factor, Factors, SecondFactor},
+};
+
+/// A second factor that was shown, as it is kept: facts, from which what they are worth is worked out when it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The factors, by name.
+    pub factors: Vec<String>,
+    /// The categories of all that was shown, the first factor's included, by name.
+    pub categories: Vec<String>,
+    /// What all of it is called in `amr`.
+    pub amr: Vec<String>,
+    /// Which of the person's factors it was; empty for a recovery code.
+    pub factor_id: String,
+    /// When, in milliseconds since the epoch.
+    pub at_ms: u64,
+    /// Whether the factor is old enough to delete something.
+    pub may_delete: bool,
+}
+
+impl Proof {
+    /// What a factor proves, shown by a caller. `amr` and `categories` are the factor's own where they are more than its kind
+    /// says.
+    pub(super) fn new(caller: &Caller, shown: &FactorShown, now: Now) -> Self {
+        let categories = shown.categories.or(caller.first.categories());
+        let mut amr = caller.first.amr.clone();
+        let mut add = |method: &str| {
+            if !amr.iter().any(|known| known == method) {
+                amr.push(method.to_owned());
+            }
+        };
+        shown.amr.iter().for_each(|method| add(method));
+        if categories.count() >= 2 {
+            add("mfa");
+        }
+        let mut factors = caller.first.factors.clone();
+        if !factors.iter().any(|known| known == shown.factor.name()) {
+            factors.push(shown.factor.name().to_owned());
+        }
+        let names = Category::ALL.into_iter().filter(|category| categories.contains(*category));
+        Self {
+            factors,
+            categories: names.map(|category| category.name().to_owned()).collect(),
+            amr,
+            factor_id: shown.factor_id.clone(),
+            at_ms: now.unix_ms,
+            may_delete: shown.may_delete,
+        }
+    }
+
+    /// The factors.
+    pub fn factors(&self) -> Factors {
+        self.factors.iter().filter_map(|name| Factor::from_name(name)).collect()
+    }
+
+    /// The categories.
+    pub fn categories(&self) -> Categories {
+        let is_named = |category: &Category| self.categories.iter().any(|name| name == category.name());
+        Category::ALL.into_iter().filter(is_named).collect()
+    }
+
+    /// When, in seconds since the epoch.
+    pub fn at(&self) -> u64 {
+        self.at_ms / 1000
+    }
+}
+
+/// A factor that was shown and found good.
+#[derive(Debug, Clone)]
+pub(super) struct FactorShown {
+    pub(super) factor: Factor,
+    pub(super) factor_id: String,
+    pub(super) categories: Categories,
+    pub(super) amr: Vec<String>,
+    pub(super) may_delete: bool,
+}
+
+impl FactorShown {
+    /// One that is worth what its kind says.
+    pub(super) fn of(factor: Factor, factor_id: &str, may_delete: bool) -> Self {
+        Self {
+            factor,
+            factor_id: factor_id.to_owned(),
+            categories: Categories::NONE.with(factor.category()),
+            amr: factor.amr().into_iter().map(str::to_owned).collect(),
+            may_delete,
+        }
+    }
+}
+
+impl Authority {
+    /// What a proof is worth to the policy.
+    pub fn worth(&self, proof: &Proof, covers: Covers) -> SecondFactor {
+        let (factors, categories) = (proof.factors(), proof.categories());
+        let classes = self.config().acr.iter().filter(|(_, rule)| rule.is_met(factors, categories));
+        let mut classes = classes.map(|(acr, _)| acr.clone());
+        SecondFactor {
+            assurance: Assurance {
+                acr: classes.next(),
+                further_acr: classes.collect(),
+                amr: proof.amr.iter().map(|method| Arc::from(method.as_str())).collect(),
+                auth_time: Some(proof.at_ms as f64 / 1000.0),
+                factors,
+            },
+            factors,
+            categories,
+            covers,
+            may_delete: proof.may_delete,
+        }
+    }
+}
