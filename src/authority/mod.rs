@@ -15,6 +15,7 @@ mod levels;
 mod messenger;
 mod observer;
 mod owner;
+pub mod passkey;
 mod proof;
 mod random;
 mod records;

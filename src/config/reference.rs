@@ -80,7 +80,7 @@ impl Printer {
                 self.sections.push(section.clone());
                 section.fields.iter().for_each(|field| self.collect(&field.shape));
             }
-            Shape::List { item, .. } | Shape::Named(item) => self.collect(item),
+            Shape::List { item, .. } | Shape::Named(item) | Shape::Keyed { item, .. } => self.collect(item),
             Shape::Either(shapes) => shapes.iter().for_each(|shape| self.collect(shape)),
             Shape::Text(text) => {
                 if !self.texts.iter().any(|known| known.name == text.name) {
@@ -123,6 +123,7 @@ fn value_text(shape: &Shape) -> String {
         }
         Shape::List { item, .. } => format!("a list of: {}", value_text(item)),
         Shape::Named(item) => format!("names, each with: {}", value_text(item)),
+        Shape::Keyed { item, .. } => format!("values, each with: {}", value_text(item)),
         Shape::Section(section) => {
             let heading = heading(section.title);
             format!("[{heading}](#{})", heading.replace('.', "").replace(' ', "-"))

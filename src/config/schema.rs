@@ -80,6 +80,11 @@ fn shape_schema(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
             "propertyNames": {"pattern": anchored("[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"), "not": {"const": "none"}},
             "additionalProperties": shape_schema(item, definitions),
         }),
+        Shape::Keyed { key, item } => json!({
+            "type": "object",
+            "propertyNames": {"pattern": anchored(key.pattern.unwrap_or(".+"))},
+            "additionalProperties": shape_schema(item, definitions),
+        }),
         Shape::Section(section) => {
             let name = slug(section.title);
             if !definitions.contains_key(&name) {
@@ -172,7 +177,7 @@ mod tests {
                     seen.push((name, keys));
                     section.fields.iter().for_each(|field| walk(&field.shape, seen));
                 }
-                Shape::List { item, .. } | Shape::Named(item) => walk(item, seen),
+                Shape::List { item, .. } | Shape::Named(item) | Shape::Keyed { item, .. } => walk(item, seen),
                 Shape::Either(shapes) => shapes.iter().for_each(|shape| walk(shape, seen)),
                 Shape::Bool | Shape::Integer { .. } | Shape::Text(_) | Shape::Words(_) => {}
             }

@@ -16,6 +16,8 @@ pub(super) enum Shape {
     List { item: Box<Shape>, min: usize },
     /// A section whose keys are names of the user's own.
     Named(Box<Shape>),
+    /// A section whose keys are texts of a certain form.
+    Keyed { key: TextShape, item: Box<Shape> },
     /// A section with known keys.
     Section(SectionShape),
     /// Any of these.

@@ -70,6 +70,11 @@ said_of! {
     an_empty_file_says_what_is_needed: "empty";
     a_route_without_auth_needs_an_issuer: "no_issuer";
     weak_settings_are_warnings: "warnings";
+    an_authority_has_a_place_and_factors_that_can_be_had: "authority";
+    an_authority_fits_to_what_is_around_it: "authority_conflicts";
+    accounts_have_a_name_of_their_own_and_lives_that_fit: "authority_accounts";
+    what_the_authority_gives_needs_one: "authority_none";
+    an_authority_that_is_weaker_than_need_be_is_a_warning: "authority_weak";
     a_disabled_guard_lists_what_it_leaves_open: "disabled";
 }
 
@@ -258,6 +263,107 @@ fn client_certificates_are_read_with_their_defaults() {
     assert_eq!((long.subject, long.crl_depth, long.crl.len()), (CertificateSubject::SanUri, CrlDepth::Leaf, 2));
     assert_eq!((&*long.allow[0], &*long.scopes[0]), ("spiffe://x/**", "items:read"));
     assert!(long.danger_expired_crl && long.person);
+}
+
+const AUTHORITY: &str = "issuers:
+  main: {issuer: https://idp.example/, audience: [a], keys: {discovery: true}, algorithms: [RS256]}
+upstreams: {api: {targets: [http://127.0.0.1:9100]}}
+routes:
+  - {path: /**, upstream: api, assurance: strong, deletion: {bind: request}}
+assurance:
+  strong: {acr: ['urn:example:acr:phr'], factors: [passkey, totp], categories: 2}
+";
+
+#[test]
+fn an_authority_is_read_with_its_defaults() {
+    let text = "authority: {url: 'https://api.example', sealing: {key: {file: seal.key}}, notices: {email_claim: /email}, \
+                acr: {'urn:example:acr:phr': {phishing_resistant: true}}}\n";
+    let loaded = loaded(&format!("{text}{AUTHORITY}"));
+    let config = loaded.config;
+    let authority = config.authority.unwrap();
+    assert!(authority.accounts.is_none() && authority.issuers.is_empty() && !authority.four_eyes);
+    assert_eq!((authority.url.as_str(), &*authority.path), ("https://api.example/", "/stepgate"));
+    assert!(
+        matches!(&authority.sealing.key, SealingKey::Source(Source::File(file)) if file.path.ends_with("seal.key"))
+    );
+    let (passkey, totp) = (authority.passkey.as_ref().unwrap(), authority.totp.as_ref().unwrap());
+    assert_eq!((&*passkey.rp_id, &*passkey.rp_name, passkey.user_verification), ("api.example", "api.example", true));
+    assert_eq!((&*totp.label, totp.digits, totp.skew), ("api.example", 6, 1));
+    assert!(authority.email.is_none() && authority.webhook.is_none() && authority.push.is_none());
+    assert_eq!(authority.recovery, Some(10));
+    assert_eq!((authority.enrolment, authority.elevation), (Enrolment::Invitation, ElevationRule::ByCode));
+    assert_eq!((authority.elevation_by, authority.first_factor), (ElevationBy::Credential, FirstFactor::Knowledge));
+    let secs = [authority.invitation_ttl, authority.probation, authority.elevation_ttl, authority.grant_ttl];
+    assert_eq!(secs.map(|ttl| ttl.as_secs()), [7 * 86_400, 86_400, 300, 120]);
+    assert_eq!((authority.grant_body_bytes, authority.send_limit.0.get()), (65_536, 3));
+    let Guessing { failures, first, longest, hard } = authority.guessing;
+    assert_eq!((failures, first.as_secs(), longest.as_secs(), hard), (5, 30, 900, 100));
+    let rule = &authority.acr[0];
+    assert_eq!((&*rule.0, rule.1.phishing_resistant), ("urn:example:acr:phr", true));
+
+    let level = config.routes[0].assurance.as_ref().unwrap().factors.unwrap();
+    let factors: Vec<_> = level.any_of.unwrap().iter().map(|factor| factor.name()).collect();
+    assert_eq!((factors, level.categories, level.phishing_resistant), (vec!["passkey", "totp"], 2, false));
+    let RouteDeletion::Guarded { requirement, .. } = &config.routes[0].deletion else { panic!("not guarded") };
+    assert!(requirement.bind);
+    assert!(loaded.warnings.iter().all(|warning| warning.span.line == 0), "{:?}", loaded.warnings);
+}
+
+#[test]
+fn every_key_of_the_authority_is_read() {
+    let text = "authority:
+  url: http://localhost:8080
+  path: /mfa
+  mode: accounts
+  sealing: {key: {command: [vault, read, key]}, previous: [{env: OLD}, \"${FROM_ENV}\"]}
+  issuers: [main, own]
+  first_factor: knowledge
+  acr: {'urn:example:acr:phr': {factors: [passkey], categories: 2}, gold: {}}
+  factors:
+    passkey: {rp_id: localhost, rp_name: Us, origins: ['http://localhost:3000'], user_verification: required}
+    totp: {label: Us, digits: 8, skew: 0}
+    recovery: {codes: 12}
+  enrolment: invitation
+  invitation_ttl: 1d
+  probation: 2d
+  elevation: by_code
+  elevation_by: credential
+  elevation_ttl: 1m
+  grants: {ttl: 30s, body_bytes: 1KiB}
+  return_to: ['https://app.example']
+  guessing: {failures: 3, first: 1m, longest: 1h, hard: 50}
+  send_limit: 1/m
+  four_eyes: true
+  notices: {email_claim: email}
+  accounts:
+    issuer: own
+    audience: https://api.example
+    algorithm: EdDSA
+    rotate: 7d
+    registration: closed
+    access_ttl: 1m
+    refresh: {idle: 1d, ttl: 2d, assurance: strong}
+    scopes: [items:read]
+    password: {min_length: 14, refused: refused.txt}
+";
+    let authority = loaded(&format!("{text}{AUTHORITY}")).config.authority.unwrap();
+    let accounts = authority.accounts.as_ref().unwrap();
+    assert_eq!((&*accounts.issuer, &*accounts.audience), ("own", "https://api.example"));
+    assert_eq!((accounts.algorithm, accounts.registration), (AssertionAlgorithm::EdDSA, Registration::Closed));
+    assert_eq!((accounts.password_chars, accounts.scopes.len()), (14, 1));
+    assert!(accounts.refresh_assurance.as_ref().unwrap().factors.is_some() && accounts.refused_passwords.is_some());
+    assert_eq!((accounts.refresh_idle.as_secs(), accounts.refresh_ttl.as_secs()), (86_400, 2 * 86_400));
+    assert!(matches!(&authority.sealing.key, SealingKey::Command { argv, .. } if argv.len() == 3));
+    assert!(matches!(
+        &authority.sealing.previous[..],
+        [SealingKey::Source(Source::Env { .. }), SealingKey::Source(Source::Inline { .. })]
+    ));
+    assert_eq!(authority.issuers, ["main".into(), "own".into()]);
+    let passkey = authority.passkey.as_ref().unwrap();
+    assert_eq!((&*passkey.rp_id, &*passkey.rp_name, passkey.origins.len()), ("localhost", "Us", 1));
+    let totp = authority.totp.as_ref().unwrap();
+    assert_eq!((&*totp.label, totp.digits, totp.skew, authority.recovery), ("Us", 8, 0, Some(12)));
+    assert_eq!((&*authority.path, authority.four_eyes, authority.return_to.len()), ("/mfa", true, 1));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Machines;
+use super::{Machines, authority::FactorText};
 use crate::config::{
     LimitKey,
     decode::{At, Cx, Decode, NonEmpty, section},
@@ -13,7 +13,7 @@ use crate::config::{
 };
 
 section! {
-    /// A level of proof. Every key that is given must hold; within a list any one value is enough. At least one key.
+    /// A level of proof. Every key that is given must hold; within a list any one value is enough. At least one key besides `machines`.
     "an assurance level" Level {
         /// The `acr` values that would do, in order of preference.
         acr: Option<NonEmpty<AssuranceValue>>,
@@ -21,6 +21,12 @@ section! {
         amr: Option<NonEmpty<AssuranceValue>>,
         /// How long ago the user may have authenticated, by `auth_time`.
         max_age: Option<Duration>,
+        /// The factors of the authority of which one must have been shown to it; a provider's token never has any.
+        factors: Option<NonEmpty<At<FactorText>>>,
+        /// One that answers to no page but ours must have been shown to the authority: a passkey.
+        phishing_resistant: Option<At<bool>>,
+        /// How many of knowledge, possession and inherence must have been shown to the authority, the first factor's included.
+        categories: Option<At<Count<1, 2>>>,
         /// What a caller without a person behind it may prove in place of all this.
         machines: Option<Machines>,
     }

@@ -3,6 +3,7 @@
 
 mod api_keys;
 mod assertion;
+mod authority;
 mod basic;
 mod certificate;
 mod credential;
@@ -21,6 +22,10 @@ mod upstream;
 
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
+pub(super) use authority::{
+    Accounts, Authority, FactorText, Guessing, Mode, Passkey, Sealing, SealingKeyText, Totp, UserVerification,
+    WebOrigin,
+};
 pub(super) use basic::{Basic, Lockout};
 pub(super) use certificate::ClientCertificates;
 pub(super) use credential::CredentialSource;
@@ -32,7 +37,7 @@ pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
 pub(super) use listener::{Listener, Tls};
 pub(super) use machine::{Machines, Switch};
-pub(super) use route::{AuthText, Prefix, Rewrite, Route};
+pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
 pub(super) use upstream::{Credential, Upstream};
@@ -63,6 +68,8 @@ section! {
         upstreams: Named<Upstream>,
         /// How the gateway signs what it tells upstreams of callers.
         assertions: Option<Assertions>,
+        /// A second factor of the gateway's own.
+        authority: Option<Authority>,
         /// What protects deletions, on every route.
         deletion_guard: DeletionGuard = "{}",
         /// Where attempts at guarded operations are recorded.
@@ -97,7 +104,7 @@ fn holds_secret(shape: &Shape, fields: &mut Vec<(&'static str, bool)>) -> bool {
     match shape {
         Shape::Bool | Shape::Integer { .. } | Shape::Words(_) => false,
         Shape::Text(text) => text.name == secret::INLINE,
-        Shape::List { item, .. } | Shape::Named(item) => holds_secret(item, fields),
+        Shape::List { item, .. } | Shape::Named(item) | Shape::Keyed { item, .. } => holds_secret(item, fields),
         Shape::Section(section) => note_keys(section, fields),
         // Every one is looked at: each notes its keys.
         Shape::Either(shapes) => shapes.iter().filter(|shape| holds_secret(shape, fields)).count() > 0,

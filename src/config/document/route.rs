@@ -8,7 +8,7 @@ use super::AssuranceText;
 use crate::{
     config::{
         Problem, condition,
-        decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section},
+        decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section, words},
         shape::{Shape, TextShape},
         text::{LimitText, Name, RouteName, Scope, Zone},
         yaml::{Node, Value},
@@ -57,7 +57,20 @@ section! {
         assurance: Option<AssuranceText>,
         /// The quota by issuer and subject, instead of the operation's.
         limit: Option<At<LimitText>>,
+        /// What the proof must be bound to, whatever else was proved: needs `authority`.
+        bind: Option<At<Bind>>,
     }
+}
+
+/// What a proof must be bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::config) enum Bind {
+    /// One request.
+    Request,
+}
+
+words! { Bind, "what a proof is bound to":
+    "request" => Self::Request, "a grant for this very method, target and body";
 }
 
 section! {

@@ -89,7 +89,7 @@ impl Decode for SharedSecret {
     }
 }
 
-fn inline(node: &Node, cx: &mut Cx) -> Option<(Span, Secret, bool)> {
+pub(super) fn inline(node: &Node, cx: &mut Cx) -> Option<(Span, Secret, bool)> {
     cx.mask(node.hidden());
     let span = cx.span(node.place);
     let wrong = match &node.value {
@@ -107,7 +107,7 @@ fn inline(node: &Node, cx: &mut Cx) -> Option<(Span, Secret, bool)> {
 /// What the form of a text that is a secret is called.
 pub(super) const INLINE: &str = "secret";
 
-fn inline_shape() -> Shape {
+pub(super) fn inline_shape() -> Shape {
     Shape::Text(TextShape {
         name: INLINE,
         about: "the secret itself, best as `${NAME}` from the environment; written out, it is a warning",

@@ -64,6 +64,8 @@ pub struct Authority {
     pub four_eyes: bool,
     /// How changes are told.
     pub notices: Notices,
+    /// Whether it answers where no TLS is spoken, as behind a proxy that ends TLS.
+    pub danger_cleartext: bool,
 }
 
 /// A caller's first factor, where the credential says nothing of it.

@@ -59,7 +59,7 @@ fn assurance_span(written: &crate::config::document::DeletionGuard) -> Span {
 
 /// Warns of a proof that is only recent.
 pub(super) fn report_ageless(requirement: &Requirement, span: &Span, to: &mut Context<'_>) {
-    if requirement.acr.is_none() && requirement.amr.is_none() {
+    if requirement.acr.is_none() && requirement.amr.is_none() && requirement.factors.is_none() {
         let message = "this asks for a recent login and not for a second factor: a stolen password is enough to delete";
         to.warn(span, message, "add `amr: [mfa]`, or the `acr` of your provider's second factor");
     }

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Context, machine, table::Table};
+use super::{Context, authority, machine, table::Table};
 use crate::{
     config::{
         Limit, LimitKey, Rate, Span,
@@ -34,7 +34,8 @@ fn requirement(level: &Level, to: &mut Context<'_>) -> Option<Requirement> {
     let values = |list: &crate::config::decode::NonEmpty<crate::config::text::AssuranceValue>| {
         list.0.iter().map(|value| Arc::from(value.0.as_str())).collect::<Box<[Arc<str>]>>()
     };
-    if level.acr.is_none() && level.amr.is_none() && level.max_age.is_none() {
+    let factors = authority::rule(level, to)?;
+    if level.acr.is_none() && level.amr.is_none() && level.max_age.is_none() && factors.is_none() {
         if !level.broken {
             let message = match &level.machines {
                 Some(_) => {
@@ -42,7 +43,7 @@ fn requirement(level: &Level, to: &mut Context<'_>) -> Option<Requirement> {
                 }
                 None => "this level asks for nothing",
             };
-            to.error_with_help(&level.span, message, "give it `acr`, `amr` or `max_age`");
+            to.error_with_help(&level.span, message, "give it `acr`, `amr`, `max_age` or `factors`");
         }
         return None;
     }
@@ -50,6 +51,7 @@ fn requirement(level: &Level, to: &mut Context<'_>) -> Option<Requirement> {
         acr: level.acr.as_ref().map(values),
         amr: level.amr.as_ref().map(values),
         max_age: level.max_age,
+        factors,
         machines: match &level.machines {
             Some(machines) => Some(machine::proof(machines, to)?),
             None => None,

@@ -3,6 +3,7 @@
 
 mod api_keys;
 mod assertion;
+mod authority;
 mod basic;
 mod certificate;
 mod credential;
@@ -39,6 +40,8 @@ struct Context<'a> {
     sources: Vec<IssuerName>,
     /// Whether no such name could not be read.
     sources_complete: bool,
+    /// What the authority can give.
+    ways: authority::Ways,
 }
 
 /// Resolves a document. The result counts only if nothing was reported as an error.
@@ -54,6 +57,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
             .chain(credentials.entries.iter().map(|entry| entry.name.clone()))
             .collect(),
         sources_complete: issuers.complete && credentials.complete,
+        ways: authority::Ways::of(document),
     };
     let to = &mut context;
     let listeners = listener::listeners(document, to);
@@ -82,6 +86,12 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         route::Shared { document, server: &server, guard: &guard, levels, limits, issuers, credentials, upstreams };
     let routes = route::routes(&shared, to);
     events::report_conflicts(&shared, &routes, to);
+    let neighbours = authority::Neighbours {
+        listeners: &listeners,
+        routes: &routes,
+        jwks_path: assertions.as_ref().map(|assertions| &*assertions.jwks_path),
+    };
+    let authority = authority::authority(document, &shared, &neighbours, to);
     // What is unused may be so because of the error.
     if !to.cx.failed() {
         shared.report_unused(to.cx);
@@ -96,7 +106,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         upstreams: shared.upstreams.values(),
         server,
         assertions,
-        authority: None,
+        authority,
         deletion_guard: guard?,
         audit,
         access_log,

@@ -10,7 +10,7 @@ use crate::{
         Auth, CredentialSource, DeletionGuard, Issuer, Limit, LimitKey, Rewrite, Route, RouteDeletion, Server, Span,
         Upstream, When,
         decode::{At, Cx},
-        document::{self, AssuranceText, AuthText, Document, Prefix},
+        document::{self, AssuranceText, AuthText, Bind, Document, Prefix},
         text::Name,
     },
     policy::{IssuerName, Requirement},
@@ -139,7 +139,7 @@ fn auth(written: &document::Route, shared: &Shared<'_>, to: &mut Context<'_>) ->
 }
 
 /// An issuer or another source by its name.
-fn source(name: &At<Name>, shared: &Shared<'_>, to: &mut Context<'_>) -> Option<IssuerName> {
+pub(super) fn source(name: &At<Name>, shared: &Shared<'_>, to: &mut Context<'_>) -> Option<IssuerName> {
     if shared.credentials.names().any(|known| **known == *name.value.0) {
         return shared.credentials.find(name, to).map(|source| source.name.clone());
     }
@@ -334,7 +334,16 @@ fn deletion(
         let message = "`deletion` has no effect: no guarded operation reaches this route";
         to.warn(&section.span, message, "add the operation to `deletion_guard.operations`");
     }
-    let requirement = own.map_or_else(|| asked.clone(), |own| guard::both(&asked, own));
+    let mut requirement = own.map_or_else(|| asked.clone(), |own| guard::both(&asked, own));
+    if let Some(bind) = written.deletion.as_ref().and_then(|section| section.bind.as_ref()) {
+        let Bind::Request = bind.value;
+        if !to.ways.on {
+            let message =
+                "grants are made by the authority, and there is no `authority`: nothing could ever be deleted here";
+            to.error_with_help(&bind.span, message, "add `authority`, or leave `bind` out");
+        }
+        requirement.bind = true;
+    }
     if let (Some(list), true) = (guard::empty_list(&requirement), reach.guarded) {
         let span = written.assurance.as_ref().map_or(&written.span, |at| &at.span);
         let message = format!("no `{list}` value satisfies both this route's assurance and the deletion guard's");

@@ -1,0 +1,291 @@
+//! The authority: an origin that browsers can know, a path of its own, factors that can be had, and a word on each setting
+//! that is weaker than the default.
+
+mod accounts;
+mod factors;
+mod level;
+mod weak;
+
+pub(super) use level::{Ways, rule};
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Context, route::Shared};
+use crate::{
+    config::{
+        Authority, Guessing, Listener, ListenerMode, Notices, Route, Sealing, SealingKey, Source, Span,
+        decode::At,
+        document::{self, Document, Mode, SealingKeyText},
+        text::{Name, is_loopback_address},
+    },
+    policy::IssuerName,
+};
+
+/// An invitation that is good for longer is found by somebody else.
+const LONGEST_INVITATION: Duration = Duration::from_secs(90 * 86_400);
+/// A day's elevation is a log-in, not a step-up.
+const LONGEST_ELEVATION: Duration = Duration::from_secs(86_400);
+/// A grant is for a request that is about to be made.
+const LONGEST_GRANT: Duration = Duration::from_secs(600);
+/// A code that was sent lies in somebody's inbox.
+const LONGEST_CODE: Duration = Duration::from_secs(1_800);
+/// A longer lock would be one by strangers.
+const LONGEST_LOCK: Duration = Duration::from_secs(86_400);
+
+/// What the paths of the authority must not meet.
+pub(super) struct Neighbours<'a> {
+    pub(super) listeners: &'a [Listener],
+    pub(super) routes: &'a [Route],
+    /// Where the keys of assertions are served.
+    pub(super) jwks_path: Option<&'a str>,
+}
+
+pub(super) fn authority(
+    document: &Document,
+    shared: &Shared<'_>,
+    neighbours: &Neighbours<'_>,
+    to: &mut Context<'_>,
+) -> Option<Arc<Authority>> {
+    let written = document.authority.as_ref()?;
+    report_path(written, shared, neighbours, to);
+    report_listeners(written, neighbours.listeners, to);
+    let sealing = sealing(&written.sealing, to);
+    let issuers = issuers(written, shared, to);
+    let accounts = match (written.mode.value, &written.accounts) {
+        (Mode::SecondFactor, None) => Some(None),
+        (Mode::Accounts, Some(accounts)) => accounts::accounts(accounts, document, shared, to).map(Some),
+        (Mode::Accounts, None) => {
+            if !written.broken {
+                let help = "add `accounts: {audience: https://…}`";
+                to.error_with_help(&written.mode.span, "`mode: accounts` needs the section `accounts`", help);
+            }
+            None
+        }
+        (Mode::SecondFactor, Some(accounts)) => {
+            let help = "say `mode: accounts`, or leave the section out";
+            to.error_with_help(&accounts.span, "`accounts` has no effect with `mode: second_factor`", help);
+            None
+        }
+    };
+    at_most(&written.invitation_ttl, LONGEST_INVITATION, "an invitation is good for 90d at most", to);
+    at_most(&written.elevation_ttl, LONGEST_ELEVATION, "an elevation is good for 24h at most", to);
+    at_most(&written.grants.ttl, LONGEST_GRANT, "a grant is good for 10m at most", to);
+    let guessing = guessing(&written.guessing, to);
+    let notices = Notices {
+        email_claim: written.notices.email_claim.as_ref().map(|claim| claim.value.clone()),
+        webhook: written.notices.webhook.as_ref().map(|name| webhook(name, document, to)),
+    };
+    if let Some(claim) = &written.notices.email_claim {
+        needs_mail(&claim.span, document, to);
+    }
+    let factors = factors::factors(written, document, to);
+    let acr = acr(written, to);
+    weak::report(written, to);
+    let (count, period) = (written.send_limit.value.count, written.send_limit.value.period);
+    Some(Arc::new(Authority {
+        span: written.span.clone(),
+        accounts: accounts?,
+        url: written.url.value.0.clone(),
+        path: written.path.value.0.as_str().into(),
+        sealing: sealing?,
+        issuers,
+        first_factor: written.first_factor.value,
+        acr,
+        passkey: factors.passkey,
+        totp: factors.totp,
+        email: factors.email,
+        webhook: factors.webhook,
+        push: factors.push,
+        recovery: factors.recovery,
+        enrolment: written.enrolment.value,
+        invitation_ttl: written.invitation_ttl.value,
+        probation: written.probation.value.0,
+        elevation: written.elevation.value,
+        elevation_by: written.elevation_by.value,
+        elevation_ttl: written.elevation_ttl.value,
+        grant_ttl: written.grants.ttl.value,
+        grant_body_bytes: written.grants.body_bytes.bytes(),
+        return_to: origins(&written.return_to, to),
+        guessing,
+        send_limit: (count, period),
+        four_eyes: written.four_eyes,
+        notices,
+        danger_cleartext: written.danger_cleartext.value,
+    }))
+}
+
+/// Its path comes before the routes, so that none may be meant for it, and nothing else of the gateway's may be below it.
+fn report_path(written: &document::Authority, shared: &Shared<'_>, neighbours: &Neighbours<'_>, to: &mut Context<'_>) {
+    let (span, path) = (&written.path.span, written.path.value.0.as_str());
+    // A default that clashes is shown at the section, which stands in the file.
+    let span = if span.line > 0 { span } else { &written.span };
+    let help = "give one of them another path; the authority's is `authority.path`";
+    if let Some(route) = neighbours.routes.iter().find(|route| below(route.path.as_str(), path)) {
+        let message = format!("the route on line {} is for `{path}`, or what is below it, too", route.span.line);
+        to.error_with_help(span, message, help);
+    }
+    let issuers = shared.issuers.values();
+    let events = issuers.iter().filter_map(|issuer| issuer.events.as_ref());
+    for events in events.filter(|events| below(&events.path, path) || below(path, &events.path)) {
+        let message = format!("the events on line {} have this path, or one that holds it", events.span.line);
+        to.error_with_help(span, message, help);
+    }
+    if neighbours.jwks_path.is_some_and(|jwks| below(jwks, path)) {
+        to.error_with_help(span, "the keys of `assertions` are served below this path", help);
+    }
+    for method in [http::Method::GET, http::Method::POST] {
+        if !shared.server.methods.contains(&method) {
+            let message = format!("the authority is called by {method}, which is not among `server.methods`");
+            to.error_with_help(&written.span, message, "add it there");
+        }
+    }
+}
+
+/// Whether a path or pattern is this path, or goes on from it.
+fn below(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Codes are taken where nobody can read them on the way.
+fn report_listeners(written: &document::Authority, listeners: &[Listener], to: &mut Context<'_>) {
+    let cleartext = &written.danger_cleartext;
+    if cleartext.value {
+        let message = "`danger_cleartext`: codes and the pages' cookies can be read on the way";
+        to.warn(&cleartext.span, message, "leave it out unless a proxy before the gateway speaks TLS to the clients");
+        return;
+    }
+    let open = |listener: &&Listener| {
+        matches!(listener.mode, ListenerMode::Cleartext) && !is_loopback_address(&listener.address)
+    };
+    let closed = listeners.iter().any(|listener| match listener.mode {
+        ListenerMode::Tls(_) => true,
+        ListenerMode::Cleartext => is_loopback_address(&listener.address),
+        ListenerMode::RedirectToHttps(_) => false,
+    });
+    let Some(listener) = listeners.iter().find(open) else { return };
+    if closed {
+        let message = "this listener has no TLS: the authority refuses codes, tokens and pages here";
+        to.warn(&listener.span, message, "let callers use the listener with `tls`");
+    } else {
+        let message = "no listener has TLS, and codes are refused without: nobody could use the authority";
+        let help = "give a listener `tls`; or behind a proxy that ends TLS say `danger_cleartext: true`";
+        to.error_with_help(&written.span, message, help);
+    }
+}
+
+fn sealing(written: &document::Sealing, to: &mut Context<'_>) -> Option<Sealing> {
+    let key = sealing_key(&written.key, &written.span, to);
+    let previous = written.previous.iter().map(|key| sealing_key(key, &written.span, to)).collect::<Vec<_>>();
+    let sealing = Sealing { key: key?, previous: previous.into_iter().collect::<Option<_>>()? };
+    if sealing.previous.iter().any(|previous| place(previous) == place(&sealing.key)) {
+        to.error(&written.span, "the key is among the previous ones: it cannot be followed by itself");
+    }
+    Some(sealing)
+}
+
+/// Where a key is, for comparing; the text of one that is written out is not compared.
+fn place(key: &SealingKey) -> Option<String> {
+    match key {
+        SealingKey::Source(Source::File(file)) => Some(format!("file {}", file.path.display())),
+        SealingKey::Source(Source::Env { name, .. }) => Some(format!("env {name}")),
+        SealingKey::Source(Source::Inline { span, .. }) => Some(format!("inline {}:{}", span.line, span.column)),
+        SealingKey::Command { argv, .. } => Some(format!("command {argv:?}")),
+    }
+}
+
+fn sealing_key(text: &SealingKeyText, section: &Span, to: &mut Context<'_>) -> Option<SealingKey> {
+    match text {
+        SealingKeyText::Inline { span, value, from_env } => {
+            if !from_env {
+                to.warn_written_out(span);
+            }
+            Some(SealingKey::Source(Source::Inline { span: span.clone(), value: value.clone() }))
+        }
+        SealingKeyText::Place(written) => {
+            let Some(command) = &written.command else {
+                let span = if written.span.line > 0 { &written.span } else { section };
+                return to
+                    .place(span, written.broken, written.file.as_ref(), written.env.as_ref())
+                    .map(SealingKey::Source);
+            };
+            if written.file.is_some() || written.env.is_some() {
+                let message = "a sealing key is in one place: a file, the environment, or printed by a command";
+                to.error(&written.span, message);
+                return None;
+            }
+            Some(SealingKey::Command { span: command.span.clone(), argv: command.value.0.clone() })
+        }
+    }
+}
+
+fn issuers(written: &document::Authority, shared: &Shared<'_>, to: &mut Context<'_>) -> Vec<IssuerName> {
+    let mut issuers: Vec<IssuerName> = Vec::with_capacity(written.issuers.len());
+    for name in &written.issuers {
+        if issuers.iter().any(|known| **known == *name.value.0) {
+            to.error(&name.span, format!("`{}` is listed twice", name.shown));
+            continue;
+        }
+        let own = written.accounts.as_ref().is_some_and(|accounts| accounts.issuer.value == name.value);
+        if own {
+            issuers.push(name.value.0.as_str().into());
+        } else {
+            issuers.extend(super::route::source(name, shared, to));
+        }
+    }
+    issuers
+}
+
+fn acr(written: &document::Authority, to: &mut Context<'_>) -> Vec<(Arc<str>, crate::policy::FactorRule)> {
+    let mut acr: Vec<(Arc<str>, crate::policy::FactorRule)> = Vec::with_capacity(written.acr.0.len());
+    for (value, text) in &written.acr.0 {
+        let Some(text) = text else { continue };
+        let parts = (text.factors.as_ref(), text.phishing_resistant.as_ref(), text.categories.as_ref());
+        if let Some(rule) = level::parts(parts, to) {
+            acr.push((value.value.0.as_str().into(), rule.unwrap_or_default()));
+        }
+    }
+    acr
+}
+
+fn guessing(written: &document::Guessing, to: &mut Context<'_>) -> Guessing {
+    let (first, longest) = (&written.first, &written.longest);
+    if first.value > longest.value {
+        to.error(&first.span, "the first lock is longer than the longest");
+    }
+    at_most(longest, LONGEST_LOCK, "a lock lasts 24h at most: a stranger could keep the owner out", to);
+    if written.hard.value.0 < written.failures.value.0 {
+        to.error(&written.hard.span, "the hard lock comes before the first one");
+    }
+    Guessing {
+        failures: u32::try_from(written.failures.value.0).unwrap_or(u32::MAX),
+        first: first.value,
+        longest: longest.value,
+        hard: u32::try_from(written.hard.value.0).unwrap_or(u32::MAX),
+    }
+}
+
+fn origins(written: &[At<document::WebOrigin>], to: &mut Context<'_>) -> Vec<url::Url> {
+    let mut origins: Vec<url::Url> = Vec::with_capacity(written.len());
+    for origin in written {
+        if origins.contains(&origin.value.0) {
+            to.error(&origin.span, format!("`{}` is listed twice", origin.shown));
+        } else {
+            origins.push(origin.value.0.clone());
+        }
+    }
+    origins
+}
+
+fn at_most(value: &At<Duration>, longest: Duration, message: &str, to: &mut Context<'_>) {
+    if value.value > longest {
+        to.error(&value.span, message);
+    }
+}
+
+/// The name of a webhook under `notify.webhooks`.
+fn webhook(name: &At<Name>, _document: &Document, _to: &mut Context<'_>) -> Arc<str> {
+    name.value.0.as_str().into()
+}
+
+/// What is sent by mail needs a server that takes it.
+fn needs_mail(_span: &Span, _document: &Document, _to: &mut Context<'_>) {}
