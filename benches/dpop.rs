@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use stepgate::{
     clock::{Clock, SystemClock},
     config::{self, Input},
-    identity::{Accepted, Authenticator, Field, Presented, SourceServices, Unobserved, native_roots},
+    identity::{Accepted, Authenticator, Field, Presented, SourceServices, Unobserved},
     policy::Credential,
     runtime::DiskMaterials,
 };
@@ -91,7 +91,7 @@ routes: [{{path: /, upstream: api}}]
         let loaded = config::load(&input).map_err(|problems| problems.to_string())?;
         let services = SourceServices {
             handle: tokio::runtime::Handle::current(),
-            roots: Arc::new(native_roots()),
+            roots: Arc::new(stepgate::client::native_roots()),
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
             revocations: Arc::default(),

@@ -5,6 +5,7 @@ pub mod assertion;
 pub mod authority;
 pub mod body;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod files;

@@ -18,10 +18,11 @@ use url::Url;
 use super::{Exit, complain, load, print_line};
 use crate::{
     body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
+    client::native_roots,
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey, Materials},
     gateway::{Enforcement, Inbound, Matched, Refusal, RequestId, form_to_read, gather, known_method, own},
-    identity::{Authenticator, SourceServices, Unobserved, native_roots, revocation::Revocations},
+    identity::{Authenticator, SourceServices, Unobserved, revocation::Revocations},
     limit::Quota,
     policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
     route::NormalPath,

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::{check, load, revocations};
 use crate::{
-    config::{ApiKeys, Config, CredentialKind, ListenerMode, Materials, Problem, RouteDeletion},
+    config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
     files::Look,
     identity::SourceReadiness,
     runtime::{Live, Services, Snapshot},
@@ -373,9 +373,11 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
     let kinds = || config.credentials.iter().map(|source| &source.kind);
     let passwords_cleartext = kinds().filter_map(CredentialKind::basic).any(|basic| basic.danger_cleartext);
     let keys = |is_set: fn(&ApiKeys) -> bool| kinds().filter_map(CredentialKind::api_keys).any(is_set);
+    let mail = config.notify.iter().filter_map(|notify| notify.mail.as_ref());
+    let mail_cleartext = mail.map(|mail| mail.server.protection).any(|it| it == MailProtection::Cleartext);
     let expired_crl = kinds().filter_map(CredentialKind::client_certificates).any(|source| source.danger_expired_crl);
     let set = [
-        (passwords_cleartext || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
+        (passwords_cleartext || mail_cleartext || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (self_signed, "danger_self_signed"),
         (keys(|keys| keys.danger_query.is_some()), "danger_query"),
         (!config.deletion_guard.enabled, "danger_disabled"),

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::{HeaderName, Method};
 use ipnet::IpNet;
+use lettre::message::Mailbox;
 use url::{Host, Url};
 
 use super::{
-    ClaimPath, LimitKey, Target,
+    ClaimPath, LimitKey, MailProtection, MailServer, Target,
     decode::{FromText, Refusal, is_name, unknown_word},
     env,
     quantity::RateText,
@@ -307,6 +308,91 @@ impl FromText for ProviderUrl {
 
     fn shape() -> Shape {
         text_shape("provider URL", "an `https://` URL; `http://` only to loopback", Some("https?://.+"))
+    }
+}
+
+/// The URL of a webhook: https, or http to loopback.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WebhookUrl(pub(super) Url);
+
+impl FromText for WebhookUrl {
+    const WHAT: &'static str = "a webhook's URL";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        match ProviderUrl::from_text(text) {
+            Ok(ProviderUrl(url)) => Ok(Self(url)),
+            Err(_) if text.starts_with("http://") => {
+                let why = "plain http is for loopback alone: whoever is on the way would read what is told";
+                Err(Refusal::because(why).help("use `https://`"))
+            }
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    fn shape() -> Shape {
+        <ProviderUrl as FromText>::shape()
+    }
+}
+
+impl FromText for MailServer {
+    const WHAT: &'static str = "a mail server";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        const HELP: &str = "write `smtps://HOST`, or `smtp://HOST` for STARTTLS, with a port if it is not 465 or 587";
+        let (scheme, place) = text.split_once("://").ok_or_else(|| Refusal::advice(HELP))?;
+        let (protection, usual) = match scheme {
+            "smtps" => (MailProtection::Tls, 465),
+            "smtp" => (MailProtection::StartTls, 587),
+            _ => return Err(Refusal::because("its scheme must be smtps or smtp").help(HELP)),
+        };
+        let place = place.strip_suffix('/').unwrap_or(place);
+        if place.contains('@') {
+            let help = "write `username` and `password` beside it";
+            return Err(Refusal::because("a user name or password does not belong into it").help(help));
+        }
+        // The port is behind the last colon that is not inside of brackets.
+        let (host, port) = match place.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
+            Some((host, port)) => {
+                (host, port.parse().ok().filter(|port| *port != 0).ok_or_else(|| Refusal::advice(HELP))?)
+            }
+            None => (place, usual),
+        };
+        let host = Host::parse(host).map_err(|e| Refusal::because(e.to_string()).help(HELP))?;
+        Ok(Self { protection, host, port })
+    }
+
+    fn shape() -> Shape {
+        text_shape(
+            "mail server",
+            "`smtps://HOST:PORT` (TLS) or `smtp://HOST:PORT` (STARTTLS)",
+            Some("smtps?://[^/@]+/?"),
+        )
+    }
+}
+
+/// Whom mail is from (RFC 5322 §3.4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sender(pub(super) Mailbox);
+
+impl FromText for Sender {
+    const WHAT: &'static str = "a sender";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        const HELP: &str = "write `security@example.com` or `Example <security@example.com>`";
+        if text.len() > 254 || text.chars().any(char::is_control) {
+            return Err(Refusal::because("it is longer than 254 bytes, or has a control character"));
+        }
+        let mailbox: Mailbox = text.parse().map_err(|_| Refusal::advice(HELP))?;
+        let address: &str = mailbox.email.as_ref();
+        // The parser stops at the end of the first address, and of an address that is not ASCII few servers know what to do.
+        if !address.is_ascii() || (text != address && !text.ends_with(&format!("<{address}>"))) {
+            return Err(Refusal::advice(HELP));
+        }
+        Ok(Self(mailbox))
+    }
+
+    fn shape() -> Shape {
+        text_shape("sender", "an address, or a name and an address: `Example <security@example.com>`", Some(".+@.+"))
     }
 }
 

@@ -12,15 +12,12 @@ use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{RootCertStore, pki_types::CertificateDer};
 use serde::Deserialize;
 use url::Url;
 
-use super::fetch::{FetchFault, Fetcher, is_loopback_http, is_trustworthy};
 use crate::{
+    client::{FetchFault, Fetcher, authorities, is_loopback_http, is_trustworthy, roots},
     config::{File, Issuer, KeySource, Materials, Problem, SecretEncoding, Span},
     files,
     jose::{JwkSet, PublishedKeys, SetFault, VerifyingKey},
@@ -110,13 +107,13 @@ impl KeyPlace {
             }
             KeySource::JwksUrl(url) => {
                 trustworthy(url, &issuer.span)?;
-                Ok((Self::Jwks { url: url.clone(), ca: authorities(issuer, materials)? }, Vec::new()))
+                Ok((Self::Jwks { url: url.clone(), ca: authorities(issuer.ca.as_ref(), materials)? }, Vec::new()))
             }
             KeySource::Discovery => {
                 let url = metadata_url(&issuer.url)
                     .ok_or_else(|| Problem::error(&issuer.span, "the issuer is not a URL, which discovery needs"))?;
                 trustworthy(&url, &issuer.span)?;
-                let ca = authorities(issuer, materials)?;
+                let ca = authorities(issuer.ca.as_ref(), materials)?;
                 Ok((Self::Discovery { url, issuer: issuer.url.clone(), ca }, Vec::new()))
             }
         }
@@ -175,13 +172,6 @@ impl KeyPlace {
     }
 }
 
-/// The roots that these certificates are.
-pub(super) fn roots(certificates: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.iter().cloned());
-    Arc::new(roots)
-}
-
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
@@ -226,25 +216,6 @@ fn read_set(materials: &dyn Materials, file: &File) -> Result<JwkSet, Problem> {
         .read_file(&file.path)
         .map_err(|error| Problem::error(&file.span, format!("cannot read {}: {error}", file.path.display())))?;
     JwkSet::parse(&bytes).map_err(|fault| Problem::error(&file.span, format!("{}: {fault}", file.path.display())))
-}
-
-/// The authorities that an issuer's endpoints are vouched for by, where it names some.
-pub(super) fn authorities(
-    issuer: &Issuer,
-    materials: &dyn Materials,
-) -> Result<Option<Vec<CertificateDer<'static>>>, Problem> {
-    let Some(file) = &issuer.ca else { return Ok(None) };
-    let bytes = materials
-        .read_file(&file.path)
-        .map_err(|error| Problem::error(&file.span, format!("cannot read {}: {error}", file.path.display())))?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|_| Problem::error(&file.span, format!("{} is not PEM", file.path.display())))?;
-    let (usable, _) = RootCertStore::empty().add_parsable_certificates(certificates.iter().cloned());
-    if usable == 0 {
-        return Err(Problem::error(&file.span, format!("{} has no certificate", file.path.display())));
-    }
-    Ok(Some(certificates))
 }
 
 fn encoding_name(encoding: SecretEncoding) -> &'static str {

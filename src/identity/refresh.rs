@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     IdentityObserver, RefreshOutcome,
-    fetch::Fetcher,
     key_place::{FILE_POLL, KeyPlace, ReadFault},
     keys::Shelf,
 };
 use crate::{
+    client::Fetcher,
     clock::Clock,
     jose::{JwkSet, PublishedKeys},
     policy::IssuerName,

@@ -13,7 +13,7 @@ use crate::{clock::Clock, jose::PublishedKeys, policy::IssuerName};
 pub struct SourceServices {
     /// The runtime of background work: on it keys are refreshed, files watched and passwords hashed.
     pub handle: Handle,
-    /// The certificate authorities for issuers that name none of their own; see [`super::native_roots`].
+    /// The certificate authorities for issuers that name none of their own; see [`crate::client::native_roots`].
     pub roots: Arc<RootCertStore>,
     /// Tells the tasks when they read what they read.
     pub clock: Arc<dyn Clock>,

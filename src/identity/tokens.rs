@@ -6,7 +6,6 @@ use super::{
     Accepted, CacheLookup, IdentityObserver, SourceReadiness, SourceServices,
     cache::{Known, TOKENS, TokenCache, TokenId},
     claims,
-    fetch::Fetcher,
     introspection::{self, Introspector, Means, Verdict, is_broken_jws},
     key_place::KeyPlace,
     keys::KeyStore,
@@ -14,6 +13,7 @@ use super::{
     verifier::Verifier,
 };
 use crate::{
+    client::Fetcher,
     clock::Now,
     config::{Issuer, KeySource, Materials, Problem},
     jose::{self, VerifyingKey},

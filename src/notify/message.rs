@@ -3,8 +3,15 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// A number for a message: 128 random bits. `None`: the machine has no randomness to give.
+pub fn new_id() -> Option<String> {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(format!("msg_{:032x}", u128::from_be_bytes(bytes)))
+}
+
 /// Where a message goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
     /// To an address, by the configured mail server.
@@ -14,15 +21,25 @@ pub enum Channel {
     },
     /// To a configured webhook.
     Webhook {
-        /// Its name in the configuration: `notify` (changes), `code` (codes to be sent on) or `push` (approvals).
+        /// Its name under `notify.webhooks`.
         name: String,
     },
+}
+
+/// An address of mail is never shown.
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mail { .. } => f.debug_struct("Mail").finish_non_exhaustive(),
+            Self::Webhook { name } => f.debug_struct("Webhook").field("name", name).finish(),
+        }
+    }
 }
 
 /// A message. It may hold a code: it is sealed in the outbox, and never logged.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// A number of its own, so that a receiver can tell a repetition.
+    /// A number of its own, so that a receiver can tell a repetition; see [`new_id`]. It is the key of the row that waits.
     pub id: String,
     /// Where it goes.
     pub channel: Channel,
@@ -36,6 +53,14 @@ pub struct Message {
     pub data: Value,
     /// From when on it is of no use any more, in seconds since the epoch.
     pub expires_at: u64,
+}
+
+/// A message as it waits.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Waiting {
+    /// When it was enqueued, in seconds since the epoch.
+    pub(super) at: u64,
+    pub(super) message: Message,
 }
 
 impl std::fmt::Debug for Message {

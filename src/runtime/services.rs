@@ -50,7 +50,7 @@ impl Services {
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {
                 handle,
-                roots: Arc::new(crate::identity::native_roots()),
+                roots: Arc::new(crate::client::native_roots()),
                 clock: clock.clone(),
                 observer,
                 revocations: revocations.clone(),

@@ -9,16 +9,25 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
-    &["config", "files", "password", "telemetry"],
-    &["assertion", "identity", "limit", "upstream"],
+    &["client", "config", "files", "notify", "password", "store", "telemetry"],
+    &["assertion", "authority", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],
     &["server"],
     &["cli", "main"],
 ];
 
-/// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets, the audit trail is files.
-const NEIGHBOURS: &[(&str, &str)] = &[("route", "policy"), ("main", "cli"), ("jose", "secret"), ("telemetry", "files")];
+/// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets, the audit trail is files, the outbox is rows.
+const NEIGHBOURS: &[(&str, &str)] = &[
+    ("route", "policy"),
+    ("main", "cli"),
+    ("jose", "secret"),
+    ("telemetry", "files"),
+    ("client", "config"),
+    ("notify", "client"),
+    ("notify", "config"),
+    ("notify", "store"),
+];
 
 fn floor(room: &str) -> usize {
     FLOORS

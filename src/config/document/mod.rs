@@ -15,6 +15,7 @@ mod issuer;
 mod limit;
 mod listener;
 mod machine;
+mod notify;
 mod route;
 mod secret;
 mod server;
@@ -37,6 +38,7 @@ pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
 pub(super) use listener::{Listener, Tls};
 pub(super) use machine::{Machines, Switch};
+pub(super) use notify::{Mail, Notify};
 pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
@@ -70,6 +72,8 @@ section! {
         assertions: Option<Assertions>,
         /// A second factor of the gateway's own.
         authority: Option<Authority>,
+        /// What people and systems are told by: mail and webhooks.
+        notify: Option<Notify>,
         /// What protects deletions, on every route.
         deletion_guard: DeletionGuard = "{}",
         /// Where attempts at guarded operations are recorded.

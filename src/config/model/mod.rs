@@ -12,6 +12,7 @@ mod introspection;
 mod issuer;
 mod limit;
 mod listener;
+mod notify;
 mod own_issuer;
 mod route;
 mod server;
@@ -34,6 +35,7 @@ pub use self::{
     issuer::{AuthTimeFormat, Bound, ClaimLayout, ClaimPath, ClaimRule, Issuer, KeySource, SecretEncoding},
     limit::{Limit, LimitKey, Rate},
     listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
+    notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
@@ -63,6 +65,8 @@ pub struct Config {
     pub assertions: Option<Arc<Assertions>>,
     /// The second-factor authority.
     pub authority: Option<Arc<Authority>>,
+    /// What people and systems are told by.
+    pub notify: Option<Arc<Notify>>,
     /// What protects deletions.
     pub deletion_guard: DeletionGuard,
     /// Where attempts at guarded operations are recorded.

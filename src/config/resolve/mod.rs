@@ -16,6 +16,7 @@ mod limit;
 mod listener;
 mod machine;
 mod name;
+mod notify;
 mod route;
 mod server;
 mod table;
@@ -77,6 +78,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let upstreams = upstream::upstreams(document, to);
     let guard = guard::guard(document, &levels, &limits, to);
     let assertions = assertion::assertions(document, to);
+    let notify = notify::notify(document, to).map(std::sync::Arc::new);
     let audit = server::audit(&document.audit, &server, to);
     let access_log = match &document.access_log {
         AccessLogText::Word(word) => server::access_log(*word),
@@ -107,6 +109,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         server,
         assertions,
         authority,
+        notify,
         deletion_guard: guard?,
         audit,
         access_log,

@@ -6,8 +6,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use super::super::fetch::Identity;
 use crate::{
+    client::Identity,
     clock::Now,
     config::{CertificateFiles, ClientAuthentication, File, Introspection, Materials, Problem, SecretMethod},
     jose::SigningKey,

@@ -11,13 +11,10 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::{
-    super::{
-        fetch::Fetcher,
-        key_place::{metadata_url, named_url},
-    },
+    super::key_place::{metadata_url, named_url},
     Fault,
 };
-use crate::clock::Clock;
+use crate::{client::Fetcher, clock::Clock};
 
 /// How long metadata is believed without being read again.
 const METADATA_LIFETIME: Duration = Duration::from_secs(60 * 60);

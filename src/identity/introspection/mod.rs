@@ -48,12 +48,12 @@ use self::{
 use super::{
     IntrospectionOutcome, SourceServices,
     cache::{Known, TokenCache, TokenId},
-    fetch::{FetchFault, Fetcher, Form},
-    key_place::{authorities, metadata_url, roots},
+    key_place::metadata_url,
     keys::LiveKey,
     verifier::Verifier,
 };
 use crate::{
+    client::{FetchFault, Fetcher, Form, authorities, roots},
     clock::Now,
     config::{Introspection, Issuer, Materials, Problem, SignedAnswers},
     jose,
@@ -145,7 +145,7 @@ impl Means {
         if settings.url.is_none() && metadata_url(&issuer.url).is_none() {
             return Err(Problem::error(&settings.span, "the issuer is not a URL, which discovery needs"));
         }
-        Ok(Some(Self { proof: Proof::read(settings, materials)?, ca: authorities(issuer, materials)? }))
+        Ok(Some(Self { proof: Proof::read(settings, materials)?, ca: authorities(issuer.ca.as_ref(), materials)? }))
     }
 }
 

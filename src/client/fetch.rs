@@ -1,5 +1,5 @@
-//! A client for documents of identity providers: one request, 200 or nothing, an answer of bounded size, no redirects, no
-//! proxy, no cookies, no compression, a connection of its own. Whoever calls bounds the time.
+//! One request and its answer: of bounded size, no redirects, no proxy, no cookies, no compression, a connection of its own.
+//! Whoever calls bounds the time.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -8,102 +8,97 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use rustls::RootCertStore;
+use tokio::io::{AsyncRead, AsyncWrite};
 use url::{Host, Url};
+
+use super::{Connector, Identity, open};
 
 /// The largest document that is read: a set of a hundred RSA keys with their certificates is a fifth of it.
 const ANSWER_BYTES: usize = 1 << 20;
 /// The largest head that is read.
 const HEAD_BYTES: usize = 64 << 10;
-/// How long one address of several may take to answer.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why a document could not be had. The texts are for the operator and name no address; the log line names the issuer.
+/// Why there is no answer, or none that can be used. The texts are for the operator and name no address; the log line names
+/// the issuer or the webhook.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchFault {
+pub enum FetchFault {
+    /// No connection could be had.
     #[error("connecting: {0}")]
     Connect(io::Error),
+    /// There is no name that TLS could check.
     #[error("the name in the URL is not one that TLS can check")]
     Name,
+    /// The handshake failed.
     #[error("TLS: {0}")]
     Tls(io::Error),
+    /// The server, or the way to it, broke the exchange off.
     #[error("speaking HTTP: {0}")]
     Http(#[from] hyper::Error),
+    /// The URL or a field makes no request.
     #[error("the request could not be made: {0}")]
     Request(#[from] http::Error),
+    /// Another status than 200, where a document was asked for.
     #[error("the answer's status is {0}, not 200")]
     Status(StatusCode),
+    /// More bytes than are read.
     #[error("the answer is larger than {} KiB", .0 >> 10)]
     TooLarge(usize),
 }
 
 impl FetchFault {
     /// The status, where the answer was another than 200.
-    pub(super) fn status(&self) -> Option<StatusCode> {
+    pub fn status(&self) -> Option<StatusCode> {
         if let Self::Status(status) = self { Some(*status) } else { None }
     }
 }
 
 /// A document, and how long it says that it is good for.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) body: Vec<u8>,
+pub struct Answer {
+    /// The document.
+    pub body: Vec<u8>,
     /// RFC 9111 §4.2: `max-age` less `Age`; zero for `no-store` and `no-cache`; `None` if the answer does not say.
-    pub(super) lifetime: Option<Duration>,
+    pub lifetime: Option<Duration>,
     /// Its media type without parameters, in lower case; empty if it does not say.
-    pub(super) media_type: String,
+    pub media_type: String,
 }
 
 /// A form to be posted, and the fields that go with it. It holds secrets, so it cannot be shown.
-pub(super) struct Form {
-    pub(super) body: String,
-    pub(super) accept: &'static str,
-    pub(super) authorization: Option<HeaderValue>,
+pub struct Form {
+    /// The fields, encoded.
+    pub body: String,
+    /// The media type that is wanted.
+    pub accept: &'static str,
+    /// The `Authorization` field.
+    pub authorization: Option<HeaderValue>,
 }
 
-/// What proves in a TLS handshake who the client is.
-pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
 /// The client, with the roots that it believes.
-pub(super) struct Fetcher {
-    tls: TlsConnector,
+#[derive(Debug)]
+pub struct Fetcher {
+    connector: Connector,
 }
 
 impl Fetcher {
-    pub(super) fn new(roots: Arc<RootCertStore>) -> Result<Self, rustls::Error> {
+    /// A client that believes these roots.
+    pub fn new(roots: Arc<RootCertStore>) -> Result<Self, rustls::Error> {
         Self::with(roots, None)
     }
 
     /// A client that shows a certificate to servers that ask for one.
-    pub(super) fn with(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
-        };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+    pub fn with(roots: Arc<RootCertStore>, identity: Option<Identity>) -> Result<Self, rustls::Error> {
+        Ok(Self { connector: Connector::new(roots, identity, Some("http/1.1"))? })
     }
 
-    pub(super) async fn get(&self, url: &Url) -> Result<Answer, FetchFault> {
+    /// Gets a JSON document.
+    pub async fn get(&self, url: &Url) -> Result<Answer, FetchFault> {
         let request = head(url).header(header::ACCEPT, "application/json, application/jwk-set+json");
-        self.send(url, request.body(Full::default())?, ANSWER_BYTES).await
+        self.send(url, request.body(Full::default())?, async |response| document(response, ANSWER_BYTES).await).await
     }
 
     /// Posts a form, for an answer of at most so many bytes.
-    pub(super) async fn post(&self, url: &Url, form: Form, most: usize) -> Result<Answer, FetchFault> {
+    pub async fn post(&self, url: &Url, form: Form, most: usize) -> Result<Answer, FetchFault> {
         let mut request = head(url)
             .method(Method::POST)
             .header(header::ACCEPT, form.accept)
@@ -111,60 +106,42 @@ impl Fetcher {
         if let Some(value) = form.authorization {
             request = request.header(header::AUTHORIZATION, value);
         }
-        self.send(url, request.body(Full::from(form.body))?, most).await
+        self.send(url, request.body(Full::from(form.body))?, async |response| document(response, most).await).await
     }
 
-    async fn send(&self, url: &Url, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, FetchFault> {
+    /// Posts something, of which nothing is to be had but the answer's status.
+    pub async fn tell(&self, url: &Url, fields: HeaderMap, body: Bytes) -> Result<StatusCode, FetchFault> {
+        let mut request = head(url).method(Method::POST).body(Full::from(body))?;
+        request.headers_mut().extend(fields);
+        self.send(url, request, async |response| Ok(response.status())).await
+    }
+
+    async fn send<T>(
+        &self,
+        url: &Url,
+        request: Request<Full<Bytes>>,
+        read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchFault>,
+    ) -> Result<T, FetchFault> {
         let tls = url.scheme() == "https";
         let port = url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 });
-        let (stream, name) = match url.host().ok_or(FetchFault::Name)? {
-            Host::Domain(name) => {
-                (connect(name, port).await, ServerName::try_from(name.to_owned()).map_err(|_| FetchFault::Name)?)
-            }
-            Host::Ipv4(ip) => (TcpStream::connect((ip, port)).await, ServerName::IpAddress(ip.into())),
-            Host::Ipv6(ip) => (TcpStream::connect((ip, port)).await, ServerName::IpAddress(ip.into())),
-        };
-        let stream = stream.map_err(FetchFault::Connect)?;
+        let host = url.host().ok_or(FetchFault::Name)?;
+        let stream = open(host.clone(), port).await.map_err(FetchFault::Connect)?;
         if tls {
-            let stream = self.tls.connect(name, stream).await.map_err(FetchFault::Tls)?;
-            exchange(stream, request, most).await
+            let stream = self.connector.secure(host, stream).await.map_err(FetchFault::Tls)?;
+            exchange(stream, request, read).await
         } else {
-            exchange(stream, request, most).await
+            exchange(stream, request, read).await
         }
     }
-}
-
-/// Tries a name's addresses one by one, each for a moment, so that one that is silent does not use up the attempt.
-async fn connect(name: &str, port: u16) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in lookup_host((name, port)).await? {
-        match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::ErrorKind::TimedOut.into(),
-        }
-    }
-    Err(last)
-}
-
-/// The machine's certificate authorities. What cannot be read is left out and said in the log.
-pub fn native_roots() -> RootCertStore {
-    let found = rustls_native_certs::load_native_certs();
-    for error in found.errors {
-        tracing::warn!(%error, "reading the machine's certificate authorities");
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(found.certs);
-    roots
 }
 
 /// Whether keys may be fetched from there: https, or http that never leaves the machine.
-pub(super) fn is_trustworthy(url: &Url) -> bool {
+pub fn is_trustworthy(url: &Url) -> bool {
     url.has_host() && (url.scheme() == "https" || is_loopback_http(url))
 }
 
 /// Whether this is http to the machine itself.
-pub(super) fn is_loopback_http(url: &Url) -> bool {
+pub fn is_loopback_http(url: &Url) -> bool {
     url.scheme() == "http"
         && match url.host() {
             Some(Host::Domain(name)) => name == "localhost",
@@ -181,13 +158,17 @@ fn head(url: &Url) -> request::Builder {
         .header(header::CONNECTION, "close")
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, FetchFault>
+async fn exchange<S, T>(
+    stream: S,
+    request: Request<Full<Bytes>>,
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchFault>,
+) -> Result<T, FetchFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut sender, connection) =
         http1::Builder::new().max_buf_size(HEAD_BYTES).handshake(TokioIo::new(stream)).await?;
-    let answer = async move { read(sender.send_request(request).await?, most).await };
+    let answer = async move { read(sender.send_request(request).await?).await };
     tokio::pin!(connection, answer);
     // The connection is driven here and not in a task of its own, so that dropping this future drops the socket.
     let mut open = true;
@@ -200,7 +181,7 @@ where
     }
 }
 
-async fn read(response: Response<Incoming>, most: usize) -> Result<Answer, FetchFault> {
+async fn document(response: Response<Incoming>, most: usize) -> Result<Answer, FetchFault> {
     let (head, mut body) = response.into_parts();
     if head.status != StatusCode::OK {
         return Err(FetchFault::Status(head.status));
