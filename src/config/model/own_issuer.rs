@@ -42,7 +42,8 @@ impl Authority {
                 audience: claim("aud"),
                 subject: claim("sub"),
                 scopes: claim("scope"),
-                acr: claim("acr"),
+                // `acr` is the first of them, as RFC 9068 has one.
+                acr: claim("acrs"),
                 amr: claim("amr"),
                 auth_time: claim("auth_time"),
                 client: None,
