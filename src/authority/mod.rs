@@ -11,14 +11,18 @@ mod enrol;
 mod fault;
 mod gate;
 mod grant;
+mod guess;
 mod levels;
 mod messenger;
 mod observer;
 mod owner;
 pub mod passkey;
 mod proof;
+pub mod qr;
 mod random;
 mod records;
+mod recovery;
+mod totp;
 
 pub use admin::{Invitation, Listed, ResetState};
 pub use call::{Answer, Call, Refused};

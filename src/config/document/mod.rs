@@ -70,10 +70,10 @@ section! {
         upstreams: Named<Upstream>,
         /// How the gateway signs what it tells upstreams of callers.
         assertions: Option<Assertions>,
-        /// A second factor of the gateway's own.
-        authority: Option<Authority>,
         /// What people and systems are told by: mail and webhooks.
         notify: Option<Notify>,
+        /// A second factor of the gateway's own.
+        authority: Option<Authority>,
         /// What protects deletions, on every route.
         deletion_guard: DeletionGuard = "{}",
         /// Where attempts at guarded operations are recorded.
