@@ -3,11 +3,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Accounts, session::Session};
+use super::{Accounts, second::SecondStep, session::Session};
 use crate::{
-    authority::{Authority, Fault, Proof, random},
+    authority::{Fault, random},
     clock::Now,
-    policy::{Assurance, Covers},
     secret::Secret,
     store::StoreFault,
 };
@@ -40,14 +39,9 @@ struct Claims<'a> {
 }
 
 impl Accounts {
-    /// What a session's proof is worth.
-    pub(super) fn assurance(authority: &Authority, proof: &Proof) -> Assurance {
-        authority.worth(proof, Covers::Request).assurance
-    }
-
     /// An access token of a session.
-    fn access_token(&self, authority: &Authority, session: &Session, scopes: &[String], now: Now) -> Result<String, Fault> {
-        let assurance = Self::assurance(authority, &session.proof);
+    fn access_token(&self, second: &impl SecondStep, session: &Session, scopes: &[String], now: Now) -> Result<String, Fault> {
+        let assurance = second.assurance(&session.proof);
         let iat = now.unix_secs();
         let claims = Claims {
             iss: &self.issuer,
@@ -73,14 +67,14 @@ impl Accounts {
     /// What a client gets (RFC 6749 §5.1).
     pub(super) fn tokens(
         &self,
-        authority: &Authority,
+        second: &impl SecondStep,
         session: &Session,
         refresh: &Secret,
         scopes: &[String],
         now: Now,
     ) -> Result<Value, Fault> {
         Ok(json!({
-            "access_token": self.access_token(authority, session, scopes, now)?,
+            "access_token": self.access_token(second, session, scopes, now)?,
             "token_type": "Bearer",
             "expires_in": self.config.access_ttl.as_secs(),
             "refresh_token": String::from_utf8_lossy(refresh.expose()),

@@ -23,6 +23,7 @@ impl Accounts {
     /// The metadata (RFC 8414 §2). There is no authorization endpoint: people sign in by the API, at the pages, or not at all.
     pub fn metadata(&self) -> Value {
         let issuer = &*self.issuer;
+        let scopes: Vec<&str> = self.config.scopes.iter().map(|scope| &**scope).collect();
         json!({
             "issuer": issuer,
             "token_endpoint": format!("{issuer}/token"),
@@ -30,7 +31,7 @@ impl Accounts {
             "response_types_supported": [],
             "grant_types_supported": ["refresh_token"],
             "token_endpoint_auth_methods_supported": ["none"],
-            "scopes_supported": self.config.scopes,
+            "scopes_supported": scopes,
         })
     }
 }

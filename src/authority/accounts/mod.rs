@@ -40,16 +40,17 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, task::AbortHandle};
 
 pub use self::{
-    api::{Operation, TABLE},
-    import::{Imported, Line, LineFault, read as read_import},
+    api::{Kind, Operation, TABLE},
+    import::{Imported, Line, LineFault, MOST_BYTES, What, read as read_import},
     register::AccountInvitation,
 };
-use self::{hashing::Hashing, keys::Keys, lock::LockRules, password::PasswordRules, session::Lives};
-use super::{AuthorityObserver, Fault, Messenger, Owner};
+use self::{hashing::Hashing, keys::Keys, password::PasswordRules, session::Lives};
+use super::{AuthorityObserver, Fault, Owner};
 use crate::{
     clock::{Clock, Now},
     config::{self, AssertionAlgorithm, Materials, Problem},
     jose::{Algorithm, PublishedKeys},
+    notify::Outbox,
     store::{Batch, Pending, Store, StoreFault},
 };
 
@@ -68,7 +69,7 @@ pub struct AccountsMeans {
     /// Where rows are.
     pub store: Arc<Store>,
     /// Who carries messages.
-    pub messenger: Arc<dyn Messenger>,
+    pub outbox: Arc<Outbox>,
     /// Who listens.
     pub observer: Arc<dyn AuthorityObserver>,
     /// Who refuses the access tokens of sessions that have ended.
@@ -170,17 +171,6 @@ impl Accounts {
 
     fn lives(&self) -> Lives {
         Lives { idle: self.config.refresh_idle.as_secs(), ttl: self.config.refresh_ttl.as_secs() }
-    }
-
-    /// How guessing is locked for one name and address.
-    fn lock_rules(&self) -> LockRules {
-        let guessing = &self.authority.guessing;
-        LockRules { failures: guessing.failures, first: guessing.first.as_secs(), longest: guessing.longest.as_secs() }
-    }
-
-    /// How it is locked for one name over all addresses that the account is not known from.
-    fn wide_lock_rules(&self) -> LockRules {
-        LockRules { failures: self.authority.guessing.hard, ..self.lock_rules() }
     }
 
     /// Ends sessions: their refresh tokens by the rows, their access tokens by whoever refuses those. What else belongs to the

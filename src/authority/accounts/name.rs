@@ -1,6 +1,8 @@
 //! Names that people sign in with: a name of their own, or their mail address. Two that look the same are the same.
 
-use std::{net::IpAddr, str::FromStr};
+use std::net::IpAddr;
+
+use crate::notify;
 
 /// The longest name, in bytes; a mail address has 254 (RFC 5321 §4.5.3.1.3, less the brackets).
 const NAME_BYTES: usize = 64;
@@ -18,7 +20,7 @@ pub(super) fn is_mail(address: &str) -> bool {
     address.len() <= 254
         && address.chars().all(plain)
         && address.matches('@').count() == 1
-        && lettre::Address::from_str(address).is_ok()
+        && notify::is_address(address)
 }
 
 /// The form in which names are compared. No provider of mail tells two mailboxes apart by case.
