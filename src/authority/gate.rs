@@ -3,16 +3,11 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use smallvec::SmallVec;
-
 use super::{Answer, Authority, Call, Grant};
 use crate::{
     clock::Now,
-    policy::{Principal, Reason, SecondFactor},
+    policy::{Principal, Reason, SecondFactor, SecondFactors},
 };
-
-/// Second factors that count for a request: nearly always none or one.
-pub type SecondFactors = SmallVec<[Arc<SecondFactor>; 1]>;
 
 impl Authority {
     /// The second factors that were shown before and still count for this caller: elevations of the holder, one look in a map.

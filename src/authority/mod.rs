@@ -32,7 +32,6 @@ pub use ceremony::{Answered, Begun, End, Finished, Purpose};
 pub use elevation::ElevationShown;
 pub use enrol::{Enrolled, EnrolmentBegun, Right, Wanted};
 pub use fault::Fault;
-pub use gate::SecondFactors;
 pub use grant::{BodyDigest, Grant, GrantBinding, Target};
 pub use levels::Levels;
 pub use messenger::Messenger;

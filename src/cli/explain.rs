@@ -115,7 +115,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
         };
         // Nothing is recorded or signed, so no file is opened and no key made.
         let config = Config { access_log: AccessLog::Off, assertions: None, ..loaded.config.clone() };
-        let means = Means { issuers: &services, metrics: &metrics };
+        let means = Means { issuers: &services, metrics: &metrics, durable: false };
         let snapshot = match Snapshot::compile(config, &DiskMaterials, &means, None) {
             Ok(snapshot) => snapshot,
             Err(found) => {
@@ -214,7 +214,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_line("body       a form: the service may find another method in it, which is not looked for here");
         }
         let matched = Matched::find(snapshot, &inbound, &path, None)?;
-        let evidence = gather(&snapshot.authenticator, &inbound, &info, &matched, now).await;
+        let evidence = gather(snapshot, &inbound, &info, &matched, now).await;
         print_matched(&inbound, &path, &matched);
         print_credential(&evidence.credential, now);
         if let Some(possession) = evidence.possession {
@@ -229,7 +229,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_checks(way.as_deref(), &checks);
             let first = checks.into_iter().find_map(|check| match check.held {
                 Held::No(denial) => Some(denial),
-                Held::Yes | Held::Instead | Held::NotAsked => None,
+                Held::Yes | Held::BySecondFactor | Held::Instead | Held::NotAsked => None,
             });
             denial = denial.or(first);
         }
@@ -310,6 +310,7 @@ fn print_checks(way: Option<&str>, checks: &[Check]) {
         let text = match &check.held {
             Held::NotAsked => "not asked for".to_owned(),
             Held::Yes => "held".to_owned(),
+            Held::BySecondFactor => "held: by a second factor in the token's place".to_owned(),
             Held::Instead => "held: a machine's proof of possession stands in its place".to_owned(),
             Held::No(denial) => format!("MISSING: {}{}", denial.reason.name(), wanted(denial)),
         };

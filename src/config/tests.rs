@@ -54,6 +54,9 @@ said_of! {
     issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";
     introspection_has_an_endpoint_and_one_proof_of_who_asks: "introspection";
     events_have_a_path_of_their_own_and_types_that_no_caller_has: "events";
+    what_is_told_leaves_protected_and_each_webhook_has_a_secret: "notify";
+    mail_has_a_server_and_a_whole_login: "notify_mail";
+    mail_in_the_clear_is_a_warning: "notify_weak";
     users_have_a_file_and_bounds_that_can_hold: "users";
     api_keys_have_a_place_of_their_own: "api_keys";
     keys_that_others_may_read_are_warnings: "api_keys_weak";
@@ -274,11 +277,36 @@ assurance:
   strong: {acr: ['urn:example:acr:phr'], factors: [passkey, totp], categories: 2}
 ";
 
+const MAIL: &str = "notify: {mail: {server: 'smtps://mail.example', from: gate@example.com}}\n";
+
+#[test]
+fn what_is_told_is_read() {
+    let text = "notify:
+  mail: {server: 'smtp://mail.example:2525', username: gate, password: {env: P}, from: 'Gate <gate@example.com>', ca: ca.pem, timeout: 10s}
+  webhooks:
+    code: {url: 'https://hooks.example/code', secret: {file: code.secret}, previous_secret: {env: OLD}, ca: ca.pem}
+    push: {url: 'http://localhost:9/', secret: \"${FROM_ENV}\", timeout: 1s}
+";
+    let loaded = loaded(&format!("{text}{MINIMAL}"));
+    let notify = loaded.config.notify.unwrap();
+    let mail = notify.mail.as_ref().unwrap();
+    let server = (mail.server.protection, mail.server.host.to_string(), mail.server.port);
+    assert_eq!(server, (MailProtection::StartTls, "mail.example".to_owned(), 2525));
+    assert_eq!((mail.from.to_string().as_str(), mail.timeout.as_secs()), ("Gate <gate@example.com>", 10));
+    assert!(matches!(&mail.login, Some(MailLogin { username, .. }) if &**username == "gate"));
+    assert!(mail.ca.as_ref().is_some_and(|ca| ca.path == Path::new("/etc/stepgate/ca.pem")));
+    let [code, push] = &notify.webhooks[..] else { panic!("{notify:?}") };
+    assert_eq!((&*code.name, code.url.as_str(), code.timeout.as_secs()), ("code", "https://hooks.example/code", 5));
+    assert!(code.previous_secret.is_some() && push.previous_secret.is_none() && code.ca.is_some());
+    assert_eq!((&*push.name, push.timeout.as_secs()), ("push", 1));
+    assert!(loaded.warnings.iter().all(|warning| !warning.span.key.starts_with("notify")), "{:?}", loaded.warnings);
+}
+
 #[test]
 fn an_authority_is_read_with_its_defaults() {
     let text = "authority: {url: 'https://api.example', sealing: {key: {file: seal.key}}, notices: {email_claim: /email}, \
                 acr: {'urn:example:acr:phr': {phishing_resistant: true}}}\n";
-    let loaded = loaded(&format!("{text}{AUTHORITY}"));
+    let loaded = loaded(&format!("{text}{MAIL}{AUTHORITY}"));
     let config = loaded.config;
     let authority = config.authority.unwrap();
     assert!(authority.accounts.is_none() && authority.issuers.is_empty() && !authority.four_eyes);
@@ -346,7 +374,7 @@ fn every_key_of_the_authority_is_read() {
     scopes: [items:read]
     password: {min_length: 14, refused: refused.txt}
 ";
-    let authority = loaded(&format!("{text}{AUTHORITY}")).config.authority.unwrap();
+    let authority = loaded(&format!("{text}{MAIL}{AUTHORITY}")).config.authority.unwrap();
     let accounts = authority.accounts.as_ref().unwrap();
     assert_eq!((&*accounts.issuer, &*accounts.audience), ("own", "https://api.example"));
     assert_eq!((accounts.algorithm, accounts.registration), (AssertionAlgorithm::EdDSA, Registration::Closed));

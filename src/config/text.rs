@@ -698,6 +698,35 @@ mod tests {
     }
 
     #[test]
+    fn mail_servers_are_smtp_or_smtps_with_a_port_of_their_own() {
+        let server =
+            |text: &str| MailServer::from_text(text).map(|it| (it.protection, it.host.to_string(), it.port)).unwrap();
+        assert_eq!(server("smtps://mail.example"), (MailProtection::Tls, "mail.example".into(), 465));
+        assert_eq!(server("smtp://mail.example/"), (MailProtection::StartTls, "mail.example".into(), 587));
+        assert_eq!(server("smtp://127.0.0.1:25"), (MailProtection::StartTls, "127.0.0.1".into(), 25));
+        assert_eq!(server("smtps://[::1]:4650"), (MailProtection::Tls, "[::1]".into(), 4650));
+        assert_eq!(server("smtps://[::1]"), (MailProtection::Tls, "[::1]".into(), 465));
+        refused::<MailServer>(&[
+            "mail.example:587",
+            "smtp://",
+            "smtp://:25",
+            "smtp://mail.example:0",
+            "smtp://mail.example:x",
+            "smtp://mail.example/x",
+            "smtp://mail.example?tls=required",
+            "smtp://u:p@mail.example",
+            "smtp://mail example",
+            "https://mail.example",
+        ]);
+        for bad in
+            ["a@example.com, b@example.com", "a@example.com b", "A <a@example.com> b", "A\r\nBcc: b <a@example.com>"]
+        {
+            assert!(Sender::from_text(bad).is_err(), "{bad}");
+        }
+        assert!(Sender::from_text("Müller & Söhne <a@example.com>").is_ok());
+    }
+
+    #[test]
     fn methods_are_tokens_and_never_connect_or_trace() {
         assert!(Method::from_text("PROPFIND").is_ok());
         refused::<Method>(&["CONNECT", "TRACE", "get", "G ET", "", "connect"]);

@@ -22,7 +22,9 @@ pub(super) enum Kind {
     RequestId = 32,
     /// The gateway's to say.
     Spoofable = 64,
-    Trace = 128,
+    /// A second factor that came with the request.
+    StepUp = 128,
+    Trace = 256,
 }
 
 /// What kinds of fields a head has.
@@ -30,7 +32,7 @@ pub(super) enum Kind {
 pub(super) struct Census {
     /// As they were on the wire, with what separates them.
     pub(super) bytes: usize,
-    kinds: u8,
+    kinds: u16,
 }
 
 impl Census {
@@ -39,9 +41,9 @@ impl Census {
         let (mut bytes, mut kinds) = (0, 0);
         for (name, value) in headers {
             bytes += name.as_str().len() + value.len() + 4;
-            kinds |= kind_of(name).map_or(0, |kind| kind as u8);
+            kinds |= kind_of(name).map_or(0, |kind| kind as u16);
             if is_spoofable(name.as_str(), extra) {
-                kinds |= Kind::Spoofable as u8;
+                kinds |= Kind::Spoofable as u16;
             }
         }
         Self { bytes, kinds }
@@ -49,7 +51,7 @@ impl Census {
 
     /// Whether there is any of a kind.
     pub(super) fn has(&self, kind: Kind) -> bool {
-        self.kinds & kind as u8 != 0
+        self.kinds & kind as u16 != 0
     }
 }
 
@@ -58,6 +60,7 @@ fn kind_of(name: &HeaderName) -> Option<Kind> {
         "authorization" => Some(Kind::Authorization),
         "dpop" => Some(Kind::Proof),
         "expect" => Some(Kind::Expect),
+        "stepgate-grant" | "stepgate-otp" => Some(Kind::StepUp),
         "traceparent" | "tracestate" => Some(Kind::Trace),
         "x-request-id" => Some(Kind::RequestId),
         _ if is_hop_by_hop(name) => Some(Kind::HopByHop),
@@ -82,6 +85,7 @@ mod tests {
             Kind::Proof,
             Kind::RequestId,
             Kind::Spoofable,
+            Kind::StepUp,
             Kind::Trace,
         ];
         for (name, kinds) in [
@@ -97,6 +101,9 @@ mod tests {
             ("x_http_method", &[Kind::Spoofable]),
             ("x-auth-subject", &[Kind::Spoofable]),
             ("tenant", &[Kind::Spoofable]),
+            ("stepgate-otp", &[Kind::Spoofable, Kind::StepUp]),
+            ("stepgate-grant", &[Kind::Spoofable, Kind::StepUp]),
+            ("stepgate_grant", &[Kind::Spoofable]),
             ("x-request-id", &[Kind::RequestId]),
             ("x_request_id", &[Kind::Spoofable]),
             ("traceparent", &[Kind::Trace]),

@@ -1,16 +1,21 @@
-//! Step 6: from a permit to a clearance. Charges the quotas, then makes the intent of a guarded operation durable. Only
-//! what holds a [`Clearance`] is forwarded, and a clearance is made nowhere else.
+//! Step 6: from a permit to a clearance. Charges the quotas, uses up the grant that the permit rests on, then makes the intent
+//! of a guarded operation durable. Only what holds a [`Clearance`] is forwarded, and a clearance is made nowhere else.
 
 use std::sync::Arc;
 
 use http::Method;
 use smallvec::SmallVec;
 
-use super::{Refusal, inbound::Inbound, matched::Matched};
+use super::{
+    Refusal,
+    inbound::Inbound,
+    matched::Matched,
+    step_up::{self, UsedGrant},
+};
 use crate::{
     clock::Now,
     limit::{Combined, KeyFacts, Outcome as QuotaOutcome, Quota, QuotaKey, RateHeaders, RateLimiter, check_all},
-    policy::{ConditionInput, Evidence, Facts, Permit, Possession, Principal, Reason},
+    policy::{ConditionInput, Evidence, Facts, Permit, Possession, Principal, Reason, SecondFactor},
     route::NormalPath,
     runtime::CompiledRoute,
     telemetry::{
@@ -104,6 +109,7 @@ impl Enforcement<'_> {
         judge(&Facts {
             credential: &evidence.credential,
             possession: evidence.possession,
+            second_factors: &evidence.second_factors,
             guarded: matched.guarded(),
             input: ConditionInput {
                 method: method.as_str(),
@@ -152,20 +158,48 @@ pub(super) fn charge_late(
     (rates, charged.map(|()| Charged(permit)))
 }
 
-/// Gives the clearance; the intent of a guarded operation is durable then.
+/// Gives the clearance; the grant that it rests on is used up then, and the intent of a guarded operation durable.
 pub(super) async fn clear(
     Charged(permit): Charged,
     enforcement: &Enforcement<'_>,
+    used: Option<&UsedGrant<'_>>,
     audit: &Arc<AuditLog>,
 ) -> Result<Clearance, Refusal> {
+    // After all that could refuse the request and leave the grant as it was. Boxed, as the next: few requests need it.
+    if let Some(used) = used.filter(|used| used.is_rested_on(&permit)) {
+        Box::pin(used.spend(enforcement.now)).await?;
+    }
     let principal = permit.principal().cloned();
     let ticket = if permit.guarded() {
-        // Boxed: few requests are guarded.
-        Some(Box::pin(intent(enforcement, principal.as_ref(), permit.possession(), audit)).await?)
+        let proofs = Proofs {
+            possession: permit.possession(),
+            second_factors: permit.second_factors(),
+            grant: used.map(|used| &used.grant.id),
+        };
+        Some(Box::pin(intent(enforcement, principal.as_ref(), proofs, audit)).await?)
     } else {
         None
     };
     Ok(Clearance { principal, ticket })
+}
+
+/// What was proved besides the credential, for the audit trail.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Proofs<'a> {
+    pub(super) possession: Option<Possession>,
+    pub(super) second_factors: &'a [Arc<SecondFactor>],
+    pub(super) grant: Option<&'a Arc<str>>,
+}
+
+impl UsedGrant<'_> {
+    fn is_rested_on(&self, permit: &Permit) -> bool {
+        permit.second_factors().iter().any(|second| Arc::ptr_eq(second, &self.grant.proof))
+    }
+
+    /// Uses the grant up: whoever does so first is the only one.
+    async fn spend(&self, now: Now) -> Result<(), Refusal> {
+        self.authority.spend(&self.grant, now).await.map_err(step_up::refusal)
+    }
 }
 
 /// The quotas that a credential has of its own. They are names of this very configuration; one that is none would be no
@@ -220,7 +254,7 @@ fn refusal(combined: &Combined<'_>, metrics: &Metrics) -> Option<Refusal> {
 pub(super) fn attempt(
     enforcement: &Enforcement<'_>,
     principal: &Arc<Principal>,
-    possession: Option<Possession>,
+    proofs: Proofs<'_>,
     reason: Reason,
 ) -> Attempt {
     let Enforcement { inbound, path, matched, now } = *enforcement;
@@ -228,7 +262,9 @@ pub(super) fn attempt(
     Attempt {
         unix_ms: now.unix_ms,
         principal: principal.clone(),
-        possession,
+        possession: proofs.possession,
+        second_factors: proofs.second_factors.into(),
+        grant: proofs.grant.cloned(),
         address: inbound.origin.client,
         method: matched.method.as_str().into(),
         route: matched.route.name.clone(),
@@ -243,13 +279,13 @@ pub(super) fn attempt(
 async fn intent(
     enforcement: &Enforcement<'_>,
     principal: Option<&Arc<Principal>>,
-    possession: Option<Possession>,
+    proofs: Proofs<'_>,
     audit: &Arc<AuditLog>,
 ) -> Result<AuditTicket, Refusal> {
     // A guarded permit always has a principal; without one nothing may be forwarded.
     let principal =
         principal.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a permit without a principal"))?;
-    match audit.intent(attempt(enforcement, principal, possession, Reason::Allowed)).await {
+    match audit.intent(attempt(enforcement, principal, proofs, Reason::Allowed)).await {
         Ok(intent) => Ok(AuditTicket { audit: audit.clone(), intent: Some(intent) }),
         Err(fault) => {
             let mut refusal = Refusal::of(Reason::AuditUnavailable).because(fault.to_string());

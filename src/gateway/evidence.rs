@@ -1,16 +1,18 @@
-//! Step 4: from what the request carries to facts. Verifies, and refuses nothing: that is for the policy.
+//! Step 4: from what the request carries to facts, with the second factors that its caller has shown before. Verifies, and
+//! refuses nothing: that is for the policy.
 
 use super::{inbound::Inbound, matched::Matched};
 use crate::{
     body::ConnectionInfo,
     clock::Now,
-    identity::{Accepted, Authenticator, Presented},
+    identity::{Accepted, Presented},
     policy::{Credential, Evidence},
+    runtime::{CompiledRoute, Snapshot},
 };
 
 /// What the credentials of a request are worth on the routes that it may be for.
 pub async fn gather(
-    authenticator: &Authenticator,
+    snapshot: &Snapshot,
     inbound: &Inbound,
     info: &ConnectionInfo,
     matched: &Matched<'_>,
@@ -20,17 +22,31 @@ pub async fn gather(
     if !matched.all().any(|route| route.asks_for_token(guarded)) {
         return Credential::Absent.into();
     }
-    let presented = presented(inbound, info);
-    if matched.aliases.is_empty() {
-        return authenticator.authenticate(&presented, &matched.route.accepted, now).await;
+    let (presented, authenticator) = (presented(inbound, info), &snapshot.authenticator);
+    let mut evidence = if matched.aliases.is_empty() {
+        authenticator.authenticate(&presented, &matched.route.accepted, now).await
+    } else {
+        // Each route's own list is judged by the policy.
+        let asking = matched.all().filter(|route| route.asks_for_token(guarded));
+        let any = Accepted::union(asking.map(|route| &route.accepted));
+        authenticator.authenticate(&presented, &any, now).await
+    };
+    if let (Some(authority), Credential::Valid(principal)) = (&snapshot.authority, &evidence.credential)
+        && matched.all().any(|route| can_be_elevated(route, guarded))
+    {
+        evidence.second_factors = authority.elevations(principal, now);
     }
-    // Each route's own list is judged by the policy.
-    let asking = matched.all().filter(|route| route.asks_for_token(guarded));
-    let any = Accepted::union(asking.map(|route| &route.accepted));
-    authenticator.authenticate(&presented, &any, now).await
+    evidence
 }
 
-fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a> {
+/// Whether an elevation could count here: never for a guarded operation, and only for a level.
+fn can_be_elevated(route: &CompiledRoute, guarded: bool) -> bool {
+    let is_guarded = guarded && route.policy.deletion.is_some();
+    !is_guarded && route.policy.assurance.as_ref().is_some_and(|wanted| wanted.level.is_some())
+}
+
+/// The credentials of a request, wherever it is for.
+pub(super) fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a> {
     Presented {
         authorization: inbound.authorization.field(),
         keys: &inbound.keys,

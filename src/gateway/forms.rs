@@ -1,5 +1,6 @@
-//! How much of forms one worker holds at once. They are read before anything is known of their senders, so that what
-//! counts is what a client has really sent, and no client can take the room of all others.
+//! How much of bodies one worker holds at once: forms in which a method may stand, and what a grant is bound to. Forms are read
+//! before anything is known of their senders, so that what counts is what a client has really sent, and no client can take the
+//! room of all others.
 
 use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
@@ -29,6 +30,7 @@ pub(super) struct HeldForm<'a> {
     /// The longest that it may become; one such form has room however little that is for others.
     longest: usize,
     bytes: usize,
+    content: Bytes,
 }
 
 impl Forms {
@@ -38,7 +40,7 @@ impl Forms {
         body: &mut RequestBody,
         client: IpAddr,
         max: usize,
-    ) -> Result<(Bytes, HeldForm<'_>), Refusal> {
+    ) -> Result<HeldForm<'_>, Refusal> {
         if hyper::body::Body::size_hint(body).lower() > max as u64 {
             return Err(Refusal::of(Reason::BodyTooLarge));
         }
@@ -49,16 +51,22 @@ impl Forms {
             Unread::Refused(refusal) => refusal,
         })?;
         *body = RequestBody::buffered(bytes.clone());
-        Ok((bytes, held))
+        held.content = bytes;
+        Ok(held)
     }
 
     /// Begins to hold a form of `client`, of at most `longest` bytes.
     fn hold(&self, client: IpAddr, longest: usize) -> HeldForm<'_> {
-        HeldForm { forms: self, client: network(client), longest, bytes: 0 }
+        HeldForm { forms: self, client: network(client), longest, bytes: 0, content: Bytes::new() }
     }
 }
 
 impl HeldForm<'_> {
+    /// The whole of it.
+    pub(super) fn content(&self) -> &Bytes {
+        &self.content
+    }
+
     /// Makes room for `more` bytes.
     pub(super) fn grow(&mut self, more: usize) -> Result<(), Refusal> {
         let mut held = self.forms.0.borrow_mut();

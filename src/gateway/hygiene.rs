@@ -21,7 +21,7 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Requests fields that are the gateway's to say, folded: lower case, `-` for anything but letters and digits.
 /// Sorted, for binary search.
-const SPOOFABLE: [&str; 37] = [
+const SPOOFABLE: [&str; 38] = [
     "cf-connecting-ip",
     // RFC 9440 §4: what a proxy in front of the service would say of a client certificate.
     "client-cert",
@@ -33,6 +33,7 @@ const SPOOFABLE: [&str; 37] = [
     "proxy",
     "proxy-client-ip",
     "remote-user",
+    "stepgate-grant",
     "stepgate-otp",
     "true-client-ip",
     "wl-proxy-client-ip",
@@ -243,6 +244,9 @@ mod tests {
             "Proxy",
             "x~auth~subject",
             "Stepgate-OTP",
+            "stepgate_otp",
+            "Stepgate-Grant",
+            "stepgate.grant",
             "Client-IP",
             "client_ip",
             "WL-Proxy-Client-IP",
@@ -309,6 +313,8 @@ mod tests {
             ("x-api-key", "x"),
             ("x_api_key", "x"),
             ("x_auth_subject", "root"),
+            ("stepgate-otp", "1"),
+            ("stepgate_grant", "1"),
             ("host", "b"),
         ]);
         clean_trailers(&mut map);

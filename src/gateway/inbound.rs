@@ -40,6 +40,8 @@ pub struct Inbound {
     pub keys: Vec<ApiKeyField>,
     /// The one `DPoP` field, the proof beside a token (RFC 9449 §4.1).
     pub proof: SoleField,
+    /// The second factors that came with it; `None`: none did.
+    pub shown: Option<Box<Shown>>,
     /// Where the request came from.
     pub origin: Origin,
     /// Whether the client takes trailers.
@@ -50,12 +52,25 @@ pub struct Inbound {
     pub trace: Trace,
 }
 
+/// Second factors that came with a request: taken out of every request, looked at where assurance is all that is missing.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// `Stepgate-OTP`: a code.
+    pub code: SoleField,
+    /// `Stepgate-Grant`.
+    pub grant: SoleField,
+}
+
+/// A code that a second factor made, for the request that it comes with.
+const STEPGATE_OTP: HeaderName = HeaderName::from_static("stepgate-otp");
+/// A grant of the authority.
+const STEPGATE_GRANT: HeaderName = HeaderName::from_static("stepgate-grant");
 /// The proof beside a token (RFC 9449 §4.1).
 pub(super) const DPOP: HeaderName = HeaderName::from_static("dpop");
 /// A nonce for proofs to come (RFC 9449 §8.1).
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// A field of which a request must have no more than one: `Authorization`, `DPoP`.
+/// A field of which a request must have no more than one: `Authorization`, `DPoP`, `Stepgate-OTP`.
 #[derive(Debug, Clone)]
 pub enum SoleField {
     /// None.
@@ -113,6 +128,10 @@ impl Inbound {
             false => SoleField::Absent,
         };
         let proof = if census.has(Kind::Proof) { take_one(&mut headers, &DPOP) } else { SoleField::Absent };
+        let shown = census.has(Kind::StepUp).then(|| {
+            let (code, grant) = (take_one(&mut headers, &STEPGATE_OTP), take_one(&mut headers, &STEPGATE_GRANT));
+            Box::new(Shown { code, grant })
+        });
         let te = if census.has(Kind::HopByHop) { hygiene::drop_hop_by_hop(&mut headers) } else { Te::None };
         if census.has(Kind::Spoofable) {
             hygiene::drop_spoofable(&mut headers, &server.drop_headers);
@@ -134,6 +153,7 @@ impl Inbound {
             authorization,
             keys,
             proof,
+            shown,
             origin,
             te,
             request_id,
@@ -196,7 +216,11 @@ fn take_one(headers: &mut HeaderMap, name: &HeaderName) -> SoleField {
     let mut fields = headers.get_all(name).iter();
     let found = match (fields.next(), fields.next()) {
         (None, _) => SoleField::Absent,
-        (Some(value), None) => SoleField::One(value.clone()),
+        (Some(value), None) => {
+            let mut value = value.clone();
+            value.set_sensitive(true);
+            SoleField::One(value)
+        }
         (Some(_), Some(_)) => SoleField::Several,
     };
     headers.remove(name);

@@ -290,7 +290,7 @@ routes:
             revocations: Arc::default(),
             authority_keys: Default::default(),
         };
-        let means = Means { issuers: &issuers, metrics: &metrics };
+        let means = Means { issuers: &issuers, metrics: &metrics, durable: false };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
     }
 

@@ -8,11 +8,13 @@
 //!   │  3 charge_early         quotas by address, before any crypto       429
 //!   │  4 evidence::gather     credentials → facts; refuses nothing
 //!   │  5 decide               policy + facts → permit                    401 403 503
-//!   │  6 enforce              permit → clearance: quotas, audit          429 503
+//!   │    └ prove              only assurance is missing: what else came? decide again, once
+//!   │  6 enforce              permit → clearance: quotas, grant, audit   403 429 503
 //!   │  7 Outbound::prepare    the head that the upstream gets
 //!   └ Gateway::forward  8 takes the clearance by value                502 504
 //! ```
 
+mod authority;
 mod census;
 mod enforce;
 mod events;
@@ -32,15 +34,24 @@ pub mod own;
 mod record;
 mod refusal;
 mod site;
+mod step_up;
 #[cfg(test)]
 mod tests;
 
 use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 
+use self::{
+    enforce::Proofs,
+    faults::{body_refusal, framing_refusal, upstream_refusal},
+    forms::{Forms, HeldForm},
+    ids::RequestIds,
+    outbound::Outbound,
+    step_up::{Judged, UsedGrant},
+};
 pub use self::{
     enforce::{Clearance, Enforcement},
     evidence::gather,
@@ -54,12 +65,6 @@ pub use self::{
     refusal::{DpopOffer, METADATA_PATH, Problem, Refusal, RefusalContext},
     site::Site,
 };
-use self::{
-    faults::{body_refusal, framing_refusal, upstream_refusal},
-    forms::{Forms, HeldForm},
-    ids::RequestIds,
-    outbound::Outbound,
-};
 use crate::{
     body::{ConnectionInfo, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
@@ -67,7 +72,6 @@ use crate::{
     identity::Accepted,
     limit::RateHeaders,
     policy::{Credential, Decision, Evidence, Permit, Principal, Reason, decide},
-    route::NormalPath,
     runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamObserver},
 };
@@ -94,7 +98,7 @@ struct Cleared<'s> {
     clearance: Clearance,
     outbound: Outbound,
     route: &'s CompiledRoute,
-    /// A form is in memory until the upstream answers.
+    /// A body that was read before is in memory until the upstream answers.
     form: Option<Box<HeldForm<'s>>>,
 }
 
@@ -107,6 +111,8 @@ struct Exchange {
     by_dpop: bool,
     /// A nonce for the client's next proofs.
     fresh_nonce: Option<Box<str>>,
+    /// What a route of our own says besides in a refusal.
+    own_headers: Option<Box<HeaderMap>>,
 }
 
 impl Serve for Gateway {
@@ -124,8 +130,14 @@ impl Serve for Gateway {
         let (mut parts, incoming) = request.into_parts();
         let head = (&parts.method, parts.version, parts.uri.path());
         let record = Record::begin(self.services.clone(), snapshot.clone(), info.clone(), head, self.ids.next(), now);
-        let mut exchange =
-            Exchange { record: Box::new(record), rates: None, site: None, by_dpop: false, fresh_nonce: None };
+        let mut exchange = Exchange {
+            record: Box::new(record),
+            rates: None,
+            site: None,
+            by_dpop: false,
+            fresh_nonce: None,
+            own_headers: None,
+        };
         let limit = snapshot.config.server.limits.body_bytes;
         let mut body = RequestBody::new(incoming, &info.watch, limit).with_trailers(hygiene::clean_trailers);
         exchange.record.bytes_in = body.counter();
@@ -188,21 +200,19 @@ impl Gateway {
         let uri = parts.uri.clone();
         let mut inbound = Inbound::parse(parts, info, server, exchange.record.request_id.clone())?;
         exchange.learn(&inbound);
-        known_method(&inbound.method, &server.methods)?;
-        let path = NormalPath::parse(uri.path())
-            .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
+        let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             // Boxed: rare, and large.
-            return Box::pin(self.serve_own(snapshot, own, &inbound, body, now)).await;
+            return Box::pin(self.serve_own(snapshot, own, exchange, (&inbound, info), body, now)).await;
         }
 
-        let (matched, form) = match form_to_read(snapshot, &inbound, &path)? {
+        let (matched, mut form) = match form_to_read(snapshot, &inbound, &path)? {
             None => (Matched::find(snapshot, &inbound, &path, None)?, None),
             // Boxed, as it is rare and large.
             Some((kind, max)) => {
-                let (bytes, held) = Box::pin(self.forms.read(body, inbound.origin.client, max)).await?;
-                let form = Form { kind, body: &bytes };
-                (Matched::find(snapshot, &inbound, &path, Some(&form))?, Some(Box::new(held)))
+                let held = Box::new(Box::pin(self.forms.read(body, inbound.origin.client, max)).await?);
+                let form = Form { kind, body: held.content() };
+                (Matched::find(snapshot, &inbound, &path, Some(&form))?, Some(held))
             }
         };
         exchange.record.route = Some(matched.route.number);
@@ -210,29 +220,41 @@ impl Gateway {
         let charged;
         (exchange.rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
         // Nobody has been verified yet, so the attempt is counted as a stranger's.
-        charged.inspect_err(|refusal| self.audit_refusal(&enforcement, &Credential::Absent.into(), refusal.reason))?;
+        let stranger = Credential::Absent.into();
+        charged.inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
         // Known before anything more is spent on it.
         if body.is_declared_too_large() {
-            self.audit_refusal(&enforcement, &Credential::Absent.into(), Reason::BodyTooLarge);
+            self.audit_refusal(&enforcement, &stranger, None, Reason::BodyTooLarge);
             return Err(Refusal::of(Reason::BodyTooLarge));
         }
 
-        let mut evidence = evidence::gather(&snapshot.authenticator, &inbound, info, &matched, now).await;
+        let mut evidence = evidence::gather(snapshot, &inbound, info, &matched, now).await;
         exchange.fresh_nonce = evidence.fresh_nonce.take();
         if let Credential::Valid(principal) = &evidence.credential {
             exchange.record.principal = Some(principal.clone());
         }
 
-        let permit = self.judge(&enforcement, &evidence)?;
+        let judged = match self.judge(&enforcement, &evidence).map(Judged::from) {
+            Err(refusal) if step_up::may_help(snapshot, &inbound, &refusal) => {
+                // Boxed: rare, and large.
+                let body_and_form = (&mut *body, &mut form);
+                Box::pin(self.prove(snapshot, refusal, &enforcement, &mut evidence, body_and_form)).await
+            }
+            judged => judged,
+        };
+        let Judged { permit, used } =
+            judged.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, None, refusal.reason))?;
+        exchange.record.step_up = permit.second_factors().first().map(|second| second.covers.way());
 
         let Services { audit, metrics, .. } = &**self.services;
         let (rates, charged) = enforce::charge_late(permit, &enforcement, &snapshot.limiter, metrics);
         exchange.rates = enforce::join_rates(exchange.rates.take(), rates);
         let cleared = match charged {
-            Ok(charged) => enforce::clear(charged, &enforcement, audit).await,
+            Ok(charged) => enforce::clear(charged, &enforcement, used.as_ref(), audit).await,
             Err(refusal) => Err(refusal),
         };
-        let clearance = cleared.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, refusal.reason))?;
+        let clearance = cleared
+            .inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, used.as_ref(), refusal.reason))?;
 
         let route = matched.route;
         let outbound = Outbound::prepare(
@@ -287,24 +309,30 @@ impl Gateway {
                         None => next,
                     });
                 }
-                Decision::Deny(denial) => {
-                    self.audit_refusal(enforcement, evidence, denial.reason);
-                    return Err(denial.into());
-                }
+                Decision::Deny(denial) => return Err(denial.into()),
             }
         }
         permit.ok_or_else(|| Refusal::of(Reason::RouteNotFound))
     }
 
     /// Records a refused attempt at a guarded operation: one by one for verified callers, counted for others.
-    fn audit_refusal(&self, enforcement: &Enforcement<'_>, evidence: &Evidence, reason: Reason) {
+    fn audit_refusal(
+        &self,
+        enforcement: &Enforcement<'_>,
+        evidence: &Evidence,
+        used: Option<&UsedGrant<'_>>,
+        reason: Reason,
+    ) {
         let matched = enforcement.matched;
         if !matched.guarded() || matched.all().all(|route| route.policy.deletion.is_none()) {
             return;
         }
         match &evidence.credential {
             Credential::Valid(principal) => {
-                self.services.audit.refusal(enforce::attempt(enforcement, principal, evidence.possession, reason));
+                let Evidence { possession, second_factors, .. } = evidence;
+                let grant = used.map(|used| &used.grant.id);
+                let proofs = Proofs { possession: *possession, second_factors, grant };
+                self.services.audit.refusal(enforce::attempt(enforcement, principal, proofs, reason));
             }
             Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => {
                 self.services.audit.anonymous(reason, &matched.route.name);
@@ -412,9 +440,17 @@ impl Exchange {
             authority: self.site.as_ref().map_or("", |site| &site.authority),
             authorization_servers: &snapshot.authorization_servers,
             accepted,
+            second_factor: snapshot.config.authority.as_deref(),
             dpop: DpopOffer { algorithms: accepted.map(Accepted::dpop).unwrap_or_default(), tried: self.by_dpop },
         };
         let mut headers = refusal.headers(&context);
+        if let Some(own) = self.own_headers {
+            // What belongs to the problem document stays its own.
+            let kept = headers.clone();
+            own.iter().filter(|(name, _)| !kept.contains_key(*name)).for_each(|(name, value)| {
+                headers.append(name.clone(), value.clone());
+            });
+        }
         let body = refusal.body(&context);
         if let Some(value) = self.record.request_id.to_value() {
             headers.insert("x-request-id", value);
@@ -434,7 +470,7 @@ impl Exchange {
 }
 
 /// RFC 9449 §8.2: a nonce is new, so an answer that brings one is not to be kept.
-fn add_nonce(headers: &mut http::HeaderMap, nonce: Option<&str>) {
+fn add_nonce(headers: &mut HeaderMap, nonce: Option<&str>) {
     if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::from_str(nonce).ok()) {
         headers.insert(inbound::DPOP_NONCE, nonce);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,16 +1,17 @@
-//! Routes of the gateway's own, which stand before the configured ones: the documents that it publishes of itself, and the
-//! endpoints that providers report to. They are public, and judged before they are served like any other.
+//! Routes of the gateway's own, which stand before the configured ones: the documents that it publishes of itself, the
+//! endpoints that providers report to, and the second-factor authority's. They are public, and judged before they are served like
+//! any other; a credential that the authority's are shown is verified, and refused if it is wrong.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 
-use super::{Gateway, Passed, Refusal, events, inbound::Inbound, metadata};
+use super::{Exchange, Gateway, Passed, Refusal, authority, events, inbound::Inbound, known_method, metadata};
 use crate::{
-    body::RequestBody,
+    body::{ConnectionInfo, RequestBody},
     clock::Now,
-    policy::{ConditionInput, Credential, Decision, Facts, Permit, Reason, decide},
+    policy::{AccessPolicy, ConditionInput, Credential, Decision, Evidence, Facts, Permit, Reason, decide},
     route::NormalPath,
-    runtime::{EventEndpoint, Snapshot},
+    runtime::{AuthorityEndpoint, EventEndpoint, Snapshot},
 };
 
 /// What a request is for, where it is for the gateway itself.
@@ -20,12 +21,25 @@ pub enum Own<'a> {
     Document(metadata::Document<'a>),
     /// What a provider reports.
     Events(&'a EventEndpoint),
+    /// The authority's, and the path below its own.
+    Authority(&'a AuthorityEndpoint, &'a str),
+}
+
+/// The path of a request, where its method may be used at all: the authority's endpoints bring methods of their own.
+pub fn path<'a>(snapshot: &Snapshot, inbound: &Inbound, raw: &'a str) -> Result<NormalPath<'a>, Refusal> {
+    let path = NormalPath::parse(raw).map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()));
+    let brings_methods = path.as_ref().is_ok_and(|path| authority::endpoint(snapshot, path).is_some());
+    if !brings_methods || !authority::METHODS.contains(&inbound.method) {
+        known_method(&inbound.method, &snapshot.config.server.methods)?;
+    }
+    path
 }
 
 /// The route of our own that a request is for.
 pub fn find<'a>(snapshot: &'a Snapshot, inbound: &'a Inbound, path: &'a NormalPath<'_>) -> Option<Own<'a>> {
-    let document = metadata::find(snapshot, inbound, path).map(Own::Document);
-    document.or_else(|| events::endpoint(snapshot, path).map(Own::Events))
+    let authority = authority::endpoint(snapshot, path).map(|(endpoint, rest)| Own::Authority(endpoint, rest));
+    let document = || metadata::find(snapshot, inbound, path).map(Own::Document);
+    authority.or_else(document).or_else(|| events::endpoint(snapshot, path).map(Own::Events))
 }
 
 impl Own<'_> {
@@ -34,6 +48,7 @@ impl Own<'_> {
         match self {
             Self::Document(document) => document.describe().to_owned(),
             Self::Events(endpoint) => format!("where the provider of {} reports what ended", endpoint.issuer),
+            Self::Authority(..) => "the gateway's own second-factor authority".to_owned(),
         }
     }
 
@@ -42,6 +57,8 @@ impl Own<'_> {
         let takes: &[Method] = match self {
             Self::Document(_) => &[Method::GET, Method::HEAD],
             Self::Events(_) => &[Method::POST],
+            // Each of its endpoints has some of these, and says so itself.
+            Self::Authority(..) => &authority::METHODS,
         };
         if takes.contains(method) { Ok(()) } else { Err(Refusal::method_not_allowed(takes.to_vec())) }
     }
@@ -53,22 +70,27 @@ impl Gateway {
         &self,
         snapshot: &Snapshot,
         own: Own<'_>,
-        inbound: &Inbound,
+        exchange: &mut Exchange,
+        (inbound, info): (&Inbound, &ConnectionInfo),
         body: &mut RequestBody,
         now: Now,
     ) -> Result<Passed<'static>, Refusal> {
         own.check_method(&inbound.method)?;
         match own {
             Own::Document(document) => {
-                let _permit = judge(inbound, inbound.uri.path(), now)?;
+                let _permit = judge(&AccessPolicy::default(), inbound, inbound.uri.path(), &stranger(), now)?;
                 Ok(Passed::Answered(publish(&document, now), Reason::Allowed))
             }
             Own::Events(endpoint) => {
                 events::charge(endpoint, inbound, &self.services.metrics, now)?;
-                let _permit = judge(inbound, &endpoint.path, now)?;
-                let (bytes, _held) = self.forms.read(body, inbound.origin.client, events::MAX_BYTES).await?;
-                let (answer, reason) = events::receive(snapshot, endpoint, &inbound.headers, &bytes, now).await?;
+                let _permit = judge(&AccessPolicy::default(), inbound, &endpoint.path, &stranger(), now)?;
+                let held = self.forms.read(body, inbound.origin.client, events::MAX_BYTES).await?;
+                let answer = events::receive(snapshot, endpoint, &inbound.headers, held.content(), now).await;
+                let (answer, reason) = answer?;
                 Ok(Passed::Answered(answer, reason))
+            }
+            Own::Authority(endpoint, rest) => {
+                self.serve_authority(snapshot, (endpoint, rest), exchange, (inbound, info), body, now).await
             }
         }
     }
@@ -83,11 +105,23 @@ fn publish(document: &metadata::Document<'_>, now: Now) -> Response<Bytes> {
     response
 }
 
-/// Judges a request by the policy of these routes, which asks for no credential.
-fn judge(inbound: &Inbound, path: &str, now: Now) -> Result<Permit, Refusal> {
+/// What is known of who calls where no credential is looked at.
+fn stranger() -> Evidence {
+    Credential::Absent.into()
+}
+
+/// Judges a request for one of these routes.
+pub(super) fn judge(
+    policy: &AccessPolicy,
+    inbound: &Inbound,
+    path: &str,
+    evidence: &Evidence,
+    now: Now,
+) -> Result<Permit, Refusal> {
     let facts = Facts {
-        credential: &Credential::Absent,
-        possession: None,
+        credential: &evidence.credential,
+        possession: evidence.possession,
+        second_factors: &[],
         guarded: false,
         input: ConditionInput {
             method: inbound.method.as_str(),
@@ -100,7 +134,7 @@ fn judge(inbound: &Inbound, path: &str, now: Now) -> Result<Permit, Refusal> {
             now,
         },
     };
-    match decide(&Default::default(), &facts) {
+    match decide(policy, &facts) {
         Decision::Deny(denial) => Err(denial.into()),
         Decision::Allow(permit) => Ok(permit),
     }

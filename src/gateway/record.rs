@@ -42,6 +42,8 @@ pub struct Record {
     pub route: Option<usize>,
     /// Whoever was verified.
     pub principal: Option<Arc<Principal>>,
+    /// By which way a second factor came that the request needed.
+    pub step_up: Option<&'static str>,
     /// The status that was answered.
     pub status: u16,
     /// Why it ended as it did.
@@ -79,6 +81,7 @@ impl Record {
             trace: None,
             route: None,
             principal: None,
+            step_up: None,
             status: 499,
             reason: Reason::ClientGone,
             upstream_took: None,
@@ -117,6 +120,7 @@ impl Record {
             upstream_took: self.upstream_took,
             issuer: principal.map(|principal| &*principal.issuer),
             subject: principal.map(|principal| &*principal.subject),
+            step_up: self.step_up,
         });
     }
 

@@ -12,9 +12,10 @@ use http::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    config,
     identity::{Accepted, Kinds},
     jose::{Algorithm, Algorithms, PROOF_ALGORITHMS},
-    policy::{Challenge, Denial, Reason, StepUp},
+    policy::{Categories, Challenge, Denial, Factor, FactorRule, Factors, Reason, StepUp},
 };
 
 /// A request that is not forwarded, or whose answer never came.
@@ -26,6 +27,8 @@ pub struct Refusal {
     pub challenge: Challenge,
     /// For the operator's log alone.
     pub detail: Option<Box<str>>,
+    /// For the caller, in place of what the reason's problem says.
+    pub said: Option<&'static str>,
     /// The methods that the path has, for `Allow`.
     pub allow: Box<[Method]>,
     /// The quota that is used up.
@@ -56,6 +59,7 @@ impl Refusal {
             reason,
             challenge: Challenge::Nothing,
             detail: None,
+            said: None,
             allow: Box::default(),
             limit: None,
             retry_after: None,
@@ -109,6 +113,8 @@ pub struct RefusalContext<'a> {
     pub authorization_servers: &'a [Arc<str>],
     /// Whose credentials the route takes; `None` where there is no route.
     pub accepted: Option<&'a Accepted>,
+    /// The gateway's own authority, where a second factor can be shown.
+    pub second_factor: Option<&'a config::Authority>,
     /// What is said of DPoP.
     pub dpop: DpopOffer,
 }
@@ -179,10 +185,16 @@ impl Refusal {
         body.insert("type".into(), format!("urn:stepgate:problem:{}", problem.name).into());
         body.insert("title".into(), problem.title.into());
         body.insert("status".into(), problem.status.as_u16().into());
-        body.insert("detail".into(), self.next_step(problem.detail, context).into());
+        let detail = self.said.unwrap_or(problem.detail);
+        body.insert("detail".into(), self.next_step(detail, context).into());
         body.insert("request_id".into(), context.request_id.into());
         match &self.challenge {
-            Challenge::StepUp(step_up) => step_up_members(&mut body, step_up, context.authorization_servers),
+            Challenge::StepUp(step_up) => {
+                step_up_members(&mut body, step_up, context.authorization_servers);
+                if let Some(authority) = context.second_factor {
+                    body.insert("step_up".into(), second_factor_member(step_up, authority));
+                }
+            }
             Challenge::Scope(scopes) => {
                 body.insert("scope".into(), scopes.join(" ").into());
             }
@@ -283,26 +295,122 @@ impl Refusal {
     /// The detail, with what this refusal in particular asks for.
     fn next_step(&self, detail: &str, context: &RefusalContext<'_>) -> String {
         let Challenge::StepUp(step_up) = &self.challenge else { return detail.to_owned() };
-        if context.authorization_servers.is_empty() {
-            return "The credentials are valid, but this operation needs a stronger or more recent authentication of a user, \
-                    and no authorization server is configured that could give it."
-                .to_owned();
+        let here = context.second_factor.map(|authority| self.second_factor_step(step_up, authority));
+        let (first, then) = match (here, provider_step(step_up, context.authorization_servers)) {
+            (Some(here), Some(provider)) => (detail, format!("{here} Or {provider}")),
+            (Some(here), None) => (detail, here),
+            (None, Some(provider)) => (detail, capitalised(&provider)),
+            (None, None) if self.is_of_authority() => {
+                (detail, "No authority is configured that could give it.".to_owned())
+            }
+            (None, None) => {
+                return "The credentials are valid, but this operation needs a stronger or more recent authentication of a user, \
+                        and no authorization server is configured that could give it."
+                    .to_owned();
+            }
+        };
+        format!("{first} {then}")
+    }
+
+    /// Whether what is missing is nothing that a provider's token could have.
+    fn is_of_authority(&self) -> bool {
+        matches!(self.reason, Reason::FactorInsufficient | Reason::FactorTooNew | Reason::GrantMissing)
+    }
+
+    /// What to do next with our own authority.
+    fn second_factor_step(&self, step_up: &StepUp, authority: &config::Authority) -> String {
+        let Places { page, challenges, token } = Places::of(authority);
+        if self.reason == Reason::FactorTooNew {
+            return "The factor was enrolled too lately to delete anything: use another one, or wait.".to_owned();
         }
-        let mut wanted = Vec::new();
-        if !step_up.acr_values.is_empty() {
-            wanted.push(format!("acr_values={}", step_up.acr_values.join(" ")));
+        if step_up.grant {
+            return format!(
+                "Get a grant for this very request at {token} and repeat the request with it in Stepgate-Grant."
+            );
         }
-        if let Some(max_age) = step_up.max_age {
-            wanted.push(format!("max_age={}", max_age.as_secs()));
-        }
-        if !step_up.amr_values.is_empty() {
-            wanted.push(format!("a method (amr) of: {}", step_up.amr_values.join(" ")));
+        if step_up.guarded || step_up.level.is_none() {
+            return format!(
+                "Repeat the request with a code of a second factor in Stepgate-OTP, or with a grant of {token} in Stepgate-Grant."
+            );
         }
         format!(
-            "{detail} Send the user to the authorization server again with {}, then repeat the request with the new token.",
-            wanted.join(", ")
+            "Show a second factor at {page} or by {challenges}, then repeat the request with the same token; or repeat it with a \
+             code in Stepgate-OTP."
         )
     }
+}
+
+/// What to do next with a provider, if one can give what is missing.
+fn provider_step(step_up: &StepUp, servers: &[Arc<str>]) -> Option<String> {
+    let mut wanted = Vec::new();
+    if !step_up.acr_values.is_empty() {
+        wanted.push(format!("acr_values={}", step_up.acr_values.join(" ")));
+    }
+    if let Some(max_age) = step_up.max_age {
+        wanted.push(format!("max_age={}", max_age.as_secs()));
+    }
+    if !step_up.amr_values.is_empty() {
+        wanted.push(format!("a method (amr) of: {}", step_up.amr_values.join(" ")));
+    }
+    let gives_all = !step_up.grant && step_up.factors.is_none();
+    (gives_all && !wanted.is_empty() && !servers.is_empty()).then(|| {
+        let wanted = wanted.join(", ");
+        format!(
+            "send the user to the authorization server again with {wanted}, then repeat the request with the new token."
+        )
+    })
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Where the authority is, as clients know it.
+struct Places {
+    page: String,
+    challenges: String,
+    token: String,
+}
+
+impl Places {
+    fn of(authority: &config::Authority) -> Self {
+        let base = format!("{}{}", authority.url.as_str().trim_end_matches('/'), authority.path);
+        Self {
+            page: format!("{base}/"),
+            challenges: format!("{base}/api/v1/challenges"),
+            token: format!("{base}/token"),
+        }
+    }
+}
+
+/// What a client needs to step up here by itself.
+fn second_factor_member(step_up: &StepUp, authority: &config::Authority) -> Value {
+    let Places { page, challenges, token } = Places::of(authority);
+    let offered = authority.offered();
+    let rule = step_up.factors.unwrap_or_default();
+    // Each of these alone: which of them together make enough categories is for the challenge to say.
+    let alone = FactorRule { categories: 0, ..rule };
+    let factors: Vec<&str> = offered
+        .iter()
+        .filter(|factor| alone.is_met(Factors::NONE.with(*factor), Categories::NONE))
+        .map(Factor::name)
+        .collect();
+    let mut member = json!({
+        "level": step_up.level.as_deref(),
+        "page": page,
+        "challenge": challenges,
+        "token": token,
+        "factors": factors,
+        "categories": rule.categories,
+        // An elevation of the token does not satisfy the deletion guard.
+        "grant": step_up.guarded || step_up.grant,
+        "bind": step_up.grant,
+    });
+    if let (Value::Object(members), false) = (&mut member, step_up.grant) {
+        members.insert("otp_header".into(), "Stepgate-OTP".into());
+    }
+    member
 }
 
 /// RFC 9110 §15.5.2 wants a challenge of every 401. No scheme is registered for these, and one that no client knows misleads
@@ -342,8 +450,10 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: Option<String>) {
 fn step_up_description(step_up: &StepUp) -> &'static str {
     let level = !step_up.acr_values.is_empty() || !step_up.amr_values.is_empty();
     match (level, step_up.max_age) {
+        // Nothing that a provider's token could say.
+        (false, None) => "A second factor is required",
         (true, None) => "A stronger authentication is required",
-        (false, _) => "A more recent authentication is required",
+        (false, Some(_)) => "A more recent authentication is required",
         (true, Some(_)) => "A stronger and more recent authentication is required",
     }
 }
@@ -472,6 +582,7 @@ mod tests {
             authority: "api.example:8443",
             authorization_servers: &[],
             accepted: None,
+            second_factor: None,
             dpop: DpopOffer::default(),
         }
     }
@@ -528,6 +639,7 @@ mod tests {
             acr_values: Box::new(["gold".into(), "phr".into()]),
             amr_values: Box::default(),
             max_age: Some(Duration::from_secs(300)),
+            ..StepUp::default()
         };
         assert_eq!(
             challenge(Challenge::StepUp(step_up), Reason::AcrInsufficient),
@@ -593,6 +705,7 @@ mod tests {
             acr_values: Box::new(["gold".into()]),
             amr_values: Box::default(),
             max_age: Some(Duration::from_secs(60)),
+            ..StepUp::default()
         };
         let refusal = Refusal { challenge: Challenge::StepUp(step_up), ..Refusal::of(Reason::AcrInsufficient) };
         let said = |authorization_servers: &[Arc<str>]| -> Value {

@@ -244,9 +244,9 @@ impl Authenticator {
     ) -> Evidence {
         let (possession, fresh_nonce) = match self.prove(&principal, token, scheme, presented, now) {
             Ok(proved) => proved,
-            Err(Unproved { credential, fresh_nonce }) => return Evidence { credential, possession: None, fresh_nonce },
+            Err(Unproved { credential, fresh_nonce }) => return Evidence { fresh_nonce, ..credential.into() },
         };
-        Evidence { credential: Credential::Valid(principal), possession, fresh_nonce }
+        Evidence { possession, fresh_nonce, ..Credential::Valid(principal).into() }
     }
 
     fn prove(

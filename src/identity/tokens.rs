@@ -181,7 +181,7 @@ impl Tokens {
             }
             return self.credential(verifier, introspection::ask(introspector, verifier, token, id, now).await);
         }
-        match verifier.verify(jws, token.len(), now).await {
+        match verifier.verify(jws, token, now).await {
             Ok(known) => {
                 self.observer.verification(Some(name), Ok(()));
                 let principal = Arc::clone(&known.principal);

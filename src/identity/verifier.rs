@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use aws_lc_rs::digest;
 use serde_json::{Map, Value};
 
 use super::{
@@ -52,9 +53,9 @@ impl Verifier {
     }
 
     /// Verifies a token that names this issuer.
-    pub(super) async fn verify(&self, jws: UnverifiedJws<'_>, bytes: usize, now: Now) -> Result<Known, Credential> {
+    pub(super) async fn verify(&self, jws: UnverifiedJws<'_>, token: &str, now: Now) -> Result<Known, Credential> {
         let invalid = |reason| Err(Credential::Invalid(reason));
-        if bytes > self.issuer.token_bytes {
+        if token.len() > self.issuer.token_bytes {
             return invalid(Reason::TokenTooLarge);
         }
         let typed = takes_type(&self.issuer.types, self.issuer.type_absent, jws.typ());
@@ -66,6 +67,7 @@ impl Verifier {
         let (mut principal, times) =
             claims::read(&self.issuer, vouched.claims, now.numeric_date()).map_err(Credential::Invalid)?;
         principal.marks.key = vouched.kid;
+        principal.marks.fingerprint = Some(fingerprint(token));
         Ok(Known { principal: Arc::new(principal), times, key: Some(vouched.key), verifier: self.number })
     }
 
@@ -91,6 +93,14 @@ impl Verifier {
         let kid = key.key().kid().map(Arc::from).or(kid);
         Ok(Vouched { claims: verified.into_claims(), key: Arc::clone(key), kid })
     }
+}
+
+/// What tells a token from every other, its signature included. Made once, where a token is not known yet; not the cache's name
+/// for it, which is another in each process.
+pub(super) fn fingerprint(token: &str) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    digest
 }
 
 /// Whether a `typ` is one of those accepted. RFC 8725 §3.11 and RFC 7515 §4.1.9: a media type in any case, whose

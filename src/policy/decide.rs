@@ -1,13 +1,14 @@
-//! The decision: a pure function with one fixed precedence: token fault → scope and `when` → level → freshness.
-//! Deletions are judged by the requirement that the guard and the route make together.
+//! The decision: a pure function with one fixed precedence: token fault → scope and `when` → level → freshness → factors → grant.
+//! Deletions are judged by the requirement that the guard and the route make together. Where the token falls short of the
+//! requirement, and of nothing before it, a second factor is weighed in its place (`proof.rs`).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::{
-    Condition, ConditionInput, ConditionOutcome, Credential, IssuerName, Possession, Principal, Reason, Requirement,
-    StepUp,
+    Assurance, Condition, ConditionInput, ConditionOutcome, Credential, IssuerName, Possession, Principal, Reason,
+    Requirement, SecondFactor, SecondFactors, StepUp,
+    proof::{Part, Proof, Wanted},
 };
-use crate::clock::Now;
 
 /// What a route asks of a request.
 #[derive(Debug, Default)]
@@ -31,6 +32,8 @@ pub struct Facts<'a> {
     pub credential: &'a Credential,
     /// The key that the caller proved to hold.
     pub possession: Option<Possession>,
+    /// Second factors that were shown by the holder of the credential.
+    pub second_factors: &'a [Arc<SecondFactor>],
     /// Whether it is an operation under the deletion guard.
     pub guarded: bool,
     /// What a condition sees; its principal is filled in from the credential.
@@ -43,6 +46,7 @@ pub struct Facts<'a> {
 pub struct Permit {
     principal: Option<Arc<Principal>>,
     possession: Option<Possession>,
+    second_factors: SecondFactors,
     guarded: bool,
 }
 
@@ -88,7 +92,7 @@ pub enum Decision {
 /// One requirement and whether it held, for `explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// The requirement's name: `token`, `scopes`, `when`, `level` or `freshness`.
+    /// The requirement's name: `token`, `scopes`, `when`, `level`, `freshness`, `factors` or `grant`.
     pub name: &'static str,
     /// Whether it held.
     pub held: Held,
@@ -101,6 +105,8 @@ pub enum Held {
     NotAsked,
     /// It held.
     Yes,
+    /// It held by a second factor in the token's place.
+    BySecondFactor,
     /// A machine's proof of possession stands in its place.
     Instead,
     /// It did not.
@@ -109,9 +115,8 @@ pub enum Held {
 
 type Step = fn(&AccessPolicy, &Facts<'_>) -> Held;
 
-/// The precedence, written once.
-const STEPS: [(&str, Step); 5] =
-    [("token", token), ("scopes", scopes), ("when", when), ("level", level), ("freshness", freshness)];
+/// The precedence of what comes before any proof, written once; [`Part::ALL`] has that of the proof.
+const STEPS: [(&str, Step); 3] = [("token", token), ("scopes", scopes), ("when", when)];
 
 /// Judges a request.
 pub fn decide(policy: &AccessPolicy, facts: &Facts<'_>) -> Decision {
@@ -120,17 +125,28 @@ pub fn decide(policy: &AccessPolicy, facts: &Facts<'_>) -> Decision {
             return Decision::Deny(denial);
         }
     }
+    let second = match Asked::of(policy, facts) {
+        Some(asked) => match asked.fault() {
+            Some(reason) => return Decision::Deny(asked.denial(reason)),
+            None => asked.proof.second.cloned(),
+        },
+        None => None,
+    };
     let principal = match facts.credential {
         Credential::Valid(principal) if asks_for_token(policy, facts) => Some(principal.clone()),
         Credential::Valid(_) | Credential::Absent | Credential::Invalid(_) | Credential::Unavailable { .. } => None,
     };
     let possession = facts.possession.filter(|_| principal.is_some());
-    Decision::Allow(Permit { principal, possession, guarded: is_guarded(policy, facts) })
+    let second_factors = second.into_iter().collect();
+    Decision::Allow(Permit { principal, possession, second_factors, guarded: is_guarded(policy, facts) })
 }
 
 /// Judges a request and says of each requirement whether it held.
 pub fn explain(policy: &AccessPolicy, facts: &Facts<'_>) -> Vec<Check> {
-    STEPS.iter().map(|(name, step)| Check { name, held: step(policy, facts) }).collect()
+    let asked = Asked::of(policy, facts);
+    let held = |part| asked.as_ref().map_or(Held::NotAsked, |asked| asked.held(part));
+    let steps = STEPS.iter().map(|(name, step)| Check { name, held: step(policy, facts) });
+    steps.chain(Part::ALL.into_iter().map(|part| Check { name: part.name(), held: held(part) })).collect()
 }
 
 impl Permit {
@@ -144,16 +160,27 @@ impl Permit {
         self.possession
     }
 
+    /// The second factors that it rests on; none where the token's own proof was enough.
+    pub fn second_factors(&self) -> &[Arc<SecondFactor>] {
+        &self.second_factors
+    }
+
     /// Whether the operation must be audited before it is forwarded.
     pub fn guarded(&self) -> bool {
         self.guarded
     }
 
     /// One permit for a request that was judged in two ways: with the obligations of both.
-    pub fn and(self, other: Self) -> Self {
+    pub fn and(mut self, other: Self) -> Self {
+        for second in other.second_factors {
+            if !self.second_factors.iter().any(|known| Arc::ptr_eq(known, &second)) {
+                self.second_factors.push(second);
+            }
+        }
         Self {
             principal: self.principal.or(other.principal),
             possession: self.possession.or(other.possession),
+            second_factors: self.second_factors,
             guarded: self.guarded || other.guarded,
         }
     }
@@ -233,45 +260,61 @@ fn when(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
     }
 }
 
-/// Whether the level takes this machine's proof of possession in place of what it asks of a person.
-fn is_proved_otherwise(wanted: &Requirement, facts: &Facts<'_>) -> bool {
-    let Some(machines) = &wanted.machines else { return false };
-    principal(facts).is_some_and(|principal| machines.accepts(principal, facts.possession))
+/// The proof that a request needs, and the best that it has.
+struct Asked<'a> {
+    wanted: Wanted<'a>,
+    /// What the token proves by itself.
+    token: Proof<'a>,
+    /// What is weighed: that, or a second factor in its place.
+    proof: Proof<'a>,
+    fault: Option<(Part, Reason)>,
+    /// Whether the level takes this machine's proof of possession in place of what it asks of a person.
+    is_proved_otherwise: bool,
 }
 
-fn level(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
-    let wanted = requirement(policy, facts).filter(|wanted| wanted.acr.is_some() || wanted.amr.is_some());
-    step_up(wanted, facts, |reason| matches!(reason, Reason::AcrInsufficient | Reason::AmrInsufficient))
-}
-
-fn freshness(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
-    let wanted = requirement(policy, facts).filter(|wanted| wanted.max_age.is_some());
-    let Some(wanted) = wanted else { return Held::NotAsked };
-    if is_proved_otherwise(wanted, facts) {
-        return Held::Instead;
+impl<'a> Asked<'a> {
+    fn of(policy: &'a AccessPolicy, facts: &Facts<'a>) -> Option<Self> {
+        let requirement = requirement(policy, facts)?;
+        let principal = principal(facts);
+        let wanted = Wanted { requirement, guarded: is_guarded(policy, facts), now: facts.input.now };
+        // Nobody has shown a second factor who has shown no first.
+        let (token, second_factors) = match principal {
+            Some(principal) => (Proof::of_token(principal), facts.second_factors),
+            None => (Proof::of_nobody(&NOTHING), &[][..]),
+        };
+        let machines = requirement.machines.as_ref();
+        let is_proved_otherwise =
+            machines.zip(principal).is_some_and(|(machines, principal)| machines.accepts(principal, facts.possession));
+        let (proof, fault) = match is_proved_otherwise {
+            true => (token, None),
+            false => wanted.weigh(token, second_factors),
+        };
+        Some(Self { wanted, token, proof, fault, is_proved_otherwise })
     }
-    let age_alone = Requirement { max_age: wanted.max_age, ..Requirement::default() };
-    step_up(Some(&age_alone), facts, |_| true)
+
+    fn fault(&self) -> Option<Reason> {
+        self.fault.map(|(_, reason)| reason)
+    }
+
+    fn held(&self, part: Part) -> Held {
+        let fault = self.wanted.fault(&self.proof, part).filter(|_| !self.is_proved_otherwise);
+        match fault {
+            Some(reason) => Held::No(self.denial(reason)),
+            None if !part.is_asked(self.wanted.requirement) => Held::NotAsked,
+            None if self.is_proved_otherwise => Held::Instead,
+            None if self.proof.second.is_some() => Held::BySecondFactor,
+            None => Held::Yes,
+        }
+    }
+
+    /// The challenge names all that is missing, whichever part is found first.
+    fn denial(&self, reason: Reason) -> Denial {
+        Denial::new(reason, Challenge::StepUp(self.wanted.step_up(&self.token)))
+    }
 }
 
-/// The challenge names all that is missing, whichever step finds it first.
-fn step_up(wanted: Option<&Requirement>, facts: &Facts<'_>, is_ours: impl Fn(Reason) -> bool) -> Held {
-    let Some(wanted) = wanted else { return Held::NotAsked };
-    if is_proved_otherwise(wanted, facts) {
-        return Held::Instead;
-    }
-    let nobody = super::Assurance::default();
-    let (assurance, leeway) =
-        principal(facts).map_or((&nobody, 0.0), |principal| (&principal.assurance, principal.leeway_secs));
-    match wanted.shortfall(assurance, leeway, now(facts)) {
-        Some(short) if is_ours(short.reason) => Held::No(Denial::new(short.reason, Challenge::StepUp(short.step_up))),
-        Some(_) | None => Held::Yes,
-    }
-}
-
-fn now(facts: &Facts<'_>) -> Now {
-    facts.input.now
-}
+/// What is proved where nobody is there.
+static NOTHING: LazyLock<Assurance> = LazyLock::new(Assurance::default);
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@ mod factor;
 mod machine;
 mod names;
 mod principal;
+mod proof;
 mod reason;
 mod requirement;
 mod second_factor;
@@ -15,7 +16,9 @@ pub use condition::{Condition, ConditionFault, ConditionInput, ConditionOutcome,
 pub use decide::{AccessPolicy, Challenge, Check, Decision, Denial, Facts, Held, Permit, decide, explain};
 pub use factor::{Categories, Category, Factor, FactorRule, Factors, Strength};
 pub use machine::{CertificateProof, MachineProof};
-pub use principal::{Assurance, Binding, Credential, Evidence, IssuerName, Kind, Marks, Possession, Principal};
+pub use principal::{
+    Assurance, Binding, Credential, Evidence, IssuerName, Kind, Marks, Possession, Principal, SecondFactors,
+};
 pub use reason::Reason;
-pub use requirement::{Requirement, Shortfall, StepUp};
+pub use requirement::{Requirement, StepUp};
 pub use second_factor::{Covers, LevelName, SecondFactor};

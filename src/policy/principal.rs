@@ -3,8 +3,9 @@
 use std::{fmt, sync::Arc};
 
 use serde_json::Value;
+use smallvec::SmallVec;
 
-use super::{Factors, Reason};
+use super::{Factors, Reason, SecondFactor};
 use crate::jose::Algorithm;
 
 /// The name of who vouches for a caller in the configuration: a key under `issuers` or `credentials`.
@@ -125,7 +126,12 @@ pub struct Evidence {
     pub possession: Option<Possession>,
     /// A nonce for the caller's next proofs (RFC 9449 §8.2), where one is due.
     pub fresh_nonce: Option<Box<str>>,
+    /// Second factors that the caller has shown to the gateway's own authority, and that may count for this request.
+    pub second_factors: SecondFactors,
 }
+
+/// Second factors of one request: nearly always none or one.
+pub type SecondFactors = SmallVec<[Arc<SecondFactor>; 1]>;
 
 /// A proof that the caller holds the private key that its credential is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +174,6 @@ impl fmt::Display for Possession {
 
 impl From<Credential> for Evidence {
     fn from(credential: Credential) -> Self {
-        Self { credential, possession: None, fresh_nonce: None }
+        Self { credential, possession: None, fresh_nonce: None, second_factors: SecondFactors::new() }
     }
 }

@@ -25,7 +25,7 @@ pub struct Requirement {
 }
 
 /// What a requirement still asks of a caller: the content of a step-up challenge (RFC 9470 §3).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StepUp {
     /// The `acr` values that would do; empty where `acr` is not what falls short.
     pub acr_values: Box<[Arc<str>]>,
@@ -34,15 +34,14 @@ pub struct StepUp {
     pub amr_values: Box<[Arc<str>]>,
     /// How fresh the authentication must be, where it is too old.
     pub max_age: Option<Duration>,
-}
-
-/// A requirement that does not hold: the first part that fails, and all that is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shortfall {
-    /// Which part fails first, in the fixed order acr, amr, freshness.
-    pub reason: Reason,
-    /// What to ask for.
-    pub step_up: StepUp,
+    /// What the level is called where the authority is asked to elevate; `None`: it elevates nobody for this.
+    pub level: Option<LevelName>,
+    /// The factors of the authority that would do; `None`: whichever gives the rest.
+    pub factors: Option<FactorRule>,
+    /// Whether a grant that is bound to the request is needed.
+    pub grant: bool,
+    /// Whether the deletion guard asks: an elevation does not satisfy it.
+    pub guarded: bool,
 }
 
 impl Requirement {
@@ -74,23 +73,21 @@ impl Requirement {
         (age > max_age + leeway_secs).then_some(Reason::AuthenticationTooOld)
     }
 
-    /// What is missing, if anything is.
-    pub fn shortfall(&self, assurance: &Assurance, leeway_secs: f64, now: Now) -> Option<Shortfall> {
-        let level = self.level_fault(assurance);
-        let freshness = self.freshness_fault(assurance, leeway_secs, now);
-        let reason = level.or(freshness)?;
-        // Both are asked for where both fall short, so that one journey to the provider is enough.
-        let amr_short = self.amr.as_ref().is_some_and(|wanted| !assurance.amr.iter().any(|amr| wanted.contains(amr)));
+    /// What an issuer would have to vouch for in another token: each part of level and freshness that this one falls short of,
+    /// so that one journey to the provider is enough.
+    pub fn step_up(&self, assurance: &Assurance, leeway_secs: f64, now: Now) -> StepUp {
         let values = |short: bool, list: &Option<Box<[Arc<str>]>>| {
             if short { list.clone().unwrap_or_default() } else { Box::default() }
         };
-        Some(Shortfall {
-            reason,
-            step_up: StepUp {
-                acr_values: values(level == Some(Reason::AcrInsufficient), &self.acr),
-                amr_values: values(amr_short, &self.amr),
-                max_age: freshness.and(self.max_age),
-            },
-        })
+        let amr_short = self.amr.as_ref().is_some_and(|wanted| !assurance.amr.iter().any(|amr| wanted.contains(amr)));
+        StepUp {
+            acr_values: values(self.level_fault(assurance) == Some(Reason::AcrInsufficient), &self.acr),
+            amr_values: values(amr_short, &self.amr),
+            max_age: self.freshness_fault(assurance, leeway_secs, now).and(self.max_age),
+            level: self.level.clone(),
+            factors: self.factors,
+            grant: self.bind,
+            guarded: false,
+        }
     }
 }

@@ -40,6 +40,26 @@ pub enum Covers {
     },
 }
 
+impl Covers {
+    /// The level that it was shown for; `None`: for whichever the request needs.
+    pub const fn level(&self) -> Option<&LevelName> {
+        match self {
+            Self::Level(level) | Self::Grant { level, .. } => Some(level),
+            Self::Request => None,
+        }
+    }
+
+    /// By which way it came, for the records.
+    pub const fn way(&self) -> &'static str {
+        match self {
+            Self::Level(_) => "elevation",
+            Self::Request => "code",
+            Self::Grant { bound: false, .. } => "grant",
+            Self::Grant { bound: true, .. } => "bound_grant",
+        }
+    }
+}
+
 impl FactorRule {
     /// Whether these factors will do.
     pub fn is_met(&self, factors: Factors, categories: Categories) -> bool {
@@ -47,5 +67,18 @@ impl FactorRule {
             && (!self.phishing_resistant
                 || factors.iter().any(|factor| factor.strength() == Strength::PhishingResistant))
             && categories.count() >= u32::from(self.categories)
+    }
+
+    /// One rule for two that must both hold; `None`: no factor could ever be one of those that both take.
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        let any_of = match (self.any_of, other.any_of) {
+            (Some(one), Some(other)) => Some(one.and(other)).filter(|both| !both.is_empty()).map(Some)?,
+            (one, other) => one.or(other),
+        };
+        Some(Self {
+            any_of,
+            phishing_resistant: self.phishing_resistant || other.phishing_resistant,
+            categories: self.categories.max(other.categories),
+        })
     }
 }

@@ -10,4 +10,4 @@ pub use live::{Live, LiveView, OnWorker};
 pub use materials::DiskMaterials;
 pub use observers::{IssuerObserver, WorkerObserver};
 pub use services::Services;
-pub use snapshot::{CompiledRoute, EventEndpoint, GuardedOperation, Means, Snapshot};
+pub use snapshot::{AuthorityEndpoint, CompiledRoute, EventEndpoint, GuardedOperation, Means, Snapshot};

@@ -34,7 +34,7 @@ impl std::fmt::Debug for Services {
 impl Services {
     /// What compiling a configuration needs of them.
     pub fn means(&self) -> Means<'_> {
-        Means { issuers: &self.issuers, metrics: &self.metrics }
+        Means { issuers: &self.issuers, metrics: &self.metrics, durable: true }
     }
 
     /// Puts the services together; `handle` is the runtime of background work.

@@ -1,13 +1,14 @@
 //! A configuration, compiled: everything that a request needs, resolved and ready. Immutable; a request keeps the one
 //! that it began with.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use http::Method;
 
 use crate::{
     assertion::Assertions,
-    config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
+    authority::{Authority, AuthorityMeans},
+    config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rate, Rewrite, RouteDeletion},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     policy::{AccessPolicy, Condition, IssuerName},
@@ -33,6 +34,10 @@ pub struct Snapshot {
     pub events: Vec<EventEndpoint>,
     /// Who may vouch for a caller.
     pub authenticator: Arc<Authenticator>,
+    /// The second-factor authority; `None` where there is none, and where a configuration is only looked at.
+    pub authority: Option<Arc<Authority>>,
+    /// Where its endpoints are.
+    pub authority_endpoint: Option<AuthorityEndpoint>,
     /// How upstreams are told of callers in a way that they can verify.
     pub assertions: Option<Arc<Assertions>>,
     /// All quotas.
@@ -58,6 +63,19 @@ pub struct EventEndpoint {
     pub issuer: IssuerName,
     /// How many an address may send.
     pub quota: Arc<Quota>,
+}
+
+/// The authority's endpoints, compiled.
+#[derive(Debug)]
+pub struct AuthorityEndpoint {
+    /// The path, in normal form, below which they are.
+    pub path: Arc<str>,
+    /// How many calls an address may send.
+    pub quota: Arc<Quota>,
+    /// Whose credentials are looked at.
+    pub accepted: Accepted,
+    /// What is asked of a call that carries one.
+    pub policy: AccessPolicy,
 }
 
 /// A route, compiled.
@@ -132,6 +150,8 @@ pub struct Means<'a> {
     pub issuers: &'a SourceServices,
     /// The metrics that routes count in.
     pub metrics: &'a Metrics,
+    /// Whether durable state may be opened: not where a configuration is only looked at, beside a gateway that runs.
+    pub durable: bool,
 }
 
 impl Snapshot {
@@ -155,8 +175,9 @@ impl Snapshot {
         let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
         let access_log = access_log(&config, means, previous).map_err(|problem| problems.push(problem));
         let assertions = assertions(&config, materials, means, previous).map_err(|problem| problems.push(problem));
-        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions)) =
-            (authenticator, upstreams, access_log, assertions)
+        let authority = authority(&config, materials, means, previous).map_err(|found| problems.extend(found));
+        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok(authority)) =
+            (authenticator, upstreams, access_log, assertions, authority)
         else {
             return Err(problems);
         };
@@ -181,6 +202,8 @@ impl Snapshot {
             routes,
             guarded: guarded(&config, &limiter),
             events: events(&config, &limiter)?,
+            authority_endpoint: authority_endpoint(&config, &limiter, &authenticator)?,
+            authority,
             authenticator: Arc::new(authenticator),
             assertions,
             limiter: Arc::new(limiter),
@@ -206,6 +229,23 @@ impl Snapshot {
             .map(|route| route.upstream.form_bytes)
             .max()
     }
+}
+
+/// The second-factor authority. Its store is opened once, and kept over reloads.
+fn authority(
+    config: &Config,
+    materials: &dyn Materials,
+    means: &Means<'_>,
+    previous: Option<&Snapshot>,
+) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
+    if !means.durable {
+        return Ok(None);
+    }
+    let SourceServices { handle, clock, .. } = means.issuers;
+    let state_dir = &*config.server.state_dir;
+    let before = previous.and_then(|previous| previous.authority.as_deref());
+    let made = Authority::compile(config, materials, &AuthorityMeans { handle, clock, state_dir }, before)?;
+    Ok(made.map(Arc::new))
 }
 
 /// Who signs for upstreams.
@@ -246,7 +286,8 @@ fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
     });
     let mut all: Vec<Arc<Limit>> = Vec::new();
     let events = config.issuers.iter().filter_map(|issuer| Some(issuer.events.as_ref()?.limit.clone()));
-    for limit in config.limits.iter().cloned().chain(operations).chain(routes).chain(events) {
+    let authority = config.authority.iter().map(|authority| authority_limit(authority));
+    for limit in config.limits.iter().cloned().chain(operations).chain(routes).chain(events).chain(authority) {
         if !all.iter().any(|known| known.name == limit.name) {
             all.push(limit);
         }
@@ -328,6 +369,35 @@ fn events(config: &Config, limiter: &RateLimiter) -> Result<Vec<EventEndpoint>, 
         Ok(EventEndpoint { path: events.path.clone(), issuer: issuer.name.clone(), quota: quota.ok_or_else(missing)? })
     };
     config.issuers.iter().filter_map(|issuer| Some((issuer, issuer.events.as_ref()?))).map(compile).collect()
+}
+
+/// How many calls of the authority an address may send: a page with all that it loads comes at once, and an approval is asked
+/// after every few seconds. What bounds guessing is the authority's own. The name is none that a limit of the file can have.
+fn authority_limit(authority: &config::Authority) -> Arc<Limit> {
+    let rate = Rate::PerSecond { count: NonZeroU32::MIN.saturating_add(9), burst: NonZeroU32::MIN.saturating_add(59) };
+    Arc::new(Limit { span: authority.span.clone(), name: "authority calls".into(), key: LimitKey::Ip, rate })
+}
+
+fn authority_endpoint(
+    config: &Config,
+    limiter: &RateLimiter,
+    authenticator: &Authenticator,
+) -> Result<Option<AuthorityEndpoint>, Vec<Problem>> {
+    let Some(authority) = &config.authority else { return Ok(None) };
+    let missing = || vec![Problem::error(&authority.span, "the limit is not in the configuration")];
+    let quota = limiter.quota(&authority_limit(authority).name).ok_or_else(missing)?;
+    let every = config.issuers.iter().map(|issuer| &issuer.name).chain(config.credentials.iter().map(|one| &one.name));
+    // An empty list would ask for nothing.
+    let issuers: Box<[IssuerName]> = match &*authority.issuers {
+        [] => every.cloned().collect(),
+        named => named.into(),
+    };
+    Ok(Some(AuthorityEndpoint {
+        path: authority.path.clone(),
+        quota,
+        accepted: authenticator.accepted(&issuers),
+        policy: AccessPolicy { issuers, ..AccessPolicy::default() },
+    }))
 }
 
 fn scopes(config: &Config) -> Vec<Arc<str>> {

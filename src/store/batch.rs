@@ -13,22 +13,9 @@ pub struct Batch {
 /// A write before its value is sealed.
 #[derive(Debug)]
 pub(super) enum Draft {
-    Put {
-        table: Table,
-        key: String,
-        before: u64,
-        value: Result<Plain, StoreFault>,
-        expires_at: Option<u64>,
-    },
-    Delete {
-        table: Table,
-        key: String,
-        version: u64,
-    },
-    Forget {
-        table: Table,
-        key: String,
-    },
+    Put { table: Table, key: String, before: u64, value: Result<Plain, StoreFault>, expires_at: Option<u64> },
+    Delete { table: Table, key: String, version: u64 },
+    Forget { table: Table, key: String },
 }
 
 impl Batch {

@@ -119,7 +119,8 @@ fn shown(complaints: &mut Vec<u8>) -> String {
     complaints.truncate(usize::try_from(COMPLAINTS).unwrap_or(0));
     let text = String::from_utf8_lossy(complaints);
     let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let text = text.trim().lines().map(|line| line.chars().map(plain).collect::<String>()).collect::<Vec<_>>().join("; ");
+    let text =
+        text.trim().lines().map(|line| line.chars().map(plain).collect::<String>()).collect::<Vec<_>>().join("; ");
     if text.is_empty() { text } else { format!(": {text}") }
 }
 
@@ -141,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_tells_the_operator_and_never_the_key() {
-        let fault = shell("echo KEY; printf 'no \\033[1m token\\nin vault\\n' >&2; exit 2", 9000).unwrap_err().to_string();
+        let fault =
+            shell("echo KEY; printf 'no \\033[1m token\\nin vault\\n' >&2; exit 2", 9000).unwrap_err().to_string();
         assert_eq!(fault, "sh failed (exit status: 2): no  [1m token; in vault");
         assert!(matches!(output(&[], PATIENCE), Err(CommandFault::Empty)));
         let absent = output(&["/no/such/program".to_owned()], PATIENCE).unwrap_err();

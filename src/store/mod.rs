@@ -17,8 +17,16 @@ mod sealed;
 pub mod sqlite;
 mod table;
 #[cfg(test)]
-mod testing;
+#[expect(clippy::expect_used, reason = "a test that cannot begin should say why")]
+pub(crate) mod testing;
 #[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails should say where"
+)]
 mod tests;
 
 pub use batch::Batch;

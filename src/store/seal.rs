@@ -89,14 +89,20 @@ pub(super) fn open(keys: &SealingKeys, place: Place<'_>, sealed: &[u8]) -> Resul
     let unreadable = |why: &str| StoreFault::Unreadable(format!("in {}: {why}", place.table.name()));
     let id = key_of(sealed).ok_or_else(|| unreadable("its format is not known"))?;
     let key = keys.find(id).ok_or_else(|| {
-        let known: Vec<String> = std::iter::once(&keys.current).chain(&keys.previous).map(|key| key.id.to_string()).collect();
-        unreadable(&format!("it is sealed with key {id}, which is not among the configured ones ({})", known.join(", ")))
+        let known: Vec<String> =
+            std::iter::once(&keys.current).chain(&keys.previous).map(|key| key.id.to_string()).collect();
+        unreadable(&format!(
+            "it is sealed with key {id}, which is not among the configured ones ({})",
+            known.join(", ")
+        ))
     })?;
     let damaged = || unreadable("it was changed, or put where it does not belong");
     let salt = sealed.get(1 + ID_LEN..).and_then(<[u8]>::first_chunk::<SALT_LEN>).ok_or_else(damaged)?;
     let nonce = sealed.get(1 + ID_LEN + SALT_LEN..).and_then(<[u8]>::first_chunk::<NONCE_LEN>).ok_or_else(damaged)?;
-    let (text, tag) =
-        sealed.get(HEAD..).and_then(|rest| rest.split_at_checked(rest.len().checked_sub(TAG_LEN)?)).ok_or_else(damaged)?;
+    let (text, tag) = sealed
+        .get(HEAD..)
+        .and_then(|rest| rest.split_at_checked(rest.len().checked_sub(TAG_LEN)?))
+        .ok_or_else(damaged)?;
     let mut plain = Plain::from_sealed(text);
     let own = value_key(key, salt).ok_or_else(damaged)?;
     let bound = Aad::from(place.bound(id));
@@ -177,5 +183,18 @@ mod tests {
         let SealingKeys { current, .. } = keys;
         let both = SealingKeys::new(others.current, vec![current]);
         assert!(open(&both, PLACE, &first).is_ok());
+    }
+
+    #[test]
+    fn a_value_that_another_implementation_sealed_opens() {
+        // Made with Python's hmac and cryptography, from the description at the top of this file; the key is the bytes 1 to 32.
+        let sealed = concat!(
+            "01b396b863cc120db1000102030405060708090a0b0c0d0e0f6465666768696a6b6c6d6e6f6f76fe2d6dbf573de1a397472d",
+            "bb61025bd9d182be8ce91d",
+        );
+        let digits = sealed.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        let sealed: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+        let keys = SealingKeys::new(crate::store::testing::key(1), vec![]);
+        assert_eq!(open(&keys, PLACE, &sealed).unwrap().bytes(), b"\"secret\"");
     }
 }

@@ -165,14 +165,28 @@ impl Store {
     /// # Errors
     /// [`StoreFault::Conflict`] when a row is not as the batch says: nothing was written. What the engine says.
     pub async fn commit(&self, batch: Batch, now: Now) -> Result<(), StoreFault> {
+        self.commit_versions(batch, now).await.map(drop)
+    }
+
+    /// The same, and says which versions the rows have that were put, in the order of the batch: for whoever replaces one
+    /// later without reading it first.
+    ///
+    /// # Errors
+    /// As for [`commit`](Self::commit).
+    pub async fn commit_versions(&self, batch: Batch, now: Now) -> Result<Vec<u64>, StoreFault> {
         if batch.writes.len() > MAX_WRITES {
             return Err(StoreFault::Unavailable("a commit has too many writes".to_owned()));
         }
         let writes = batch.writes.into_iter().map(|draft| self.write(draft)).collect::<Result<Vec<_>, _>>()?;
-        if writes.is_empty() {
-            return Ok(());
+        let version = |write: &Write| match write {
+            Write::Put { row, .. } => Some(row.version),
+            Write::Delete(..) | Write::Forget(..) => None,
+        };
+        let versions = writes.iter().filter_map(version).collect();
+        if !writes.is_empty() {
+            self.engine.commit(writes, now.unix_secs()).await?;
         }
-        self.engine.commit(writes, now.unix_secs()).await
+        Ok(versions)
     }
 
     fn write(&self, draft: Draft) -> Result<Write, StoreFault> {

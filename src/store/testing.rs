@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Engine, MasterKey, Pending, Row, SealingKeys, Sqlite, Store, StoreFault, Table, Write};
+use super::{Engine, KeyId, MasterKey, Pending, Row, SealingKeys, Sqlite, Store, StoreFault, Table, Write};
 use crate::clock::Now;
 
 /// A moment of tests.
@@ -95,6 +95,11 @@ impl Store {
         let keys = SealingKeys::new(key(1), vec![]);
         let store = wait(Self::open(Arc::new(engine), keys, at(0))).expect("an empty store opens");
         (store, broken)
+    }
+
+    /// What it stands on, and what seals it.
+    pub(crate) fn parts_for_tests(&self) -> (Arc<dyn Engine>, KeyId) {
+        (self.engine.clone(), self.keys.current())
     }
 
     /// The store in a file, as another process or a later start would open it.

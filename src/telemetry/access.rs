@@ -64,6 +64,8 @@ pub struct AccessRecord<'a> {
     pub issuer: Option<&'a str>,
     /// The caller.
     pub subject: Option<&'a str>,
+    /// By which way a second factor came that the request needed: `elevation`, `code`, `grant` or `bound_grant`.
+    pub step_up: Option<&'a str>,
 }
 
 impl AccessRecord<'_> {
@@ -96,6 +98,7 @@ impl AccessRecord<'_> {
         }
         line.maybe("principal.issuer", self.issuer);
         line.maybe("principal.subject", self.subject);
+        line.maybe("step_up", self.step_up);
         line.close();
         text.push('\n');
     }

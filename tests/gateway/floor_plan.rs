@@ -27,6 +27,8 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("notify", "client"),
     ("notify", "config"),
     ("notify", "store"),
+    ("store", "config"),
+    ("store", "files"),
 ];
 
 fn floor(room: &str) -> usize {

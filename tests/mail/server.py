@@ -66,7 +66,7 @@ class Handler:
             return "451 4.3.0 later"
         login = session.auth_data.login.decode() if session.auth_data else None
         say(json.dumps({"from": envelope.mail_from, "to": envelope.rcpt_tos, "text": text, "login": login,
-                        "tls": session.ssl is not None, "hello": session.host_name}))
+                        "tls": server.transport.get_extra_info("ssl_object") is not None, "hello": session.host_name}))
         return "250 OK"
 
 

@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     authority::{Call, Fault, Way, random},
-    clock::Now,
     policy::Principal,
     store::{Batch, Table, Versioned},
 };

@@ -57,6 +57,9 @@ use crate::{
 /// How often it is looked whether another key is due, and whether another node has made one.
 const LOOK: Duration = Duration::from_secs(60);
 
+/// How many sessions end in one commit: two writes each, of the 256 that one may have.
+const END_AT_ONCE: usize = 60;
+
 /// Refuses the access tokens of sessions that have ended: the runtime puts them on the list of revocations.
 pub trait SessionEnds: Send + Sync {
     /// Refuses what is left of these sessions of an issuer, durably, until that second of the epoch.
@@ -177,8 +180,13 @@ impl Accounts {
     /// commit comes with it.
     async fn end_sessions(&self, batch: Batch, sids: Vec<String>, now: Now) -> Result<(), Fault> {
         let until = now.unix_secs().saturating_add(self.config.access_ttl.as_secs()).saturating_add(60);
-        let batch = sids.iter().try_fold(batch, |batch, sid| session::end(batch, sid, until))?;
-        self.means.store.commit(batch, now).await?;
+        // What else belongs to the commit comes with the first of them; the store bounds how much one commit has.
+        let (first, rest) = sids.split_at(sids.len().min(END_AT_ONCE));
+        let end = |batch, sids: &[String]| sids.iter().try_fold(batch, |batch, sid| session::end(batch, sid, until));
+        self.means.store.commit(end(batch, first)?, now).await?;
+        for some in rest.chunks(END_AT_ONCE) {
+            self.means.store.commit(end(Batch::new(), some)?, now).await?;
+        }
         if !sids.is_empty() {
             self.means.ends.end(&self.config.issuer, sids, until, now).await?;
         }

@@ -47,7 +47,7 @@ impl PasswordRules {
         let mut refused: Vec<u64> = KNOWN.iter().map(|known| digest_of(known)).collect();
         if let Some(file) = &config.refused_passwords {
             let problem = |why: String| Problem::error(&file.span, format!("{}: {why}", file.path.display()));
-            let bytes = materials.read_file(&file.path).map_err(problem)?;
+            let bytes = materials.read_list(&file.path).map_err(problem)?;
             for line in bytes.lines() {
                 let line = line.map_err(|_| problem("it is not UTF-8".to_owned()))?;
                 if !line.is_empty() {

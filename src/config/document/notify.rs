@@ -41,7 +41,7 @@ section! {
 
 section! {
     /// A system that is told, by POST; messages are signed as Standard Webhooks has it.
-    "a webhook" Webhook {
+    "a receiver of webhooks" Webhook {
         /// Where it is; https, except on loopback.
         url: At<WebhookUrl>,
         /// What messages are signed with: base64 of 24 to 64 bytes, `whsec_` before it or not. `openssl rand -base64 32` makes one.

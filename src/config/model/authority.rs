@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use url::Url;
 
 use super::{File, Source, Span};
-use crate::policy::{FactorRule, IssuerName};
+use crate::policy::{Factor, FactorRule, Factors, IssuerName};
 
 /// The authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,23 @@ pub struct Authority {
     pub notices: Notices,
     /// Whether it answers where no TLS is spoken, as behind a proxy that ends TLS.
     pub danger_cleartext: bool,
+}
+
+impl Authority {
+    /// The factors that can be shown here.
+    pub fn offered(&self) -> Factors {
+        let on = |factor: &Factor| match factor {
+            // The first factor of accounts, never shown as a second one.
+            Factor::Password => false,
+            Factor::Passkey => self.passkey.is_some(),
+            Factor::Totp => self.totp.is_some(),
+            Factor::Email => self.email.is_some(),
+            Factor::Webhook => self.webhook.is_some(),
+            Factor::Push => self.push.is_some(),
+            Factor::Recovery => self.recovery.is_some(),
+        };
+        Factor::ALL.into_iter().filter(on).collect()
+    }
 }
 
 /// A caller's first factor, where the credential says nothing of it.

@@ -40,6 +40,7 @@ pub use self::{
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
 };
+pub(in crate::config) use self::own_issuer::issuer_url;
 use super::Span;
 
 /// A whole, valid configuration.

@@ -2,29 +2,37 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{AuthTimeFormat, Authority, Bound, ClaimLayout, ClaimPath, Issuer, KeySource};
-use crate::jose::Algorithm;
+use url::Url;
+
+use super::{AuthTimeFormat, Authority, Bound, ClaimLayout, ClaimPath, Issuer, KeySource, Span};
+use crate::{jose::Algorithm, policy::IssuerName};
 
 /// Nodes that share a store have clocks of their own.
 const LEEWAY: Duration = Duration::from_secs(5);
 /// Ours are far shorter.
 const TOKEN_BYTES: usize = 8 << 10;
 
+/// The identifier of an authority at an origin and a path.
+pub(in crate::config) fn issuer_url(url: &Url, path: &str) -> Arc<str> {
+    format!("{}{path}", url.origin().ascii_serialization()).into()
+}
+
 impl Authority {
     /// Its identifier, the `iss` of its tokens: the origin and the path (RFC 8414 §2).
     pub fn issuer_url(&self) -> Arc<str> {
-        format!("{}{}", self.url.origin().ascii_serialization(), self.path).into()
+        issuer_url(&self.url, &self.path)
     }
+}
 
-    /// The issuer that it is; `None`: it keeps no accounts.
-    pub fn own_issuer(&self) -> Option<Issuer> {
-        let accounts = self.accounts.as_ref()?;
+impl Issuer {
+    /// The authority as an issuer, of this name, at this identifier, for this audience.
+    pub(in crate::config) fn own(span: &Span, name: IssuerName, url: Arc<str>, audience: Arc<str>) -> Self {
         let claim = |name: &str| ClaimPath::Name(name.into());
-        Some(Issuer {
-            span: self.span.clone(),
-            name: accounts.issuer.clone(),
-            url: self.issuer_url(),
-            audience: vec![accounts.audience.clone()],
+        Self {
+            span: span.clone(),
+            name,
+            url,
+            audience: vec![audience],
             keys: KeySource::Authority,
             // Both that it can sign with: tokens outlive a change of `algorithm` by minutes.
             algorithms: [Algorithm::ES256, Algorithm::EdDSA].into_iter().collect(),
@@ -53,6 +61,6 @@ impl Authority {
             machine: Vec::new(),
             events: None,
             bound: Bound::None,
-        })
+        }
     }
 }

@@ -2,10 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Context, limit, table::Table};
+use super::{Context, level_name, limit, table::Table};
 use crate::{
     config::{DeletionGuard, GuardedOperation, Limit, Span, document::Document},
-    policy::Requirement,
+    policy::{FactorRule, Factors, Requirement},
 };
 
 /// `None` when its assurance could not be resolved, which was reported; an operation whose quota could not be stays, so
@@ -68,17 +68,31 @@ pub(super) fn report_ageless(requirement: &Requirement, span: &Span, to: &mut Co
 /// Two requirements at once: lists intersect, the smaller age wins. A list that comes out empty can never be satisfied.
 ///
 /// For `amr` this is stricter than need be (a token with a value of each list would satisfy both); it stays a single
-/// list that a challenge can name, and errs on the safe side. A machine's proof must be one that both take.
+/// list that a challenge can name, and errs on the safe side. A machine's proof must be one that both take, and so must factors.
 pub(super) fn both(one: &Requirement, other: &Requirement) -> Requirement {
     Requirement {
         acr: intersection(one.acr.as_deref(), other.acr.as_deref()),
         amr: intersection(one.amr.as_deref(), other.amr.as_deref()),
         max_age: smaller(one.max_age, other.max_age),
+        factors: match (&one.factors, &other.factors) {
+            // What no factor could meet is kept as a list of none, which is reported.
+            (Some(one), Some(other)) => Some(one.and(other).unwrap_or_else(|| none_of(one, other))),
+            (rule, other) => rule.or(*other),
+        },
+        level: level_name::both(one.level.as_ref(), other.level.as_ref()),
+        bind: one.bind || other.bind,
         machines: match (&one.machines, &other.machines) {
             (Some(one), Some(other)) => one.and(other),
             (Some(_), None) | (None, Some(_)) | (None, None) => None,
         },
-        ..Requirement::default()
+    }
+}
+
+fn none_of(one: &FactorRule, other: &FactorRule) -> FactorRule {
+    FactorRule {
+        any_of: Some(Factors::NONE),
+        phishing_resistant: one.phishing_resistant || other.phishing_resistant,
+        categories: one.categories.max(other.categories),
     }
 }
 
@@ -102,6 +116,9 @@ pub(super) fn empty_list(requirement: &Requirement) -> Option<&'static str> {
     let empty = |list: &Option<Box<[Arc<str>]>>| list.as_ref().is_some_and(|list| list.is_empty());
     if empty(&requirement.acr) {
         return Some("acr");
+    }
+    if requirement.factors.is_some_and(|rule| rule.any_of.is_some_and(Factors::is_empty)) {
+        return Some("factors");
     }
     empty(&requirement.amr).then_some("amr")
 }

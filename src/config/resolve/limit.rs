@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Context, authority, machine, table::Table};
+use super::{Context, authority, level_name, machine, table::Table};
 use crate::{
     config::{
         Limit, LimitKey, Rate, Span,
@@ -15,7 +15,9 @@ use crate::{
 };
 
 pub(super) fn levels(document: &Document, to: &mut Context<'_>) -> Table<Requirement> {
-    Table::new("assurance level", "assurance", &document.assurance, |_, level| requirement(level, to))
+    Table::new("assurance level", "assurance", &document.assurance, |entry, level| {
+        requirement(level, to).map(|requirement| level_name::named(requirement, &entry.name))
+    })
 }
 
 /// A level by name or written out.
@@ -26,7 +28,7 @@ pub(super) fn assurance(
 ) -> Option<Arc<Requirement>> {
     match text {
         AssuranceText::Name(name) => levels.find(name, to),
-        AssuranceText::Inline(level) => requirement(level, to).map(Arc::new),
+        AssuranceText::Inline(level) => requirement(level, to).map(level_name::written_out).map(Arc::new),
     }
 }
 

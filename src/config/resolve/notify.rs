@@ -6,9 +6,11 @@ use url::Host;
 
 use super::Context;
 use crate::config::{
-    Mail, MailLogin, MailProtection, MailServer, Notify, Webhook,
+    Mail, MailLogin, MailProtection, MailServer, Notify, Problem, Webhook,
     decode::At,
     document::{self, Document},
+    nearest,
+    text::{FilePath, Name},
 };
 
 /// Whoever waits for a code waits no longer than this for one attempt.
@@ -53,6 +55,24 @@ pub(super) fn notify(document: &Document, to: &mut Context<'_>) -> Option<Notify
         },
         webhooks,
     })
+}
+
+/// Reports the name of a webhook that there is not.
+pub(super) fn report_unknown(name: &At<Name>, document: &Document, to: &mut Context<'_>) {
+    let webhooks = document.notify.as_ref().map(|notify| &notify.webhooks);
+    let entries = webhooks.map_or(&[][..], |webhooks| &webhooks.entries);
+    let complete = document.notify.as_ref().is_none_or(|notify| notify.webhooks.complete && !notify.broken);
+    if entries.iter().any(|entry| *entry.name == *name.value.0) || !complete {
+        return;
+    }
+    let message = format!("no webhook is named `{}`", name.shown);
+    let mut problem = Problem::error(&name.span, message);
+    problem.help = match entries {
+        [] => Some("name it under `notify.webhooks`".to_owned()),
+        _ if *name.shown == *name.value.0 => nearest::advice(&name.value.0, entries.iter().map(|entry| &*entry.name)),
+        _ => None,
+    };
+    to.cx.report(problem);
 }
 
 fn mail(written: &document::Mail, to: &mut Context<'_>) -> Option<Mail> {
@@ -124,7 +144,7 @@ fn report_long(timeout: &At<Duration>, to: &mut Context<'_>) {
     }
 }
 
-fn report_useless_ca(ca: Option<&At<crate::config::text::FilePath>>, tls: bool, to: &mut Context<'_>) {
+fn report_useless_ca(ca: Option<&At<FilePath>>, tls: bool, to: &mut Context<'_>) {
     if let (Some(ca), false) = (ca, tls) {
         to.warn(&ca.span, "`ca` has no effect: no TLS is spoken there", "leave it out");
     }

@@ -129,7 +129,8 @@ impl Source {
         if !possible {
             return Verdict::Malformed;
         }
-        let Some(found) = table.find(hash.get_or_insert_with(|| digest(key))) else { return Verdict::Unknown };
+        let hash = hash.get_or_insert_with(|| digest(key));
+        let Some(found) = table.find(hash) else { return Verdict::Unknown };
         if found.is_revoked() {
             return Verdict::Known(Credential::Invalid(Reason::ApiKeyRevoked));
         }
@@ -142,10 +143,10 @@ impl Source {
         if found.used(u32::try_from(now.unix_secs()).unwrap_or(0)) {
             self.store.note_use();
         }
-        Verdict::Known(Credential::Valid(Arc::new(self.principal(&found))))
+        Verdict::Known(Credential::Valid(Arc::new(self.principal(&found, *hash))))
     }
 
-    fn principal(&self, found: &Found<'_>) -> Principal {
+    fn principal(&self, found: &Found<'_>, hash: [u8; 32]) -> Principal {
         let mut claims = Map::new();
         claims.insert("key_id".to_owned(), Value::from(found.id));
         claims.insert("owner".to_owned(), Value::from(found.owner));
@@ -164,7 +165,13 @@ impl Source {
             leeway_secs: 0.0,
             claims: Value::Object(claims),
             kind: Kind::Machine,
-            marks: Marks { id: Some(found.id.into()), issued_at: Some(f64::from(found.created())), ..Marks::default() },
+            marks: Marks {
+                id: Some(found.id.into()),
+                issued_at: Some(f64::from(found.created())),
+                // The same key in another source is another credential: its issuer stands beside this.
+                fingerprint: Some(hash),
+                ..Marks::default()
+            },
             binding: None,
             limits: found.grant.limits.clone(),
         }

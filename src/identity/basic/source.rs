@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use serde_json::json;
 
 use super::{
@@ -79,10 +79,23 @@ fn principal(source: &IssuerName, basic: &Basic, written: &UserLine) -> Principa
         expires_at: None,
         leeway_secs: 0.0,
         kind: Kind::Person,
-        marks: Marks::default(),
+        marks: Marks { fingerprint: Some(fingerprint(source, written)), ..Marks::default() },
         binding: None,
         limits: Box::default(),
     }
+}
+
+/// What tells a user's password from any other that they had or will have. Not made of the password: what is stored of it, with
+/// its salt, changes with it, and tells nobody what it is.
+fn fingerprint(source: &IssuerName, written: &UserLine) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in [source.as_bytes(), written.name.as_bytes(), &written.hash.identity()] {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
 }
 
 /// What becomes of a password that was hashed.

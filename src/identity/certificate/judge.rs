@@ -135,7 +135,7 @@ fn principal(rules: &Rules, shown: &ClientCertificate) -> Option<Principal> {
         marks: Marks {
             id: Some(names.serial.as_str().into()),
             issued_at: Some(numeric_date(names.not_before)),
-            session: None,
+            fingerprint: Some(*shown.fingerprint()),
             ..Marks::default()
         },
         binding: None,

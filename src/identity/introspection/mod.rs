@@ -50,7 +50,7 @@ use super::{
     cache::{Known, TokenCache, TokenId},
     key_place::metadata_url,
     keys::LiveKey,
-    verifier::Verifier,
+    verifier::{Verifier, fingerprint},
 };
 use crate::{
     client::{FetchFault, Fetcher, Form, authorities, roots},
@@ -283,7 +283,7 @@ impl Introspector {
         let took = Some(clock.instant().saturating_duration_since(begun));
         self.note(issuer, result.as_ref().err());
         let judged = match result {
-            Ok(Some(found)) => self.judge(verifier, found, clock.now()),
+            Ok(Some(found)) => self.judge(verifier, token, found, clock.now()),
             Ok(None) => Err(Reason::TokenInactive),
             Err(_) => {
                 observer.introspection(issuer, IntrospectionOutcome::Failed, took);
@@ -308,9 +308,10 @@ impl Introspector {
         }
     }
 
-    fn judge(&self, verifier: &Verifier, found: Found, now: Now) -> Result<(Known, usize), Reason> {
+    fn judge(&self, verifier: &Verifier, token: &str, found: Found, now: Now) -> Result<(Known, usize), Reason> {
         let (mut principal, times) = answer::judge(&self.judging, found.answer, now)?;
         principal.marks.key = found.kid;
+        principal.marks.fingerprint = Some(fingerprint(token));
         let known = Known { principal: Arc::new(principal), times, key: found.key, verifier: verifier.number };
         Ok((known, found.bytes))
     }

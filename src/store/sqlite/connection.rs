@@ -58,7 +58,9 @@ impl Trouble {
 
     pub(super) fn fault(self, path: &Path) -> StoreFault {
         let why = match self {
-            Self::Moved => "it was moved, removed or replaced while it was in use; put it back, or start anew".to_owned(),
+            Self::Moved => {
+                "it was moved, removed or replaced while it was in use; put it back, or start anew".to_owned()
+            }
             Self::JournalMoved => "its journal (-wal) was moved or removed while it was in use; start anew".to_owned(),
             Self::Newer(version) => format!(
                 "a newer version of Stepgate wrote it (its form is {version}, this version knows {})",
@@ -140,4 +142,41 @@ fn set_up(place: &Place, writes: bool) -> Result<Connection, Trouble> {
     place.check_file()?;
     let journal = Identity::at(&place.journal).map_err(|_| Trouble::JournalMoved)?;
     Ok(Connection { sqlite, journal })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+mod tests {
+    use super::{
+        super::{Options, file},
+        *,
+    };
+
+    #[test]
+    fn a_connection_is_as_durable_and_as_careful_as_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stepgate.db");
+        file::make(&path).unwrap();
+        let place = Place::of(&path, Options { max_bytes: 1 << 20, ..Options::default() }).unwrap();
+        let (writes, reads) = (connect(&place, true).unwrap(), connect(&place, false).unwrap());
+        let ask = |connection: &Connection, pragma: &str| {
+            connection.sqlite.pragma_query_value(None, pragma, |row| row.get::<_, rusqlite::types::Value>(0)).unwrap()
+        };
+        for (pragma, expected) in [
+            ("synchronous", 2),
+            ("secure_delete", 1),
+            ("auto_vacuum", 2),
+            ("max_page_count", 256),
+            ("trusted_schema", 0),
+            ("cell_size_check", 1),
+            ("wal_autocheckpoint", 1000),
+            ("journal_size_limit", JOURNAL_BYTES),
+        ] {
+            assert_eq!(ask(&writes, pragma), expected.into(), "{pragma}");
+        }
+        assert_eq!(ask(&writes, "journal_mode"), "wal".to_owned().into());
+        assert_eq!(ask(&reads, "query_only"), 1.into());
+        assert!(reads.sqlite.execute_batch("CREATE TABLE t (x)").is_err());
+        assert!(writes.sqlite.execute_batch("PRAGMA writable_schema = ON; DELETE FROM sqlite_schema").is_err());
+    }
 }

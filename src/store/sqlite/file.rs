@@ -40,7 +40,9 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn of(path: &Path, options: Options) -> io::Result<Self> {
         let file = Identity::at(path)?;
-        Ok(Self { path: path.to_owned(), journal: files::beside(path, "-wal"), options, file })
+        // Where the name is a link, SQLite keeps the journal beside what it leads to.
+        let journal = files::beside(&fs::canonicalize(path)?, "-wal");
+        Ok(Self { path: path.to_owned(), journal, options, file })
     }
 
     /// Whether the names still lead to the file, and to the journal that a connection has.
@@ -80,7 +82,11 @@ pub(super) fn make(path: &Path) -> io::Result<bool> {
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let found = fs::metadata(path)?;
-            if found.is_file() { Ok(false) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")) }
+            if found.is_file() {
+                Ok(false)
+            } else {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"))
+            }
         }
         Err(error) => Err(error),
     }

@@ -97,7 +97,9 @@ impl Sqlite {
         let is_new = file::make(path).map_err(|why| fault(&why))?;
         let place = Place::of(path, options).map_err(|why| fault(&why))?;
         let writing = connect(&place, true)?;
-        schema::check(&writing.sqlite).and_then(|()| schema::migrate(&writing.sqlite)).map_err(|why| place.fault(why))?;
+        schema::check(&writing.sqlite)
+            .and_then(|()| schema::migrate(&writing.sqlite))
+            .map_err(|why| place.fault(why))?;
         let reading = connect(&place, false)?;
         drop(lock);
 
@@ -111,6 +113,9 @@ impl Sqlite {
         };
         start("store-write", Box::new(move || writer.run(writing)))?;
         start("store-read", Box::new(move || reader.run(reading)))?;
+        if is_new {
+            tracing::warn!(path = %path.display(), "there was no store: an empty one was made, and nobody has a second factor yet");
+        }
         Ok(Self { place, writes, reads, queued_bytes, is_new })
     }
 

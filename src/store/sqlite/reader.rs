@@ -27,21 +27,6 @@ impl Job {
         }
     }
 
-    /// Reads; a job that cannot be done comes back.
-    fn work(self, reading: &mut Reading<'_>) -> Result<(), (Self, Trouble)> {
-        match self {
-            Self::Read { table, key, now, answer } => match reading.one(table, &key, now) {
-                Ok(row) => drop(answer.send(Ok(row))),
-                Err(error) => return Err((Self::Read { table, key, now, answer }, error.into())),
-            },
-            Self::Page { page, answer } => match reading.page(&page) {
-                Ok(rows) => drop(answer.send(Ok(rows))),
-                Err(error) => return Err((Self::Page { page, answer }, error.into())),
-            },
-        }
-        Ok(())
-    }
-
     /// Whether somebody still waits for the answer.
     fn is_awaited(&self) -> bool {
         match self {
@@ -84,21 +69,28 @@ impl Reader {
         };
         let mut next = Some(first);
         while let Some(job) = next {
-            if job.is_awaited() {
-                // A file that is not where the next start looks for it would be read as if nothing had happened.
-                let done = match self.place.check(connection.journal) {
-                    Ok(()) => job.work(&mut reading),
-                    Err(trouble) => Err((job, trouble)),
-                };
-                if let Err((job, trouble)) = done {
-                    let reconnect = trouble.calls_for_another_connection();
-                    job.refuse(self.place.fault(trouble));
-                    if reconnect {
-                        return;
-                    }
-                }
+            if job.is_awaited() && !self.answer(connection, &mut reading, job) {
+                return;
             }
             next = self.jobs.recv().ok();
         }
+    }
+
+    /// Does a job; `false` when another connection is called for.
+    fn answer(&self, connection: &Connection, reading: &mut Reading<'_>, job: Job) -> bool {
+        // A file that is not where the next start looks for it would be read as if nothing had happened.
+        let found = self.place.check(connection.journal);
+        match job {
+            Job::Read { table, key, now, answer } => {
+                self.tell(answer, found.and_then(|()| Ok(reading.one(table, &key, now)?)))
+            }
+            Job::Page { page, answer } => self.tell(answer, found.and_then(|()| Ok(reading.page(&page)?))),
+        }
+    }
+
+    fn tell<T>(&self, answer: oneshot::Sender<Result<T, StoreFault>>, read: Result<T, Trouble>) -> bool {
+        let reconnect = read.as_ref().is_err_and(Trouble::calls_for_another_connection);
+        drop(answer.send(read.map_err(|trouble| self.place.fault(trouble))));
+        !reconnect
     }
 }

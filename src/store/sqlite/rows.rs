@@ -148,3 +148,32 @@ impl<'c> Writing<'c> {
         self.purge.execute(named_params! {":now": number(now), ":most": PURGE_STEP as i64})
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+mod tests {
+    use super::*;
+
+    /// What SQLite does for a statement.
+    fn plan(sqlite: &Connection, statement: &Statement<'_>) -> String {
+        let text = statement.expanded_sql().unwrap();
+        let mut plan = sqlite.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+        let lines = plan.query_map([], |row| row.get::<_, String>(3)).unwrap().map(Result::unwrap);
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn no_statement_looks_at_all_rows_or_sorts_them() {
+        let sqlite = Connection::open_in_memory().unwrap();
+        super::super::schema::migrate(&sqlite).unwrap();
+        let reading = Reading::prepare(&sqlite).unwrap();
+        let writing = Writing::prepare(&sqlite).unwrap();
+        let read = [&reading.one, &reading.from, &reading.after];
+        let written = [&writing.update, &writing.delete, &writing.forget, &writing.purge];
+        for statement in read.into_iter().chain(written) {
+            let plan = plan(&sqlite, statement);
+            assert!(plan.contains("SEARCH rows USING") && !plan.contains("SCAN") && !plan.contains("TEMP"), "{plan}");
+        }
+        assert!(plan(&sqlite, &writing.purge).contains("rows_by_expiry"));
+    }
+}

@@ -10,6 +10,7 @@
 //! A full disk, a lock of another process or a file that was moved away fails a group and no more.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -55,6 +56,8 @@ pub(super) struct Writer {
     place: Arc<Place>,
     jobs: Receiver<Job>,
     queued_bytes: Arc<AtomicUsize>,
+    /// Whether the operator was told that it fails: once, not for each commit.
+    failing: Cell<bool>,
 }
 
 /// Why a connection is no longer used.
@@ -67,7 +70,7 @@ enum Ended {
 
 impl Writer {
     pub(super) fn new(place: Arc<Place>, jobs: Receiver<Job>, queued_bytes: Arc<AtomicUsize>) -> Self {
-        Self { place, jobs, queued_bytes }
+        Self { place, jobs, queued_bytes, failing: Cell::new(false) }
     }
 
     /// Works until nobody can ask for anything any more.
@@ -77,7 +80,7 @@ impl Writer {
             let connection = match connected.take().map_or_else(|| connect(&self.place, true), Ok) {
                 Ok(connection) => connection,
                 Err(fault) => {
-                    refuse(group, &fault);
+                    self.refuse(group, &fault);
                     continue;
                 }
             };
@@ -107,7 +110,7 @@ impl Writer {
         let mut writing = match Writing::prepare(&connection.sqlite) {
             Ok(writing) => writing,
             Err(error) => {
-                refuse(first, &self.place.fault(error.into()));
+                self.refuse(first, &self.place.fault(error.into()));
                 return Ended::Failed;
             }
         };
@@ -125,6 +128,9 @@ impl Writer {
     fn group(&self, connection: &Connection, writing: &mut Writing<'_>, group: Vec<Job>) -> bool {
         match self.transaction(connection, writing, &group) {
             Ok(verdicts) => {
+                if self.failing.replace(false) {
+                    tracing::info!("the store can be written again");
+                }
                 let mut purged_all = false;
                 for (job, verdict) in group.into_iter().zip(verdicts) {
                     purged_all |= matches!((&job, &verdict), (Job::Purge { .. }, Ok(rows)) if *rows < PURGE_STEP);
@@ -146,10 +152,18 @@ impl Writer {
                 }
                 let reconnect = trouble.calls_for_another_connection();
                 let fault = self.place.fault(trouble);
-                tracing::error!(error = %fault, "the store cannot be written");
-                refuse(group, &fault);
+                self.refuse(group, &fault);
                 !reconnect
             }
+        }
+    }
+
+    fn refuse(&self, group: Vec<Job>, fault: &StoreFault) {
+        if !self.failing.replace(true) {
+            tracing::error!(error = %fault, "the store cannot be written");
+        }
+        for job in group {
+            job.answer(Err(fault.clone()));
         }
     }
 
@@ -167,12 +181,6 @@ impl Writer {
         // Only what is where the next start looks for it is durable.
         self.place.check(connection.journal)?;
         Ok(verdicts)
-    }
-}
-
-fn refuse(group: Vec<Job>, fault: &StoreFault) {
-    for job in group {
-        job.answer(Err(fault.clone()));
     }
 }
 

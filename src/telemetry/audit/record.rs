@@ -14,7 +14,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::disclosure::{Commitments, NoSalt};
 use crate::{
-    policy::{Possession, Principal, Reason},
+    policy::{Factor, Possession, Principal, Reason, SecondFactor, SecondFactors},
     telemetry::{json::Object, time},
 };
 
@@ -38,6 +38,10 @@ pub struct Attempt {
     pub principal: Arc<Principal>,
     /// The key that the caller proved to hold.
     pub possession: Option<Possession>,
+    /// The second factors that it rests on; for a refusal those that were there.
+    pub second_factors: SecondFactors,
+    /// The number of the grant that came with the request.
+    pub grant: Option<Arc<str>>,
     /// The client's address.
     pub address: IpAddr,
     /// The method that was judged.
@@ -65,7 +69,11 @@ impl Attempt {
         let optional = [&principal.client, &principal.assurance.acr].into_iter().flatten();
         let pairs = self.path_params.iter().flat_map(|(name, value)| [name, value]);
         let strings = named.into_iter().chain(known).chain(optional).chain(pairs).chain(&principal.assurance.amr);
-        strings.map(|text| text.len()).sum()
+        let shown = self.second_factors.iter().flat_map(|second| {
+            let level = second.covers.level().into_iter();
+            level.chain(&second.assurance.acr).chain(&second.assurance.amr)
+        });
+        strings.chain(shown).chain(&self.grant).map(|text| text.len()).sum()
     }
 }
 
@@ -203,6 +211,10 @@ fn push_attempt(
         let age_secs = (attempt.unix_ms as f64 / 1000.0 - auth_time).floor();
         let _ = write!(proof.member("age_secs"), "{age_secs}");
     }
+    if !attempt.second_factors.is_empty() {
+        push_second_factors(proof.member("second_factors"), attempt);
+    }
+    proof.maybe("grant", attempt.grant.as_deref());
     proof.close();
     commitments.commit("subject", &principal.subject)?;
     if let Some(client) = &principal.client {
@@ -214,6 +226,30 @@ fn push_attempt(
         commitments.commit(&format!("path_params.{name}"), value)?;
     }
     Ok(())
+}
+
+/// Which factors were shown, by which way, for what, and when.
+fn push_second_factors(list: &mut String, attempt: &Attempt) {
+    for (at, second) in attempt.second_factors.iter().enumerate() {
+        list.push(if at == 0 { '[' } else { ',' });
+        push_second_factor(list, second, attempt.unix_ms);
+    }
+    list.push(']');
+}
+
+fn push_second_factor(list: &mut String, second: &SecondFactor, unix_ms: u64) {
+    let mut one = Object::open(list);
+    one.string("way", second.covers.way());
+    one.maybe("level", second.covers.level().map(|level| &**level));
+    let names: Vec<&str> = second.factors.iter().map(Factor::name).collect();
+    one.strings("factors", &names);
+    one.maybe("acr", second.assurance.acr.as_deref());
+    one.strings("amr", &second.assurance.amr);
+    if let Some(time) = second.assurance.auth_time.filter(|time| time.is_finite()) {
+        let _ = write!(one.member("auth_time"), "{time}");
+        let _ = write!(one.member("age_secs"), "{}", (unix_ms as f64 / 1000.0 - time).floor());
+    }
+    one.close();
 }
 
 fn push_outcome(line: &mut Object<'_>, intent: u64, outcome: Outcome) {

@@ -283,9 +283,18 @@ fn at_most(value: &At<Duration>, longest: Duration, message: &str, to: &mut Cont
 }
 
 /// The name of a webhook under `notify.webhooks`.
-fn webhook(name: &At<Name>, _document: &Document, _to: &mut Context<'_>) -> Arc<str> {
+fn webhook(name: &At<Name>, document: &Document, to: &mut Context<'_>) -> Arc<str> {
+    super::notify::report_unknown(name, document, to);
     name.value.0.as_str().into()
 }
 
 /// What is sent by mail needs a server that takes it.
-fn needs_mail(_span: &Span, _document: &Document, _to: &mut Context<'_>) {}
+fn needs_mail(span: &Span, document: &Document, to: &mut Context<'_>) {
+    let Some(notify) = &document.notify else {
+        to.error_with_help(span, "mail needs a server that takes it", "write `notify: {mail: …}`");
+        return;
+    };
+    if notify.mail.is_none() && !notify.broken {
+        to.error_with_help(span, "mail needs a server that takes it", "write `notify: {mail: …}`");
+    }
+}

@@ -1,0 +1,103 @@
+//! The endpoints of the gateway's own second-factor authority: every path below `authority.path`, on every listener and for every
+//! host. A credential is looked at where one comes, by the sources whose callers the authority serves, and a wrong one is refused;
+//! whether an endpoint needs one is the authority's to say. Each address has a quota, before anything is looked at.
+
+use http::{Method, StatusCode};
+
+use super::{Exchange, Gateway, Passed, Refusal, evidence, inbound::Inbound, own, step_up::refusal};
+use crate::{
+    authority::{Answer, Call, Refused},
+    body::{ConnectionInfo, RequestBody},
+    clock::Now,
+    limit::{KeyFacts, Outcome},
+    policy::{AccessPolicy, Challenge, Credential, Reason},
+    route::NormalPath,
+    runtime::{AuthorityEndpoint, Snapshot},
+};
+
+/// The longest body that is read: a passkey's attestation, with its certificates, has a few KiB.
+const MAX_BYTES: usize = 64 << 10;
+
+/// The methods that endpoints have, whatever `server.methods` says: that is for the services behind.
+pub(super) const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+/// The authority, where a path is one of its own, and the path below.
+pub(super) fn endpoint<'a>(
+    snapshot: &'a Snapshot,
+    path: &'a NormalPath<'_>,
+) -> Option<(&'a AuthorityEndpoint, &'a str)> {
+    let endpoint = snapshot.authority_endpoint.as_ref()?;
+    match path.as_str().strip_prefix(&*endpoint.path)? {
+        "" => Some((endpoint, "/")),
+        rest => rest.starts_with('/').then_some((endpoint, rest)),
+    }
+}
+
+/// A refusal of the authority. RFC 9110 §15.5.2 wants a challenge of every 401.
+fn refused_call(reason: Reason, refused: Refused) -> Refusal {
+    let Refused { detail, retry_after, allow } = refused;
+    let refusal = Refusal { said: detail, retry_after, allow: allow.into(), ..Refusal::of(reason) };
+    let is_unauthorized = refusal.problem().status == StatusCode::UNAUTHORIZED;
+    Refusal { challenge: if is_unauthorized { Challenge::Token } else { Challenge::Nothing }, ..refusal }
+}
+
+impl Gateway {
+    /// Serves a call of the authority.
+    pub(super) async fn serve_authority(
+        &self,
+        snapshot: &Snapshot,
+        (endpoint, rest): (&AuthorityEndpoint, &str),
+        exchange: &mut Exchange,
+        (inbound, info): (&Inbound, &ConnectionInfo),
+        body: &mut RequestBody,
+        now: Now,
+    ) -> Result<Passed<'static>, Refusal> {
+        let authority = snapshot.authority.as_ref().ok_or_else(|| refusal(Reason::AuthorityUnavailable))?;
+        self.charge(endpoint, inbound, now)?;
+        let presented = evidence::presented(inbound, info);
+        let mut evidence = snapshot.authenticator.authenticate(&presented, &endpoint.accepted, now).await;
+        exchange.fresh_nonce = evidence.fresh_nonce.take();
+        // Without a credential there is nothing to be wrong with it.
+        let public = AccessPolicy::default();
+        let policy = if matches!(evidence.credential, Credential::Absent) { &public } else { &endpoint.policy };
+        let permit = own::judge(policy, inbound, &endpoint.path, &evidence, now)?;
+        exchange.record.principal = permit.principal().cloned();
+        let held = self.forms.read(body, inbound.origin.client, MAX_BYTES).await?;
+        let call = Call {
+            method: &inbound.method,
+            path: rest,
+            query: inbound.query(),
+            authority: &inbound.site.authority,
+            headers: &inbound.headers,
+            body: held.content(),
+            principal: permit.principal(),
+            client: inbound.origin.client,
+            confidential: presented.confidential,
+            request_id: exchange.record.request_id.as_str(),
+            now,
+        };
+        let Answer { response, reason, refusal } = authority.answer(call).await;
+        match refusal {
+            None => Ok(Passed::Answered(response, reason)),
+            Some(refused) => {
+                // Whatever the authority wants said besides, such as which origins may read it.
+                exchange.own_headers = Some(Box::new(response.into_parts().0.headers));
+                Err(refused_call(reason, refused))
+            }
+        }
+    }
+
+    fn charge(&self, endpoint: &AuthorityEndpoint, inbound: &Inbound, now: Now) -> Result<(), Refusal> {
+        let (client, headers) = (inbound.origin.client, &inbound.headers);
+        let facts = KeyFacts { principal: None, client, headers, route: &endpoint.path };
+        let verdict = endpoint.quota.check(endpoint.quota.key_of(&facts), now.instant);
+        match verdict.outcome {
+            Outcome::Admit => Ok(()),
+            Outcome::Refuse => {
+                self.services.metrics.quota_rejections(endpoint.quota.name()).inc();
+                Err(Refusal::quota(endpoint.quota.name().into(), verdict.retry_after_secs))
+            }
+        }
+    }
+}

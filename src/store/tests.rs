@@ -1,1 +1,0 @@
-//! The store as its users see it.
