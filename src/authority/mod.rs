@@ -7,14 +7,18 @@ mod api;
 mod call;
 mod caller;
 mod ceremony;
+mod core;
 mod elevation;
 mod enrol;
 mod fault;
+mod found;
 mod gate;
 mod grant;
+mod granting;
 mod guess;
+mod guessing;
+mod keys;
 mod levels;
-mod messenger;
 mod observer;
 mod owner;
 pub mod passkey;
@@ -23,8 +27,11 @@ pub mod qr;
 mod random;
 mod records;
 mod recovery;
+mod sent;
+mod told;
 mod totp;
 
+pub use self::core::AuthorityMeans;
 pub use admin::{Invitation, Listed, ResetState};
 pub use call::{Answer, Call, Refused};
 pub use caller::{Caller, Shown, Way};
@@ -33,20 +40,22 @@ pub use elevation::ElevationShown;
 pub use enrol::{Enrolled, EnrolmentBegun, Right, Wanted};
 pub use fault::Fault;
 pub use grant::{BodyDigest, Grant, GrantBinding, Target};
+pub use granting::{Granted, TOKEN_TYPE as GRANT_TOKEN_TYPE, TYPE as GRANT_TYPE};
+pub use keys::Keys;
 pub use levels::Levels;
-pub use messenger::Messenger;
 pub use observer::{Actor, AuthorityObserver, Change, Occasion, Outcome, Unobserved};
 pub use owner::{Holder, Owner};
 pub use proof::Proof;
 pub use records::{EnrolledBy, FactorData, FactorRecord, Person};
+pub use sent::{PushDetails, PushShown};
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use tokio::runtime::Handle;
-
+use self::{core::Core, passkey::Passkeys};
 use crate::{
-    clock::Clock,
     config::{self, Config, Materials, Problem},
+    notify::Outbox,
+    store::Store,
 };
 
 /// The authority of one configuration.
@@ -54,35 +63,35 @@ use crate::{
 pub struct Authority {
     config: Arc<config::Authority>,
     levels: Levels,
-}
-
-/// What compiling needs besides the configuration.
-#[derive(Clone, Copy)]
-pub struct AuthorityMeans<'a> {
-    /// The runtime of background work.
-    pub handle: &'a Handle,
-    /// The clock.
-    pub clock: &'a Arc<dyn Clock>,
-    /// Where durable state lives.
-    pub state_dir: &'a Path,
+    passkeys: Option<Passkeys>,
+    core: Arc<Core>,
 }
 
 impl Authority {
     /// Finds what is wrong with the authority's material, without starting or making anything: for `check`.
-    pub fn check(_config: &Config, _materials: &dyn Materials) -> Vec<Problem> {
-        Vec::new()
+    pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
+        let Some(authority) = &config.authority else { return Vec::new() };
+        let keys = crate::store::SealingKeys::load(&authority.sealing, materials).err();
+        passkeys(authority).err().into_iter().chain(keys).collect()
     }
 
     /// Prepares the authority, if there is to be one; what did not change since `previous` stays as it is, the store above all,
     /// which is opened once. With a problem nothing was started and nothing has changed.
     pub fn compile(
         config: &Config,
-        _materials: &dyn Materials,
-        _means: &AuthorityMeans<'_>,
-        _previous: Option<&Self>,
+        materials: &dyn Materials,
+        means: &AuthorityMeans<'_>,
+        previous: Option<&Self>,
     ) -> Result<Option<Self>, Vec<Problem>> {
         let Some(authority) = &config.authority else { return Ok(None) };
-        Ok(Some(Self { config: authority.clone(), levels: Levels::of(config) }))
+        let passkeys = passkeys(authority).map_err(|problem| vec![problem])?;
+        let core = Core::open(config, authority, materials, means, previous.map(|previous| &previous.core))?;
+        Ok(Some(Self::over(config, authority.clone(), passkeys, core)))
+    }
+
+    fn over(config: &Config, authority: Arc<config::Authority>, passkeys: Option<Passkeys>, core: Arc<Core>) -> Self {
+        core.elevations.weigh(&authority);
+        Self { levels: Levels::of(config), config: authority, passkeys, core }
     }
 
     /// What it was compiled from.
@@ -94,4 +103,43 @@ impl Authority {
     pub fn levels(&self) -> &Levels {
         &self.levels
     }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.core.store
+    }
+
+    /// What is to be delivered.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.core.outbox
+    }
+
+    /// The keys that sign grants and access tokens.
+    pub fn keys(&self) -> &Arc<Keys> {
+        &self.core.keys
+    }
+
+    /// Who hears of ceremonies and changes.
+    pub fn observer(&self) -> &Arc<dyn AuthorityObserver> {
+        &self.core.observer
+    }
+
+    /// The relying party, where passkeys are on.
+    pub fn passkeys(&self) -> Option<&Passkeys> {
+        self.passkeys.as_ref()
+    }
+
+    /// Where its endpoints are, for whoever is told: the public origin and the path, without a final slash.
+    pub fn base_url(&self) -> String {
+        format!("{}{}", self.config.url.origin().ascii_serialization(), self.config.path)
+    }
+}
+
+/// The relying party of a configuration.
+fn passkeys(config: &config::Authority) -> Result<Option<Passkeys>, Problem> {
+    let Some(passkey) = &config.passkey else { return Ok(None) };
+    let origins: Vec<url::Url> = std::iter::once(&config.url).chain(&passkey.origins).cloned().collect();
+    Passkeys::new(&passkey.rp_id, &passkey.rp_name, &origins, passkey.user_verification)
+        .map(Some)
+        .map_err(|fault| Problem::error(&config.span, fault.to_string()))
 }

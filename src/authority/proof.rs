@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Authority, Caller};
 use crate::{
     clock::Now,
-    policy::{Assurance, Categories, Category, Covers, Factor, Factors, SecondFactor},
+    config,
+    policy::{Assurance, Categories, Category, Covers, Factor, Factors, Requirement, SecondFactor},
 };
 
 /// A second factor that was shown, as it is kept: facts, from which what they are worth is worked out when it is asked.
@@ -97,24 +98,36 @@ impl FactorShown {
     }
 }
 
+/// What a proof is worth to the policy, as a configuration says.
+pub(super) fn worth(config: &config::Authority, proof: &Proof, covers: Covers) -> SecondFactor {
+    let (factors, categories) = (proof.factors(), proof.categories());
+    let mut classes =
+        config.acr.iter().filter(|(_, rule)| rule.is_met(factors, categories)).map(|(acr, _)| acr.clone());
+    SecondFactor {
+        assurance: Assurance {
+            acr: classes.next(),
+            further_acr: classes.collect(),
+            amr: proof.amr.iter().map(|method| Arc::from(method.as_str())).collect(),
+            auth_time: Some(proof.at_ms as f64 / 1000.0),
+            factors,
+        },
+        factors,
+        categories,
+        covers,
+        may_delete: proof.may_delete,
+    }
+}
+
 impl Authority {
     /// What a proof is worth to the policy.
     pub fn worth(&self, proof: &Proof, covers: Covers) -> SecondFactor {
-        let (factors, categories) = (proof.factors(), proof.categories());
-        let classes = self.config().acr.iter().filter(|(_, rule)| rule.is_met(factors, categories));
-        let mut classes = classes.map(|(acr, _)| acr.clone());
-        SecondFactor {
-            assurance: Assurance {
-                acr: classes.next(),
-                further_acr: classes.collect(),
-                amr: proof.amr.iter().map(|method| Arc::from(method.as_str())).collect(),
-                auth_time: Some(proof.at_ms as f64 / 1000.0),
-                factors,
-            },
-            factors,
-            categories,
-            covers,
-            may_delete: proof.may_delete,
-        }
+        worth(self.config(), proof, covers)
+    }
+
+    /// Whether a proof is enough for a level, its age apart.
+    pub fn reaches(&self, proof: &Proof, level: &Requirement) -> bool {
+        let worth = self.worth(proof, Covers::Request);
+        level.level_fault(&worth.assurance).is_none()
+            && level.factors.is_none_or(|rule| rule.is_met(worth.factors, worth.categories))
     }
 }

@@ -194,24 +194,6 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// Factors by their names, for rows.
-pub mod by_name {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use crate::policy::Factor;
-
-    /// Writes the name.
-    pub fn serialize<S: Serializer>(factor: &Factor, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(factor.name())
-    }
-
-    /// Reads the name.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Factor, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        Factor::from_name(&name).ok_or_else(|| D::Error::custom("no such factor"))
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {

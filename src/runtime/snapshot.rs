@@ -7,10 +7,11 @@ use http::Method;
 
 use crate::{
     assertion::Assertions,
-    authority::{Authority, AuthorityMeans},
+    authority::{self, Authority, AuthorityMeans, AuthorityObserver},
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rate, Rewrite, RouteDeletion},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
+    notify::{self, NotifyObserver},
     policy::{AccessPolicy, Condition, IssuerName},
     route::{Entry, PathPattern, RouteTable},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
@@ -241,10 +242,13 @@ fn authority(
     if !means.durable {
         return Ok(None);
     }
-    let SourceServices { handle, clock, .. } = means.issuers;
+    let SourceServices { handle, clock, roots, .. } = means.issuers;
+    let observer: Arc<dyn AuthorityObserver> = Arc::new(authority::Unobserved);
+    let deliveries: Arc<dyn NotifyObserver> = Arc::new(notify::Unobserved);
     let state_dir = &*config.server.state_dir;
     let before = previous.and_then(|previous| previous.authority.as_deref());
-    let made = Authority::compile(config, materials, &AuthorityMeans { handle, clock, state_dir }, before)?;
+    let means = AuthorityMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
+    let made = Authority::compile(config, materials, &means, before)?;
     Ok(made.map(Arc::new))
 }
 

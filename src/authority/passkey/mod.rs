@@ -60,7 +60,7 @@ pub struct PasskeyRecord {
 }
 
 /// What the server keeps between the halves of an enrolment.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EnrolmentState {
     /// User verification is required.
@@ -70,13 +70,13 @@ pub enum EnrolmentState {
 }
 
 /// What the server keeps between the halves of a proof.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProofState {
     handle: [u8; 16],
     asked: Asked,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Asked {
     Verified(PasskeyAuthentication),

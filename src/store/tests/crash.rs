@@ -117,3 +117,46 @@ fn check(path: &Path, acknowledged: &[String]) {
         assert_eq!((count("left"), count("right")), (grants, grants), "each commit whole");
     }
 }
+
+/// Copies without opening in this process: SQLite's locks would be lost.
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg(from).arg(to).status().unwrap().success());
+}
+
+#[test]
+fn a_journal_whose_end_did_not_reach_the_disk_gives_whole_commits_and_no_gaps() {
+    const COMMITS: u64 = 24;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stepgate.db");
+    let store = Store::in_file(&path, keys()).unwrap();
+    for n in 0..COMMITS {
+        let put = |batch: Batch, half: &str| match wait(store.get::<u64>(Table::Guesses, half, at(1))).unwrap() {
+            Some(row) => batch.update(Table::Guesses, half, row.version, &(row.value + 1), None),
+            None => batch.insert(Table::Guesses, half, &1_u64, None),
+        };
+        let batch = ["left", "right"].into_iter().fold(Batch::new(), put);
+        commit(&store, batch.insert(Table::Spent, &format!("{n:04}"), &"x".repeat(900), None), 1).unwrap();
+    }
+    let journal = folder.path().join("stepgate.db-wal");
+    let length = std::fs::metadata(&journal).unwrap().len();
+    let mut counts = std::collections::BTreeSet::new();
+    // Cut within frames and between them; with each step another part of a frame is the last.
+    for kept in (0..=length).rev().step_by(usize::try_from(length / 150).unwrap() | 1) {
+        // Another name each time: the threads of the one before may still have it open.
+        let cut = folder.path().join(format!("{kept}.db"));
+        for (suffix, from) in [("", &path), ("-wal", &journal)] {
+            copy(from, &crate::files::beside(&cut, suffix));
+        }
+        let file = std::fs::File::options().write(true).open(crate::files::beside(&cut, "-wal")).unwrap();
+        file.set_len(kept).unwrap();
+        drop(file);
+        let found = Store::in_file(&cut, keys()).unwrap_or_else(|fault| panic!("cut at {kept} of {length}: {fault}"));
+        let count =
+            |half: &str| wait(found.get::<u64>(Table::Guesses, half, at(1))).unwrap().map_or(0, |row| row.value);
+        let spent = wait(found.page::<String>(Table::Spent, "", None, 1000, at(1))).unwrap();
+        assert_eq!((count("left"), count("right")), (spent.len() as u64, spent.len() as u64), "{kept}");
+        assert!(spent.iter().zip(0..).all(|(row, n)| row.key == format!("{n:04}")), "a gap at {kept}");
+        counts.insert(spent.len());
+    }
+    assert!(counts.contains(&usize::try_from(COMMITS).unwrap()) && counts.len() > 10, "{counts:?}");
+}

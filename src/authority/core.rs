@@ -1,0 +1,239 @@
+//! What outlives a configuration: the store, what is to be delivered, who is elevated, the keys that sign, and the task that
+//! keeps all of it in order.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use rustls::RootCertStore;
+use tokio::{runtime::Handle, task::AbortHandle};
+
+use super::{AuthorityObserver, elevation::Elevations, keys::Keys};
+use crate::{
+    clock::{Clock, Now},
+    config::{self, Config, Materials, Problem, Span},
+    jose::Algorithm,
+    notify::{Channels, NotifyObserver, Outbox},
+    store::{Engine, KeyId, SealingKeys, Sqlite, Store, StoreFault, Table},
+};
+
+/// The store's file, in the state directory.
+const FILE: &str = "stepgate.db";
+/// How often what has expired is swept, and it is looked whether another key is due.
+const ROUND: Duration = Duration::from_secs(60);
+/// Every so many rounds the people are counted and the file is purged.
+const LONG_ROUND: u64 = 10;
+/// How often another key follows, where no accounts say.
+const ROTATE: Duration = Duration::from_secs(30 * 86_400);
+
+/// What compiling needs besides the configuration.
+#[derive(Clone, Copy)]
+pub struct AuthorityMeans<'a> {
+    /// The runtime of background work.
+    pub handle: &'a Handle,
+    /// The clock.
+    pub clock: &'a Arc<dyn Clock>,
+    /// Where durable state lives.
+    pub state_dir: &'a Path,
+    /// The machine's roots, for mail servers and webhooks.
+    pub roots: &'a Arc<RootCertStore>,
+    /// Who hears of ceremonies and changes.
+    pub observer: &'a Arc<dyn AuthorityObserver>,
+    /// Who hears of deliveries.
+    pub deliveries: &'a Arc<dyn NotifyObserver>,
+}
+
+/// What outlives a configuration.
+pub(super) struct Core {
+    pub(super) store: Arc<Store>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) elevations: Arc<Elevations>,
+    pub(super) keys: Arc<Keys>,
+    pub(super) observer: Arc<dyn AuthorityObserver>,
+    engine: Arc<dyn Engine>,
+    sealed_by: KeyId,
+    sealing: config::Sealing,
+    path: PathBuf,
+    tasks: std::sync::Mutex<Vec<AbortHandle>>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        for task in self.tasks.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            task.abort();
+        }
+    }
+}
+
+/// Runs a future to its end where nobody can wait for it otherwise: on a thread of its own, so that it does not matter what
+/// runs here.
+fn wait<T: Send>(future: impl Future<Output = Result<T, StoreFault>> + Send) -> Result<T, StoreFault> {
+    let none = |why: &str| StoreFault::Unavailable(why.to_owned());
+    std::thread::scope(|scope| {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            runtime.map_err(|error| none(&error.to_string()))?.block_on(future)
+        };
+        scope.spawn(run).join().unwrap_or_else(|_| Err(none("its reader stopped")))
+    })
+}
+
+impl Core {
+    /// Opens what there is, or makes it; what was open before is kept, unless it is sealed by other keys now.
+    pub(super) fn open(
+        config: &Config,
+        authority: &config::Authority,
+        materials: &dyn Materials,
+        means: &AuthorityMeans<'_>,
+        previous: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, Vec<Problem>> {
+        let channels = Channels::compile(config.notify.as_deref(), materials, means.roots);
+        let keys = SealingKeys::load(&authority.sealing, materials);
+        let (channels, keys) = match (channels, keys) {
+            (Ok(channels), Ok(keys)) => (channels, keys),
+            (Err(problems), Ok(_)) => return Err(problems),
+            (Ok(_), Err(problem)) => return Err(vec![problem]),
+            (Err(mut problems), Err(problem)) => {
+                problems.push(problem);
+                return Err(problems);
+            }
+        };
+        let path = means.state_dir.join(FILE);
+        let before = previous.filter(|before| before.path == path);
+        if let Some(before) = before
+            && before.sealed_by == keys.current()
+            && before.sealing == authority.sealing
+        {
+            before.outbox.replace(channels);
+            return Ok(before.clone());
+        }
+        let problem = |fault: StoreFault| vec![Problem::error(&sealing_span(authority), format!("{fault}"))];
+        let engine = match before {
+            Some(before) => before.engine.clone(),
+            None => Arc::new(Sqlite::open(&path).map_err(problem)?),
+        };
+        let now = means.clock.now();
+        let sealed_by = keys.current();
+        let (algorithm, rotate) = signing(authority);
+        let elevations = before.map(|before| before.elevations.clone());
+        let opened = wait(async {
+            let store = Arc::new(Store::open(engine.clone(), keys, now).await?);
+            let ring = Keys::open(&store, algorithm, rotate, now).await?;
+            let elevations = match elevations {
+                Some(kept) => kept,
+                None => Arc::new(Elevations::load(&store, now).await?),
+            };
+            Ok((store, ring, elevations))
+        });
+        let (store, ring, elevations) = opened.map_err(problem)?;
+        let outbox = Outbox::new(store.clone(), channels, means.clock.clone(), means.deliveries.clone());
+        let delivering = means.handle.spawn(outbox.clone().run());
+        let core = Arc::new(Self {
+            store,
+            outbox,
+            elevations,
+            keys: Arc::new(ring),
+            observer: means.observer.clone(),
+            engine,
+            sealed_by,
+            sealing: authority.sealing.clone(),
+            path,
+            tasks: std::sync::Mutex::new(vec![delivering.abort_handle()]),
+        });
+        let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone(), (algorithm, rotate)));
+        core.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(keeping.abort_handle());
+        Ok(core)
+    }
+
+    /// What a test looks at, over a store of its own.
+    #[cfg(test)]
+    pub(super) async fn for_tests(
+        store: Store,
+        channels: Channels,
+        observer: Arc<dyn AuthorityObserver>,
+        clock: Arc<dyn Clock>,
+        sealing: config::Sealing,
+    ) -> Arc<Self> {
+        let (engine, sealed_by) = store.parts_for_tests();
+        let store = Arc::new(store);
+        let now = clock.now();
+        let outbox = Outbox::new(store.clone(), channels, clock, Arc::new(crate::notify::Unobserved));
+        Arc::new(Self {
+            outbox,
+            elevations: Arc::new(Elevations::load(&store, now).await.unwrap_or_default()),
+            keys: Arc::new(Keys::open(&store, Algorithm::ES256, ROTATE, now).await.unwrap_or_default()),
+            store,
+            observer,
+            engine,
+            sealed_by,
+            sealing,
+            path: PathBuf::new(),
+            tasks: std::sync::Mutex::default(),
+        })
+    }
+}
+
+fn sealing_span(authority: &config::Authority) -> Span {
+    authority.span.clone()
+}
+
+/// What signs, and how often another key follows.
+fn signing(authority: &config::Authority) -> (Algorithm, Duration) {
+    match &authority.accounts {
+        Some(accounts) => {
+            let algorithm = match accounts.algorithm {
+                config::AssertionAlgorithm::ES256 => Algorithm::ES256,
+                config::AssertionAlgorithm::EdDSA => Algorithm::EdDSA,
+            };
+            (algorithm, accounts.rotate)
+        }
+        None => (Algorithm::ES256, ROTATE),
+    }
+}
+
+/// Keeps all of it in order, for as long as anybody uses it.
+async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>, (algorithm, rotate): (Algorithm, Duration)) {
+    let mut round = 0_u64;
+    loop {
+        let Some(core) = core.upgrade() else { return };
+        let now = clock.now();
+        core.elevations.sweep(now.unix_secs());
+        if let Err(fault) = core.keys.renew(&core.store, algorithm, rotate, now).await {
+            tracing::error!(%fault, "the authority's next signing key could not be made: the old one signs on");
+        }
+        if round.is_multiple_of(LONG_ROUND) {
+            if let Err(fault) = core.store.purge(now).await {
+                tracing::error!(%fault, "what has expired could not be taken out of the store");
+            }
+            match people(&core.store, now).await {
+                Ok(people) => core.observer.counts(people, core.elevations.len()),
+                Err(_) => core.observer.store_fault(),
+            }
+        }
+        drop(core);
+        round += 1;
+        tokio::time::sleep(ROUND).await;
+    }
+}
+
+/// How many people have a factor.
+async fn people(store: &Store, now: Now) -> Result<u64, StoreFault> {
+    let (mut count, mut after) = (0, None::<String>);
+    loop {
+        let page = store.page::<super::admin::Subject>(Table::Subjects, "", after.as_deref(), 500, now).await?;
+        count += page.len() as u64;
+        match page.last() {
+            Some(last) if page.len() == 500 => after = Some(last.key.clone()),
+            Some(_) | None => return Ok(count),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Counting guesses in the store: a guess counts, durably, before its code is looked at. How much is too much says
+//! [`guess`](super::guess), which is pure.
+//!
+//! Whether a code is looked at or turned away, the same rows are read and written: neither the answer nor its time tells.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Authority, Change, Fault, Owner, Way,
+    caller::actor,
+    guess::{Lane, Look, Near, Pass, Rules},
+};
+use crate::{
+    clock::Now,
+    store::{Batch, StoreFault, Table, Versioned},
+};
+
+/// How often a guess is tried to be counted while others are being counted for the same person.
+const TRIES: usize = 16;
+/// How many addresses are remembered from which somebody was right.
+const HOMES: usize = 8;
+/// For how long, in seconds.
+const HOME_SECS: u64 = 90 * 86_400;
+/// An address is written down anew only this long after the last time.
+const HOME_AGAIN_SECS: u64 = 86_400;
+
+/// A guess that was counted.
+#[derive(Debug)]
+pub(super) struct Guess {
+    near: String,
+    lane: String,
+    homes: String,
+    home: String,
+    /// Whether its code may be looked at.
+    pub(super) taken: bool,
+}
+
+/// Addresses from which somebody was right, hidden, and when last.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Homes(Vec<(String, u64)>);
+
+impl Homes {
+    fn has(&self, home: &str, now: u64) -> bool {
+        self.0.iter().any(|(known, last)| known == home && now.saturating_sub(*last) < HOME_SECS)
+    }
+}
+
+/// An address as it counts: a client of IPv6 has a /64 to itself.
+fn network(client: IpAddr) -> Vec<u8> {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
+    }
+}
+
+/// What somebody's rows begin with.
+pub(super) fn prefixes(owner_key: &str) -> [String; 3] {
+    [format!("near/{owner_key}/"), format!("lane/{owner_key}/"), format!("homes/{owner_key}")]
+}
+
+impl Authority {
+    fn rules(&self) -> Rules {
+        Rules::from(&self.config().guessing)
+    }
+
+    async fn guessed<T: serde::de::DeserializeOwned + Default>(&self, key: &str, now: Now) -> Result<(u64, T), Fault> {
+        let row: Option<Versioned<T>> = self.store().get(Table::Guesses, key, now).await?;
+        Ok(row.map_or_else(|| (0, T::default()), |row| (row.version, row.value)))
+    }
+
+    /// Counts a guess. `long`: the code is too long to be guessed, and counts for this address and credential alone.
+    pub(super) async fn count_guess(
+        &self,
+        owner: &Owner,
+        credential: &[u8; 32],
+        long: bool,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<Guess, Fault> {
+        let (store, owner_key) = (self.store(), owner.key(self.store()));
+        let home = store.index("address", &[owner_key.as_bytes(), &network(way.client)]);
+        let near = store.index("near", &[owner_key.as_bytes(), home.as_bytes(), credential]);
+        let [near_prefix, lane_prefix, homes] = prefixes(&owner_key);
+        let mut guess = Guess { near: near_prefix + &near, lane: String::new(), homes, home, taken: false };
+        let (rules, secs) = (self.rules(), now.unix_secs());
+        for _ in 0..TRIES {
+            let (_, homes) = self.guessed::<Homes>(&guess.homes, now).await?;
+            guess.lane = lane_prefix.clone() + if homes.has(&guess.home, secs) { "home" } else { "others" };
+            let (near_version, mut near) = self.guessed::<Near>(&guess.near, now).await?;
+            let (lane_version, mut lane) = self.guessed::<Lane>(&guess.lane, now).await?;
+            let (mut looked, mut passed) = (near, lane);
+            let look = looked.take(&rules, secs);
+            let pass = match look {
+                Look::Taken { .. } if !long => passed.take(&rules, secs),
+                Look::Taken { .. } => Pass::Taken { hard: false },
+                Look::TurnedAway => Pass::TurnedAway,
+            };
+            let taken = matches!(pass, Pass::Taken { .. });
+            if taken {
+                if !long {
+                    looked.points = looked.points.saturating_add(1);
+                }
+                (near, lane) = (looked, passed);
+            } else {
+                near.turned_away();
+            }
+            let batch = Batch::new()
+                .update(Table::Guesses, &guess.near, near_version, &near, Some(near.expires_at(&rules).max(secs + 1)))
+                .update(Table::Guesses, &guess.lane, lane_version, &lane, Some(lane.expires_at().max(secs + 1)));
+            match store.commit(batch, now).await {
+                Ok(()) => {}
+                Err(StoreFault::Conflict) => continue,
+                Err(fault) => return Err(fault.into()),
+            }
+            guess.taken = taken;
+            if matches!(look, Look::Taken { locks: true }) {
+                self.core.observer.change(actor(owner, way), Change::Locked, None, "", now);
+            }
+            if matches!(pass, Pass::Taken { hard: true }) {
+                self.core.observer.change(actor(owner, way), Change::HardLocked, None, "", now);
+            }
+            return Ok(guess);
+        }
+        // As many at once for one person are not the person.
+        Ok(guess)
+    }
+
+    /// A guess was right: what was counted for it, and before it from here, is given back, and from here its owner is known.
+    /// A fault leaves it counted, which is safe.
+    pub(super) async fn guessed_right(&self, guess: &Guess, now: Now) {
+        for _ in 0..TRIES {
+            match self.give_back(guess, now).await {
+                Ok(()) => return,
+                Err(Fault::Store(StoreFault::Conflict)) => {}
+                Err(fault) => {
+                    tracing::warn!(%fault, "a right code stays counted among the wrong ones");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn give_back(&self, guess: &Guess, now: Now) -> Result<(), Fault> {
+        let secs = now.unix_secs();
+        let (near_version, near) = self.guessed::<Near>(&guess.near, now).await?;
+        let (lane_version, mut lane) = self.guessed::<Lane>(&guess.lane, now).await?;
+        let mut batch = Batch::new();
+        if near_version != 0 {
+            batch = batch.delete(Table::Guesses, &guess.near, near_version);
+        }
+        if lane_version != 0 && near.points > 0 {
+            lane.give_back(near.points, secs);
+            let expires_at = Some(lane.expires_at().max(secs + 1));
+            batch = batch.update(Table::Guesses, &guess.lane, lane_version, &lane, expires_at);
+        }
+        let batch = self.at_home(batch, &guess.homes, &guess.home, now).await?;
+        Ok(self.store().commit(batch, now).await?)
+    }
+
+    /// Adds to a commit that somebody was right at an address, where that is not known already.
+    async fn at_home(&self, batch: Batch, key: &str, home: &str, now: Now) -> Result<Batch, Fault> {
+        let secs = now.unix_secs();
+        let (version, mut homes) = self.guessed::<Homes>(key, now).await?;
+        let last = homes.0.iter().find(|(known, _)| known == home).map(|(_, last)| *last);
+        if last.is_some_and(|last| secs.saturating_sub(last) < HOME_AGAIN_SECS) {
+            return Ok(batch);
+        }
+        homes.0.retain(|(known, last)| known != home && secs.saturating_sub(*last) < HOME_SECS);
+        homes.0.push((home.to_owned(), secs));
+        // The latest come last.
+        let over = homes.0.len().saturating_sub(HOMES);
+        homes.0.drain(..over);
+        Ok(batch.update(Table::Guesses, key, version, &homes, Some(secs + HOME_SECS)))
+    }
+
+    /// Somebody showed what cannot be guessed, a passkey say: from here its owner is known.
+    pub(super) async fn is_at_home(&self, owner: &Owner, way: Way<'_>, now: Now) {
+        let owner_key = owner.key(self.store());
+        let home = self.store().index("address", &[owner_key.as_bytes(), &network(way.client)]);
+        let [_, _, key] = prefixes(&owner_key);
+        // Whoever is first writes it down; another who writes at the same time will do so the next time.
+        if let Ok(batch) = self.at_home(Batch::new(), &key, &home, now).await {
+            let _ = self.store().commit(batch, now).await;
+        }
+    }
+}
