@@ -1,7 +1,7 @@
 //! What the gateway asks of the authority while a request passes. Everything here is on the request's line: what does not say
 //! that it waits is cheap, and what waits asks the store.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Answer, Authority, Call, Fault, Grant, Holder, Occasion, Outcome, Proof, Way,
@@ -38,11 +38,10 @@ impl Authority {
     pub async fn prove_in_request(
         &self,
         principal: &Arc<Principal>,
-        client: IpAddr,
+        way: Way<'_>,
         code: &[u8],
         now: Now,
     ) -> Result<SecondFactor, Reason> {
-        let way = Way { client, request_id: "" };
         match self.prove_code(principal, code, Occasion::Request, way, now).await {
             Ok(proof) => Ok(self.worth(&proof, Covers::Request)),
             Err(Fault::Store(fault)) => {

@@ -24,7 +24,9 @@ use crate::{
     gateway::{Enforcement, Inbound, Matched, Refusal, RequestId, form_to_read, gather, known_method, own},
     identity::{Authenticator, SourceServices, Unobserved, revocation::Revocations},
     limit::Quota,
-    policy::{Challenge, Check, Credential, Denial, Held, Kind, Reason, explain as explain_policy},
+    policy::{
+        Challenge, Check, Credential, Denial, Factor, Held, Kind, Reason, Requirement, explain as explain_policy,
+    },
     route::NormalPath,
     runtime::{DiskMaterials, Means, Snapshot},
     telemetry::Metrics,
@@ -222,7 +224,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
         }
         let mut denial = None;
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
-        let several = matched.ways().count() > 1;
+        let (several, guarded) = (matched.ways().count() > 1, matched.guarded());
         for (route, method) in matched.ways() {
             let checks = enforcement.facts(route, method, &evidence, |facts| explain_policy(&route.policy, facts));
             let way = several.then(|| format!("{method} {}", route.name));
@@ -232,6 +234,15 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
                 Held::Yes | Held::BySecondFactor | Held::Instead | Held::NotAsked => None,
             });
             denial = denial.or(first);
+            print_second_factor(
+                way.as_deref(),
+                snapshot,
+                route.policy.requirement(guarded),
+                guarded && route.policy.deletion.is_some(),
+            );
+        }
+        if inbound.shown.is_some() {
+            print_line("           the code or grant that came is not looked at here");
         }
         print_quotas(&matched, &evidence.credential);
         denial.map_or(Ok(()), |denial: Denial| Err(Refusal::from(denial)))
@@ -318,6 +329,23 @@ fn print_checks(way: Option<&str>, checks: &[Check]) {
     }
 }
 
+/// Prints what would do in the token's place, where the authority could be shown it.
+fn print_second_factor(way: Option<&str>, snapshot: &Snapshot, wanted: Option<&Requirement>, guarded: bool) {
+    let (Some(wanted), Some(authority)) = (wanted, snapshot.config.authority.as_deref()) else { return };
+    let of = way.map(|way| format!(" [{way}]")).unwrap_or_default();
+    let level = wanted.level.as_deref().map(|level| format!(" of level {level}")).unwrap_or_default();
+    let ways = match (wanted.bind, guarded) {
+        (true, _) => format!("a grant{level} that is bound to the request"),
+        (false, true) => format!("a code with the request (Stepgate-OTP) or a grant{level}; no elevation"),
+        (false, false) => format!("an elevation{level}, a code with the request (Stepgate-OTP), or a grant"),
+    };
+    let names: Vec<&str> = authority.taken_by(wanted.factors).iter().map(Factor::name).collect();
+    let names = if names.is_empty() { "none that is offered here".to_owned() } else { names.join(", ") };
+    let categories = wanted.factors.map_or(0, |rule| rule.categories);
+    let categories = if categories > 1 { format!(", {categories} categories in all") } else { String::new() };
+    print_line(&format!("second     {ways}, by {names}{categories}{of}"));
+}
+
 /// What the challenge of a denial asks for.
 fn wanted(denial: &Denial) -> String {
     let mut text = match &denial.challenge {
@@ -332,6 +360,12 @@ fn wanted(denial: &Denial) -> String {
             }
             if let Some(max_age) = step_up.max_age {
                 parts.push(format!("authenticated within {} s", max_age.as_secs()));
+            }
+            if step_up.factors.is_some() {
+                parts.push("a second factor that was shown to the authority".to_owned());
+            }
+            if step_up.grant {
+                parts.push("a grant that is bound to the request".to_owned());
             }
             format!("; wanted: {}", parts.join(", "))
         }

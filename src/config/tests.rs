@@ -119,7 +119,9 @@ fn the_contract_means_what_its_comments_say() {
     let admin = config.routes.iter().find(|route| route.path.as_str() == "/admin/**").unwrap();
     let RouteDeletion::Guarded { requirement, .. } = &admin.deletion else { panic!("not guarded") };
     let phr: Box<[Arc<str>]> = ["urn:example:acr:phr".into()].into();
-    assert_eq!(*requirement, Requirement { acr: Some(phr), max_age, ..Requirement::default() });
+    let level = requirement.level.clone();
+    assert!(level.as_deref().is_some_and(|name| name.starts_with("inline:") && name.ends_with("+recent-mfa")));
+    assert_eq!(*requirement, Requirement { acr: Some(phr), max_age, level, ..Requirement::default() });
 
     let reports = config.routes.last().unwrap();
     assert!(matches!(&reports.rewrite, Some(Rewrite::StripPrefix(prefix)) if prefix.as_ref() == "/reports"));
@@ -145,8 +147,14 @@ fn what_the_contract_shows_as_defaults_are_the_defaults() {
     let amr: Box<[Arc<str>]> = ["mfa".into()].into();
     assert_eq!(
         guard.assurance,
-        Requirement { amr: Some(amr), max_age: Some(Duration::from_secs(300)), ..Requirement::default() }
+        Requirement {
+            amr: Some(amr),
+            max_age: Some(Duration::from_secs(300)),
+            level: guard.assurance.level.clone(),
+            ..Requirement::default()
+        }
     );
+    assert!(guard.assurance.level.as_deref().is_some_and(|name| name.starts_with("inline:")));
 
     let without = |upstream: &Upstream| Upstream { span: Span::default(), ..upstream.clone() };
     assert_eq!(without(&minimal.upstreams[0]), without(&full.upstreams[0]));

@@ -15,7 +15,7 @@ use crate::{
     config,
     identity::{Accepted, Kinds},
     jose::{Algorithm, Algorithms, PROOF_ALGORITHMS},
-    policy::{Categories, Challenge, Denial, Factor, FactorRule, Factors, Reason, StepUp},
+    policy::{Challenge, Denial, Factor, Reason, StepUp},
 };
 
 /// A request that is not forwarded, or whose answer never came.
@@ -387,22 +387,14 @@ impl Places {
 /// What a client needs to step up here by itself.
 fn second_factor_member(step_up: &StepUp, authority: &config::Authority) -> Value {
     let Places { page, challenges, token } = Places::of(authority);
-    let offered = authority.offered();
-    let rule = step_up.factors.unwrap_or_default();
-    // Each of these alone: which of them together make enough categories is for the challenge to say.
-    let alone = FactorRule { categories: 0, ..rule };
-    let factors: Vec<&str> = offered
-        .iter()
-        .filter(|factor| alone.is_met(Factors::NONE.with(*factor), Categories::NONE))
-        .map(Factor::name)
-        .collect();
+    let factors: Vec<&str> = authority.taken_by(step_up.factors).iter().map(Factor::name).collect();
     let mut member = json!({
         "level": step_up.level.as_deref(),
         "page": page,
         "challenge": challenges,
         "token": token,
         "factors": factors,
-        "categories": rule.categories,
+        "categories": step_up.factors.map_or(0, |rule| rule.categories),
         // An elevation of the token does not satisfy the deletion guard.
         "grant": step_up.guarded || step_up.grant,
         "bind": step_up.grant,
@@ -574,6 +566,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::policy::FactorRule;
 
     fn context() -> RefusalContext<'static> {
         RefusalContext {
@@ -716,5 +709,87 @@ mod tests {
         assert_eq!(body["authorization_request"], json!({"acr_values": "gold", "max_age": 60}));
         assert!(body["detail"].as_str().unwrap().contains("acr_values=gold, max_age=60"));
         assert!(said(&[])["detail"].as_str().unwrap().contains("no authorization server is configured"));
+    }
+
+    fn authority() -> std::sync::Arc<config::Authority> {
+        let text = "
+issuers: {main: {issuer: https://idp.example/, audience: [a], keys: {discovery: true}, algorithms: [RS256]}}
+authority: {url: https://gate.example, path: /second, sealing: {key: {env: KEY}}, factors: {passkey: {}, totp: {}, recovery: {}}}
+listeners: [{address: 127.0.0.1:1, tls: {danger_self_signed: true}}]
+upstreams: {api: {targets: [http://127.0.0.1:9]}}
+routes: [{path: /, upstream: api, auth: [main]}]
+";
+        let input = config::Input {
+            file: std::path::Path::new("p.yaml"),
+            text,
+            base: std::path::Path::new("/"),
+            env: &|_| Some("x".to_owned()),
+        };
+        config::load(&input).unwrap_or_else(|problems| panic!("{problems}")).config.authority.unwrap()
+    }
+
+    #[test]
+    fn where_there_is_an_authority_the_problem_says_how_to_step_up_here() {
+        let authority = authority();
+        let said = |step_up: StepUp, reason| -> Value {
+            let refusal = Refusal { challenge: Challenge::StepUp(step_up), ..Refusal::of(reason) };
+            let servers = ["https://idp.example/".into()];
+            let context =
+                RefusalContext { authorization_servers: &servers, second_factor: Some(&authority), ..context() };
+            serde_json::from_slice(&refusal.body(&context)).unwrap()
+        };
+        let plain = StepUp { acr_values: Box::new(["gold".into()]), level: Some("strong".into()), ..StepUp::default() };
+        let body = said(plain.clone(), Reason::AcrInsufficient);
+        assert_eq!(
+            body["step_up"],
+            json!({
+                "level": "strong",
+                "page": "https://gate.example/second/",
+                "challenge": "https://gate.example/second/api/v1/challenges",
+                "token": "https://gate.example/second/token",
+                "factors": ["passkey", "totp", "recovery"],
+                "categories": 0,
+                "grant": false,
+                "bind": false,
+                "otp_header": "Stepgate-OTP",
+            })
+        );
+        let detail = body["detail"].as_str().unwrap();
+        assert!(detail.contains("with the same token") && detail.contains("Or send the user"), "{detail}");
+
+        let guarded = StepUp { guarded: true, ..plain.clone() };
+        let body = said(guarded, Reason::AcrInsufficient);
+        assert_eq!((&body["step_up"]["grant"], &body["step_up"]["bind"]), (&json!(true), &json!(false)));
+        assert!(!body["detail"].as_str().unwrap().contains("same token"), "{body}");
+
+        let bound = StepUp { guarded: true, grant: true, acr_values: Box::default(), ..plain.clone() };
+        let body = said(bound, Reason::GrantMissing);
+        assert_eq!((&body["step_up"]["grant"], &body["step_up"]["bind"]), (&json!(true), &json!(true)));
+        assert!(body["step_up"].get("otp_header").is_none(), "a code could not stand for it");
+        assert!(body["detail"].as_str().unwrap().contains("https://gate.example/second/token"));
+
+        let rule = FactorRule { phishing_resistant: true, categories: 2, any_of: None };
+        let keys = StepUp { factors: Some(rule), ..plain };
+        let body = said(keys, Reason::FactorInsufficient);
+        assert_eq!((&body["step_up"]["factors"], &body["step_up"]["categories"]), (&json!(["passkey"]), &json!(2)));
+        assert!(!body["detail"].as_str().unwrap().contains("authorization server"), "no provider's token has factors");
+    }
+
+    #[test]
+    fn the_challenge_of_a_second_factor_stays_that_of_rfc_9470() {
+        let step_up = StepUp { grant: true, guarded: true, level: Some("a".into()), ..StepUp::default() };
+        let said = challenge(Challenge::StepUp(step_up), Reason::GrantMissing);
+        let expected = format!(
+            "Bearer error=\"insufficient_user_authentication\", error_description=\"A second factor is required\", {METADATA}"
+        );
+        assert_eq!(said, Some(expected));
+    }
+
+    #[test]
+    fn every_proof_that_is_refused_looks_alike() {
+        let body = |reason| Refusal::of(reason).body(&context());
+        for reason in [Reason::GrantSpent, Reason::CodeRefused, Reason::ProofRefused] {
+            assert_eq!(body(reason), body(Reason::GrantInvalid), "{reason:?}");
+        }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     inbound::{Inbound, SoleField},
 };
 use crate::{
-    authority::{Authority, Grant, GrantBinding, Target},
+    authority::{Authority, Grant, GrantBinding, Target, Way},
     body::RequestBody,
     policy::{Challenge, Credential, Evidence, Permit, Principal, Reason, SecondFactor},
     runtime::Snapshot,
@@ -122,7 +122,8 @@ impl Gateway {
 impl Proving<'_, '_> {
     async fn code(&self, code: &HeaderValue) -> Result<Arc<SecondFactor>, Refusal> {
         let Enforcement { inbound, now, .. } = *self.enforcement;
-        let proved = self.authority.prove_in_request(self.principal, inbound.origin.client, code.as_bytes(), now).await;
+        let way = Way { client: inbound.origin.client, request_id: inbound.request_id.as_str() };
+        let proved = self.authority.prove_in_request(self.principal, way, code.as_bytes(), now).await;
         proved.map(Arc::new).map_err(refusal)
     }
 }

@@ -186,6 +186,19 @@ async fn a_token_with_any_one_character_changed_is_never_valid() {
     }
 }
 
+#[tokio::test]
+async fn a_token_is_told_from_any_other_of_the_same_person_cached_or_not() {
+    let now = now();
+    let signer = Signer::ed("k");
+    let (authenticator, _) = start(&[issuer("main", public_key(&signer))]);
+    let [one, other] = ["1", "2"].map(|id| signer.token(&with(claims(now), "jti", json!(id))));
+    let digest = |token: &str| aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    for token in [&one, &other, &one, &other] {
+        let found = judge(&authenticator, token, now).await.unwrap();
+        assert_eq!(found.marks.fingerprint.unwrap(), digest(token).as_ref());
+    }
+}
+
 // -- the cache
 
 #[tokio::test]

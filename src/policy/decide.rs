@@ -25,6 +25,16 @@ pub struct AccessPolicy {
     pub deletion: Option<Requirement>,
 }
 
+impl AccessPolicy {
+    /// The proof that a request needs; `guarded`: it is an operation under the deletion guard.
+    pub fn requirement(&self, guarded: bool) -> Option<&Requirement> {
+        match &self.deletion {
+            Some(deletion) if guarded => Some(deletion),
+            Some(_) | None => self.assurance.as_ref(),
+        }
+    }
+}
+
 /// What is known of a request when it is judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
@@ -201,14 +211,6 @@ fn asks_for_token(policy: &AccessPolicy, facts: &Facts<'_>) -> bool {
     !policy.issuers.is_empty() || is_guarded(policy, facts)
 }
 
-/// The proof that this request needs.
-fn requirement<'p>(policy: &'p AccessPolicy, facts: &Facts<'_>) -> Option<&'p Requirement> {
-    match &policy.deletion {
-        Some(deletion) if facts.guarded => Some(deletion),
-        Some(_) | None => policy.assurance.as_ref(),
-    }
-}
-
 fn principal<'f>(facts: &Facts<'f>) -> Option<&'f Principal> {
     match facts.credential {
         Credential::Valid(principal) => Some(principal),
@@ -274,7 +276,7 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn of(policy: &'a AccessPolicy, facts: &Facts<'a>) -> Option<Self> {
-        let requirement = requirement(policy, facts)?;
+        let requirement = policy.requirement(facts.guarded)?;
         let principal = principal(facts);
         let wanted = Wanted { requirement, guarded: is_guarded(policy, facts), now: facts.input.now };
         // Nobody has shown a second factor who has shown no first.
@@ -331,8 +333,12 @@ mod tests {
 
     use super::*;
     use crate::{
+        clock::Now,
         jose::{Algorithm, Algorithms},
-        policy::{Assurance, CertificateProof, Kind, MachineProof, Marks},
+        policy::{
+            Assurance, Categories, Category, CertificateProof, Covers, Factor, FactorRule, Factors, Kind, MachineProof,
+            Marks,
+        },
     };
 
     const NOW_SECS: u64 = 1_800_000_000;
@@ -379,15 +385,19 @@ mod tests {
         Some(list.iter().map(|value| Arc::from(*value)).collect())
     }
 
+    fn facts<'a>(credential: &'a Credential, second_factors: &'a [Arc<SecondFactor>], guarded: bool) -> Facts<'a> {
+        Facts { credential, possession: None, second_factors, guarded, input: input() }
+    }
+
     fn reason(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Reason {
-        match decide(policy, &Facts { credential, possession: None, guarded, input: input() }) {
+        match decide(policy, &Facts { credential, possession: None, second_factors: &[], guarded, input: input() }) {
             Decision::Allow(_) => Reason::Allowed,
             Decision::Deny(denial) => denial.reason,
         }
     }
 
     fn challenge(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Challenge {
-        match decide(policy, &Facts { credential, possession: None, guarded, input: input() }) {
+        match decide(policy, &Facts { credential, possession: None, second_factors: &[], guarded, input: input() }) {
             Decision::Allow(_) => panic!("allowed"),
             Decision::Deny(denial) => denial.challenge,
         }
@@ -457,13 +467,17 @@ mod tests {
                 acr_values: values(acr).unwrap(),
                 amr_values: Box::default(),
                 max_age: max_age.map(Duration::from_secs),
+                guarded: true,
+                ..StepUp::default()
             })
         };
         assert_eq!(step_up(Some("silver"), Some(10.0)), asks(&["gold"], None));
         assert_eq!(step_up(Some("gold"), Some(331.0)), asks(&[], Some(300)));
         assert_eq!(step_up(None, None), asks(&["gold"], Some(300)));
         let plain = challenge(&policy, &principal("main", None, &[], None), false);
-        assert_eq!(plain, asks(&["gold", "phr"], None));
+        let Challenge::StepUp(plain) = plain else { panic!("{plain:?}") };
+        let wanted = StepUp { acr_values: values(&["gold", "phr"]).unwrap(), ..StepUp::default() };
+        assert_eq!(plain, wanted);
     }
 
     #[test]
@@ -509,6 +523,226 @@ mod tests {
         })
     }
 
+    /// The same, with all that only the authority gives.
+    fn any_requirement_here() -> impl Strategy<Value = Requirement> {
+        let factors = prop::sample::subsequence(Factor::ALL.to_vec(), 1..4);
+        let rule = (prop::option::of(factors), prop::bool::ANY, 0u8..4).prop_map(
+            |(any_of, phishing_resistant, categories)| FactorRule {
+                any_of: any_of.map(|list| list.into_iter().collect()),
+                phishing_resistant,
+                categories,
+            },
+        );
+        let name = prop::option::of(prop::sample::select(vec!["one", "two"]));
+        (any_requirement(), prop::option::of(rule), name, prop::bool::ANY).prop_map(
+            |(requirement, factors, name, bind)| Requirement {
+                factors,
+                level: name.map(Into::into),
+                bind,
+                ..requirement
+            },
+        )
+    }
+
+    fn any_second_factor() -> impl Strategy<Value = Arc<SecondFactor>> {
+        let acr = prop::option::of(prop::sample::select(vec!["gold", "silver"]));
+        let amr = prop::collection::vec(prop::sample::select(vec!["mfa", "otp"]), 0..3);
+        let factors = prop::sample::subsequence(Factor::ALL.to_vec(), 0..3);
+        let covers =
+            (0..3u8, prop::sample::select(vec!["one", "two"]), prop::bool::ANY).prop_map(|(kind, level, bound)| {
+                match kind {
+                    0 => Covers::Level(level.into()),
+                    1 => Covers::Request,
+                    _ => Covers::Grant { level: level.into(), bound },
+                }
+            });
+        (acr, amr, factors, covers, prop::option::of(-10.0..700.0f64), prop::bool::ANY).prop_map(
+            |(acr, amr, factors, covers, age, may_delete)| {
+                let factors: Factors = factors.into_iter().collect();
+                Arc::new(SecondFactor {
+                    assurance: Assurance {
+                        acr: acr.map(Into::into),
+                        amr: amr.iter().map(|value| Arc::from(*value)).collect(),
+                        auth_time: age.map(|age| NOW_SECS as f64 - age),
+                        factors,
+                        ..Assurance::default()
+                    },
+                    factors,
+                    categories: factors.iter().map(Factor::category).collect(),
+                    covers,
+                    may_delete,
+                })
+            },
+        )
+    }
+
+    fn any_second_factors() -> impl Strategy<Value = Vec<Arc<SecondFactor>>> {
+        prop::collection::vec(any_second_factor(), 0..3)
+    }
+
+    /// A second factor that is worth everything, for what it covers.
+    fn best(covers: Covers) -> Arc<SecondFactor> {
+        let factors = Factors::NONE.with(Factor::Passkey);
+        Arc::new(SecondFactor {
+            assurance: Assurance {
+                acr: Some("gold".into()),
+                amr: Box::new(["mfa".into()]),
+                auth_time: Some(NOW_SECS as f64 - 10.0),
+                factors,
+                ..Assurance::default()
+            },
+            factors,
+            categories: [Category::Possession, Category::Inherence].into_iter().collect(),
+            covers,
+            may_delete: true,
+        })
+    }
+
+    fn judge(policy: &AccessPolicy, second_factors: &[Arc<SecondFactor>], guarded: bool) -> Reason {
+        let credential = principal("main", None, &["pwd"], None);
+        match decide(policy, &facts(&credential, second_factors, guarded)) {
+            Decision::Allow(permit) => {
+                let rests_on = permit.second_factors();
+                assert!(rests_on.len() == 1 && second_factors.iter().any(|one| Arc::ptr_eq(one, &rests_on[0])));
+                Reason::Allowed
+            }
+            Decision::Deny(denial) => denial.reason,
+        }
+    }
+
+    /// The strict policy with names for its levels.
+    fn named() -> AccessPolicy {
+        let of = |requirement: Option<Requirement>, name: &str| {
+            requirement.map(|requirement| Requirement { level: Some(name.into()), ..requirement })
+        };
+        let strict = strict();
+        AccessPolicy {
+            assurance: of(strict.assurance, "strong"),
+            deletion: of(strict.deletion, "delete+strong"),
+            ..strict
+        }
+    }
+
+    #[test]
+    fn each_way_of_stepping_up_is_good_for_what_it_covers_and_for_nothing_else() {
+        use Reason::{AcrInsufficient as Missing, Allowed, GrantMissing};
+        let grant = |level: &str, bound| Covers::Grant { level: level.into(), bound };
+        let mut bound = named();
+        bound.deletion = bound.deletion.map(|requirement| Requirement { bind: true, ..requirement });
+        for (covers, plain, guarded, guarded_bound) in [
+            (Covers::Level("strong".into()), Allowed, Missing, Missing),
+            (Covers::Level("delete+strong".into()), Missing, Missing, Missing),
+            (Covers::Level("other".into()), Missing, Missing, Missing),
+            (Covers::Request, Allowed, Allowed, GrantMissing),
+            (grant("strong", false), Allowed, Missing, Missing),
+            (grant("delete+strong", false), Missing, Allowed, GrantMissing),
+            (grant("delete+strong", true), Missing, Allowed, Allowed),
+            (grant("other", true), Missing, Missing, Missing),
+        ] {
+            let second = [best(covers.clone())];
+            let found = [judge(&named(), &second, false), judge(&named(), &second, true), judge(&bound, &second, true)];
+            assert_eq!(found, [plain, guarded, guarded_bound], "{covers:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_proves_all_by_itself_needs_no_second_factor_but_where_a_grant_must_be_bound() {
+        let mut policy = named();
+        let gold = principal("main", Some("gold"), &[], Some(10.0));
+        let second = [best(Covers::Request)];
+        let Decision::Allow(permit) = decide(&policy, &facts(&gold, &second, true)) else { panic!("refused") };
+        assert!(permit.second_factors().is_empty());
+        policy.deletion = policy.deletion.map(|requirement| Requirement { bind: true, ..requirement });
+        assert_eq!(reason(&policy, &gold, true), Reason::GrantMissing);
+        let Challenge::StepUp(asked) = challenge(&policy, &gold, true) else { panic!("no step-up") };
+        assert!(asked.grant && asked.guarded && asked.acr_values.is_empty() && asked.max_age.is_none());
+        assert_eq!(asked.level.as_deref(), Some("delete+strong"));
+    }
+
+    #[test]
+    fn a_factor_that_is_too_new_deletes_nothing_and_does_all_else() {
+        let young = Arc::new(SecondFactor { may_delete: false, ..SecondFactor::clone(&best(Covers::Request)) });
+        assert_eq!(judge(&named(), &[young.clone()], true), Reason::FactorTooNew);
+        assert_eq!(judge(&named(), &[young], false), Reason::Allowed);
+    }
+
+    #[test]
+    fn factors_are_those_of_our_own_authority_whichever_way_they_were_shown() {
+        let rule =
+            FactorRule { any_of: Some(Factors::NONE.with(Factor::Passkey)), phishing_resistant: true, categories: 2 };
+        let wanted = Requirement { factors: Some(rule), level: Some("keys".into()), ..Requirement::default() };
+        let policy = AccessPolicy { assurance: Some(wanted), ..named() };
+        // A provider's `amr` is not ours.
+        assert_eq!(
+            reason(&policy, &principal("main", Some("gold"), &["mfa", "hwk"], Some(1.0)), false),
+            Reason::FactorInsufficient
+        );
+        assert_eq!(judge(&policy, &[best(Covers::Request)], false), Reason::Allowed);
+        let code = SecondFactor {
+            factors: Factors::NONE.with(Factor::Totp),
+            categories: [Category::Possession, Category::Knowledge].into_iter().collect(),
+            ..SecondFactor::clone(&best(Covers::Request))
+        };
+        assert_eq!(judge(&policy, &[Arc::new(code)], false), Reason::FactorInsufficient);
+        let alone = SecondFactor {
+            categories: Categories::NONE.with(Category::Possession),
+            ..SecondFactor::clone(&best(Covers::Request))
+        };
+        assert_eq!(judge(&policy, &[Arc::new(alone)], false), Reason::FactorInsufficient);
+        // The authority's own token, that says which factors were shown.
+        let own = |amr: &[&str]| {
+            let Credential::Valid(principal) = principal("main", None, amr, None) else { panic!("no principal") };
+            let factors = Factors::NONE.with(Factor::Passkey);
+            let assurance = Assurance { factors, ..principal.assurance.clone() };
+            Credential::Valid(Arc::new(Principal { assurance, ..Principal::clone(&principal) }))
+        };
+        assert_eq!(reason(&policy, &own(&["pop", "mfa"]), false), Reason::Allowed, "it verified the person");
+        assert_eq!(reason(&policy, &own(&["pop"]), false), Reason::FactorInsufficient);
+    }
+
+    #[test]
+    fn an_elevation_is_as_old_as_its_proof_and_our_clock_has_no_leeway() {
+        let mut policy = named();
+        policy.assurance =
+            policy.assurance.map(|wanted| Requirement { max_age: Some(Duration::from_secs(60)), ..wanted });
+        let aged = |age: f64| {
+            let best = best(Covers::Level("strong".into()));
+            let assurance = Assurance { auth_time: Some(NOW_SECS as f64 - age), ..best.assurance.clone() };
+            [Arc::new(SecondFactor { assurance, ..SecondFactor::clone(&best) })]
+        };
+        for (age, expected) in [
+            (60.0, Reason::Allowed),
+            (60.5, Reason::AuthenticationTooOld),
+            (0.0, Reason::Allowed),
+            (-0.5, Reason::AuthTimeInFuture),
+        ] {
+            assert_eq!(judge(&policy, &aged(age), false), expected, "{age}");
+        }
+    }
+
+    #[test]
+    fn a_proof_is_weighed_whole() {
+        let policy = AccessPolicy { deletion: None, assurance: named().deletion, ..named() };
+        let weak = SecondFactor {
+            assurance: Assurance { acr: None, ..best(Covers::Request).assurance.clone() },
+            ..SecondFactor::clone(&best(Covers::Request))
+        };
+        // The level of the token, and the moment of the code, are not one proof.
+        let gold = principal("main", Some("gold"), &[], Some(9999.0));
+        let second = [Arc::new(weak)];
+        let Decision::Deny(denial) = decide(&policy, &facts(&gold, &second, false)) else { panic!("allowed") };
+        assert_eq!(denial.reason, Reason::AuthenticationTooOld);
+    }
+
+    #[test]
+    fn explain_says_that_a_second_factor_stands_for_the_token() {
+        let credential = principal("main", None, &[], None);
+        let second = [best(Covers::Request)];
+        let held: Vec<_> =
+            explain(&named(), &facts(&credential, &second, true)).into_iter().map(|check| check.held).collect();
+        assert_eq!(held[3..], [Held::BySecondFactor, Held::BySecondFactor, Held::NotAsked, Held::NotAsked]);
+    }
+
     fn machine(credential: Credential) -> Credential {
         let Credential::Valid(principal) = credential else { return credential };
         Credential::Valid(Arc::new(Principal { kind: Kind::Machine, ..Principal::clone(&principal) }))
@@ -522,7 +756,7 @@ mod tests {
         policy.deletion = policy.deletion.map(|r| Requirement { machines: Some(proof), ..r });
         let judge = |policy: &AccessPolicy, credential: &Credential, possession, guarded| match decide(
             policy,
-            &Facts { credential, possession, guarded, input: input() },
+            &Facts { credential, possession, second_factors: &[], guarded, input: input() },
         ) {
             Decision::Allow(_) => Reason::Allowed,
             Decision::Deny(denial) => denial.reason,
@@ -553,8 +787,7 @@ mod tests {
         let proof = MachineProof { certificate: CertificateProof::Any, dpop: Algorithms::NONE };
         policy.deletion = policy.deletion.map(|r| Requirement { machines: Some(proof), ..r });
         let credential = machine(principal("main", None, &[], None));
-        let facts =
-            Facts { credential: &credential, possession: Some(Possession::Certificate), guarded: true, input: input() };
+        let facts = Facts { possession: Some(Possession::Certificate), ..facts(&credential, &[], true) };
         let held: Vec<_> = explain(&policy, &facts).into_iter().map(|check| (check.name, check.held)).collect();
         assert_eq!(
             held,
@@ -563,7 +796,9 @@ mod tests {
                 ("scopes", Held::Yes),
                 ("when", Held::Yes),
                 ("level", Held::Instead),
-                ("freshness", Held::Instead)
+                ("freshness", Held::Instead),
+                ("factors", Held::NotAsked),
+                ("grant", Held::NotAsked),
             ]
         );
     }
@@ -586,7 +821,7 @@ mod tests {
                 AccessPolicy { assurance: requirement.clone(), deletion: requirement, ..strict() }
             };
             let judge = |policy: &AccessPolicy, possession| {
-                match decide(policy, &Facts { credential: &credential, possession, guarded, input: input() }) {
+                match decide(policy, &Facts { credential: &credential, possession, second_factors: &[], guarded, input: input() }) {
                     Decision::Allow(_) => None,
                     Decision::Deny(denial) => Some(denial),
                 }
@@ -617,17 +852,91 @@ mod tests {
         }
 
         #[test]
+        fn a_second_factor_makes_up_for_nothing_that_comes_before_the_proof(
+            credential in any_credential(),
+            second_factors in any_second_factors(),
+            assurance in prop::option::of(any_requirement_here()),
+            deletion in prop::option::of(any_requirement_here()),
+            scope in prop::bool::ANY,
+            condition in prop::sample::select(vec!["true", "false", "claims.none == 1"]),
+            guarded in prop::bool::ANY,
+        ) {
+            let scopes: Box<[Arc<str>]> = if scope { Box::new(["items:write".into()]) } else { Box::default() };
+            let when = Some(Condition::compile(condition, "UTC").unwrap());
+            let policy = AccessPolicy { scopes, when, assurance, deletion, ..strict() };
+            let without = match decide(&policy, &facts(&credential, &[], guarded)) {
+                Decision::Allow(_) => Ok(()),
+                Decision::Deny(denial) => Err(denial),
+            };
+            let with = match decide(&policy, &facts(&credential, &second_factors, guarded)) {
+                Decision::Allow(_) => Ok(()),
+                Decision::Deny(denial) => Err(denial),
+            };
+            match without {
+                // Nor does one take away what the token proves by itself.
+                Ok(()) => prop_assert_eq!(with, Ok(())),
+                Err(denial) if !matches!(denial.challenge, Challenge::StepUp(_)) => prop_assert_eq!(with, Err(denial)),
+                Err(_) => {}
+            }
+        }
+
+        #[test]
+        fn what_a_permit_rests_on_covers_the_request_and_meets_all_that_is_asked(
+            credential in any_credential(),
+            second_factors in any_second_factors(),
+            assurance in prop::option::of(any_requirement_here()),
+            deletion in prop::option::of(any_requirement_here()),
+            guarded in prop::bool::ANY,
+        ) {
+            let policy = AccessPolicy { assurance: assurance.clone(), deletion: deletion.clone(), ..strict() };
+            if let Decision::Allow(permit) = decide(&policy, &facts(&credential, &second_factors, guarded)) {
+                let is_guarded = guarded && deletion.is_some();
+                let wanted = if is_guarded { deletion } else { assurance };
+                if wanted.as_ref().is_some_and(|wanted| wanted.bind) {
+                    prop_assert!(
+                        permit.second_factors().iter().any(|s| matches!(s.covers, Covers::Grant { bound: true, .. })),
+                        "no bound grant"
+                    );
+                }
+                for second in permit.second_factors() {
+                    let wanted = wanted.as_ref().unwrap();
+                    match &second.covers {
+                        Covers::Level(level) => prop_assert!(!is_guarded && wanted.level.as_ref() == Some(level)),
+                        Covers::Request => prop_assert!(!wanted.bind),
+                        Covers::Grant { level, bound } => {
+                            prop_assert!(wanted.level.as_ref() == Some(level) && (*bound || !wanted.bind));
+                        }
+                    }
+                    prop_assert!(!is_guarded || second.may_delete);
+                    let has = |list: &Option<Box<[Arc<str>]>>, given: &[Arc<str>]| {
+                        list.as_ref().is_none_or(|list| given.iter().any(|value| list.contains(value)))
+                    };
+                    prop_assert!(has(&wanted.acr, second.assurance.acr.as_slice()));
+                    prop_assert!(has(&wanted.amr, &second.assurance.amr));
+                    if let Some(max_age) = wanted.max_age {
+                        let age = NOW_SECS as f64 - second.assurance.auth_time.unwrap();
+                        prop_assert!((0.0..=max_age.as_secs_f64()).contains(&age));
+                    }
+                    if let Some(rule) = wanted.factors {
+                        prop_assert!(rule.is_met(second.factors, second.categories));
+                    }
+                }
+            }
+        }
+
+        #[test]
         fn explain_agrees_with_decide(
             credential in any_credential(),
-            assurance in prop::option::of(any_requirement()),
-            deletion in prop::option::of(any_requirement()),
+            second_factors in any_second_factors(),
+            assurance in prop::option::of(any_requirement_here()),
+            deletion in prop::option::of(any_requirement_here()),
             guarded in prop::bool::ANY,
         ) {
             let policy = AccessPolicy { assurance, deletion, ..strict() };
-            let facts = Facts { credential: &credential, possession: None, guarded, input: input() };
+            let facts = facts(&credential, &second_factors, guarded);
             let first = explain(&policy, &facts).into_iter().find_map(|check| match check.held {
                 Held::No(denial) => Some(denial),
-                Held::Yes | Held::Instead | Held::NotAsked => None,
+                Held::Yes | Held::BySecondFactor | Held::Instead | Held::NotAsked => None,
             });
             match decide(&policy, &facts) {
                 Decision::Allow(_) => prop_assert_eq!(first, None),

@@ -377,6 +377,7 @@ mod tests {
             upstream_took: Some(Duration::from_millis(12)),
             issuer: Some("main"),
             subject: Some("ann"),
+            step_up: Some("elevation"),
         }
     }
 
@@ -394,7 +395,7 @@ mod tests {
             "client.address": "2001:db8::1", "listener": "127.0.0.1:8443", "protocol": "HTTP/2.0", "tls.version": "1.3",
             "method": "GET", "route": "/api/**", "path": "/api/\"x\"\u{7}", "status": 401, "reason": "token_expired",
             "bytes.in": 0, "bytes.out": 312, "duration_ms": 1.05, "upstream.duration_ms": 12.0,
-            "principal.issuer": "main", "principal.subject": "ann",
+            "principal.issuer": "main", "principal.subject": "ann", "step_up": "elevation",
         });
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
     }

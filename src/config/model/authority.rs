@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use url::Url;
 
 use super::{File, Source, Span};
-use crate::policy::{Factor, FactorRule, Factors, IssuerName};
+use crate::policy::{Categories, Factor, FactorRule, Factors, IssuerName};
 
 /// The authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +82,13 @@ impl Authority {
             Factor::Recovery => self.recovery.is_some(),
         };
         Factor::ALL.into_iter().filter(on).collect()
+    }
+
+    /// Those of them that a rule takes, each by itself: which together make enough categories is another question.
+    pub fn taken_by(&self, rule: Option<FactorRule>) -> Factors {
+        let alone = FactorRule { categories: 0, ..rule.unwrap_or_default() };
+        let takes = |factor: &Factor| alone.is_met(Factors::NONE.with(*factor), Categories::NONE);
+        self.offered().iter().filter(takes).collect()
     }
 }
 

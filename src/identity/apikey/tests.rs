@@ -288,6 +288,7 @@ async fn a_key_is_a_principal_of_its_own_kind() {
     assert_eq!(&*principal.issuer_url, "urn:stepgate:credentials:strict");
     assert_eq!((principal.scopes.len(), principal.limits.len()), (1, 1));
     assert_eq!(principal.marks.id.as_deref(), Some("one"));
+    assert_eq!(principal.marks.fingerprint, Some(digest(world.key.as_bytes())));
     assert_eq!((principal.marks.issued_at, principal.expires_at), (Some(1_767_225_600.0), Some(4_102_444_800.0)));
     assert_eq!(principal.claims, serde_json::json!({"key_id": "one", "owner": "acme", "note": "nightly"}));
     assert!(principal.assurance.acr.is_none() && principal.assurance.amr.is_empty());

@@ -339,6 +339,24 @@ async fn a_line_that_changes_changes_at_once_and_the_others_stay_known() {
 }
 
 #[tokio::test]
+async fn another_password_is_another_credential_and_the_same_one_stays_one() {
+    let mut scene = Scene::new("");
+    let first = scene.login("alice", PASSWORD).await.unwrap().marks.fingerprint;
+    let bob = scene.login("bob", PASSWORD).await.unwrap().marks.fingerprint;
+    assert!(first.is_some() && bob.is_some() && first != bob, "the same hash is another user's");
+    scene.reload(&format!("alice:{ALICE}:admin\nbob:{ALICE}\n"));
+    assert_eq!(
+        scene.login("alice", PASSWORD).await.unwrap().marks.fingerprint,
+        first,
+        "her scopes are not her password"
+    );
+    let other = StoredHash::fresh(PASSWORD.as_bytes()).unwrap();
+    scene.reload(&format!("alice:{other}\nbob:{ALICE}\n"));
+    let second = scene.login("alice", PASSWORD).await.unwrap().marks.fingerprint;
+    assert!(second.is_some() && second != first, "set anew, even if to the same");
+}
+
+#[tokio::test]
 async fn without_tls_no_password_is_looked_at_unless_the_configuration_says_so() {
     let right = format!("Basic {}", STANDARD.encode(format!("alice:{PASSWORD}")));
     let scene = Scene::new("");

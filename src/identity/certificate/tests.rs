@@ -215,6 +215,10 @@ fn uri(name: &str) -> SanType {
 
 // -- whom a certificate names
 
+fn digest_of(bytes: &[u8]) -> [u8; 32] {
+    aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref().try_into().unwrap()
+}
+
 #[test]
 fn a_certificate_becomes_a_machine_with_all_that_is_known_of_it() {
     let ca = Ca::new("Devices CA");
@@ -226,6 +230,7 @@ fn a_certificate_becomes_a_machine_with_all_that_is_known_of_it() {
     assert_eq!((&*principal.issuer, &*principal.issuer_url), ("devices", "urn:stepgate:credentials:devices"));
     assert_eq!((&*principal.subject, principal.kind), ("CN=press-1,O=Example", Kind::Machine));
     assert_eq!(principal.marks.id.as_deref(), Some("07"));
+    assert_eq!(principal.marks.fingerprint, Some(digest_of(shown.leaf())));
     assert_eq!((principal.marks.issued_at, principal.expires_at), (Some(from as f64), Some(to as f64)));
     assert_eq!(principal.scopes.iter().map(|scope| &**scope).collect::<Vec<_>>(), ["items:read"]);
     assert!(principal.binding.is_none() && principal.assurance.amr.is_empty());

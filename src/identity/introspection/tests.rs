@@ -272,6 +272,8 @@ async fn an_active_token_passes_and_is_asked_about_once() {
         let principal = judge(&tokens, "good", now).await.unwrap();
         assert_eq!((&*principal.subject, &*principal.issuer), ("alice", "main"));
         assert_eq!(principal.assurance.acr.as_deref(), Some("urn:mfa"));
+        let fingerprint = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"good");
+        assert_eq!(principal.marks.fingerprint.unwrap(), fingerprint.as_ref());
     }
     assert_eq!(endpoint.asked(), 1);
     let (head, form) = endpoint.last();

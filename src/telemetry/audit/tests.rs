@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     clock::Now,
-    policy::{Assurance, Kind, Marks, Principal},
+    policy::{Assurance, Covers, Factor, Factors, Kind, Marks, Principal, SecondFactor},
     telemetry::Metrics,
 };
 
@@ -85,6 +85,8 @@ fn attempt(reason: Reason) -> Attempt {
     };
     Attempt {
         possession: None,
+        second_factors: Default::default(),
+        grant: None,
         unix_ms: START_MS,
         principal: Arc::new(principal),
         address: "192.0.2.7".parse().unwrap(),
@@ -138,6 +140,40 @@ fn day() -> TempDir {
     log.anonymous(Reason::TokenExpired, &"/items/{id}".into());
     assert!(log.close());
     folder
+}
+
+#[test]
+fn a_record_says_which_second_factor_it_rests_on_by_which_way_and_when() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let factors = Factors::NONE.with(Factor::Totp);
+    let second = SecondFactor {
+        assurance: Assurance {
+            acr: Some("urn:example:acr:mfa".into()),
+            amr: ["pwd".into(), "otp".into(), "mfa".into()].into(),
+            auth_time: Some(1_795_315_210.0),
+            factors,
+            ..Assurance::default()
+        },
+        factors,
+        categories: factors.iter().map(Factor::category).collect(),
+        covers: Covers::Grant { level: "delete".into(), bound: true },
+        may_delete: true,
+    };
+    let attempt = Attempt {
+        second_factors: [Arc::new(second)].into_iter().collect(),
+        grant: Some("g-1".into()),
+        ..attempt(Reason::Allowed)
+    };
+    block_on(log.intent(attempt)).unwrap();
+    assert!(log.close());
+    let proof = &records(folder.path())[0]["proof"];
+    let second = json!([{
+        "way": "bound_grant", "level": "delete", "factors": ["totp"], "acr": "urn:example:acr:mfa",
+        "amr": ["pwd", "otp", "mfa"], "auth_time": 1_795_315_210, "age_secs": 7,
+    }]);
+    assert_eq!((&proof["second_factors"], &proof["grant"]), (&second, &json!("g-1")));
+    assert_eq!(proof["amr"], json!(["pwd", "otp"]), "the token's own beside it");
 }
 
 #[test]
