@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config, Materials, Problem, Span},
     jose::Algorithm,
     notify::{Channels, NotifyObserver, Outbox},
-    store::{Engine, KeyId, SealingKeys, Sqlite, Store, StoreFault, Table},
+    store::{Engine, KeyId, SealingKeys, Sqlite, Store, StoreFault, Table, Watched},
 };
 
 /// The store's file, in the state directory.
@@ -119,7 +119,11 @@ impl Core {
         let problem = |fault: StoreFault| vec![Problem::error(&sealing_span(authority), format!("{fault}"))];
         let engine = match before {
             Some(before) => before.engine.clone(),
-            None => Arc::new(Sqlite::open(&path).map_err(problem)?),
+            None => {
+                let observer = means.observer.clone();
+                let listener = Arc::new(move |took| observer.committed(took));
+                Arc::new(Watched::new(Sqlite::open(&path).map_err(problem)?, means.clock.clone(), listener))
+            }
         };
         let now = means.clock.now();
         let sealed_by = keys.current();

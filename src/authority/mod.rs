@@ -30,6 +30,7 @@ mod recovery;
 mod sent;
 mod told;
 mod totp;
+mod upkeep;
 
 pub use self::core::AuthorityMeans;
 pub use admin::{Invitation, Listed, ResetState};

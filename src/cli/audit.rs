@@ -35,7 +35,7 @@ pub(crate) enum AuditCommand {
     Erase {
         /// The audit file
         file: PathBuf,
-        /// What the value is: subject, client, address, path, or `path_params.` and a parameter's name
+        /// What the value is: subject, client, operator, address, path, or `path_params.` and a parameter's name
         name: String,
         /// The value, exactly
         value: String,

@@ -1,6 +1,8 @@
 //! The command line: which command, with what, and the exit code that it ends with.
 
+mod admin_client;
 mod audit;
+mod authority;
 mod check;
 mod demo;
 mod explain;
@@ -81,6 +83,15 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Revokes credentials, in the gateway that runs or for the next one
     Revoke(revocations::RevokeArgs),
+    /// Invites somebody to enrol a first factor
+    Invite(authority::InviteArgs),
+    /// Lists, resets and unlocks people's factors
+    Factors {
+        #[command(subcommand)]
+        command: authority::FactorsCommand,
+    },
+    /// Seals what the authority keeps with its current key
+    Rekey(authority::RekeyArgs),
     /// Works with the list of revocations
     Revocations {
         #[command(subcommand)]
@@ -120,6 +131,9 @@ pub fn main() -> ExitCode {
         Command::Schema => schema(),
         Command::Demo(args) => demo::demo(&args),
         Command::Revoke(args) => revocations::revoke(&args),
+        Command::Invite(args) => authority::invite(&args),
+        Command::Factors { command } => authority::factors(&command),
+        Command::Rekey(args) => authority::rekey(&args),
         Command::Revocations { command } => revocations::revocations(&command),
         Command::Keys { command } => keys::keys(&command),
         Command::Audit { command } => audit::audit(&command),

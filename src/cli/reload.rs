@@ -15,7 +15,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{check, load, revocations};
+use super::{authority::api::Operators, check, load, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
     files::Look,
@@ -129,8 +129,16 @@ impl AdminApi for Control {
                 Some(AdminAnswer { status: StatusCode::ACCEPTED, body })
             }
             _ => {
-                let (config, now) = (&self.live.load().config, self.services.clock.now());
-                revocations::api::call(&self.services.revocations, config, now, (method, path, query), &body)
+                let (snapshot, now) = (self.live.load(), self.services.clock.now());
+                let (config, call) = (&snapshot.config, (method, path, query));
+                let operators = Operators {
+                    authority: snapshot.authority.as_ref(),
+                    config,
+                    handle: &self.services.issuers.handle,
+                    now,
+                };
+                revocations::api::call(&self.services.revocations, config, now, call, &body)
+                    .or_else(|| operators.call(call, &body))
             }
         }
     }
@@ -330,6 +338,7 @@ impl Reloader {
             issuers: config.issuers.iter().map(|issuer| &*issuer.name).chain([""]).collect(),
             sources: config.credentials.iter().map(|source| &*source.name).collect(),
             limits: snapshot.limiter.live_keys().map(|(name, _)| name).collect(),
+            channels: config.notify.iter().flat_map(|it| it.webhooks.iter().map(|hook| &*hook.name).chain(["mail"])).collect(),
             listeners: addresses.iter().map(String::as_str).chain([&*admin]).collect(),
             dangers: dangers(config),
         });
@@ -372,12 +381,14 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
     });
     let kinds = || config.credentials.iter().map(|source| &source.kind);
     let passwords_cleartext = kinds().filter_map(CredentialKind::basic).any(|basic| basic.danger_cleartext);
+    let authority_cleartext = config.authority.as_ref().is_some_and(|authority| authority.danger_cleartext);
     let keys = |is_set: fn(&ApiKeys) -> bool| kinds().filter_map(CredentialKind::api_keys).any(is_set);
     let mail = config.notify.iter().filter_map(|notify| notify.mail.as_ref());
     let mail_cleartext = mail.map(|mail| mail.server.protection).any(|it| it == MailProtection::Cleartext);
+    let in_clear = authority_cleartext || passwords_cleartext || mail_cleartext;
     let expired_crl = kinds().filter_map(CredentialKind::client_certificates).any(|source| source.danger_expired_crl);
     let set = [
-        (passwords_cleartext || mail_cleartext || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
+        (in_clear || keys(|keys| keys.danger_cleartext), "danger_cleartext"),
         (self_signed, "danger_self_signed"),
         (keys(|keys| keys.danger_query.is_some()), "danger_query"),
         (!config.deletion_guard.enabled, "danger_disabled"),

@@ -40,7 +40,7 @@ pub use render::Color;
 pub use schema::schema;
 pub use unguarded::unguarded;
 
-use decode::{Cx, Decode};
+use decode::{Cx, Decode, FromText};
 
 /// A configuration to load, and all that it depends on.
 pub struct Input<'a> {
@@ -72,6 +72,11 @@ impl Loaded {
         list.sort_by_key(|problem| (problem.span.line, problem.span.column));
         Problems { file: self.config.file.clone(), text: self.text.clone(), list }
     }
+}
+
+/// A duration as the configuration writes it: `30s`, `3d`.
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    std::time::Duration::from_text(text).ok()
 }
 
 /// Reads a configuration; reports everything that is wrong with it at once, errors and warnings.

@@ -82,7 +82,7 @@ fn shape_schema(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
         }),
         Shape::Keyed { key, item } => json!({
             "type": "object",
-            "propertyNames": {"pattern": anchored(key.pattern.unwrap_or(".+"))},
+            "propertyNames": shape_schema(key, definitions),
             "additionalProperties": shape_schema(item, definitions),
         }),
         Shape::Section(section) => {

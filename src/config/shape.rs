@@ -17,7 +17,7 @@ pub(super) enum Shape {
     /// A section whose keys are names of the user's own.
     Named(Box<Shape>),
     /// A section whose keys are texts of a certain form.
-    Keyed { key: TextShape, item: Box<Shape> },
+    Keyed { key: Box<Shape>, item: Box<Shape> },
     /// A section with known keys.
     Section(SectionShape),
     /// Any of these.

@@ -290,7 +290,7 @@ routes:
             revocations: Arc::default(),
             authority_keys: Default::default(),
         };
-        let means = Means { issuers: &issuers, metrics: &metrics, durable: false };
+        let means = Means { issuers: &issuers, metrics: &metrics, teller: None };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
     }
 

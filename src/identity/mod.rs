@@ -55,6 +55,6 @@ pub use presented::{ApiKeyField, ApiKeyPlace, Field, Presented};
 pub use services::{SourceReadiness, SourceServices};
 
 /// What stands for `iss` where a source of credentials has none: its name, as no issuer's URL is written.
-fn source_url(name: &str) -> std::sync::Arc<str> {
+pub fn source_url(name: &str) -> std::sync::Arc<str> {
     format!("urn:stepgate:credentials:{name}").into()
 }

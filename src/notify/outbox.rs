@@ -46,6 +46,8 @@ pub struct Outbox {
     observer: Arc<dyn NotifyObserver>,
     schedule: Mutex<Schedule>,
     wake: Notify,
+    /// Why the rows could not be read, if they could not.
+    unread: Mutex<Option<StoreFault>>,
 }
 
 impl std::fmt::Debug for Outbox {
@@ -63,7 +65,7 @@ impl Outbox {
         observer: Arc<dyn NotifyObserver>,
     ) -> Arc<Self> {
         let (channels, schedule) = (ArcSwap::from_pointee(channels), Mutex::default());
-        Arc::new(Self { store, channels, clock, observer, schedule, wake: Notify::new() })
+        Arc::new(Self { store, channels, clock, observer, schedule, wake: Notify::new(), unread: Mutex::default() })
     }
 
     /// Delivers by these channels from now on, and tries at once what waits.
@@ -119,17 +121,16 @@ impl Outbox {
         let mut settled = SettledClock::default();
         let mut sweep = self.clock.instant();
         loop {
-            let now = self.clock.now();
+            // A clock that leaps ahead, and is set right again, must not make messages pass their time.
+            let real = self.clock.now();
+            let now = Now { unix_ms: settled.unix_secs(real).saturating_mul(1000), ..real };
             if now.instant >= sweep {
                 sweep = now.instant + self.sweep(now).await;
             }
             self.look(now).await;
-            let now = self.clock.now();
-            // A clock that leaps ahead, and is set right again, must not make messages pass their time.
-            let now_secs = settled.unix_secs(now);
-            let turns = self.schedule().start(now.instant);
+            let turns = self.schedule().start(self.clock.instant());
             for turn in turns {
-                under_way.spawn(Attempt { outbox: Arc::clone(&self), key: turn.key.clone(), now_secs }.make(turn));
+                under_way.spawn(Attempt { outbox: Arc::clone(&self), key: turn.key.clone(), now }.make(turn));
             }
             self.tell();
             let next = self.schedule().next().map_or(sweep, |next| next.min(sweep));
@@ -148,7 +149,7 @@ impl Outbox {
 
     fn tell(&self) {
         let channels = self.channels.load();
-        let changed = self.schedule().to_tell();
+        let changed = self.schedule().take_news();
         for (lane, count) in changed {
             self.observer.waiting(channels.label(&lane), count);
         }
@@ -162,7 +163,12 @@ impl Outbox {
             let page = match page {
                 Ok(page) => page,
                 Err(fault) => {
-                    tracing::error!(%fault, "the outbox cannot be read: what waits there is not delivered");
+                    let mut last = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+                    // Said once, and not every few seconds.
+                    if last.as_ref() != Some(&fault) {
+                        tracing::error!(%fault, "the outbox cannot be read: what a restart left there is not delivered");
+                        *last = Some(fault);
+                    }
                     return SWEEP_AGAIN;
                 }
             };
@@ -173,7 +179,10 @@ impl Outbox {
             drop(schedule);
             match page.last() {
                 Some(last) if page.len() == PAGE => after = Some(last.key.clone()),
-                Some(_) | None => return SWEEP,
+                Some(_) | None => {
+                    *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    return SWEEP;
+                }
             }
         }
     }
@@ -202,7 +211,8 @@ fn outline(message: &Message, at: u64) -> Outline {
 struct Attempt {
     outbox: Arc<Outbox>,
     key: Key,
-    now_secs: u64,
+    /// When it began.
+    now: Now,
 }
 
 impl Drop for Attempt {
@@ -212,7 +222,7 @@ impl Drop for Attempt {
         let _ = aws_lc_rs::rand::fill(&mut chance);
         let now: Instant = self.outbox.clock.instant();
         // Finished ones are not under way any more, and nothing happens.
-        self.outbox.schedule().later(&self.key, now, self.now_secs, u32::from_ne_bytes(chance));
+        self.outbox.schedule().later(&self.key, now, self.now.unix_secs(), u32::from_ne_bytes(chance));
         self.outbox.wake.notify_one();
     }
 }
@@ -220,7 +230,7 @@ impl Drop for Attempt {
 impl Attempt {
     async fn make(self, turn: Turn) {
         if !turn.settled {
-            let row = self.outbox.store.get::<Waiting>(Table::Outbox, &self.key, self.outbox.clock.now()).await;
+            let row = self.outbox.store.get::<Waiting>(Table::Outbox, &self.key, self.now).await;
             match row {
                 Ok(Some(row)) => {
                     if !self.deliver(&row.value).await {
@@ -234,7 +244,7 @@ impl Attempt {
             self.outbox.schedule().settle(&self.key);
         }
         let batch = Batch::new().forget(Table::Outbox, &self.key);
-        match self.outbox.store.commit(batch, self.outbox.clock.now()).await {
+        match self.outbox.store.commit(batch, self.now).await {
             Ok(()) => self.outbox.schedule().finish(&self.key),
             Err(fault) => self.report(&fault),
         }
@@ -251,7 +261,7 @@ impl Attempt {
         let channels = self.outbox.channels.load_full();
         let label = channels.label(&lane);
         let (id, kind, observer) = (&*message.id, &*message.kind, &self.outbox.observer);
-        if message.expires_at <= self.now_secs {
+        if message.expires_at <= self.now.unix_secs() {
             tracing::warn!(channel = &*lane, id, kind, "a message has passed its time and is lost");
             observer.lost(label, Loss::Expired);
             return true;

@@ -103,6 +103,8 @@ pub(super) struct Schedule {
     lanes: HashMap<Arc<str>, Lane>,
     entries: HashMap<Key, Entry>,
     hopes: BTreeSet<(Instant, Key)>,
+    /// Those that were hoped for since the last poke.
+    fresh: Vec<Key>,
 }
 
 /// A message whose turn it is.
@@ -127,19 +129,19 @@ impl Schedule {
         }
         let state = State::Hoped { until: now + HOPE, look: now + FIRST_LOOK, looks: 0 };
         self.hopes.insert((now + FIRST_LOOK, Arc::clone(&key)));
+        self.fresh.push(Arc::clone(&key));
         self.insert(key, outline, state);
     }
 
     /// Somebody has committed something: rows that were not looked for yet are looked for now.
     pub(super) fn poke(&mut self, now: Instant) {
-        for (_, key) in std::mem::take(&mut self.hopes) {
-            let Some(Entry { state: State::Hoped { look, looks, .. }, .. }) = self.entries.get_mut(&key) else {
+        for key in std::mem::take(&mut self.fresh) {
+            let Some(Entry { state: State::Hoped { look, looks: 0, .. }, .. }) = self.entries.get_mut(&key) else {
                 continue;
             };
-            if *looks == 0 {
-                *look = now;
-            }
-            self.hopes.insert((*look, key));
+            self.hopes.remove(&(*look, Arc::clone(&key)));
+            *look = now;
+            self.hopes.insert((now, key));
         }
     }
 
@@ -262,7 +264,7 @@ impl Schedule {
     }
 
     /// The channels whose numbers of waiting messages are others than were told last.
-    pub(super) fn to_tell(&mut self) -> Vec<(Arc<str>, usize)> {
+    pub(super) fn take_news(&mut self) -> Vec<(Arc<str>, usize)> {
         let mut changed = Vec::new();
         for (name, lane) in &mut self.lanes {
             let held = lane.held();

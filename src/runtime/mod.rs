@@ -1,11 +1,13 @@
 //! From a valid configuration to one in force: compile it, swap it in, and keep warm what did not change.
 
+mod authority;
 mod live;
 mod materials;
 mod observers;
 mod services;
 mod snapshot;
 
+pub use authority::AuthorityTeller;
 pub use live::{Live, LiveView, OnWorker};
 pub use materials::DiskMaterials;
 pub use observers::{IssuerObserver, WorkerObserver};

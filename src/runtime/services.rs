@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{IssuerObserver, Means};
+use super::{AuthorityTeller, IssuerObserver, Means};
 use crate::{
     clock::Clock,
     identity::{SourceServices, revocation::Revocations},
@@ -23,6 +23,8 @@ pub struct Services {
     pub issuers: SourceServices,
     /// The credentials that are refused although they verify.
     pub revocations: Arc<Revocations>,
+    /// Who hears what the authority does.
+    pub teller: Arc<AuthorityTeller>,
 }
 
 impl std::fmt::Debug for Services {
@@ -34,7 +36,7 @@ impl std::fmt::Debug for Services {
 impl Services {
     /// What compiling a configuration needs of them.
     pub fn means(&self) -> Means<'_> {
-        Means { issuers: &self.issuers, metrics: &self.metrics, durable: true }
+        Means { issuers: &self.issuers, metrics: &self.metrics, teller: Some(&self.teller) }
     }
 
     /// Puts the services together; `handle` is the runtime of background work.
@@ -46,7 +48,9 @@ impl Services {
         handle: tokio::runtime::Handle,
     ) -> Arc<Self> {
         let observer = Arc::new(IssuerObserver::new(metrics.clone(), clock.clone()));
+        let teller = Arc::new(AuthorityTeller::new(metrics.authority(), audit.clone()));
         Arc::new(Self {
+            teller,
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {
                 handle,

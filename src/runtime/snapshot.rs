@@ -5,13 +5,14 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use http::Method;
 
+use super::AuthorityTeller;
 use crate::{
     assertion::Assertions,
-    authority::{self, Authority, AuthorityMeans, AuthorityObserver},
+    authority::{Authority, AuthorityMeans, AuthorityObserver},
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rate, Rewrite, RouteDeletion},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
-    notify::{self, NotifyObserver},
+    notify::NotifyObserver,
     policy::{AccessPolicy, Condition, IssuerName},
     route::{Entry, PathPattern, RouteTable},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
@@ -151,8 +152,9 @@ pub struct Means<'a> {
     pub issuers: &'a SourceServices,
     /// The metrics that routes count in.
     pub metrics: &'a Metrics,
-    /// Whether durable state may be opened: not where a configuration is only looked at, beside a gateway that runs.
-    pub durable: bool,
+    /// Who hears what the authority does; `None` where a configuration is only looked at, beside a gateway that runs: then no
+    /// durable state is opened.
+    pub teller: Option<&'a Arc<AuthorityTeller>>,
 }
 
 impl Snapshot {
@@ -239,12 +241,9 @@ fn authority(
     means: &Means<'_>,
     previous: Option<&Snapshot>,
 ) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
-    if !means.durable {
-        return Ok(None);
-    }
+    let Some(teller) = means.teller else { return Ok(None) };
     let SourceServices { handle, clock, roots, .. } = means.issuers;
-    let observer: Arc<dyn AuthorityObserver> = Arc::new(authority::Unobserved);
-    let deliveries: Arc<dyn NotifyObserver> = Arc::new(notify::Unobserved);
+    let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) = (teller.clone(), teller.clone());
     let state_dir = &*config.server.state_dir;
     let before = previous.and_then(|previous| previous.authority.as_deref());
     let means = AuthorityMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };

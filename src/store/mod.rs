@@ -16,6 +16,7 @@ mod seal;
 mod sealed;
 pub mod sqlite;
 mod table;
+mod watched;
 #[cfg(test)]
 #[expect(clippy::expect_used, reason = "a test that cannot begin should say why")]
 pub(crate) mod testing;
@@ -37,6 +38,7 @@ pub use rekey::{KeyUse, Rekeyed};
 pub use sealed::{Store, Versioned};
 pub use sqlite::Sqlite;
 pub use table::Table;
+pub use watched::{CommitListener, Watched};
 
 /// The longest key of a row, in bytes.
 pub const MAX_KEY: usize = 512;

@@ -17,7 +17,8 @@ const FLOORS: &[&[&str]] = &[
     &["cli", "main"],
 ];
 
-/// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets, the audit trail is files, the outbox is rows.
+/// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets, the audit trail is files, the outbox is rows,
+/// and the store is sealed with keys of the configuration.
 const NEIGHBOURS: &[(&str, &str)] = &[
     ("route", "policy"),
     ("main", "cli"),

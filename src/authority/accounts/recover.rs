@@ -132,7 +132,8 @@ impl Accounts {
         let mut ended = Vec::new();
         for row in sessions {
             if stays == Some(row.value.sid.as_str()) && row.value.epoch == account.value.epoch {
-                let kept = session::Session { epoch, ..row.value.clone() };
+                let mut kept = row.value.clone();
+                kept.epoch = epoch;
                 batch = session::update(batch, &row, &kept, self.lives());
             } else {
                 ended.push(row.value.sid);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Accounts, rows,
     second::{Aim, Challenge, SecondStep, Ticket},
-    session::{self, Presented, Session},
+    session::{self, Presented},
     sign_in::Step,
 };
 use crate::{
@@ -90,8 +90,8 @@ impl Accounts {
             // What was shown is something, but not what the level takes.
             return Err(Fault::Proof);
         }
-        let (session, refresh) = row.value.renewed(token, now)?;
-        let session = Session { proof, ..session };
+        let (mut session, refresh) = row.value.renewed(token, now)?;
+        session.proof = proof;
         let tokens = self.tokens(second, &session, &refresh, scopes, now)?;
         let batch = Self::spend(session::update(Batch::new(), &row, &session, self.lives()), ticket);
         match self.store().commit(batch, now).await {

@@ -147,8 +147,8 @@ authority:
     refresh: {REFRESH}
 notify:
   mail: {server: 'smtps://mail.example:465', from: 'gateway@example.org'}
-listeners: [{address: '127.0.0.1:8080', danger_cleartext: true}]
-upstreams: {api: {url: 'http://127.0.0.1:1'}}
+listeners: [{address: '127.0.0.1:8080', cleartext: true}]
+upstreams: {api: {targets: ['http://127.0.0.1:1']}}
 assurance: {strong: {amr: [mfa], max_age: 1h}}
 routes: [{path: /**, upstream: api, auth: [authority]}]
 ";
@@ -169,6 +169,7 @@ fn means(store: &Arc<Store>, config: &config::Config, ends: Arc<dyn SessionEnds>
         outbox: Outbox::new(store.clone(), channels, clock.clone(), Arc::new(notify::Unobserved)),
         observer: Arc::new(Unobserved),
         ends,
+        keys: crate::store::wait_for(async { Arc::new(Keys::open(store, jose::Algorithm::ES256, Duration::from_secs(86_400), clock.now()).await.unwrap()) }),
         published: PublishedKeys::default(),
         handle: Handle::current(),
         clock,

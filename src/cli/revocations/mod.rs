@@ -2,7 +2,6 @@
 //! the lock that a gateway would hold.
 
 pub(super) mod api;
-mod client;
 
 use std::path::PathBuf;
 
@@ -11,7 +10,7 @@ use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use super::{Exit, complain, load, print_line};
+use super::{Exit, admin_client, complain, load, print_line};
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, Materials, Problem},
@@ -99,7 +98,7 @@ enum Fault {
     #[error("a gateway runs with this state_dir, and its admin API is off: set `admin.token`, or stop it")]
     ApiOff,
     #[error(transparent)]
-    Client(#[from] client::ClientFault),
+    Client(#[from] admin_client::ClientFault),
     #[error("{status}: {detail}")]
     Refused { status: StatusCode, detail: String },
 }
@@ -235,7 +234,7 @@ impl List {
     fn ask(&self, method: Method, target: &str, body: &Value) -> Result<AdminAnswer, Fault> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = match &self.place {
-            Place::Gateway(token) => client::call(self.config.admin.address, token, method, target, body)?,
+            Place::Gateway(token) => admin_client::call(self.config.admin.address, token, method, target, body)?,
             Place::File(list, _lock) => {
                 let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
                 let now = SystemClock.now();

@@ -38,13 +38,13 @@ pub(in crate::config) enum AssuranceText {
     /// The name of a level under `assurance`.
     Name(At<Name>),
     /// The level itself.
-    Inline(Level),
+    Inline(Box<Level>),
 }
 
 impl Decode for AssuranceText {
     fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
         match &node.value {
-            Value::Map(_) => Level::decode(node, cx).map(Self::Inline),
+            Value::Map(_) => Level::decode(node, cx).map(Box::new).map(Self::Inline),
             Value::Null | Value::Scalar(_) | Value::List(_) | Value::Faulty => At::decode(node, cx).map(Self::Name),
         }
     }

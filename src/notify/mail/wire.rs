@@ -204,9 +204,20 @@ impl AsyncTokioStream for Opened<tokio_rustls::client::TlsStream<TcpStream>> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_a_server_says_a_reply_ends_behind_a_line_or_not_at_all(read in "(?s)([0-9]{0,4}[- \\r]?.{0,6}\\r?\\n?){0,5}") {
+            if let Ok(Some(end)) = end_of_reply(read.as_bytes()) {
+                prop_assert!(end <= read.len() && read.as_bytes()[..end].ends_with(b"\n"));
+            }
+        }
+    }
 
     #[test]
     fn a_reply_ends_with_its_last_line() {

@@ -231,3 +231,46 @@ fn secrets_that_cannot_be_used_are_problems_at_their_place() {
         ["cannot read /nowhere/ca.pem: No such file or directory (os error 2)"]
     );
 }
+
+/// The first block of this language in the page that receivers read.
+fn snippet(language: &str) -> String {
+    let page = include_str!("../../../docs/notify.md");
+    let (_, block) = page.split_once(&format!("```{language}\n")).unwrap();
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+#[tokio::test]
+async fn what_the_documentation_gives_receivers_verifies_a_message_and_no_forged_one() {
+    let receiver = Receiver::start(Mood::Status(200), None).await;
+    let url = format!("http://127.0.0.1:{}/", receiver.port);
+    let channels = hooks(&hook("notify", &url, &format!(", previous_secret: \"{OLD_SECRET}\"")));
+    assert!(matches!(sent(&channels, to_hook("notify", 300)).await, Delivery::Delivered));
+    let call = receiver.gets(1).await.remove(0);
+    let stale = (SystemClock.now().unix_secs() - 301).to_string();
+    let forged = call.body.replace(CODE, "000000");
+    let stamp = call.header("webhook-timestamp");
+    let other = "whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
+    let folder = tempfile::tempdir().unwrap();
+    for (secret, stamp, body, good) in [
+        (SECRET, stamp, &call.body, true),
+        (OLD_SECRET, stamp, &call.body, true),
+        (other, stamp, &call.body, false),
+        (SECRET, &stale, &call.body, false),
+        (SECRET, stamp, &forged, false),
+    ] {
+        std::fs::write(folder.path().join("body"), body).unwrap();
+        let run = |program: &str, script: &str| {
+            let mut command = std::process::Command::new(program);
+            command.args(["-c", script]).current_dir(folder.path());
+            command.env("secret", secret).env("id", call.header("webhook-id")).env("stamp", stamp);
+            command.env("signature", call.header("webhook-signature")).output().unwrap().status.code()
+        };
+        let python = format!(
+            "{}\nimport os, sys\ne = os.environ\nheaders = {{'webhook-id': e['id'], 'webhook-timestamp': e['stamp'], \
+             'webhook-signature': e['signature']}}\nsys.exit(0 if verified(e['secret'], headers, open('body', 'rb').read()) else 1)",
+            snippet("python")
+        );
+        assert_eq!(run("python3", &python), Some(i32::from(!good)), "python: {secret} {stamp} {body}");
+        assert_eq!(run("sh", &snippet("sh")), Some(i32::from(!good)), "sh: {secret} {stamp} {body}");
+    }
+}

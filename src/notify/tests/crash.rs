@@ -16,7 +16,7 @@ const FOLDER: &str = "STEPGATE_TEST_OUTBOX_FOLDER";
 const PORT: &str = "STEPGATE_TEST_OUTBOX_PORT";
 
 fn outbox_in(folder: &Path, port: &str) -> (Arc<Outbox>, Arc<Store>) {
-    let keys = SealingKeys::new(MasterKey::new(&[7; 32]).unwrap(), vec![]);
+    let keys = SealingKeys::new(MasterKey::new(&(0..32).collect::<Vec<u8>>()).unwrap(), vec![]);
     let store = Arc::new(Store::in_file(&folder.join("stepgate.db"), keys).unwrap());
     let hook = format!("  webhooks: {{notify: {{url: \"http://127.0.0.1:{port}/\", secret: \"{SECRET}\"}}}}");
     let outbox = Outbox::new(Arc::clone(&store), channels(&hook), Arc::new(SystemClock), Arc::new(Unobserved));

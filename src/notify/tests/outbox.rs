@@ -1,6 +1,9 @@
 //! Messages from a commit to their delivery, over failures and restarts.
 
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 use super::*;
 
@@ -44,8 +47,12 @@ impl Drop for Running {
 
 impl Running {
     fn on(store: Arc<Store>, channels: Channels) -> Self {
+        Self::at(Arc::new(SystemClock), store, channels)
+    }
+
+    fn at(clock: Arc<dyn Clock>, store: Arc<Store>, channels: Channels) -> Self {
         let counts = Arc::new(Counts::default());
-        let outbox = Outbox::new(Arc::clone(&store), channels, Arc::new(SystemClock), counts.clone());
+        let outbox = Outbox::new(Arc::clone(&store), channels, clock, counts.clone());
         let task = tokio::spawn(Arc::clone(&outbox).run());
         Self { outbox, store, counts, task }
     }
@@ -305,4 +312,32 @@ async fn a_store_that_fails_for_a_while_loses_nothing() {
     breaker.mend();
     sender.says("sent notify", 1).await;
     sender.is_empty().await;
+}
+
+/// A clock that is ahead by so many milliseconds.
+#[derive(Default)]
+struct Ahead(AtomicU64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Now {
+        let now = SystemClock.now();
+        Now { unix_ms: now.unix_ms + self.0.load(Ordering::SeqCst), ..now }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_for_a_while_loses_no_message() {
+    let receiver = Receiver::start(Mood::Status(500), None).await;
+    let clock = Arc::new(Ahead::default());
+    let running = Running::at(clock.clone(), Arc::new(Store::for_tests()), hook_at(&receiver));
+    running.send(to_hook("notify", 300)).await;
+    running.says("retried notify", 1).await;
+    clock.0.store(30 * 86_400_000, Ordering::SeqCst);
+    running.outbox.replace(hook_at(&receiver));
+    running.says("retried notify", 2).await;
+    clock.0.store(0, Ordering::SeqCst);
+    receiver.answer_with(Mood::Status(200));
+    running.outbox.replace(hook_at(&receiver));
+    running.says("sent notify", 1).await;
+    running.is_empty().await;
 }

@@ -14,7 +14,7 @@ use super::{
     record::{LINE_BYTES, Line},
 };
 
-/// Strikes out the disclosures that `matches` says yes to, by name (`subject`, `client`, `address`, `path`,
+/// Strikes out the disclosures that `matches` says yes to, by name (`subject`, `client`, `operator`, `address`, `path`,
 /// `path_params.…`) and value; how many, once that is durable. Lines that are no records are left alone.
 pub fn erase(path: &Path, matches: impl Fn(&str, &str) -> bool) -> io::Result<u64> {
     let mut reader = BufReader::new(File::open(path)?);

@@ -2,12 +2,13 @@
 //!
 //! An operation that is allowed writes an intent, durable before anything is forwarded, and later its outcome. One that
 //! is refused writes a refusal. Attempts without a valid principal are counted by reason and written once a minute, so
-//! a stranger cannot fill the disk. A crash loses no intent that was acknowledged; it may lose refusals and outcomes of
+//! a stranger cannot fill the disk. What the authority does (ceremonies, changes of factors) is recorded beside them. A crash loses no intent that was acknowledged; it may lose refusals and outcomes of
 //! the last moment, and the counts of the last minute.
 //!
 //! The file is never rotated while the gateway runs: moved away, or changed by anybody else, it makes every intent fail.
 //! Identifying values enter the chain as salted commitments; [`erase()`] strikes their disclosures out later.
 
+mod ceremony;
 mod disclosure;
 mod erase;
 mod file;
@@ -27,6 +28,7 @@ use std::{
 use thiserror::Error;
 
 pub use self::{
+    ceremony::{AuthorityRecord, Happening},
     erase::erase,
     head::{Head, PublicKey},
     record::{Attempt, Outcome},
@@ -172,6 +174,11 @@ impl AuditLog {
     /// Records that an operation was refused. Never waits; if too much waits already, the record is lost and counted.
     pub fn refusal(&self, attempt: Attempt) {
         self.shared.refuse(attempt);
+    }
+
+    /// Records what the authority did. Never waits; if too much waits already, the record is lost and counted.
+    pub fn authority(&self, record: AuthorityRecord) {
+        self.shared.note(record);
     }
 
     /// Counts an attempt without a valid principal.

@@ -12,7 +12,10 @@ use std::{fmt::Write as _, net::IpAddr, str, sync::Arc};
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::disclosure::{Commitments, NoSalt};
+use super::{
+    ceremony::AuthorityRecord,
+    disclosure::{Commitments, NoSalt},
+};
 use crate::{
     policy::{Factor, Possession, Principal, Reason, SecondFactor, SecondFactors},
     telemetry::{json::Object, time},
@@ -105,6 +108,8 @@ pub(super) enum Entry {
     Refusal(Attempt),
     /// Attempts without a valid principal, counted.
     Attempts { from_ms: u64, until_ms: u64, counts: Vec<(Reason, Arc<str>, u64)> },
+    /// The authority did something.
+    Authority(AuthorityRecord),
     /// The file was brought in order when it was opened, or can be written again.
     Recovered(Recovered),
 }
@@ -136,6 +141,7 @@ impl Entry {
             Self::Outcome { .. } => "outcome",
             Self::Refusal(_) => "refusal",
             Self::Attempts { .. } => "attempts",
+            Self::Authority(record) => record.kind(),
             Self::Recovered(_) => "recovered",
         }
     }
@@ -145,6 +151,7 @@ impl Entry {
             Self::Intent(attempt) | Self::Refusal(attempt) => attempt.unix_ms,
             Self::Outcome { unix_ms, .. } => *unix_ms,
             Self::Attempts { until_ms, .. } => *until_ms,
+            Self::Authority(record) => record.unix_ms,
             Self::Recovered(recovered) => recovered.unix_ms,
         }
     }
@@ -163,6 +170,7 @@ impl Entry {
             Self::Refusal(attempt) => push_attempt(&mut line, attempt, "refused", &mut commitments)?,
             Self::Outcome { intent, outcome, .. } => push_outcome(&mut line, *intent, *outcome),
             Self::Attempts { from_ms, counts, .. } => push_counts(&mut line, *from_ms, counts),
+            Self::Authority(record) => record.push(&mut line, &mut commitments)?,
             Self::Recovered(recovered) => push_recovered(&mut line, recovered),
         }
         if !commitments.digests.is_empty() {

@@ -211,6 +211,64 @@ fn each_record_says_who_what_and_why_and_names_nobody_in_the_chain() {
     }
 }
 
+/// A log of what the authority did.
+fn ceremonies() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let record = AuthorityRecord {
+        unix_ms: START_MS,
+        happening: Happening::Ceremony { occasion: "step_up", outcome: "refused" },
+        factor: Some("totp"),
+        issuer_url: "https://idp.example/".into(),
+        subject: "ann".into(),
+        operator: None,
+        address: Some("192.0.2.7".parse().unwrap()),
+        request_id: Some("r-2".into()),
+    };
+    log.authority(record.clone());
+    log.authority(AuthorityRecord {
+        happening: Happening::Change { change: "reset", detail: "" },
+        factor: None,
+        operator: Some("olga".into()),
+        address: None,
+        request_id: None,
+        ..record.clone()
+    });
+    log.authority(AuthorityRecord { subject: "x".repeat(1 << 17).into(), ..record });
+    assert!(log.close());
+    folder
+}
+
+#[test]
+fn what_the_authority_does_is_recorded_names_nobody_in_the_chain_and_verifies() {
+    let folder = ceremonies();
+    let records = records(folder.path());
+    assert_eq!(kinds(folder.path()), ["ceremony", "change"], "what no line could hold is lost and counted");
+    let ceremony = &records[0];
+    assert_eq!((&ceremony["occasion"], &ceremony["outcome"]), (&json!("step_up"), &json!("refused")));
+    assert_eq!((&ceremony["factor"], &ceremony["request_id"]), (&json!("totp"), &json!("r-2")));
+    assert_eq!(ceremony["who"], json!({"issuer_url": "https://idp.example/"}));
+    let disclosed = |record: &Value| -> Vec<(String, String)> {
+        let all = record["disclosures"].as_array().unwrap().iter();
+        all.map(|one| disclosure::read(one.as_str().unwrap()).unwrap()).collect()
+    };
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(disclosed(ceremony), [pair("subject", "ann"), pair("address", "192.0.2.7")]);
+    assert_eq!((&records[1]["change"], records[1].get("detail")), (&json!("reset"), None));
+    assert_eq!(disclosed(&records[1]), [pair("subject", "ann"), pair("operator", "olga")]);
+    let written = text(folder.path());
+    for name in ["\"ann\"", "192.0.2.7", "olga"] {
+        assert!(!written.contains(name), "{name} stands in clear");
+    }
+    let verified = || verify(text(folder.path()).as_bytes(), Some(&head(folder.path())), Some(&key(folder.path())));
+    assert_eq!(verified().unwrap().records, 2);
+    assert_eq!(
+        erase(&folder.path().join("audit.jsonl"), |name, value| (name, value) == ("subject", "ann")).unwrap(),
+        2
+    );
+    assert_eq!(verified().unwrap().erased, 2);
+}
+
 #[test]
 fn what_was_written_verifies_under_its_head_and_key() {
     let folder = day();

@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    AuditFault,
+    AuditFault, AuthorityRecord,
     file::{ChainFile, Tip},
     head::{Signer, replace},
     record::{ATTEMPT_BYTES, Attempt, Entry, Outcome, Recovered},
@@ -35,7 +35,7 @@ use crate::{
 
 /// Intents that may wait for the disk; more than a disk makes durable in a second.
 const INTENTS: usize = 1024;
-/// Refusals that may wait; beyond it they are lost and counted, for one caller must not fill the memory.
+/// Refusals, and records of what the authority did, that may wait; beyond it they are lost and counted, for one caller must not fill the memory.
 const REFUSALS: usize = 8192;
 /// Between attempts to get out of the failed state.
 const RETRY: Duration = Duration::from_secs(1);
@@ -122,15 +122,25 @@ impl Shared {
 
     /// Queues a refusal, or counts it as lost.
     pub(super) fn refuse(&self, attempt: Attempt) {
-        let too_large = attempt.weight() > ATTEMPT_BYTES;
+        let weight = attempt.weight();
+        self.queue_unanswered(Entry::Refusal(attempt), weight);
+    }
+
+    /// Queues what the authority did, or counts it as lost.
+    pub(super) fn note(&self, record: AuthorityRecord) {
+        let weight = record.weight();
+        self.queue_unanswered(Entry::Authority(record), weight);
+    }
+
+    fn queue_unanswered(&self, entry: Entry, weight: usize) {
         let mut queue = self.queue();
-        if too_large || queue.closing || queue.refusals >= REFUSALS {
+        if weight > ATTEMPT_BYTES || queue.closing || queue.refusals >= REFUSALS {
             drop(queue);
             self.metrics.failed(1);
             return;
         }
         queue.refusals += 1;
-        queue.waiting.push_back(Entry::Refusal(attempt).into());
+        queue.waiting.push_back(entry.into());
         drop(queue);
         self.wake.notify_all();
     }

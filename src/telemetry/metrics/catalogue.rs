@@ -99,6 +99,24 @@ families! {
         "Entries in the list of revocations, by what they name: jti, subject, session, key or all.";
     SECURITY_EVENTS = Counter "stepgate_security_events_total" ["issuer", "event", "outcome"]
         "Events that providers reported, by what happened and what became of it. `unmatched`, `refused` and `unavailable` deserve a look.";
+    CEREMONIES = Counter "stepgate_authority_ceremonies_total" ["factor", "occasion", "outcome"]
+        "Ceremonies of the authority: by factor (none: not recognised), what it was shown for, and what became of it. One that was begun counts again when it ends.";
+    AUTHORITY_CHANGES = Counter "stepgate_authority_changes_total" ["change"]
+        "What the authority changed: factors, invitations, resets, locks, elevations and grants. `hard_locked` and `counter_went_back` deserve a look.";
+    CODES_SENT = Counter "stepgate_authority_codes_total" ["factor", "result"]
+        "Codes and approvals that were asked for: sent, or limited where somebody asked for too many.";
+    AUTHORITY_SUBJECTS = Gauge "stepgate_authority_subjects" []
+        "People who have a factor.";
+    AUTHORITY_ELEVATIONS = Gauge "stepgate_authority_elevations" []
+        "Elevations that live.";
+    STORE_FAULTS = Counter "stepgate_store_faults_total" []
+        "Times that the authority's store could not be asked or written: the request was refused.";
+    STORE_COMMITS = Histogram "stepgate_store_commit_duration_seconds" []
+        "How long a commit of the authority's store took to be durable.";
+    MESSAGES = Counter "stepgate_messages_total" ["channel", "result"]
+        "Attempts to deliver a message, by channel (mail, or a webhook's name): delivered, retried, or lost as expired or refused.";
+    MESSAGES_WAITING = Gauge "stepgate_messages_waiting" ["channel"]
+        "Messages in the outbox that are not delivered yet.";
     AUDIT_RECORDS = Counter "stepgate_audit_records_total" ["kind"]
         "Audit records written, by kind.";
     AUDIT_FAILURES = Counter "stepgate_audit_failures_total" []

@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' format. Every label value is a name from the configuration or a member of a closed list:
 //! never a subject, never a path, nothing that a client sent.
 
+mod authority;
 mod catalogue;
 mod process;
 mod route;
@@ -19,7 +20,7 @@ use prometheus::{
 use thiserror::Error;
 
 use self::catalogue::Family;
-pub use self::route::RouteMetrics;
+pub use self::{authority::AuthorityMetrics, route::RouteMetrics};
 use crate::{clock::Now, policy::Reason};
 
 /// The `route` label of requests that no route matched.
@@ -70,6 +71,7 @@ pub struct Metrics {
     config_last_success: IntGauge,
     config_generation: IntGauge,
     audit: AuditMetrics,
+    authority: AuthorityMetrics,
     access_log_dropped: IntCounter,
     revocations: IntGaugeVec,
     security_events: IntCounterVec,
@@ -130,6 +132,8 @@ pub struct Names<'a> {
     pub sources: HashSet<&'a str>,
     /// Quotas.
     pub limits: HashSet<&'a str>,
+    /// Channels of messages: `mail`, and webhooks by name.
+    pub channels: HashSet<&'a str>,
     /// Listeners, by address.
     pub listeners: HashSet<&'a str>,
     /// The `danger_` keys that are set.
@@ -186,6 +190,7 @@ impl Metrics {
                 unauthenticated: counters(r, &catalogue::AUDIT_UNAUTHENTICATED)?,
                 writable,
             },
+            authority: AuthorityMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
             revocations: gauges(r, &catalogue::REVOCATIONS)?,
             security_events: counters(r, &catalogue::SECURITY_EVENTS)?,
@@ -350,6 +355,11 @@ impl Metrics {
         self.audit.clone()
     }
 
+    /// What the authority, its store and the outbox count.
+    pub fn authority(&self) -> AuthorityMetrics {
+        self.authority.clone()
+    }
+
     /// The counter of access records that were dropped.
     pub fn access_log_dropped(&self) -> IntCounter {
         self.access_log_dropped.clone()
@@ -400,6 +410,9 @@ impl Metrics {
         forget(&self.connections, &listener);
         forget(&self.connections_accepted, &listener);
         forget(&self.connections_refused, &listener);
+        let channel = keep("channel", &names.channels);
+        forget(&self.authority.messages, &channel);
+        forget(&self.authority.messages_waiting, &channel);
         forget(&self.danger, keep("key", &names.dangers));
         for danger in &names.dangers {
             self.danger.with_label_values(&[danger]).set(1);
@@ -625,6 +638,16 @@ mod tests {
         metrics.reload_refused();
         metrics.audit().written("intent");
         metrics.audit().unauthenticated(Reason::TokenMissing);
+        let authority = metrics.authority();
+        authority.ceremony(Some("totp"), "step_up", "proved");
+        authority.ceremony(None, "request", "refused");
+        authority.changed("hard_locked");
+        authority.code_sent("email", false);
+        authority.counts(7, 2);
+        authority.store_fault();
+        authority.committed(Duration::from_millis(4));
+        authority.message("mail", "delivered");
+        authority.messages_waiting("mail", 3);
         metrics.password("people", "wrong");
         metrics.locked_users("people", 3);
         let names = Names {
@@ -633,6 +656,7 @@ mod tests {
             issuers: ["main"].into(),
             sources: ["people", "scripts", "devices"].into(),
             limits: ["per-user"].into(),
+            channels: ["mail"].into(),
             listeners: ["127.0.0.1:8443"].into(),
             dangers: ["danger_disabled"].into(),
         };
@@ -657,6 +681,15 @@ mod tests {
             r#"stepgate_introspections_total{issuer="main",result="busy"} 1"#,
             r#"stepgate_introspection_duration_seconds_count{issuer="main"} 1"#,
             r#"stepgate_danger{key="danger_disabled"} 1"#,
+            r#"stepgate_authority_ceremonies_total{factor="none",occasion="request",outcome="refused"} 1"#,
+            r#"stepgate_authority_changes_total{change="hard_locked"} 1"#,
+            r#"stepgate_authority_codes_total{factor="email",result="limited"} 1"#,
+            "stepgate_authority_subjects 7",
+            "stepgate_authority_elevations 2",
+            "stepgate_store_faults_total 1",
+            "stepgate_store_commit_duration_seconds_count 1",
+            r#"stepgate_messages_total{channel="mail",result="delivered"} 1"#,
+            r#"stepgate_messages_waiting{channel="mail"} 3"#,
             "stepgate_config_generation 2",
             "stepgate_config_last_reload_successful 0",
             "stepgate_audit_writable 1",
@@ -688,9 +721,17 @@ mod tests {
         metrics.retain(&Names::default());
         route.answered(&Method::POST, 200, Duration::ZERO);
         let text = metrics.render(now(0)).unwrap();
-        for gone in
-            ["/api/**", "\"api\"", "\"main\"", "\"people\"", "scripts", "per-user", "127.0.0.1:8443", "danger_disabled"]
-        {
+        for gone in [
+            "/api/**",
+            "\"api\"",
+            "\"main\"",
+            "\"people\"",
+            "scripts",
+            "per-user",
+            "\"mail\"",
+            "127.0.0.1:8443",
+            "danger_disabled",
+        ] {
             assert!(!text.contains(gone), "{gone} is still in\n{text}");
         }
         assert!(text.contains(NO_ROUTE));

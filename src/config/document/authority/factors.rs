@@ -74,7 +74,7 @@ section! {
 
 section! {
     /// Codes by e-mail.
-    "email" Email {
+    "codes by e-mail" Email {
         /// Where a token has the address; without this key the person says it when enrolling, and proves it by a code.
         claim: Option<ClaimPath>,
         /// How long a code is good for, at most 30m.
@@ -84,7 +84,7 @@ section! {
 
 section! {
     /// Codes through a webhook.
-    "webhook" Webhook {
+    "codes through a webhook" Webhook {
         /// The name under `notify.webhooks`.
         webhook: At<Name>,
         /// Where a token has the address or number; without this key the person says it when enrolling, and proves it by a code.
@@ -96,7 +96,7 @@ section! {
 
 section! {
     /// Approvals through a webhook: the person sees a number here and chooses it there.
-    "push" Push {
+    "approvals" Push {
         /// The name under `notify.webhooks`.
         webhook: At<Name>,
         /// How long an approval is waited for, at most 30m.
@@ -214,10 +214,7 @@ impl Decode for WorthTable {
     }
 
     fn shape() -> Shape {
-        let key = match <AssuranceValue as FromText>::shape() {
-            Shape::Text(text) => text,
-            _ => return RuleText::shape(),
-        };
+        let key = Box::new(<AssuranceValue as FromText>::shape());
         Shape::Keyed { key, item: Box::new(RuleText::shape()) }
     }
 }
