@@ -1,6 +1,7 @@
 //! The gateway's own second-factor authority: factors, who may enrol them, proofs and what they are good for. It sees calls and
 //! principals, never sockets.
 
+pub mod accounts;
 mod admin;
 pub mod api;
 mod call;

@@ -109,9 +109,7 @@ impl Pages<'_> {
             go: None,
             request_id: "",
         };
-        let mut answer = self.html(&page, None, StatusCode::FORBIDDEN, Reason::TokenMissing);
-        set_cookie(&mut answer, &super::session::no_cookie());
-        answer
+        self.html(&page, None, StatusCode::FORBIDDEN, Reason::TokenMissing)
     }
 
     /// A page that says that something did not work, and what to do.

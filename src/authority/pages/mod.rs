@@ -94,7 +94,11 @@ impl<'a> Pages<'a> {
         if place == Place::Open {
             return self.enter(call, before).await;
         }
-        let Some(open) = before else { return Ok(self.closed()) };
+        let Some(open) = before else {
+            let mut answer = self.closed();
+            set_cookie(&mut answer, &session::no_cookie());
+            return Ok(answer);
+        };
         let fields = Fields::of_form(call.headers, call.body);
         if call.method == Method::POST && !guard::is_ours(call.headers, &self.config().url, &open, &fields) {
             return Ok(self.fault_page(&Fault::Call("The form is not one of ours."), Some(&open), call.request_id));
@@ -137,6 +141,7 @@ impl<'a> Pages<'a> {
                 let mut answer = self.closed();
                 *answer.response.status_mut() = StatusCode::OK;
                 answer.reason = Reason::Allowed;
+                set_cookie(&mut answer, &session::no_cookie());
                 Ok(answer)
             }
         }
