@@ -126,6 +126,7 @@ fn prepare(folder: &Path, yaml: &str, tokens: &[String]) -> Option<()> {
         clock: clock.clone(),
         observer: Arc::new(identity::Unobserved),
         revocations: Arc::default(),
+        authority_keys: Default::default(),
     };
     let materials = Environment;
     let authenticator = Authenticator::compile(&config, &materials, &services, None).ok()?;

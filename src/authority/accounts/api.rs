@@ -347,7 +347,6 @@ fn body<'a, T: Deserialize<'a>>(call: &Call<'a>) -> Result<T, Fault> {
     serde_json::from_slice(call.body).map_err(|_| Fault::Call("the body is not the JSON that this takes"))
 }
 
-
 fn served(value: &Value) -> Result<Answer, Fault> {
     Ok(json_answer(StatusCode::OK, value))
 }

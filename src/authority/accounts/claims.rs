@@ -40,7 +40,13 @@ struct Claims<'a> {
 
 impl Accounts {
     /// An access token of a session.
-    fn access_token(&self, second: &impl SecondStep, session: &Session, scopes: &[String], now: Now) -> Result<String, Fault> {
+    fn access_token(
+        &self,
+        second: &impl SecondStep,
+        session: &Session,
+        scopes: &[String],
+        now: Now,
+    ) -> Result<String, Fault> {
         let assurance = second.assurance(&session.proof);
         let iat = now.unix_secs();
         let claims = Claims {

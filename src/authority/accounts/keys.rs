@@ -75,7 +75,9 @@ impl Keys {
     }
 
     fn adopt(&self, ring: Ring, now: u64) {
-        let public = |key: &SigningKey| VerifyingKey::from_jwk(Value::Object(key.public_jwk().clone()).to_string().as_bytes()).ok();
+        let public = |key: &SigningKey| {
+            VerifyingKey::from_jwk(Value::Object(key.public_jwk().clone()).to_string().as_bytes()).ok()
+        };
         let keys: Vec<VerifyingKey> = ring.published(now).filter_map(public).collect();
         self.ring.store(Arc::new(ring));
         self.published.publish(keys);
@@ -89,13 +91,15 @@ impl Keys {
     /// The public keys, a JWK Set (RFC 7517 §5).
     pub(super) fn jwks(&self, now: Now) -> Value {
         let ring = self.ring.load();
-        let keys: Vec<Value> = ring.published(now.unix_secs()).map(|key| Value::Object(key.public_jwk().clone())).collect();
+        let keys: Vec<Value> =
+            ring.published(now.unix_secs()).map(|key| Value::Object(key.public_jwk().clone())).collect();
         json!({ "keys": keys })
     }
 }
 
 fn read(wire: Wire) -> Result<Ring, Fault> {
-    let bad = || Fault::Store(StoreFault::Unreadable("the keys of access tokens are not as they were written".to_owned()));
+    let bad =
+        || Fault::Store(StoreFault::Unreadable("the keys of access tokens are not as they were written".to_owned()));
     let entries = wire.keys.iter().map(|key| {
         let algorithm = Algorithm::ALL.into_iter().find(|known| known.name() == key.algorithm)?;
         let pair = SigningKey::from_pkcs8(algorithm, &STANDARD.decode(&key.pkcs8).ok()?).ok()?;
@@ -126,7 +130,8 @@ mod tests {
         let (first, second) = (Keys::new(store.clone(), one.clone()), Keys::new(store.clone(), two.clone()));
         let (now, day) = (SystemClock.now(), Duration::from_secs(86_400));
         assert!(first.sign("at+jwt", &json!({}), now).is_none() && one.keys().is_empty());
-        let (made, read) = tokio::join!(first.renew(Algorithm::ES256, day, now), second.renew(Algorithm::ES256, day, now));
+        let (made, read) =
+            tokio::join!(first.renew(Algorithm::ES256, day, now), second.renew(Algorithm::ES256, day, now));
         made.unwrap();
         read.unwrap();
         assert_eq!(first.jwks(now), second.jwks(now), "one of them made it, both sign with it");
@@ -137,7 +142,8 @@ mod tests {
         assert_eq!(second.jwks(later)["keys"].as_array().unwrap().len(), 2);
         let kid = |keys: &Keys, now| {
             let token = keys.sign("at+jwt", &json!({}), now).unwrap();
-            let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+            let header =
+                base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
             serde_json::from_slice::<Value>(&header).unwrap()["kid"].clone()
         };
         assert_eq!(kid(&second, later), first.jwks(now)["keys"][0]["kid"], "the new one is published first");

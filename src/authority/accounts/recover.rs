@@ -125,7 +125,8 @@ impl Accounts {
         now: Now,
     ) -> Result<(), Fault> {
         let epoch = account.value.epoch.saturating_add(1);
-        let changed = Account { hash, epoch, password_at: now.unix_secs(), familiar: Vec::new(), ..account.value.clone() };
+        let changed =
+            Account { hash, epoch, password_at: now.unix_secs(), familiar: Vec::new(), ..account.value.clone() };
         let mut batch = rows::update(self.store(), batch, account, &changed);
         batch = self.tell(batch, &changed, told, now)?;
         let sessions = session::of(self.store(), &account.value.id, now).await?;

@@ -148,7 +148,13 @@ impl Accounts {
     }
 
     /// Invites somebody to register: the code is told this once. For operators.
-    pub async fn invite_account(&self, by: &str, mail: Option<&str>, ttl: Option<Duration>, now: Now) -> Result<Invitation, Fault> {
+    pub async fn invite_account(
+        &self,
+        by: &str,
+        mail: Option<&str>,
+        ttl: Option<Duration>,
+        now: Now,
+    ) -> Result<Invitation, Fault> {
         if mail.is_some_and(|mail| !name::is_mail(mail)) {
             return Err(Fault::Call(MAIL_FORM));
         }
@@ -168,7 +174,13 @@ impl Accounts {
         self.store().commit(batch, now).await.map_err(conflict_is(Fault::SignIn))?;
         self.means.outbox.poke();
         let owner = self.owner(&account.id);
-        self.means.observer.change(actor(&owner, way), Change::Enrolled, Some(crate::policy::Factor::Password), "account", now);
+        self.means.observer.change(
+            actor(&owner, way),
+            Change::Enrolled,
+            Some(crate::policy::Factor::Password),
+            "account",
+            now,
+        );
         Ok(json!({"subject": account.id, "name": account.name}))
     }
 

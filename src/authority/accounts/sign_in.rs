@@ -77,7 +77,8 @@ impl Accounts {
         now: Now,
     ) -> Result<Step, Fault> {
         let scopes: Vec<String> = self.config.scopes.iter().map(|scope| scope.as_ref().to_owned()).collect();
-        let scopes = Self::scopes(&scopes, claimed.scope).ok_or(Fault::Call("`scope` names one that nobody here has"))?;
+        let scopes =
+            Self::scopes(&scopes, claimed.scope).ok_or(Fault::Call("`scope` names one that nobody here has"))?;
         let found = self.prove_password(claimed.name, claimed.password, way, now).await?;
         let (account, network) = (found, self.network(way.client));
         let newcomer = self.newcomer(&account.value, "");
@@ -101,7 +102,9 @@ impl Accounts {
         let (folded, network) = (name::folded(typed), self.network(way.client));
         let found = rows::by_name(self.store(), typed, now).await?;
         let owner = self.owner(found.as_ref().map_or("", |account| &account.value.id));
-        let tell = |outcome| self.means.observer.ceremony(actor(&owner, way), Some(Factor::Password), Occasion::SignIn, outcome, now);
+        let tell = |outcome| {
+            self.means.observer.ceremony(actor(&owner, way), Some(Factor::Password), Occasion::SignIn, outcome, now)
+        };
         let familiar = found.as_ref().is_some_and(|account| account.value.is_familiar(&network, now.unix_secs()));
         let Some(attempt) = self.take_attempt(&folded, &network, familiar, now).await? else {
             tell(Outcome::Locked);
@@ -174,7 +177,8 @@ impl Accounts {
             let mut noted = account.value.clone();
             noted.note_network(fresh.network, now.unix_secs());
             // The account's row is in the commit either way: a password that is changed at this moment ends this session, too.
-            let batch = rows::update(self.store(), session::insert(Batch::new(), &session, self.lives()), &account, &noted);
+            let batch =
+                rows::update(self.store(), session::insert(Batch::new(), &session, self.lives()), &account, &noted);
             let batch = match &ticket {
                 Some((_, row)) => Self::spend(batch, row),
                 None => batch,
