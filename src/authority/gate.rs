@@ -138,6 +138,11 @@ impl Authority {
 
     /// Answers a call of one of its endpoints. Nothing is left open: what goes wrong is an answer as well.
     pub async fn answer(&self, call: Call<'_>) -> Answer {
+        if let Some(accounts) = self.accounts()
+            && let Some(answer) = accounts.answer(self, &call).await
+        {
+            return answer;
+        }
         match self.api(&call).await {
             Some(answer) => answer,
             None => Answer::refused(&Fault::NotFound),

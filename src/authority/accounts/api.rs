@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
+use url::form_urlencoded;
 
 use super::{
     Accounts,
@@ -179,6 +180,12 @@ impl Accounts {
         if call.path == "/jwks.json" {
             return Some(self.get(call, || self.jwks(call.now)));
         }
+        if call.path == "/token" && call.method == Method::POST {
+            let form: Vec<(String, String)> = form_urlencoded::parse(call.body).into_owned().collect();
+            // Another grant is another's.
+            form.iter().find(|(name, grant)| name == "grant_type" && grant == "refresh_token")?;
+            return Some(self.refresh(second, &form, call).await);
+        }
         let path = call.path.strip_prefix(PREFIX).filter(|rest| rest.starts_with('/'))?;
         let answer = match find(call.method, path) {
             Ok(_) if !call.confidential => Err(Fault::Cleartext),
@@ -346,7 +353,6 @@ fn body<'a, T: Deserialize<'a>>(call: &Call<'a>) -> Result<T, Fault> {
     }
     serde_json::from_slice(call.body).map_err(|_| Fault::Call("the body is not the JSON that this takes"))
 }
-
 
 fn served(value: &Value) -> Result<Answer, Fault> {
     Ok(json_answer(StatusCode::OK, value))

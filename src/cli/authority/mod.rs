@@ -13,9 +13,13 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Exit, admin_client, complain, load, print_line};
 use crate::{
-    authority::{Authority, AuthorityMeans, AuthorityObserver},
+    authority::{
+        Authority, AuthorityMeans, AuthorityObserver,
+        accounts::{NoEnds, SessionEnds},
+    },
     clock::{Clock, SystemClock},
     config::{Config, Materials, Problem},
+    jose::PublishedKeys,
     notify::NotifyObserver,
     runtime::{AuthorityTeller, DiskMaterials},
     secret::Secret,
@@ -146,12 +150,12 @@ pub(crate) fn invite(args: &InviteArgs) -> Exit {
 /// Runs a command on factors.
 pub(crate) fn factors(command: &FactorsCommand) -> Exit {
     match command {
-        FactorsCommand::List { config, issuer, subject } => end(Authorities::open(config).and_then(|authority| {
-            match (issuer, subject) {
+        FactorsCommand::List { config, issuer, subject } => {
+            end(Authorities::open(config).and_then(|authority| match (issuer, subject) {
                 (Some(issuer), Some(subject)) => print_factors(&authority, issuer, subject),
                 _ => print_people(&authority),
-            }
-        })),
+            }))
+        }
         FactorsCommand::Reset(person) => {
             ask_and_print(&person.config, Method::POST, "/resets", &Value::Object(person.body()))
         }
@@ -304,6 +308,9 @@ impl Authorities {
                     roots: &Arc::new(crate::client::native_roots()),
                     observer: &observer,
                     deliveries: &deliveries,
+                    // No gateway runs that could be asked with an access token.
+                    ends: &(Arc::new(NoEnds) as Arc<dyn SessionEnds>),
+                    published: &PublishedKeys::default(),
                 };
                 let authority = Authority::compile(&config, &DiskMaterials, &means, None).map_err(refused)?;
                 let authority = authority.map(Arc::new).ok_or_else(|| Fault::NoAuthority(file.to_owned()))?;
