@@ -32,13 +32,13 @@ use crate::{
 };
 
 /// How long a ceremony lives, in seconds.
-pub const LIFETIME_SECS: u64 = 300;
+pub(super) const LIFETIME_SECS: u64 = 300;
 /// How often a ceremony may be answered wrongly.
-pub const LOOKS: u32 = 5;
+pub(super) const LOOKS: u32 = 5;
 /// How often a commit is tried again that others were before.
 const TRIES: usize = 4;
 /// How many ceremonies of one holder may be under way; a further one takes the place of the oldest.
-pub const MOST_PENDING: usize = 10;
+pub(super) const MOST_PENDING: usize = 10;
 
 /// What a proof is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -455,6 +455,18 @@ impl Authority {
             Ok(()) => Ok(proof),
             Err(StoreFault::Conflict) => Err(Fault::Proof),
             Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// What a ceremony that waits is for; `None`: there is none of this caller's, or it waits for nothing.
+    pub(super) async fn asked_for(&self, caller: &Caller, id: &str, now: Now) -> Result<Option<Purpose>, Fault> {
+        match self.ceremony(caller, id, now).await {
+            Ok(row) => match row.value.what {
+                What::Asked { purpose, .. } => Ok(Some(purpose)),
+                What::Proved { .. } | What::Enrolling(_) => Ok(None),
+            },
+            Err(Fault::Proof) => Ok(None),
+            Err(fault) => Err(fault),
         }
     }
 

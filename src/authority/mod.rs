@@ -3,7 +3,7 @@
 
 pub mod accounts;
 mod admin;
-mod api;
+pub mod api;
 mod call;
 mod caller;
 mod ceremony;
@@ -21,6 +21,7 @@ mod keys;
 mod levels;
 mod observer;
 mod owner;
+mod pages;
 pub mod passkey;
 mod proof;
 pub mod qr;
@@ -28,6 +29,10 @@ mod random;
 mod records;
 mod recovery;
 mod sent;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod told;
 mod totp;
 mod upkeep;

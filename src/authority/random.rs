@@ -7,7 +7,7 @@ use super::Fault;
 use crate::store::StoreFault;
 
 /// Random bytes.
-pub fn bytes<const N: usize>() -> Result<[u8; N], Fault> {
+pub(super) fn bytes<const N: usize>() -> Result<[u8; N], Fault> {
     let mut bytes = [0; N];
     let none = |_| Fault::Store(StoreFault::Unavailable("the system gives no randomness".to_owned()));
     rand::fill(&mut bytes).map_err(none)?;
@@ -15,17 +15,17 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], Fault> {
 }
 
 /// An identifier of 128 bits, or a secret that is as hard to guess, in 22 characters of base64url.
-pub fn id() -> Result<String, Fault> {
+pub(super) fn id() -> Result<String, Fault> {
     Ok(URL_SAFE_NO_PAD.encode(bytes::<16>()?))
 }
 
 /// A code that is handed on by whoever was given it: 256 bits in 43 characters of base64url.
-pub fn token() -> Result<String, Fault> {
+pub(super) fn token() -> Result<String, Fault> {
     Ok(URL_SAFE_NO_PAD.encode(bytes::<32>()?))
 }
 
 /// A number below `bound`, each as likely as any other: what would make the first ones likelier is thrown again.
-pub fn below(bound: u32) -> Result<u32, Fault> {
+pub(super) fn below(bound: u32) -> Result<u32, Fault> {
     let bound = bound.max(1);
     let fair = u32::MAX - u32::MAX % bound;
     loop {
@@ -37,7 +37,7 @@ pub fn below(bound: u32) -> Result<u32, Fault> {
 }
 
 /// A code of six decimal digits.
-pub fn digits() -> Result<String, Fault> {
+pub(super) fn digits() -> Result<String, Fault> {
     Ok(format!("{:06}", below(1_000_000)?))
 }
 

@@ -10,11 +10,11 @@ use serde_json::Value;
 use crate::{policy::Factor, secret::Secret};
 
 /// The most factors that somebody may have.
-pub const MOST_FACTORS: usize = 20;
+pub(super) const MOST_FACTORS: usize = 20;
 /// The most authenticator apps among them: each makes a guess worth as much more.
-pub const MOST_APPS: usize = 2;
+pub(super) const MOST_APPS: usize = 2;
 /// The longest label, in characters.
-pub const MOST_LABEL: usize = 60;
+pub(super) const MOST_LABEL: usize = 60;
 
 /// A person with factors: a row of `Table::Factors`.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]

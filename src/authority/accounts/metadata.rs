@@ -7,7 +7,7 @@ use super::Accounts;
 use crate::clock::Now;
 
 /// RFC 8414 §3: between the host and the path of the issuer's identifier.
-const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
+pub const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
 
 impl Accounts {
     /// The public keys, a JWK Set.

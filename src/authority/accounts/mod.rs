@@ -16,6 +16,7 @@
 
 mod api;
 mod claims;
+mod describe;
 mod hashing;
 mod import;
 mod lock;
@@ -38,9 +39,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
+pub(in crate::authority) use self::describe::described;
 pub use self::{
     api::{Kind, Operation, TABLE},
     import::{Imported, Line, LineFault, MOST_BYTES, What, read as read_import},
+    metadata::WELL_KNOWN,
     register::AccountInvitation,
 };
 use self::{hashing::Hashing, password::PasswordRules, session::Lives};

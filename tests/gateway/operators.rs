@@ -1,0 +1,198 @@
+//! What operators do with second factors: by the admin API, and by the command line with and without a running gateway.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    Answer, Finished, Gateway, Request, World, delete, get, post, remember_secret, stepgate, unix_now,
+};
+
+const TOKEN: &str = "an-admin-token-of-the-tests";
+
+const YAML: &str = "admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+authority:
+  url: http://localhost:<port>
+  sealing: {key: {file: seal.key}}
+routes:
+  - {path: /**, upstream: api}
+";
+
+/// 32 bytes that are the same for the same number, in base64.
+fn sealing_key(number: u8) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    STANDARD.encode((0..32).map(|at| number.wrapping_mul(31).wrapping_add(at)).collect::<Vec<u8>>())
+}
+
+fn world() -> World {
+    let world = World::new();
+    remember_secret(TOKEN);
+    world.write("admin.token", TOKEN);
+    world.write("seal.key", sealing_key(1));
+    remember_secret(&sealing_key(1));
+    world
+}
+
+fn admin(request: Request, gateway: &Gateway) -> Answer {
+    request.header("Authorization", &format!("Bearer {TOKEN}")).send_to(gateway.admin)
+}
+
+fn cli(world: &World, arguments: &[&str]) -> Finished {
+    stepgate(world.folder(), arguments)
+}
+
+fn invite(world: &World, arguments: &[&str]) -> Finished {
+    cli(world, &[&["invite", "--issuer", "main", "--subject", "alice"], arguments].concat())
+}
+
+fn printed(finished: &Finished) -> Value {
+    assert_eq!(finished.code, 0, "{finished:?}");
+    let value: Value = serde_json::from_str(finished.stdout.trim()).unwrap();
+    if let Some(code) = value["code"].as_str() {
+        remember_secret(code);
+    }
+    value
+}
+
+/// The audit records of a change, with whom they disclose.
+fn changes(world: &World) -> Vec<(String, Vec<(String, String)>)> {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    let text = fs::read_to_string(world.folder().join("state/audit.jsonl")).unwrap_or_default();
+    let records = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let read = |disclosure: &Value| {
+        let parts: Vec<String> =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(disclosure.as_str().unwrap()).unwrap()).unwrap();
+        (parts[1].clone(), parts[2].clone())
+    };
+    records
+        .filter(|record| record["kind"] == "change")
+        .map(|record| {
+            let disclosures = record["disclosures"].as_array().unwrap().iter().map(read).collect();
+            (record["change"].as_str().unwrap().to_owned(), disclosures)
+        })
+        .collect()
+}
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+#[test]
+fn an_invitation_is_made_by_the_admin_api_and_its_code_is_told_once() {
+    let world = world();
+    let gateway = world.start(YAML);
+    let asked = json!({"issuer": "main", "subject": "alice", "ttl": "2h", "by": "olga"});
+    let made = admin(post("/invitations", &asked.to_string()), &gateway).expect(201).json();
+    let code = made["code"].as_str().unwrap();
+    remember_secret(code);
+    assert!(code.len() >= 24, "{code}");
+    let in_two_hours = made["expires_at"].as_u64().unwrap() - unix_now();
+    assert!((7_100..=7_200).contains(&in_two_hours), "{in_two_hours}");
+    let people = admin(get("/subjects"), &gateway).expect(200).json();
+    assert_eq!(people, json!({"subjects": [], "next": null}), "who is invited has no factor yet");
+    let none = admin(get("/subjects/factors?issuer=main&subject=alice"), &gateway).expect(200).json();
+    assert_eq!(none, json!({"factors": []}));
+    assert_eq!(gateway.metric("stepgate_authority_changes_total", &["change=\"invited\""]), 1.0);
+    drop(gateway);
+    assert_eq!(changes(&world), [("invited".to_owned(), vec![pair("subject", "alice"), pair("operator", "olga")])]);
+    let verified = cli(&world, &["audit", "verify", "state/audit.jsonl"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+}
+
+#[test]
+fn what_operators_ask_wrongly_is_told_and_changes_nothing() {
+    let world = world();
+    let gateway = world.start(YAML);
+    let alice = "issuer=main&subject=alice";
+    for (request, status, word) in [
+        (post("/invitations", r#"{"issuer": "mian", "subject": "alice"}"#), 400, "mian"),
+        (post("/invitations", r#"{"issuer": "main", "subject": ""}"#), 400, "empty"),
+        (post("/invitations", r#"{"issuer": "main", "subject": "alice", "ttl": "soon"}"#), 400, "ttl"),
+        (post("/invitations", r#"{"issuer": "main", "subject": "alice", "tttl": "1h"}"#), 400, "tttl"),
+        (post("/invitations", "{"), 400, "EOF"),
+        (get("/subjects?limit=many"), 400, "limit"),
+        (get("/subjects?subject=alice"), 400, "after"),
+        (get("/subjects/factors?issuer=main"), 400, "subject"),
+        (delete(&format!("/subjects/factors?{alice}")), 404, "no such person"),
+        (post("/resets", r#"{"issuer": "main", "subject": "alice"}"#), 404, "no such person"),
+        (post("/resets/none/approve", r#"{"by": "otto"}"#), 404, "no such"),
+        (post("/unlock", r#"{"issuer": "main"}"#), 400, "subject"),
+    ] {
+        let answer = admin(request, &gateway).expect(status);
+        assert!(answer.text().contains(word), "{word}: {}", answer.text());
+    }
+    assert_eq!(post("/invitations", "{}").send_to(gateway.admin).status, 401, "nobody asks without the token");
+    assert_eq!(admin(post("/resets//approve", "{}"), &gateway).status, 404);
+    drop(gateway);
+    assert_eq!(changes(&world), []);
+}
+
+#[test]
+fn the_command_line_asks_the_gateway_that_runs_and_works_on_the_store_where_none_does() {
+    let world = world();
+    world.configure(YAML);
+    let offline = printed(&invite(&world, &["--ttl", "1h", "--by", "olga"]));
+    assert!(offline["code"].is_string());
+    {
+        let gateway = world.restart().ready();
+        let online = printed(&invite(&world, &[]));
+        assert_ne!(online["code"], offline["code"]);
+        assert_eq!(gateway.metric("stepgate_authority_changes_total", &["change=\"invited\""]), 1.0);
+        let list = cli(&world, &["factors", "list"]);
+        assert_eq!((list.code, list.stdout.as_str()), (0, ""));
+        let unlocked = printed(&cli(&world, &["factors", "unlock", "--issuer", "main", "--subject", "alice"]));
+        assert_eq!(unlocked, json!({"state": "unlocked"}));
+        let wrong = cli(&world, &["invite", "--issuer", "mian", "--subject", "alice"]);
+        assert_eq!(wrong.code, 1, "{wrong:?}");
+        let nobody = cli(&world, &["factors", "reset", "--issuer", "main", "--subject", "bob"]);
+        assert!(nobody.code == 1 && nobody.stderr.contains("no such person"), "{nobody:?}");
+    }
+    let told: Vec<String> = changes(&world).into_iter().map(|(change, _)| change).collect();
+    assert_eq!(told, ["invited", "invited", "unlocked"], "what is done without a gateway is audited, too");
+    let verified = cli(&world, &["audit", "verify", "state/audit.jsonl"]);
+    assert_eq!(verified.code, 0, "{verified:?}");
+}
+
+#[test]
+fn commands_without_an_authority_or_an_admin_api_say_so() {
+    let world = world();
+    world.configure("routes:\n  - {path: /**, upstream: api}\n");
+    let none = invite(&world, &[]);
+    assert!(none.code == 78 && none.stderr.contains("no `authority`"), "{none:?}");
+    let _gateway = world.start(&YAML.replace(", token: {file: admin.token}", ""));
+    let off = invite(&world, &[]);
+    assert!(off.code == 69 && off.stderr.contains("admin API is off"), "{off:?}");
+}
+
+#[test]
+fn everything_is_sealed_anew_while_the_gateway_serves_and_without_one() {
+    let world = world();
+    world.write("next.key", sealing_key(2));
+    world.write("third.key", sealing_key(3));
+    let sealed_by = |keys: &str| world.configure(&YAML.replace("{key: {file: seal.key}}", keys));
+    sealed_by("{key: {file: seal.key}}");
+    let first = printed(&invite(&world, &[]));
+    // With a gateway: its configuration is loaded again, then everything is sealed with the new key.
+    let gateway = world.restart().ready();
+    sealed_by("{key: {file: next.key}, previous: [{file: seal.key}]}");
+    admin(post("/reload", ""), &gateway).expect(202);
+    crate::harness::eventually("the next generation", || {
+        let state = admin(get("/status"), &gateway).expect(200).json();
+        (state["generation"].as_u64() >= Some(2)).then_some(())
+    });
+    let done = cli(&world, &["rekey"]);
+    assert!(done.code == 0 && done.stdout.contains("current key"), "{done:?}");
+    let told: Value = serde_json::from_str(done.stdout.lines().next().unwrap()).unwrap();
+    assert!(told["complete"] == true && told["resealed"].as_u64() >= Some(1), "{told}");
+    drop(gateway);
+    // Without one, and the key of before is not needed any more.
+    sealed_by("{key: {file: third.key}, previous: [{file: next.key}]}");
+    let done = cli(&world, &["rekey"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    sealed_by("{key: {file: third.key}}");
+    assert_ne!(printed(&invite(&world, &[]))["code"], first["code"], "it can be read and written");
+    // A key that does not open the store starts nothing.
+    sealed_by("{key: {file: seal.key}}");
+    let locked_out = invite(&world, &[]);
+    assert_eq!(locked_out.code, 78, "{locked_out:?}");
+}
