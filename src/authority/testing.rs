@@ -70,8 +70,8 @@ impl Materials for Given {
 
     fn env(&self, name: &str) -> Option<String> {
         match name {
-            "SEALING_KEY" => Some("QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=".to_owned()),
-            "HOOK_SECRET" => Some("whsec_QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFB".to_owned()),
+            "SEALING_KEY" => Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),
+            "HOOK_SECRET" => Some("whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned()),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::{
-    Answered, Change, End, Fault, Finished, Holder, Occasion, Outcome, Purpose, ResetState, Right, Wanted,
+    Answered, Change, End, Fault, Finished, Holder, Occasion, Outcome, Purpose, ResetState, Right, Wanted, Way,
     testing::{Bench, START, at, code, load, principal, way},
 };
 use crate::{
@@ -16,6 +16,10 @@ fn step_up() -> Purpose {
 }
 
 const DAY: u64 = 86_400;
+
+fn elsewhere(last: u8) -> Way<'static> {
+    Way { client: [198, 51, 100, last].into(), request_id: "test" }
+}
 
 #[tokio::test]
 async fn an_elevation_is_the_tokens_that_asked_and_no_others_and_lasts_until_max_age() {
@@ -75,7 +79,7 @@ async fn a_code_is_accepted_once_in_a_ceremony_in_a_request_and_after_a_restart(
     // The code that confirmed the enrolment is used.
     let first = code(&secret, START);
     let refused = Err(Reason::CodeRefused);
-    let client = way(1).client;
+    let client = way(1);
     assert_eq!(bench.authority.prove_in_request(&who, client, first.as_bytes(), at(START + 1)).await, refused);
     let now = START + 60;
     let next = code(&secret, now);
@@ -162,7 +166,7 @@ async fn wrong_codes_lock_one_address_and_token_and_the_right_code_has_the_same_
     let (who, now) = (Arc::new(principal("ann", "t1")), START + 60);
     let nobody = Arc::new(principal("nobody", "t1"));
     let prove = async |who: &Arc<_>, last: u8, code: &str, secs: u64| {
-        bench.authority.prove_in_request(who, way(last).client, code.as_bytes(), at(secs)).await
+        bench.authority.prove_in_request(who, way(last), code.as_bytes(), at(secs)).await
     };
     for _ in 0..5 {
         assert_eq!(prove(&who, 1, "000000", now).await, Err(Reason::CodeRefused));
@@ -175,7 +179,7 @@ async fn wrong_codes_lock_one_address_and_token_and_the_right_code_has_the_same_
     assert_eq!(last, (Occasion::Request, Outcome::Locked, None), "the operator sees it");
     // The lock survives a restart.
     assert_eq!(
-        bench.again().authority.prove_in_request(&who, way(1).client, right.as_bytes(), at(now)).await,
+        bench.again().authority.prove_in_request(&who, way(1), right.as_bytes(), at(now)).await,
         Err(Reason::CodeRefused)
     );
     // From elsewhere, or by another token, the same code passes; and by this one, once the lock is over.
@@ -194,7 +198,7 @@ async fn strangers_from_many_addresses_slow_each_other_down_and_never_the_owner_
     for stranger in 0..150_u16 {
         now += 900;
         let who = Arc::new(principal("ann", &format!("stolen {stranger}")));
-        let client = std::net::IpAddr::from([198, 51, 100, stranger as u8]);
+        let client = elsewhere(stranger as u8);
         let _ = bench.authority.prove_in_request(&who, client, b"000000", at(now)).await;
         if bench.ear.ceremonies.lock().unwrap().last().unwrap().1 == Outcome::Refused {
             looked_at += 1;
@@ -206,14 +210,14 @@ async fn strangers_from_many_addresses_slow_each_other_down_and_never_the_owner_
     // A stranger who knew the code now would be turned away, as anybody at an unknown address.
     let right = code(&secret, now);
     let stranger = Arc::new(principal("ann", "stolen too"));
-    let client = std::net::IpAddr::from([198, 51, 100, 200]);
+    let client = elsewhere(200);
     assert_eq!(
         bench.authority.prove_in_request(&stranger, client, right.as_bytes(), at(now)).await,
         Err(Reason::CodeRefused)
     );
     // The owner at home, where the factor was enrolled, notices nothing.
     let who = Arc::new(principal("ann", "t7"));
-    assert!(bench.authority.prove_in_request(&who, way(1).client, right.as_bytes(), at(now)).await.is_ok());
+    assert!(bench.authority.prove_in_request(&who, way(1), right.as_bytes(), at(now)).await.is_ok());
     // And an operator lifts it for everybody.
     bench.authority.unlock(&ann.owner(), "op", at(now)).await.unwrap();
     let later = code(&secret, now + 60);
@@ -275,7 +279,7 @@ async fn open_enrolment_takes_the_first_who_comes_and_nobody_after_who_deletes_n
     let who = Arc::new(principal("ann", "t1"));
     let prove = async |secs: u64| {
         let code = code(&secret, secs);
-        bench.authority.prove_in_request(&who, way(1).client, code.as_bytes(), at(secs)).await.unwrap().may_delete
+        bench.authority.prove_in_request(&who, way(1), code.as_bytes(), at(secs)).await.unwrap().may_delete
     };
     assert!(!prove(START + DAY - 1).await);
     assert!(prove(START + DAY + 60).await);
@@ -299,8 +303,8 @@ async fn a_recovery_code_proves_once_and_enrols_a_factor_that_waits() {
     let (_, enrolled) = bench.enrol_app(&ann, START).await;
     let (who, codes) = (Arc::new(principal("ann", "t1")), enrolled.recovery_codes);
     let typed = codes[0].to_lowercase().replace('-', "");
-    assert!(bench.authority.prove_in_request(&who, way(1).client, typed.as_bytes(), at(START)).await.is_ok());
-    let again = bench.authority.prove_in_request(&who, way(1).client, codes[0].as_bytes(), at(START)).await;
+    assert!(bench.authority.prove_in_request(&who, way(1), typed.as_bytes(), at(START)).await.is_ok());
+    let again = bench.authority.prove_in_request(&who, way(1), codes[0].as_bytes(), at(START)).await;
     assert_eq!(again, Err(Reason::CodeRefused));
     assert_eq!(bench.authority.recovery_codes_left(&ann, at(START)).await, Ok(9));
     let (secret, second) = bench.enrol_app_by(&ann, Right::Recovery(&codes[1]), START).await;
@@ -309,7 +313,7 @@ async fn a_recovery_code_proves_once_and_enrols_a_factor_that_waits() {
     assert_eq!(bench.messages("recovery_code_used").await.len(), 2);
     // Another's recovery code is nobody's.
     let bob = Arc::new(principal("bob", "t9"));
-    let mixed = bench.authority.prove_in_request(&bob, way(1).client, codes[2].as_bytes(), at(START)).await;
+    let mixed = bench.authority.prove_in_request(&bob, way(1), codes[2].as_bytes(), at(START)).await;
     assert_eq!(mixed, Err(Reason::CodeRefused));
     // What enrols by a factor on probation waits as well.
     let now = START + 60;
@@ -319,7 +323,7 @@ async fn a_recovery_code_proves_once_and_enrols_a_factor_that_waits() {
     let Ok(Finished::Proved { proof, .. }) = finished else { panic!() };
     assert!(!proof.may_delete);
     let codes = bench.authority.new_recovery_codes(&ann, &proof, way(1), at(now)).await.unwrap();
-    let by_new = bench.authority.prove_in_request(&who, way(1).client, codes[0].as_bytes(), at(now)).await.unwrap();
+    let by_new = bench.authority.prove_in_request(&who, way(1), codes[0].as_bytes(), at(now)).await.unwrap();
     assert!(!by_new.may_delete);
 }
 
@@ -345,7 +349,7 @@ async fn a_reset_takes_everything_away_and_needs_two_where_it_is_said() {
     assert!(bench.authority.elevations(&principal("ann", "t1"), at(now)).is_empty());
     let who = Arc::new(principal("ann", "t1"));
     let recovery = &enrolled.recovery_codes[0];
-    assert!(bench.authority.prove_in_request(&who, way(1).client, recovery.as_bytes(), at(now)).await.is_err());
+    assert!(bench.authority.prove_in_request(&who, way(1), recovery.as_bytes(), at(now)).await.is_err());
     assert_eq!(bench.messages("factors_reset").await.len(), 1);
     let (_, after) = bench.enrol_app(&ann, now).await;
     assert_eq!(after.may_delete_from, Some(now + DAY), "after a reset");
@@ -461,10 +465,7 @@ async fn a_level_that_a_factor_does_not_reach_is_not_offered_it_and_uses_none_up
     let refused = bench.authority.finish(&ann, &begun.id, Answered::Code(&code), End::Elevate, way(1), at(now)).await;
     assert_eq!(refused.map(drop), Err(Fault::Proof));
     let who = Arc::new(principal("ann", "t1"));
-    assert!(
-        bench.authority.prove_in_request(&who, way(1).client, code.as_bytes(), at(now)).await.is_ok(),
-        "not used up"
-    );
+    assert!(bench.authority.prove_in_request(&who, way(1), code.as_bytes(), at(now)).await.is_ok(), "not used up");
     let asked = bench.authority.begin(&ann, purpose, Some(Factor::Totp), way(1), at(now)).await;
     assert!(matches!(asked, Err(Fault::Call(_))));
     let unknown = Purpose::StepUp { level: "nobody's".into() };
@@ -480,12 +481,12 @@ async fn a_reload_keeps_the_store_open_and_weighs_elevations_anew() {
     let begun = bench.authority.begin(&ann, step_up(), None, way(1), at(now)).await.unwrap();
     let code = code(&secret, now);
     bench.authority.finish(&ann, &begun.id, Answered::Code(&code), End::Elevate, way(1), at(now)).await.unwrap();
-    let stricter = super::super::testing::YAML.replace("{categories: 2}", "{categories: 3}");
+    let stricter = super::super::testing::YAML.replace("{categories: 2}", "{factors: [passkey]}");
     assert!(load(&stricter).authority.is_some());
     let reloaded = Bench::over(&stricter, bench.folder.clone(), Some(&bench.authority));
     assert!(Arc::ptr_eq(reloaded.authority.store(), bench.authority.store()));
     let elevations = reloaded.authority.elevations(&principal("ann", "t1"), at(now + 1));
-    assert_eq!(elevations[0].assurance.acr, None, "two categories are not worth it any more");
+    assert_eq!(elevations[0].assurance.acr, None, "an app is not worth it any more");
 }
 
 #[tokio::test]

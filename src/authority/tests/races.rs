@@ -22,7 +22,7 @@ async fn of_many_uses_of_one_code_at_once_one_counts() {
             // Each by a token and from an address of its own, so that only the code itself is in the way.
             let (authority, code) = (bench.authority.clone(), code.clone());
             let who = Arc::new(principal("ann", &format!("t{task}")));
-            let client = way(10 + task + 8 * round as u8).client;
+            let client = way(10 + task + 8 * round as u8);
             tasks.spawn(async move { authority.prove_in_request(&who, client, code.as_bytes(), at(now)).await });
         }
         let results = tasks.join_all().await;
@@ -87,7 +87,7 @@ async fn guesses_in_parallel_gain_nothing() {
     let mut tasks = JoinSet::new();
     for _ in 0..24 {
         let (authority, who) = (bench.authority.clone(), who.clone());
-        tasks.spawn(async move { authority.prove_in_request(&who, way(1).client, b"000000", at(START + 60)).await });
+        tasks.spawn(async move { authority.prove_in_request(&who, way(1), b"000000", at(START + 60)).await });
     }
     tasks.join_all().await;
     let said = bench.ear.ceremonies.lock().unwrap().clone();
