@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod accounts;
 mod apikeys;
 mod assertion;
 mod authority;
