@@ -138,9 +138,9 @@ impl Authority {
 
     /// Answers a call of one of its endpoints. Nothing is left open: what goes wrong is an answer as well.
     pub async fn answer(&self, call: Call<'_>) -> Answer {
-        match self.api(&call).await {
-            Some(answer) => answer,
-            None => Answer::refused(&Fault::NotFound),
+        if let Some(answer) = self.api(&call).await {
+            return answer;
         }
+        self.page(&call).await.unwrap_or_else(|| Answer::refused(&Fault::NotFound))
     }
 }

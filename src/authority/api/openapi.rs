@@ -195,6 +195,13 @@ fn request(kind: Kind) -> Option<(&'static str, Value)> {
         Kind::Rename => object(&["label", "right"], json!({"label": text(), "right": by_ref("Right")})),
         Kind::Remove | Kind::RecoveryCodes => object(&["right"], json!({"right": by_ref("Right")})),
         Kind::Elevate => object(&["code"], json!({"code": text()})),
+        Kind::PageLink => object(
+            &[],
+            json!({
+                "purpose": {"type": "string", "enum": ["step_up", "grant", "enrol", "manage"], "default": "step_up"},
+                "level": text(), "return_to": {"type": "string", "format": "uri"}, "state": text(), "invitation": text(),
+            }),
+        ),
         Kind::PushDecide => object(&["approve"], json!({"approve": {"type": "boolean"}, "number": text()})),
         Kind::Token => {
             let schema = object(
@@ -304,6 +311,14 @@ fn responses(kind: Kind) -> Vec<(u16, &'static str, Option<Value>)> {
             Some(object(&["elevations"], json!({"elevations": {"type": "array", "items": by_ref("Elevation")}}))),
         )],
         Kind::Elevate => vec![(201, "The credential is elevated.", Some(by_ref("Elevation")))],
+        Kind::PageLink => vec![(
+            201,
+            "The link: it opens once, within a minute.",
+            Some(object(
+                &["url", "expires_at"],
+                json!({"url": {"type": "string", "format": "uri"}, "expires_at": moment()}),
+            )),
+        )],
         Kind::Rename | Kind::StepDown | Kind::PushDecide => nothing(),
         Kind::PushShown => vec![(
             200,

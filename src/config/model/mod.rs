@@ -13,6 +13,7 @@ mod issuer;
 mod limit;
 mod listener;
 mod notify;
+mod own_issuer;
 mod route;
 mod server;
 mod upstream;
@@ -39,6 +40,7 @@ pub use self::{
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
 };
+pub(in crate::config) use self::own_issuer::issuer_url;
 use super::Span;
 
 /// A whole, valid configuration.

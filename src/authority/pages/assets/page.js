@@ -1,4 +1,4 @@
-// What pages cannot do without a script: ask the browser for a passkey, copy a code, print.
+// What pages cannot do without a script: ask the browser for a passkey, copy a code, print, tell the time where one is.
 // Everything else works without it. It sends nothing by itself: a form's hidden field is filled in, and the form is sent.
 "use strict";
 (() => {
@@ -95,6 +95,11 @@
     });
   };
 
+  const local = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "short" });
+  document.querySelectorAll("time").forEach((time) => {
+    const at = new Date(time.dateTime);
+    if (!Number.isNaN(at.valueOf())) time.textContent = local.format(at);
+  });
   document.querySelectorAll("form[data-passkey]").forEach(passkey);
   document.querySelectorAll("button[data-copy]").forEach(copy);
   document.querySelectorAll("button[data-print]").forEach((button) => {

@@ -1,0 +1,200 @@
+//! What stands around every page: the head of the answer, the fields that keep other sites out, and what goes wrong.
+
+use askama::Template;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use url::Url;
+
+use super::{
+    Pages,
+    assets::{Asset, SCRIPT, STYLE},
+    session::Open,
+    views::Explain,
+};
+use crate::{
+    authority::{Answer, Fault},
+    policy::Reason,
+};
+
+/// What every page shows around its content.
+#[derive(Debug, Clone)]
+pub(super) struct Frame<'a> {
+    /// The path below which all pages are.
+    pub(super) base: &'a str,
+    /// What the service is called.
+    pub(super) service: &'a str,
+    /// Whom the pages are open for.
+    pub(super) who: Option<&'a str>,
+    /// What each form has in it.
+    pub(super) token: String,
+    /// Which place of the navigation this is.
+    pub(super) here: &'static str,
+    /// What went wrong just before.
+    pub(super) problem: Option<&'static str>,
+    /// What went well just before.
+    pub(super) good: Option<&'static str>,
+    /// The style.
+    pub(super) style: &'static Asset,
+    /// The script.
+    pub(super) script: &'static Asset,
+}
+
+/// The one text for a proof that was not accepted, whatever was wrong with it.
+pub(super) const NOT_ACCEPTED: &str = "That was not accepted. A code works once, and for a short time: take the newest one. \
+     After several wrong ones it is best to wait a little.";
+
+impl Pages<'_> {
+    /// The frame of a page.
+    pub(super) fn frame<'s>(&'s self, open: Option<&'s Open>, here: &'static str) -> Frame<'s> {
+        let config = self.config();
+        let host = config.url.host_str().unwrap_or_default();
+        Frame {
+            base: &config.path,
+            service: config.passkey.as_ref().map_or(host, |passkey| &passkey.rp_name),
+            who: open.map(|open| open.session.caller.subject.as_str()),
+            token: open.map(Open::token).unwrap_or_default(),
+            here,
+            problem: None,
+            good: None,
+            style: &STYLE,
+            script: &SCRIPT,
+        }
+    }
+
+    /// A page.
+    pub(super) fn html(&self, page: &impl Template, open: Option<&Open>, status: StatusCode, reason: Reason) -> Answer {
+        let Ok(text) = page.render() else {
+            // Writing to a string cannot fail; were it to, nothing half-done is shown.
+            return Answer { response: Response::new(Bytes::new()), ..Answer::refused(&Fault::NotFound) };
+        };
+        let mut response = Response::new(Bytes::from(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        let back = open.and_then(|open| open.session.return_to.as_deref());
+        protect(headers, back);
+        Answer { response, reason, refusal: None }
+    }
+
+    /// Sends the browser to another page of ours.
+    pub(super) fn see(&self, place: &str) -> Answer {
+        self.see_url(&format!("{}{place}", self.config().path), "same-origin")
+    }
+
+    /// Sends the browser away.
+    pub(super) fn see_url(&self, url: &str, referrer: &'static str) -> Answer {
+        let mut response = Response::new(Bytes::new());
+        *response.status_mut() = StatusCode::SEE_OTHER;
+        let headers = response.headers_mut();
+        protect(headers, None);
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static(referrer));
+        if let Ok(url) = HeaderValue::from_str(url) {
+            headers.insert(header::LOCATION, url);
+        }
+        Answer { response, reason: Reason::Allowed, refusal: None }
+    }
+
+    /// A page for somebody without a session.
+    pub(super) fn closed(&self) -> Answer {
+        let page = Explain {
+            frame: self.frame(None, ""),
+            title: "Open this from your app",
+            lead: "These pages open from the app or service that needs a second factor of you. There is nothing to sign in \
+                   to here, and a link to them works once, for a minute.",
+            steps: &[
+                "Go back to the app that sent you here, and try again what you wanted to do.",
+                "It opens a fresh page, where you can show or manage your second factor.",
+                "If you did not want to do anything, you can close this page. Nothing has happened.",
+            ],
+            go: None,
+            request_id: "",
+        };
+        self.html(&page, None, StatusCode::FORBIDDEN, Reason::TokenMissing)
+    }
+
+    /// A page that says that something did not work, and what to do.
+    pub(super) fn fault_page(&self, fault: &Fault, open: Option<&Open>, request_id: &str) -> Answer {
+        let (status, title, lead, steps): (_, _, _, &[&str]) = match fault {
+            Fault::Proof | Fault::Grant | Fault::Spent | Fault::SignIn => {
+                (StatusCode::FORBIDDEN, "Not accepted", NOT_ACCEPTED, &["Go back, and try again or take another way."])
+            }
+            Fault::Enrolment => (
+                StatusCode::FORBIDDEN,
+                "It could not be changed",
+                "Factors are added with an invitation, or with a factor that you have, shown a moment ago.",
+                &[
+                    "Try again: you are asked for one of your factors first.",
+                    "If you have none, ask whoever runs this service for an invitation.",
+                ],
+            ),
+            Fault::Call(_) | Fault::Method(_) | Fault::NotFound | Fault::Anonymous => (
+                StatusCode::BAD_REQUEST,
+                "That did not come from this page",
+                "The form was not one of ours, was sent twice, or is too old. Nothing was changed.",
+                &["Go back to the start, and do it again from there."],
+            ),
+            Fault::Sending(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many codes",
+                "Several codes were sent to you already, and no more are for a while.",
+                &["Look for the newest one, or wait ten minutes.", "Or take another factor."],
+            ),
+            Fault::Cleartext => (
+                StatusCode::FORBIDDEN,
+                "This connection is not safe",
+                "These pages are for encrypted connections alone.",
+                &["Open the page by its https:// address."],
+            ),
+            Fault::Store(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Not now",
+                "This service cannot look that up at the moment. Nothing was changed.",
+                &["Try again in a minute."],
+            ),
+        };
+        let go = open.map(|_| ("Back to the start", format!("{}/", self.config().path)));
+        let page = Explain { frame: self.frame(open, ""), title, lead, steps, go, request_id };
+        let mut answer = self.html(&page, open, status, fault.reason());
+        if let Some(secs) = fault.retry_after() {
+            answer.response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+        }
+        answer
+    }
+}
+
+/// Adds a cookie to an answer.
+pub(super) fn set_cookie(answer: &mut Answer, cookie: &str) {
+    if let Ok(value) = HeaderValue::from_str(cookie) {
+        answer.response.headers_mut().append(header::SET_COOKIE, value);
+    }
+}
+
+/// The fields that keep other sites out, and browsers from keeping anything. `Referrer-Policy` is `same-origin` and not
+/// `no-referrer`, since with that browsers hide the `Origin` of our own forms as well (Fetch, "append a request Origin header").
+fn protect(headers: &mut HeaderMap, back: Option<&str>) {
+    // A form's redirection counts as its action: the app's own origin must be in the list, and no other one is.
+    let back = back.and_then(|to| Url::parse(to).ok()).map(|to| format!(" {}", to.origin().ascii_serialization()));
+    let csp = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'{}; \
+         frame-ancestors 'none'; base-uri 'none'",
+        back.unwrap_or_default()
+    );
+    if let Ok(csp) = HeaderValue::from_str(&csp) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, csp);
+    }
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (
+            HeaderName::from_static("permissions-policy"),
+            "publickey-credentials-get=(self), publickey-credentials-create=(self), clipboard-write=(self), camera=(), \
+             microphone=(), geolocation=(), payment=(), usb=()",
+        ),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}

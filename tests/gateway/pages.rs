@@ -1,0 +1,93 @@
+//! The authority's pages in a real browser: headless Chromium with its virtual authenticator, driven by tests/browser. Every page
+//! on the way is scanned for what people with disabilities need, in light and dark; what breaks the content security policy is a
+//! failure.
+
+use std::{path::PathBuf, process::Command};
+
+use serde_json::json;
+
+use crate::harness::{Authority, Gateway, World, encode, run};
+
+const ADMIN_TOKEN: &str = "an-admin-token-of-the-pages";
+
+const YAML: &str = "listeners:
+  - {address: 127.0.0.1:<tls>, tls: {certificates: [{cert: server.pem, key: server.key}]}}
+admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+authority:
+  url: https://localhost:<tls>
+  sealing: {key: {file: sealing.key}}
+  issuers: [main]
+  factors:
+    passkey: {rp_id: localhost, rp_name: Example Bank}
+    totp: {}
+    recovery: {}
+  return_to: ['http://127.0.0.1:<upstream>']
+assurance:
+  strong: {categories: 2, max_age: 5m}
+routes:
+  - {path: /strong, upstream: api, auth: [main], assurance: strong}
+";
+
+fn start() -> (World, Gateway, Authority) {
+    let world = World::new();
+    let authority = Authority::new("the pages' authority");
+    authority.server(world.folder(), "server", &["localhost"]);
+    world.write("ca.pem", &authority.pem);
+    world.write("admin.token", ADMIN_TOKEN);
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key).unwrap();
+    world.write("sealing.key", encode(&key));
+    let gateway = world.start(YAML);
+    (world, gateway, authority)
+}
+
+/// The SHA-256 of the certificate's key, in base64: how Chromium is told to trust it.
+fn pin(world: &World) -> String {
+    let script = "openssl x509 -in server.pem -pubkey -noout | openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary \
+                  | openssl base64";
+    let finished = run(Command::new("bash").args(["-c", script]).current_dir(world.folder()), "");
+    assert_eq!(finished.code, 0, "{finished:?}");
+    finished.stdout.trim().to_owned()
+}
+
+/// Runs a scenario of tests/browser.
+fn play(scenario: &str, shots: Option<&str>) {
+    let (world, _gateway, _authority) = start();
+    let browser = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+    assert!(browser.join("node_modules").is_dir(), "playwright-core is not installed: run `./test setup`");
+    let says = json!({
+        "base": format!("https://localhost:{}", world.tls),
+        "path": "/stepgate",
+        "app": format!("http://127.0.0.1:{}", world.upstream.port),
+        "admin": format!("http://127.0.0.1:{}", world.admin),
+        "admin_token": ADMIN_TOKEN,
+        "spki": pin(&world),
+        "shots": shots,
+        "tokens": {
+            "alice": world.token(json!({"jti": "alice-1"})),
+            "alice2": world.token(json!({"jti": "alice-2"})),
+            "bob": world.token(json!({"sub": "bob"})),
+        },
+    });
+    let mut command = Command::new("node");
+    command.arg(browser.join(format!("{scenario}.mjs"))).env("STEPGATE_WORLD", says.to_string());
+    command.env("NODE_EXTRA_CA_CERTS", world.folder().join("ca.pem")).current_dir(&browser);
+    let finished = run(&mut command, "");
+    assert!(finished.code == 0 && finished.stdout.ends_with("ok\n"), "{}{}", finished.stdout, finished.stderr);
+}
+
+#[test]
+fn a_passkey_is_enrolled_shown_handed_over_looked_after_and_removed_in_a_browser() {
+    let shots = std::env::var("STEPGATE_SHOTS").ok();
+    play("journey", shots.as_deref());
+}
+
+#[test]
+fn an_authenticator_app_and_recovery_codes_need_no_script_and_no_mouse() {
+    play("no-script", None);
+}
+
+#[test]
+fn other_sites_other_people_and_old_numbers_get_nowhere() {
+    play("abuse", None);
+}
