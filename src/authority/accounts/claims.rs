@@ -40,7 +40,13 @@ struct Claims<'a> {
 
 impl Accounts {
     /// An access token of a session.
-    fn access_token(&self, second: &impl SecondStep, session: &Session, scopes: &[String], now: Now) -> Result<String, Fault> {
+    fn access_token(
+        &self,
+        second: &impl SecondStep,
+        session: &Session,
+        scopes: &[String],
+        now: Now,
+    ) -> Result<String, Fault> {
         let assurance = second.assurance(&session.proof);
         let iat = now.unix_secs();
         let claims = Claims {
@@ -61,7 +67,7 @@ impl Accounts {
             scope: scopes.join(" "),
         };
         let unsigned = || Fault::Store(StoreFault::Unavailable("there is no key for access tokens yet".to_owned()));
-        self.state.keys.sign(TYPE, &claims, now).ok_or_else(unsigned)
+        self.means.keys.sign(TYPE, &claims, now).ok_or_else(unsigned)
     }
 
     /// What a client gets (RFC 6749 §5.1).

@@ -5,7 +5,10 @@
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Accounts, name, rows::{self, Account}};
+use super::{
+    Accounts, name,
+    rows::{self, Account},
+};
 use crate::{
     authority::Fault,
     clock::Now,
@@ -98,7 +101,11 @@ pub fn read(text: &str) -> (Vec<Line>, Vec<LineFault>) {
         }
         match line(number, text.trim()) {
             Ok(line) => {
-                let mut names: Vec<String> = [Some(&line.name), line.mail.as_ref()].into_iter().flatten().map(|name| name::folded(name)).collect();
+                let mut names: Vec<String> = [Some(&line.name), line.mail.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .map(|name| name::folded(name))
+                    .collect();
                 names.dedup();
                 if let Some(before) = names.iter().find_map(|name| seen.get(name)) {
                     faults.push(LineFault { line: number, what: What::Twice(*before) });
@@ -212,8 +219,13 @@ mod tests {
         assert_eq!(
             faults,
             [
-                (6, What::Name), (7, What::Name), (8, What::Mail), (9, What::Hash(HashFault::Unknown)), (10, What::Twice(2)),
-                (11, What::Twice(2)), (12, What::Form),
+                (6, What::Name),
+                (7, What::Name),
+                (8, What::Mail),
+                (9, What::Hash(HashFault::Unknown)),
+                (10, What::Twice(2)),
+                (11, What::Twice(2)),
+                (12, What::Form),
             ]
         );
     }

@@ -83,7 +83,11 @@ impl Accounts {
     }
 }
 
-async fn read<T: Default + serde::de::DeserializeOwned>(store: &Store, key: &str, now: Now) -> Result<(u64, T), StoreFault> {
+async fn read<T: Default + serde::de::DeserializeOwned>(
+    store: &Store,
+    key: &str,
+    now: Now,
+) -> Result<(u64, T), StoreFault> {
     let row: Option<Versioned<T>> = store.get(Table::Guesses, key, now).await?;
     Ok(row.map_or_else(|| (0, T::default()), |row| (row.version, row.value)))
 }

@@ -92,7 +92,14 @@ impl Accounts {
     }
 
     /// Adds a code to a commit.
-    pub(super) fn mail_a_code(&self, batch: Batch, to: &str, code: &str, for_what: &str, now: Now) -> Result<Batch, Fault> {
+    pub(super) fn mail_a_code(
+        &self,
+        batch: Batch,
+        to: &str,
+        code: &str,
+        for_what: &str,
+        now: Now,
+    ) -> Result<Batch, Fault> {
         let text = format!(
             "Your code is {code}\n\nIt is for {for_what}, and good for {} minutes. Give it to nobody: whoever asks you for it is \
              not us. If you asked for nothing, ignore this mail.\n",

@@ -47,7 +47,8 @@ impl Accounts {
         let account = rows::by_id(self.store(), &principal.subject, call.now).await?.ok_or(Fault::SignIn)?;
         // The session must still be there: its end may be known to the store before it is to this gateway.
         let session = session::by_sid(self.store(), sid, call.now).await?;
-        let lives = session.is_some_and(|row| row.value.account == account.value.id && row.value.epoch == account.value.epoch);
+        let lives =
+            session.is_some_and(|row| row.value.account == account.value.id && row.value.epoch == account.value.epoch);
         if lives { Ok(Mine { principal, account, sid }) } else { Err(Fault::SignIn) }
     }
 
@@ -112,7 +113,7 @@ impl Accounts {
         let mine = self.mine(call).await?;
         let account = self.prove_again(second, &mine, current, proof, call).await?;
         self.rules.check(new, &account.value.own_words()).map_err(Fault::Call)?;
-        let hash = self.state.hashing.fresh(new).await?;
+        let hash = self.hashing.fresh(new).await?;
         self.set_password(Batch::new(), &account, hash, Told::PasswordChanged, Some(mine.sid), call.now).await
     }
 
@@ -129,10 +130,12 @@ impl Accounts {
         }
         let mine = self.mine(call).await?;
         let account = self.prove_again(second, &mine, current, proof, call).await?;
-        let taken = rows::by_name(self.store(), mail, now).await?.is_some_and(|other| other.value.id != account.value.id);
+        let taken =
+            rows::by_name(self.store(), mail, now).await?.is_some_and(|other| other.value.id != account.value.id);
         let may_send = self.may_send(&name::folded(mail), now).await?;
         let (id, code) = (random::id()?, Self::mail_code()?);
-        let kept = NewMail { account: account.value.id, mail: mail.to_owned(), code: self.code_digest(&id, &code), looks: 0 };
+        let kept =
+            NewMail { account: account.value.id, mail: mail.to_owned(), code: self.code_digest(&id, &code), looks: 0 };
         let until = now.unix_secs().saturating_add(CODE_SECS);
         let batch = Batch::new().insert(Table::Ceremonies, &self.new_mail_key(&id), &kept, Some(until));
         let batch = match (may_send, taken) {
@@ -163,7 +166,8 @@ impl Accounts {
         }
         let before = &mine.account.value;
         // A name that was the address stays one.
-        let name = if before.mail.as_deref() == Some(before.name.as_str()) { kept.mail.clone() } else { before.name.clone() };
+        let name =
+            if before.mail.as_deref() == Some(before.name.as_str()) { kept.mail.clone() } else { before.name.clone() };
         let changed = Account { mail: Some(kept.mail), name, ..before.clone() };
         let batch = Batch::new().delete(Table::Ceremonies, &key, row.version.saturating_add(1));
         let batch = rows::update(self.store(), batch, &mine.account, &changed);
@@ -188,7 +192,8 @@ impl Accounts {
         }
         let caller = second.caller(mine.principal).ok_or(Fault::SignIn)?;
         if second.has_factors(&caller, call.now).await? {
-            let proof = proof.ok_or(Fault::Call("`proof` is wanted: the number of a challenge for `manage` that was met"))?;
+            let proof =
+                proof.ok_or(Fault::Call("`proof` is wanted: the number of a challenge for `manage` that was met"))?;
             second.redeem(&caller, proof, call.now).await?;
         }
         Ok(account)

@@ -56,9 +56,17 @@ mod tests {
         for good in ["alice@example.org", "a.b+tag@mail.example"] {
             assert!(is_mail(good), "{good}");
         }
-        for bad in
-            ["", "alice", "a@b@c", "a@b\r\nBcc: x@y", "\"a b\"@c.d", "<a@b.c>", "a@b.c,d@e.f", "ü@example.org", " a@b.c"]
-        {
+        for bad in [
+            "",
+            "alice",
+            "a@b@c",
+            "a@b\r\nBcc: x@y",
+            "\"a b\"@c.d",
+            "<a@b.c>",
+            "a@b.c,d@e.f",
+            "ü@example.org",
+            " a@b.c",
+        ] {
             assert!(!is_mail(bad), "{bad}");
         }
     }

@@ -15,14 +15,69 @@ const MOST_REFUSED: usize = 20_000_000;
 
 /// Known ones that a minimum of eight lets through; a list of the operator's has more.
 const KNOWN: &[&str] = &[
-    "12345678", "123456789", "1234567890", "11111111", "00000000", "87654321", "password", "password1", "password12",
-    "password123", "password1234", "passw0rd", "p@ssw0rd", "p@ssword", "qwertyuiop", "qwerty123", "qwerty12", "1q2w3e4r",
-    "1q2w3e4r5t", "1qaz2wsx", "qazwsxedc", "asdfghjkl", "zxcvbnm1", "iloveyou", "iloveyou1", "sunshine", "princess",
-    "football", "baseball", "superman", "trustno1", "welcome1", "welcome123", "letmein1", "letmein123", "admin123",
-    "administrator", "changeme", "changeme123", "starwars", "whatever", "computer", "correcthorsebatterystaple",
-    "abcdefgh", "abcd1234", "abc12345", "a1b2c3d4", "qwerty12345", "qwertyuiop123", "passwordpassword", "123456789012",
-    "1234567890123", "123123123123", "111111111111", "000000000000", "qwertyqwerty", "thisisapassword", "mypassword123",
-    "password12345", "administrator1", "adminadmin123", "letmeinletmein", "iloveyouforever",
+    "12345678",
+    "123456789",
+    "1234567890",
+    "11111111",
+    "00000000",
+    "87654321",
+    "password",
+    "password1",
+    "password12",
+    "password123",
+    "password1234",
+    "passw0rd",
+    "p@ssw0rd",
+    "p@ssword",
+    "qwertyuiop",
+    "qwerty123",
+    "qwerty12",
+    "1q2w3e4r",
+    "1q2w3e4r5t",
+    "1qaz2wsx",
+    "qazwsxedc",
+    "asdfghjkl",
+    "zxcvbnm1",
+    "iloveyou",
+    "iloveyou1",
+    "sunshine",
+    "princess",
+    "football",
+    "baseball",
+    "superman",
+    "trustno1",
+    "welcome1",
+    "welcome123",
+    "letmein1",
+    "letmein123",
+    "admin123",
+    "administrator",
+    "changeme",
+    "changeme123",
+    "starwars",
+    "whatever",
+    "computer",
+    "correcthorsebatterystaple",
+    "abcdefgh",
+    "abcd1234",
+    "abc12345",
+    "a1b2c3d4",
+    "qwerty12345",
+    "qwertyuiop123",
+    "passwordpassword",
+    "123456789012",
+    "1234567890123",
+    "123123123123",
+    "111111111111",
+    "000000000000",
+    "qwertyqwerty",
+    "thisisapassword",
+    "mypassword123",
+    "password12345",
+    "administrator1",
+    "adminadmin123",
+    "letmeinletmein",
+    "iloveyouforever",
 ];
 
 /// Why a password may not be chosen. The texts are for whoever chooses it.
@@ -103,7 +158,8 @@ fn is_made_of(folded: &str, name: &str) -> bool {
 
 /// Whether each character follows the one before it by the same step of -1, 0 or 1.
 fn is_monotone(password: &str) -> bool {
-    let mut steps = password.chars().zip(password.chars().skip(1)).map(|(one, next)| u32::from(next).wrapping_sub(u32::from(one)));
+    let mut steps =
+        password.chars().zip(password.chars().skip(1)).map(|(one, next)| u32::from(next).wrapping_sub(u32::from(one)));
     let Some(first) = steps.next() else { return true };
     matches!(first, 0 | 1 | u32::MAX) && steps.all(|step| step == first)
 }

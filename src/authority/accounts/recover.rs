@@ -85,7 +85,7 @@ impl Accounts {
         let account = account.ok_or(Fault::SignIn)?;
         // The code is right: from here on its holder may be told what is wrong with the password, and try another.
         self.rules.check(password, &account.value.own_words()).map_err(Fault::Call)?;
-        let hash = self.state.hashing.fresh(password).await?;
+        let hash = self.hashing.fresh(password).await?;
         let used = Batch::new().delete(Table::Ceremonies, &key, row.version.saturating_add(1));
         self.store().commit(used, now).await.map_err(conflict_is(Fault::SignIn))?;
         if second.has_factors(&self.newcomer(&account.value, ""), now).await? {
@@ -125,7 +125,8 @@ impl Accounts {
         now: Now,
     ) -> Result<(), Fault> {
         let epoch = account.value.epoch.saturating_add(1);
-        let changed = Account { hash, epoch, password_at: now.unix_secs(), familiar: Vec::new(), ..account.value.clone() };
+        let changed =
+            Account { hash, epoch, password_at: now.unix_secs(), familiar: Vec::new(), ..account.value.clone() };
         let mut batch = rows::update(self.store(), batch, account, &changed);
         batch = self.tell(batch, &changed, told, now)?;
         let sessions = session::of(self.store(), &account.value.id, now).await?;

@@ -63,7 +63,7 @@ impl Accounts {
         self.check_name(name, Some(mail))?;
         self.rules.check(wanted.password, &[name, mail]).map_err(Fault::Call)?;
         // From here on all is done alike, whoever it is.
-        let hash = self.state.hashing.fresh(wanted.password).await?;
+        let hash = self.hashing.fresh(wanted.password).await?;
         let known = rows::by_name(self.store(), mail, now).await?.is_some();
         let may_send = self.may_send(&name::folded(mail), now).await?;
         let (id, code) = (random::id()?, Self::mail_code()?);
@@ -143,12 +143,18 @@ impl Accounts {
         if rows::by_name(self.store(), name, now).await?.is_some() {
             return Err(Fault::Call("`name` is taken: choose another one"));
         }
-        let account = Account::new(name, mail, self.state.hashing.fresh(wanted.password).await?, now)?;
+        let account = Account::new(name, mail, self.hashing.fresh(wanted.password).await?, now)?;
         self.add(Batch::new().delete(Table::Invitations, &key, row.version), &account, way, now).await
     }
 
     /// Invites somebody to register: the code is told this once. For operators.
-    pub async fn invite_account(&self, by: &str, mail: Option<&str>, ttl: Option<Duration>, now: Now) -> Result<Invitation, Fault> {
+    pub async fn invite_account(
+        &self,
+        by: &str,
+        mail: Option<&str>,
+        ttl: Option<Duration>,
+        now: Now,
+    ) -> Result<Invitation, Fault> {
         if mail.is_some_and(|mail| !name::is_mail(mail)) {
             return Err(Fault::Call(MAIL_FORM));
         }
@@ -168,7 +174,13 @@ impl Accounts {
         self.store().commit(batch, now).await.map_err(conflict_is(Fault::SignIn))?;
         self.means.outbox.poke();
         let owner = self.owner(&account.id);
-        self.means.observer.change(actor(&owner, way), Change::Enrolled, Some(crate::policy::Factor::Password), "account", now);
+        self.means.observer.change(
+            actor(&owner, way),
+            Change::Enrolled,
+            Some(crate::policy::Factor::Password),
+            "account",
+            now,
+        );
         Ok(json!({"subject": account.id, "name": account.name}))
     }
 

@@ -55,7 +55,8 @@ impl Accounts {
             return Ok(Renewed::Invalid);
         };
         let Some(scopes) = Self::scopes(&row.value.scopes, scope) else { return Ok(Renewed::Scope) };
-        if self.config.refresh_assurance.as_ref().is_some_and(|level| falls_short(second, level, &row.value.proof, now)) {
+        if self.config.refresh_assurance.as_ref().is_some_and(|level| falls_short(second, level, &row.value.proof, now))
+        {
             let aim = Aim::Renew { sid: row.value.sid, scopes };
             return Ok(Renewed::Challenge(self.challenge(second, &account.value, aim, way, now).await?));
         }
@@ -82,7 +83,9 @@ impl Accounts {
         scopes: &[String],
         now: Now,
     ) -> Result<Value, Fault> {
-        let Presented::Current(row) = session::present(self.store(), token, now).await? else { return Err(Fault::SignIn) };
+        let Presented::Current(row) = session::present(self.store(), token, now).await? else {
+            return Err(Fault::SignIn);
+        };
         if row.value.sid != sid || row.value.epoch != ticket.value.epoch {
             return Err(Fault::SignIn);
         }

@@ -76,7 +76,8 @@ impl Account {
 
     /// The names that lead to it, as they are compared; one, where the name is the address.
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = [Some(&self.name), self.mail.as_ref()].into_iter().flatten().map(|name| name::folded(name)).collect();
+        let mut names: Vec<String> =
+            [Some(&self.name), self.mail.as_ref()].into_iter().flatten().map(|name| name::folded(name)).collect();
         names.dedup();
         names
     }
@@ -140,7 +141,10 @@ pub(crate) fn insert(store: &Store, batch: Batch, account: &Account) -> Batch {
 pub(crate) fn update(store: &Store, batch: Batch, before: &Versioned<Account>, account: &Account) -> Batch {
     let (old, new) = (before.value.names(), account.names());
     let batch = batch.update(Table::Accounts, &before.key, before.version, account, None);
-    let batch = old.iter().filter(|name| !new.contains(name)).fold(batch, |batch, name| batch.forget(Table::Accounts, &name_key(store, name)));
+    let batch = old
+        .iter()
+        .filter(|name| !new.contains(name))
+        .fold(batch, |batch, name| batch.forget(Table::Accounts, &name_key(store, name)));
     new.iter().filter(|name| !old.contains(name)).fold(batch, |batch, name| {
         batch.insert(Table::Accounts, &name_key(store, name), &Pointer { id: account.id.clone() }, None)
     })

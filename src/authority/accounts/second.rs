@@ -25,7 +25,14 @@ pub(crate) trait SecondStep {
     /// Begins a ceremony.
     async fn begin(&self, caller: &Caller, factor: Option<Factor>, way: Way<'_>, now: Now) -> Result<Begun, Fault>;
     /// Looks at what is shown in it.
-    async fn finish(&self, caller: &Caller, id: &str, shown: Answered<'_>, way: Way<'_>, now: Now) -> Result<Finished, Fault>;
+    async fn finish(
+        &self,
+        caller: &Caller,
+        id: &str,
+        shown: Answered<'_>,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<Finished, Fault>;
     /// Uses up a proof that was made for a change.
     async fn redeem(&self, caller: &Caller, id: &str, now: Now) -> Result<Proof, Fault>;
     /// Who asks, by an access token.
@@ -43,7 +50,14 @@ impl SecondStep for Authority {
         Self::begin(self, caller, Purpose::SignIn, factor, way, now).await
     }
 
-    async fn finish(&self, caller: &Caller, id: &str, shown: Answered<'_>, way: Way<'_>, now: Now) -> Result<Finished, Fault> {
+    async fn finish(
+        &self,
+        caller: &Caller,
+        id: &str,
+        shown: Answered<'_>,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<Finished, Fault> {
         Self::finish(self, caller, id, shown, End::Nothing, way, now).await
     }
 
@@ -100,7 +114,9 @@ impl Accounts {
         let ticket = random::token()?;
         let kept = Ticket { account: account.id.clone(), epoch: account.epoch, aim };
         let until = now.unix_secs().saturating_add(TICKET_SECS);
-        self.store().commit(Batch::new().insert(Table::Ceremonies, &self.ticket_key(&ticket), &kept, Some(until)), now).await?;
+        self.store()
+            .commit(Batch::new().insert(Table::Ceremonies, &self.ticket_key(&ticket), &kept, Some(until)), now)
+            .await?;
         let begun = second.begin(&self.newcomer(account, &ticket), None, way, now).await?;
         Ok(Challenge { ticket, begun })
     }
@@ -119,7 +135,11 @@ impl Accounts {
     }
 
     /// A ticket that is still good, and its account.
-    pub(super) async fn ticket(&self, ticket: &str, now: Now) -> Result<(Versioned<Ticket>, Versioned<Account>), Fault> {
+    pub(super) async fn ticket(
+        &self,
+        ticket: &str,
+        now: Now,
+    ) -> Result<(Versioned<Ticket>, Versioned<Account>), Fault> {
         let row: Option<Versioned<Ticket>> = self.store().get(Table::Ceremonies, &self.ticket_key(ticket), now).await?;
         let row = row.ok_or(Fault::SignIn)?;
         let account = rows::by_id(self.store(), &row.value.account, now).await?;

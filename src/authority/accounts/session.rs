@@ -79,8 +79,14 @@ impl<'a> Parts<'a> {
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.strip_prefix(PREFIX)?.split('.');
         let (sid, family, secret) = (parts.next()?, parts.next()?, parts.next()?);
-        let is = |text: &str, letters: usize| text.len() == letters && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-        (parts.next().is_none() && is(sid, 44) && is(family, 43) && is(secret, 43)).then_some(Self { sid, family, secret })
+        let is = |text: &str, letters: usize| {
+            text.len() == letters && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        (parts.next().is_none() && is(sid, 44) && is(family, 43) && is(secret, 43)).then_some(Self {
+            sid,
+            family,
+            secret,
+        })
     }
 }
 
@@ -144,7 +150,9 @@ impl Session {
 /// What a refresh token is worth.
 pub(super) async fn present(store: &Store, token: &str, now: Now) -> Result<Presented, StoreFault> {
     let Some(parts) = Parts::parse(token) else { return Ok(Presented::Unknown) };
-    let Some(row) = store.get::<Session>(Table::Sessions, &key(parts.sid), now).await? else { return Ok(Presented::Unknown) };
+    let Some(row) = store.get::<Session>(Table::Sessions, &key(parts.sid), now).await? else {
+        return Ok(Presented::Unknown);
+    };
     let is = |kept: &str, shown: &str| verify_slices_are_equal(kept.as_bytes(), hashed(shown).as_bytes()).is_ok();
     let (family, current) = (is(&row.value.family, parts.family), is(&row.value.current, parts.secret));
     Ok(match (family, current) {

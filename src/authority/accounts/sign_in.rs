@@ -64,7 +64,7 @@ impl Accounts {
         let began = Instant::now();
         let result = self.password_step(second, claimed, way, now).await;
         if matches!(result, Err(Fault::SignIn)) {
-            self.state.hashing.pace(began).await;
+            self.hashing.pace(began).await;
         }
         result
     }
@@ -77,7 +77,8 @@ impl Accounts {
         now: Now,
     ) -> Result<Step, Fault> {
         let scopes: Vec<String> = self.config.scopes.iter().map(|scope| scope.as_ref().to_owned()).collect();
-        let scopes = Self::scopes(&scopes, claimed.scope).ok_or(Fault::Call("`scope` names one that nobody here has"))?;
+        let scopes =
+            Self::scopes(&scopes, claimed.scope).ok_or(Fault::Call("`scope` names one that nobody here has"))?;
         let found = self.prove_password(claimed.name, claimed.password, way, now).await?;
         let (account, network) = (found, self.network(way.client));
         let newcomer = self.newcomer(&account.value, "");
@@ -101,14 +102,16 @@ impl Accounts {
         let (folded, network) = (name::folded(typed), self.network(way.client));
         let found = rows::by_name(self.store(), typed, now).await?;
         let owner = self.owner(found.as_ref().map_or("", |account| &account.value.id));
-        let tell = |outcome| self.means.observer.ceremony(actor(&owner, way), Some(Factor::Password), Occasion::SignIn, outcome, now);
+        let tell = |outcome| {
+            self.means.observer.ceremony(actor(&owner, way), Some(Factor::Password), Occasion::SignIn, outcome, now)
+        };
         let familiar = found.as_ref().is_some_and(|account| account.value.is_familiar(&network, now.unix_secs()));
         let Some(attempt) = self.take_attempt(&folded, &network, familiar, now).await? else {
             tell(Outcome::Locked);
             return Err(Fault::SignIn);
         };
         let stored = found.as_ref().map(|account| account.value.hash.as_str());
-        let (right, cost) = self.state.hashing.verify(stored, password).await?;
+        let (right, cost) = self.hashing.verify(stored, password).await?;
         let Some(account) = found.filter(|_| right) else {
             tell(Outcome::Refused);
             return Err(Fault::SignIn);
@@ -120,7 +123,7 @@ impl Accounts {
 
     /// Stores a password anew that was stored by weaker means. Whoever is in the way has stored it, or another one.
     async fn rehash(&self, account: Versioned<Account>, password: &str, now: Now) -> Result<Versioned<Account>, Fault> {
-        let stronger = Account { hash: self.state.hashing.fresh(password).await?, ..account.value.clone() };
+        let stronger = Account { hash: self.hashing.fresh(password).await?, ..account.value.clone() };
         match self.store().commit(rows::update(self.store(), Batch::new(), &account, &stronger), now).await {
             Ok(()) | Err(StoreFault::Conflict) => {}
             Err(fault) => return Err(fault.into()),
@@ -174,7 +177,8 @@ impl Accounts {
             let mut noted = account.value.clone();
             noted.note_network(fresh.network, now.unix_secs());
             // The account's row is in the commit either way: a password that is changed at this moment ends this session, too.
-            let batch = rows::update(self.store(), session::insert(Batch::new(), &session, self.lives()), &account, &noted);
+            let batch =
+                rows::update(self.store(), session::insert(Batch::new(), &session, self.lives()), &account, &noted);
             let batch = match &ticket {
                 Some((_, row)) => Self::spend(batch, row),
                 None => batch,

@@ -51,10 +51,19 @@ impl SecondStep for Steps {
         })
     }
 
-    async fn finish(&self, caller: &Caller, id: &str, shown: Answered<'_>, _: Way<'_>, now: Now) -> Result<Finished, Fault> {
+    async fn finish(
+        &self,
+        caller: &Caller,
+        id: &str,
+        shown: Answered<'_>,
+        _: Way<'_>,
+        now: Now,
+    ) -> Result<Finished, Fault> {
         let mine = id == URL_SAFE_NO_PAD.encode(caller.holder);
         match shown {
-            Answered::Code(CODE) if mine => Ok(Finished::Proved { proof: strong(now), elevated_until: None, handover: None }),
+            Answered::Code(CODE) if mine => {
+                Ok(Finished::Proved { proof: strong(now), elevated_until: None, handover: None })
+            }
             _ => Err(Fault::Proof),
         }
     }
@@ -169,7 +178,15 @@ fn means(store: &Arc<Store>, config: &config::Config, ends: Arc<dyn SessionEnds>
         outbox: Outbox::new(store.clone(), channels, clock.clone(), Arc::new(notify::Unobserved)),
         observer: Arc::new(Unobserved),
         ends,
-        keys: crate::store::wait_for(async { Arc::new(Keys::open(store, jose::Algorithm::ES256, Duration::from_secs(86_400), clock.now()).await.unwrap()) }),
+        keys: Arc::new(
+            crate::store::testing::wait(Keys::open(
+                store,
+                jose::Algorithm::ES256,
+                Duration::from_secs(86_400),
+                clock.now(),
+            ))
+            .unwrap(),
+        ),
         published: PublishedKeys::default(),
         handle: Handle::current(),
         clock,
@@ -183,7 +200,6 @@ impl Scene {
         let means = means(&Arc::new(Store::for_tests()), &config, refused.clone());
         let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
         let now = SystemClock.now();
-        accounts.ready_keys(now).await.unwrap();
         Self { accounts, second: Steps::default(), refused, now, client: "192.0.2.1" }
     }
 
@@ -349,10 +365,10 @@ async fn whether_an_address_has_an_account_shows_in_no_answer_and_in_no_work_but
     let scene = Scene::with_alice().await;
     let mut answers = Vec::new();
     for address in ["alice@example.org", "nobody@example.org"] {
-        let before = (scene.accounts.state.hashing.computed(), scene.mails().await.len());
+        let before = (scene.accounts.hashing.computed(), scene.mails().await.len());
         let wanted = json!({"name": "somebody", "email": address, "password": OTHER});
         let (status, answer, reason) = scene.post("/registrations", wanted).await;
-        let work = (scene.accounts.state.hashing.computed() - before.0, scene.mails().await.len() - before.1);
+        let work = (scene.accounts.hashing.computed() - before.0, scene.mails().await.len() - before.1);
         let confirm = json!({"registration": answer["registration"], "code": "00000-00000"});
         let (confirmed, _, refused) = scene.post("/registrations/confirm", confirm).await;
         let members: Vec<String> = answer.as_object().unwrap().keys().cloned().collect();
@@ -373,7 +389,8 @@ async fn a_code_is_looked_at_five_times_and_a_taken_name_is_told_to_who_has_it_a
     let (status, asked, _) = scene.post("/registrations", wanted.clone()).await;
     assert_eq!(status, StatusCode::ACCEPTED, "a name that is taken is no reason here");
     let code = scene.code_for("b@example.org").await;
-    let (_, _, reason) = scene.post("/registrations/confirm", json!({"registration": asked["registration"], "code": code})).await;
+    let (_, _, reason) =
+        scene.post("/registrations/confirm", json!({"registration": asked["registration"], "code": code})).await;
     assert_eq!(reason, Reason::CallRefused, "told to who has the code");
     let again = json!({"registration": asked["registration"], "code": code, "name": "berta"});
     assert_eq!(scene.post("/registrations/confirm", again).await.0, StatusCode::CREATED);
@@ -406,7 +423,8 @@ async fn an_invitation_makes_one_account_and_closed_is_closed() {
     assert_eq!(scene.post("/registrations", wanted).await.2, Reason::EnrolmentRefused);
     let invitation = scene.accounts.invite_account("op", Some("a@example.org"), None, scene.now).await.unwrap();
     let wanted = |name: &str| json!({"name": name, "password": PASSWORD, "invitation": invitation.code});
-    let (one, two) = tokio::join!(scene.post("/registrations", wanted("alice")), scene.post("/registrations", wanted("berta")));
+    let (one, two) =
+        tokio::join!(scene.post("/registrations", wanted("alice")), scene.post("/registrations", wanted("berta")));
     let made = [&one, &two].iter().filter(|answer| answer.0 == StatusCode::CREATED).count();
     assert_eq!(made, 1, "{one:?} {two:?}");
     assert_eq!(scene.sign_in("a@example.org", PASSWORD).await.0, StatusCode::OK);
@@ -420,7 +438,9 @@ async fn an_invitation_makes_one_account_and_closed_is_closed() {
 #[tokio::test]
 async fn weak_passwords_are_refused_with_the_reason() {
     let scene = Scene::open().await;
-    for weak in ["zu kurz", "hasenbraten mit kloßen", "aaaaaaaaaaaaaaaa", "carol@example.org1", "correcthorsebatterystaple"] {
+    for weak in
+        ["zu kurz", "hasenbraten mit kloßen", "aaaaaaaaaaaaaaaa", "carol@example.org1", "correcthorsebatterystaple"]
+    {
         let wanted = json!({"email": "carol@example.org", "password": weak});
         assert_eq!(scene.post("/registrations", wanted).await.2, Reason::CallRefused, "{weak}");
     }
@@ -434,17 +454,17 @@ async fn unknown_wrong_and_locked_are_one_answer_and_an_unknown_name_costs_the_s
     let scene = Scene::with_alice().await;
     let mut answers = Vec::new();
     for (name, password) in [("nobody", PASSWORD), ("alice", OTHER)] {
-        let before = scene.accounts.state.hashing.computed();
+        let before = scene.accounts.hashing.computed();
         answers.push(scene.sign_in(name, password).await);
-        assert_eq!(scene.accounts.state.hashing.computed() - before, 1, "{name}");
+        assert_eq!(scene.accounts.hashing.computed() - before, 1, "{name}");
     }
     for name in ["alice", "nobody"] {
         for _ in 0..6 {
             answers.push(scene.sign_in(name, OTHER).await);
         }
-        let before = scene.accounts.state.hashing.computed();
+        let before = scene.accounts.hashing.computed();
         answers.push(scene.sign_in(name, PASSWORD).await);
-        assert_eq!(scene.accounts.state.hashing.computed(), before, "nothing is looked at while {name} is locked");
+        assert_eq!(scene.accounts.hashing.computed(), before, "nothing is looked at while {name} is locked");
     }
     answers.dedup();
     assert_eq!(answers, [(StatusCode::IM_A_TEAPOT, Value::Null, Reason::SignInRefused)]);
@@ -465,7 +485,6 @@ async fn a_lock_is_at_one_address_and_ends_and_a_restart_keeps_it() {
     let config = config("open", "");
     let again = means(&scene.accounts.means.store, &config, scene.refused.clone());
     scene.accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, again, None).unwrap().unwrap();
-    scene.accounts.ready_keys(scene.now).await.unwrap();
     assert_eq!(scene.sign_in("alice", PASSWORD).await.2, Reason::SignInRefused, "still locked");
     scene.later(31);
     assert_eq!(scene.sign_in("alice", PASSWORD).await.0, StatusCode::OK);
@@ -474,12 +493,12 @@ async fn a_lock_is_at_one_address_and_ends_and_a_restart_keeps_it() {
 #[tokio::test]
 async fn guessing_in_parallel_gains_nothing() {
     let scene = Scene::with_alice().await;
-    let before = scene.accounts.state.hashing.computed();
+    let before = scene.accounts.hashing.computed();
     let guesses = (0..20).map(|_| scene.sign_in("alice", OTHER));
     for answer in futures_all(guesses).await {
         assert!(matches!(answer.2, Reason::SignInRefused | Reason::AuthorityUnavailable), "{answer:?}");
     }
-    assert!(scene.accounts.state.hashing.computed() - before <= 5);
+    assert!(scene.accounts.hashing.computed() - before <= 5);
 }
 
 /// All of them, at the same time.
@@ -514,7 +533,10 @@ async fn with_a_factor_there_is_no_token_before_it_is_shown_and_a_ticket_is_good
     assert_eq!(status, StatusCode::OK);
     let claims = claims(text(&tokens["access_token"]));
     assert_eq!(claims["amr"], json!(["pwd", "otp", "mfa"]));
-    assert_eq!((&claims["factors"], &claims["acr"], &claims["acrs"]), (&json!(["password", "totp"]), &json!("gold"), &json!(["gold"])));
+    assert_eq!(
+        (&claims["factors"], &claims["acr"], &claims["acrs"]),
+        (&json!(["password", "totp"]), &json!("gold"), &json!(["gold"]))
+    );
     assert_eq!(scene.post("/sign-in/verify", verify(CODE)).await.2, Reason::SignInRefused, "the ticket is used");
     assert_eq!(scene.sessions().await, 1);
 
@@ -549,7 +571,8 @@ async fn an_access_token_is_one_of_rfc_9068() {
     let scene = Scene::with_alice().await;
     let tokens = scene.signed_in().await;
     let token = text(&tokens["access_token"]);
-    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
+    let header: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap()).unwrap();
     assert_eq!((&header["typ"], &header["alg"]), (&json!("at+jwt"), &json!("ES256")));
     let set = JwkSet::parse(scene.accounts.jwks(scene.now).to_string().as_bytes()).unwrap();
     let algorithms = [jose::Algorithm::ES256].into_iter().collect();
@@ -559,7 +582,10 @@ async fn an_access_token_is_one_of_rfc_9068() {
     let secs = scene.now.unix_secs();
     assert_eq!(claims["iss"], "http://localhost:8080/stepgate");
     assert_eq!((&claims["aud"], &claims["client_id"]), (&json!("https://api.example"), &json!("stepgate-accounts")));
-    assert_eq!((&claims["iat"], &claims["exp"], &claims["auth_time"]), (&json!(secs), &json!(secs + 300), &json!(secs)));
+    assert_eq!(
+        (&claims["iat"], &claims["exp"], &claims["auth_time"]),
+        (&json!(secs), &json!(secs + 300), &json!(secs))
+    );
     assert_eq!((&claims["amr"], &claims["factors"]), (&json!(["pwd"]), &json!(["password"])));
     assert_eq!(claims["scope"], "items:read items:write");
     assert!(text(&claims["jti"]).len() == 22 && text(&claims["sid"]).len() == 44);
@@ -581,7 +607,8 @@ async fn scopes_can_be_fewer_and_never_more() {
     assert_eq!(claims(text(&tokens["access_token"]))["scope"], "items:read");
     assert_eq!(scene.post("/sign-in", wanted("admin")).await.2, Reason::CallRefused);
     let token = text(&tokens["refresh_token"]).to_owned();
-    let form = [("refresh_token", token.as_str()), ("scope", "items:read items:write")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let form = [("refresh_token", token.as_str()), ("scope", "items:read items:write")]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()));
     let (headers, body) = (HeaderMap::new(), Bytes::new());
     let call = scene.a_call(&Method::POST, "/token", &headers, &body, None);
     let (status, answer, _) = shown(scene.accounts.refresh(&scene.second, &form, &call).await);
@@ -594,7 +621,8 @@ async fn in_the_clear_nothing_is_answered() {
     let (method, headers) = (Method::POST, HeaderMap::new());
     let body = Bytes::from(json!({"name": "alice", "password": PASSWORD}).to_string());
     let call = scene.a_call(&method, "/api/v1/accounts/sign-in", &headers, &body, None);
-    let (_, _, reason) = shown(scene.accounts.answer(&scene.second, &Call { confidential: false, ..call }).await.unwrap());
+    let (_, _, reason) =
+        shown(scene.accounts.answer(&scene.second, &Call { confidential: false, ..call }).await.unwrap());
     assert_eq!(reason, Reason::CallRefused);
     let (_, _, reason) = shown(scene.accounts.answer(&scene.second, &call).await.unwrap());
     assert_eq!(reason, Reason::CallRefused, "and nothing that a form of another origin could send");
@@ -711,7 +739,10 @@ async fn signing_out_ends_this_session_and_the_others_are_listed_and_ended() {
     assert_eq!(listed.iter().filter(|session| session["current"] == true).count(), 1);
     assert_eq!(listed[0]["client"], "test/1");
     let sid = text(&claims(text(&two["access_token"]))["sid"]).to_owned();
-    assert_eq!(scene.call(Method::DELETE, &format!("/sessions/{sid}"), Value::Null, Some(access)).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(
+        scene.call(Method::DELETE, &format!("/sessions/{sid}"), Value::Null, Some(access)).await.0,
+        StatusCode::NO_CONTENT
+    );
     assert_eq!(scene.refresh(&two["refresh_token"]).await.0, StatusCode::BAD_REQUEST);
     assert_eq!(scene.call(Method::DELETE, "/sessions", Value::Null, Some(access)).await.0, StatusCode::NO_CONTENT);
     assert_eq!(scene.refresh(&three["refresh_token"]).await.0, StatusCode::BAD_REQUEST);
@@ -723,7 +754,8 @@ async fn signing_out_ends_this_session_and_the_others_are_listed_and_ended() {
     let victim = scene.signed_in().await;
     let (_, thief, _) = scene.sign_in("mallory", OTHER).await;
     let sid = text(&claims(text(&victim["access_token"]))["sid"]).to_owned();
-    let (_, _, reason) = scene.call(Method::DELETE, &format!("/sessions/{sid}"), Value::Null, Some(text(&thief["access_token"]))).await;
+    let (_, _, reason) =
+        scene.call(Method::DELETE, &format!("/sessions/{sid}"), Value::Null, Some(text(&thief["access_token"]))).await;
     assert_eq!(reason, Reason::RouteNotFound, "another's session is not there");
 }
 
@@ -735,9 +767,18 @@ async fn a_password_is_changed_by_the_one_before_and_a_factor_and_ends_the_other
     let change = |current: &str, proof: Option<&str>| json!({"current": current, "new": OTHER, "proof": proof});
     assert_eq!(scene.call(Method::POST, "/password", change(OTHER, None), Some(access)).await.2, Reason::SignInRefused);
     *scene.second.enrolled.lock().unwrap() = true;
-    assert_eq!(scene.call(Method::POST, "/password", change(PASSWORD, None), Some(access)).await.2, Reason::CallRefused);
-    assert_eq!(scene.call(Method::POST, "/password", change(PASSWORD, Some("x")), Some(access)).await.2, Reason::ProofRefused);
-    assert_eq!(scene.call(Method::POST, "/password", change(PASSWORD, Some("proved")), Some(access)).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(
+        scene.call(Method::POST, "/password", change(PASSWORD, None), Some(access)).await.2,
+        Reason::CallRefused
+    );
+    assert_eq!(
+        scene.call(Method::POST, "/password", change(PASSWORD, Some("x")), Some(access)).await.2,
+        Reason::ProofRefused
+    );
+    assert_eq!(
+        scene.call(Method::POST, "/password", change(PASSWORD, Some("proved")), Some(access)).await.0,
+        StatusCode::NO_CONTENT
+    );
     assert_eq!(scene.refresh(&other["refresh_token"]).await.0, StatusCode::BAD_REQUEST);
     assert_eq!(scene.refresh(&mine["refresh_token"]).await.0, StatusCode::OK, "this one stays");
     *scene.second.enrolled.lock().unwrap() = false;
@@ -763,7 +804,10 @@ async fn a_forgotten_password_needs_the_mail_and_a_factor_and_ends_every_session
     *scene.second.enrolled.lock().unwrap() = true;
     let (status, challenge, _) = scene.post("/recovery/confirm", confirm(&asked["recovery"], &code, OTHER)).await;
     assert_eq!((status, &challenge["status"]), (StatusCode::OK, &json!("second_factor")));
-    assert_eq!(scene.post("/recovery/confirm", confirm(&asked["recovery"], &code, OTHER)).await.2, Reason::SignInRefused);
+    assert_eq!(
+        scene.post("/recovery/confirm", confirm(&asked["recovery"], &code, OTHER)).await.2,
+        Reason::SignInRefused
+    );
     assert_eq!(scene.refresh(&tokens["refresh_token"]).await.0, StatusCode::OK, "nothing has changed yet");
     let verify = json!({"ticket": challenge["ticket"], "id": challenge["challenge"]["id"], "code": CODE});
     let (status, done, _) = scene.post("/sign-in/verify", verify).await;
@@ -790,7 +834,13 @@ async fn another_mail_address_is_confirmed_and_the_old_one_is_told() {
     assert_eq!(scene.call(Method::POST, "/email/confirm", confirm, Some(access)).await.0, StatusCode::NO_CONTENT);
     assert_eq!(scene.sign_in("new@example.org", PASSWORD).await.0, StatusCode::OK);
     assert_eq!(scene.sign_in("alice@example.org", PASSWORD).await.2, Reason::SignInRefused);
-    assert!(scene.mails().await.iter().any(|(to, text)| to == "alice@example.org" && text.contains("mail address of your account")));
+    assert!(
+        scene
+            .mails()
+            .await
+            .iter()
+            .any(|(to, text)| to == "alice@example.org" && text.contains("mail address of your account"))
+    );
 }
 
 // -- crashes, imports
@@ -825,7 +875,8 @@ async fn an_import_is_all_or_nothing_and_the_same_again_and_bcrypt_becomes_argon
     let taken = scene.accounts.import(&lines, faults, false, scene.now).await.unwrap();
     assert_eq!(taken.faults, [LineFault { line: 1, what: What::Taken }]);
 
-    let stored = || async { rows::by_name(scene.accounts.store(), "alice", scene.now).await.unwrap().unwrap().value.hash };
+    let stored =
+        || async { rows::by_name(scene.accounts.store(), "alice", scene.now).await.unwrap().unwrap().value.hash };
     assert_eq!(stored().await, bcrypt);
     assert_eq!(scene.sign_in("alice", "abcdefghijklmnopqrstuvwxyz").await.0, StatusCode::OK);
     assert!(stored().await.starts_with("$argon2id$"));
@@ -840,7 +891,6 @@ async fn without_the_store_nothing_is_answered_but_that() {
     let means = means(&Arc::new(store), &config, refused.clone());
     let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
     let now = SystemClock.now();
-    accounts.ready_keys(now).await.unwrap();
     let scene = Scene { accounts, second: Steps::default(), refused, now, client: "192.0.2.1" };
     scene.add("alice", None, PASSWORD).await;
     let tokens = scene.signed_in().await;

@@ -20,6 +20,7 @@ mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub(in crate::config) use self::own_issuer::issuer_url;
 pub use self::{
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
     authority::{
@@ -40,7 +41,6 @@ pub use self::{
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
 };
-pub(in crate::config) use self::own_issuer::issuer_url;
 use super::Span;
 
 /// A whole, valid configuration.

@@ -44,6 +44,7 @@ impl People {
             clock: clock.clone(),
             observer: Arc::new(Unobserved),
             revocations: Arc::new(Revocations::default()),
+            authority_keys: Default::default(),
         };
         let authenticator = Authenticator::compile(&config, &DiskMaterials, &services, None).unwrap();
         std::fs::create_dir_all(&config.server.state_dir).unwrap();
@@ -54,6 +55,8 @@ impl People {
             roots: &roots,
             observer: &(Arc::new(stepgate::authority::Unobserved) as _),
             deliveries: &(Arc::new(stepgate::notify::Unobserved) as _),
+            ends: &(Arc::new(stepgate::authority::accounts::NoEnds) as _),
+            published: &stepgate::jose::PublishedKeys::default(),
         };
         let authority = Authority::compile(&config, &DiskMaterials, &means, None).unwrap().unwrap();
         Self { runtime, authority, authenticator }
