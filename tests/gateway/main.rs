@@ -27,6 +27,7 @@ mod edge;
 mod floor_plan;
 mod forwarding;
 mod fuzz;
+mod guide;
 mod hostile;
 mod introspection;
 mod limits;
