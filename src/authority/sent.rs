@@ -227,7 +227,7 @@ impl Authority {
             text: String::new(),
             data: json!({
                 "to": device, "details": details, "numbers": numbers, "expires_at": until,
-                "page": format!("{base}/push/{token}"),
+                "page": format!("{base}/push?token={token}"),
                 "decide": format!("{base}/api/v1/push/{token}"),
             }),
             expires_at: until,

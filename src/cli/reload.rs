@@ -338,7 +338,11 @@ impl Reloader {
             issuers: config.issuers.iter().map(|issuer| &*issuer.name).chain([""]).collect(),
             sources: config.credentials.iter().map(|source| &*source.name).collect(),
             limits: snapshot.limiter.live_keys().map(|(name, _)| name).collect(),
-            channels: config.notify.iter().flat_map(|it| it.webhooks.iter().map(|hook| &*hook.name).chain(["mail"])).collect(),
+            channels: config
+                .notify
+                .iter()
+                .flat_map(|it| it.webhooks.iter().map(|hook| &*hook.name).chain(["mail"]))
+                .collect(),
             listeners: addresses.iter().map(String::as_str).chain([&*admin]).collect(),
             dangers: dangers(config),
         });

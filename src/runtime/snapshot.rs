@@ -243,7 +243,8 @@ fn authority(
 ) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
     let Some(teller) = means.teller else { return Ok(None) };
     let SourceServices { handle, clock, roots, .. } = means.issuers;
-    let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) = (teller.clone(), teller.clone());
+    let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) =
+        (teller.clone(), teller.clone());
     let state_dir = &*config.server.state_dir;
     let before = previous.and_then(|previous| previous.authority.as_deref());
     let means = AuthorityMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };

@@ -16,7 +16,6 @@ mod seal;
 mod sealed;
 pub mod sqlite;
 mod table;
-mod watched;
 #[cfg(test)]
 #[expect(clippy::expect_used, reason = "a test that cannot begin should say why")]
 pub(crate) mod testing;
@@ -29,6 +28,7 @@ pub(crate) mod testing;
     reason = "a test that fails should say where"
 )]
 mod tests;
+mod watched;
 
 pub use batch::Batch;
 pub use engine::{Engine, Pending, Row, Write};

@@ -1,6 +1,8 @@
 //! Links that a token's holder asks for, to be opened in a browser: the credential itself never gets there.
 
-use serde::Serialize;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use url::Url;
 
 use super::{
@@ -8,12 +10,12 @@ use super::{
     session::{Errand, SESSION_SECS, Session},
 };
 use crate::{
-    authority::{Authority, Call, Fault},
+    authority::{Answer, Authority, Call, Fault, api},
     config,
 };
 
 /// How long a link may be opened.
-pub const LINK_SECS: u64 = 60;
+const LINK_SECS: u64 = 60;
 /// The longest address to go back to.
 const RETURN_BYTES: usize = 2000;
 /// The longest `state`, as in OAuth's.
@@ -21,29 +23,63 @@ const STATE_BYTES: usize = 512;
 
 /// A link that somebody asks for.
 #[derive(Debug, Clone)]
-pub struct LinkWanted {
+struct LinkWanted {
     /// What the browser is let in for.
-    pub errand: Errand,
+    errand: Errand,
     /// Where it goes in the end; `None`: it stays, and is shown the code.
-    pub return_to: Option<String>,
+    return_to: Option<String>,
     /// What it takes back along.
-    pub state: Option<String>,
+    state: Option<String>,
     /// An invitation, for who enrols the first factor.
-    pub invitation: Option<String>,
+    invitation: Option<String>,
 }
 
 /// A link that was made.
 #[derive(Clone, Serialize)]
-pub struct PageLink {
+struct PageLink {
     /// To be opened once.
-    pub url: String,
+    url: String,
     /// Until when it may be opened, in seconds since the epoch.
-    pub expires_at: u64,
+    expires_at: u64,
+}
+
+/// What the JSON API takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkBody {
+    purpose: For,
+    level: Option<String>,
+    return_to: Option<String>,
+    state: Option<String>,
+    invitation: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum For {
+    StepUp,
+    Grant,
+    Enrol,
+    Manage,
 }
 
 impl Authority {
+    /// Makes a link, as the JSON API is asked for one.
+    pub(in crate::authority) async fn link_for(&self, call: &Call<'_>) -> Result<Answer, Fault> {
+        let LinkBody { purpose, level, return_to, state, invitation } = api::body(call)?;
+        let needed = level.ok_or(Fault::Call("`level` is missing."));
+        let errand = match purpose {
+            For::StepUp => Errand::StepUp { level: needed? },
+            For::Grant => Errand::Grant { level: needed? },
+            For::Enrol => Errand::Enrol,
+            For::Manage => Errand::Manage,
+        };
+        let link = self.page_link(call, LinkWanted { errand, return_to, state, invitation }).await?;
+        Ok(api::json(StatusCode::CREATED, &json!(link)))
+    }
+
     /// Makes a link for the holder of the credential that came with a call.
-    pub async fn page_link(&self, call: &Call<'_>, wanted: LinkWanted) -> Result<PageLink, Fault> {
+    async fn page_link(&self, call: &Call<'_>, wanted: LinkWanted) -> Result<PageLink, Fault> {
         let caller = self.caller_of(call)?;
         let config = self.config();
         let return_to = wanted.return_to.as_deref().map(|to| return_to(config, to)).transpose()?;

@@ -22,10 +22,13 @@ mod views;
 
 use http::{Method, StatusCode};
 
-pub use links::{LINK_SECS, LinkWanted, PageLink};
-pub use session::Errand;
-
-use self::{assets::Asset, form::Fields, frame::set_cookie, place::Place, session::Open};
+use self::{
+    assets::Asset,
+    form::Fields,
+    frame::set_cookie,
+    place::Place,
+    session::{Errand, Open},
+};
 use super::{Answer, Authority, Call, Fault, Way};
 use crate::{config, policy::Reason, store::Store};
 

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::{
-    authority::{Authority, Fault, FactorRecord, Listed, Owner, ResetState},
+    authority::{Authority, FactorRecord, Fault, Listed, Owner, ResetState},
     clock::Now,
     config::{self, Config},
     identity,
@@ -112,8 +112,7 @@ impl Operators<'_> {
             Some(ttl) => Some(config::duration(&ttl).ok_or_else(|| bad("`ttl` is a duration: 3d, 12h"))?),
         };
         let now = self.now;
-        let invitation =
-            self.done(move |authority| async move { authority.invite(&owner, &by, ttl, now).await })?;
+        let invitation = self.done(move |authority| async move { authority.invite(&owner, &by, ttl, now).await })?;
         tracing::info!(issuer, "somebody was invited to enrol a factor");
         Ok(AdminAnswer { status: StatusCode::CREATED, body: json!(invitation) })
     }
@@ -202,9 +201,8 @@ impl Operators<'_> {
         }
         // A name that nothing has would make an invitation that nobody can use, and look as if it were one.
         let known = sources(self.config).find(|(name, _)| **name == *issuer);
-        let (_, url) = known.ok_or_else(|| {
-            bad(&format!("`issuer`: no source of callers is named `{}`", issuer.escape_debug()))
-        })?;
+        let (_, url) = known
+            .ok_or_else(|| bad(&format!("`issuer`: no source of callers is named `{}`", issuer.escape_debug())))?;
         Ok(Owner { issuer: url, subject: subject.into() })
     }
 
@@ -232,7 +230,9 @@ impl Operators<'_> {
         });
         match answered.recv_timeout(PATIENCE) {
             Ok(done) => done.map_err(|fault| refused(&fault)),
-            Err(_) => Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer; it may be done all the same")),
+            Err(_) => {
+                Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer; it may be done all the same"))
+            }
         }
     }
 }

@@ -146,12 +146,12 @@ pub(crate) fn invite(args: &InviteArgs) -> Exit {
 /// Runs a command on factors.
 pub(crate) fn factors(command: &FactorsCommand) -> Exit {
     match command {
-        FactorsCommand::List { config, issuer, subject } => end(Authorities::open(config).and_then(|authority| {
-            match (issuer, subject) {
+        FactorsCommand::List { config, issuer, subject } => {
+            end(Authorities::open(config).and_then(|authority| match (issuer, subject) {
                 (Some(issuer), Some(subject)) => print_factors(&authority, issuer, subject),
                 _ => print_people(&authority),
-            }
-        })),
+            }))
+        }
         FactorsCommand::Reset(person) => {
             ask_and_print(&person.config, Method::POST, "/resets", &Value::Object(person.body()))
         }
