@@ -95,6 +95,7 @@ routes: [{{path: /, upstream: api}}]
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
             revocations: Arc::default(),
+            authority_keys: Default::default(),
         };
         let authenticator = Authenticator::compile(&loaded.config, &DiskMaterials, &services, None)
             .map_err(|_| "the configuration does not compile")?;

@@ -130,6 +130,7 @@ routes: [{{path: /**, upstream: api, auth: [jwt, opaque]}}]
         clock: Arc::new(SystemClock),
         observer: Arc::new(Unobserved),
         revocations: Arc::default(),
+        authority_keys: Default::default(),
     };
     Authenticator::compile(&loaded.config, &DiskMaterials, &services, None)
         .map_err(|problems| eprintln!("{problems:?}"))

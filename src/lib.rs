@@ -15,6 +15,7 @@ pub mod identity;
 pub mod jose;
 pub mod limit;
 pub mod notify;
+pub mod password;
 pub mod policy;
 pub mod route;
 pub mod runtime;

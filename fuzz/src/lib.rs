@@ -14,12 +14,13 @@ use stepgate::{
     gateway::{forwarded::Origin, key_fields},
     identity::{
         CertificateNames, apikey,
-        basic::{self, Cost, UserPass},
+        basic::{self, UserPass},
         dpop::{self, proof::Expected, target::Place},
         events::{self, Delivery, EventKind, Form},
         judge_answer,
     },
     jose,
+    password::{Cost, PASSWORD_BYTES},
     route::NormalPath,
 };
 
@@ -268,7 +269,7 @@ pub fn basic_credentials(data: &[u8]) {
     let Some(read) = UserPass::parse(data) else { return };
     let password = std::str::from_utf8(read.password.expose()).expect("a password is UTF-8");
     assert!(!read.user.is_empty() && read.user.len() <= 255 && !read.user.contains(':'), "{:?}", read.user);
-    assert!(!password.is_empty() && password.len() <= basic::PASSWORD_BYTES);
+    assert!(!password.is_empty() && password.len() <= PASSWORD_BYTES);
     assert!(!read.user.chars().chain(password.chars()).any(char::is_control));
     // The length says the rest: canonical base64 has one form.
     assert_eq!(data.len(), (read.user.len() + 1 + password.len()).div_ceil(3) * 4);

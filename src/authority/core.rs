@@ -157,33 +157,6 @@ impl Core {
         core.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(keeping.abort_handle());
         Ok(core)
     }
-
-    /// What a test looks at, over a store of its own.
-    #[cfg(test)]
-    pub(super) async fn for_tests(
-        store: Store,
-        channels: Channels,
-        observer: Arc<dyn AuthorityObserver>,
-        clock: Arc<dyn Clock>,
-        sealing: config::Sealing,
-    ) -> Arc<Self> {
-        let (engine, sealed_by) = store.parts_for_tests();
-        let store = Arc::new(store);
-        let now = clock.now();
-        let outbox = Outbox::new(store.clone(), channels, clock, Arc::new(crate::notify::Unobserved));
-        Arc::new(Self {
-            outbox,
-            elevations: Arc::new(Elevations::load(&store, now).await.unwrap_or_default()),
-            keys: Arc::new(Keys::open(&store, Algorithm::ES256, ROTATE, now).await.unwrap_or_default()),
-            store,
-            observer,
-            engine,
-            sealed_by,
-            sealing,
-            path: PathBuf::new(),
-            tasks: std::sync::Mutex::default(),
-        })
-    }
 }
 
 fn sealing_span(authority: &config::Authority) -> Span {

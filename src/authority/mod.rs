@@ -1,6 +1,7 @@
 //! The gateway's own second-factor authority: factors, who may enrol them, proofs and what they are good for. It sees calls and
 //! principals, never sockets.
 
+pub mod accounts;
 mod admin;
 pub mod api;
 mod call;
@@ -28,6 +29,10 @@ mod random;
 mod records;
 mod recovery;
 mod sent;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod told;
 mod totp;
 mod upkeep;

@@ -62,6 +62,12 @@ fn base32(bytes: &[u8]) -> String {
         .collect()
 }
 
+/// The code of a moment, as an app makes it.
+#[cfg(test)]
+pub(super) fn code_for_tests(secret: &Secret, secs: u64) -> String {
+    totp(secret, 6).generate(secs).to_string()
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {

@@ -73,6 +73,7 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
     let keys = config.issuers.iter().filter_map(|issuer| match &issuer.keys {
         config::KeySource::PublicKey(source) | config::KeySource::Secret { source, .. } => Some(source),
         config::KeySource::Absent
+        | config::KeySource::Authority
         | config::KeySource::Discovery
         | config::KeySource::JwksUrl(_)
         | config::KeySource::JwksFile(_) => None,

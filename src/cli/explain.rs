@@ -106,6 +106,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
             revocations: Arc::new(revocations),
+            authority_keys: Default::default(),
         };
         let metrics = match Metrics::new() {
             Ok(metrics) => metrics,

@@ -13,7 +13,8 @@ use super::{Exit, complain, load, print_line};
 use crate::{
     config::CredentialKind,
     files::{self, Lock},
-    identity::basic::{self, LineFault, PASSWORD_BYTES, StoredHash},
+    identity::basic::{self, LineFault},
+    password::{PASSWORD_BYTES, StoredHash, is_password},
     runtime::DiskMaterials,
     secret::Secret,
 };
@@ -253,7 +254,7 @@ fn check(password: &Secret) -> Result<(), UsersFault> {
     if text.chars().count() < SHORTEST {
         return usage(format!("the password is shorter than {SHORTEST} characters"));
     }
-    if !basic::is_password(text) {
+    if !is_password(text) {
         return usage(format!("the password is longer than {PASSWORD_BYTES} bytes, or has a control character"));
     }
     Ok(())

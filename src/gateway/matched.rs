@@ -288,6 +288,7 @@ routes:
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
             revocations: Arc::default(),
+            authority_keys: Default::default(),
         };
         let means = Means { issuers: &issuers, metrics: &metrics, teller: None };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()

@@ -7,10 +7,13 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use crate::{
-    config::{AuthTimeFormat, Bound, ClaimPath, ClaimRule, Issuer},
+    config::{AuthTimeFormat, Bound, ClaimPath, ClaimRule, Issuer, KeySource},
     jose::{TimeClaims, TokenFault},
-    policy::{Assurance, Binding, Kind, Marks, Principal, Reason},
+    policy::{Assurance, Binding, Factor, Factors, Kind, Marks, Principal, Reason},
 };
+
+/// The claim of the gateway's own access tokens that names the factors that were shown.
+const FACTORS: &str = "factors";
 
 /// Checks the claims of a token whose signature was verified, and reads the facts out of them.
 pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Result<(Principal, TimeClaims), Reason> {
@@ -45,7 +48,7 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
             further_acr: acr.collect(),
             amr: methods(layout.amr.find(&claims)),
             auth_time: auth_time(layout.auth_time.find(&claims), issuer.auth_time_format),
-            ..Assurance::default()
+            factors: factors(issuer, &claims),
         },
         expires_at: times.exp,
         leeway_secs,
@@ -215,6 +218,15 @@ fn auth_time(value: Option<&Value>, format: AuthTimeFormat) -> Option<f64> {
     seconds.is_finite().then_some(seconds)
 }
 
+/// The factors that were shown to the gateway's own authority. From anybody else the claim means nothing: a provider that
+/// could write it could give itself a passkey.
+fn factors(issuer: &Issuer, claims: &Map<String, Value>) -> Factors {
+    if issuer.keys != KeySource::Authority {
+        return Factors::NONE;
+    }
+    strings(claims.get(FACTORS)).iter().filter_map(|name| Factor::from_name(name)).collect()
+}
+
 /// Where a claim stands.
 trait Find {
     fn find<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value>;
@@ -293,6 +305,20 @@ mod tests {
         assert_eq!(principal.client.as_deref(), Some("app"));
         assert_eq!((principal.expires_at, principal.leeway_secs), (Some(NOW + 300.0), 30.0));
         assert_eq!(principal.claims["aud"], "https://api.example");
+    }
+
+    #[test]
+    fn factors_are_believed_of_the_authority_alone() {
+        let told = json!({"factors": ["password", "passkey", "laser"], "amr": ["pwd"]});
+        let own = read_with(&issuer("authority", KeySource::Authority), told.clone()).unwrap();
+        assert_eq!(own.assurance.factors, [Factor::Password, Factor::Passkey].into_iter().collect());
+        let other = read_one(told).unwrap();
+        assert_eq!(other.assurance.factors, Factors::NONE, "a provider that writes the claim gains nothing by it");
+        assert_eq!(list(&other.assurance.amr), ["pwd"]);
+        for malformed in [json!("passkey"), json!(["passkey", 7]), json!({"passkey": true})] {
+            let own = read_with(&issuer("authority", KeySource::Authority), json!({"factors": malformed})).unwrap();
+            assert_eq!(own.assurance.factors, Factors::NONE);
+        }
     }
 
     #[test]

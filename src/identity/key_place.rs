@@ -20,12 +20,15 @@ use crate::{
     client::{FetchFault, Fetcher, authorities, is_loopback_http, is_trustworthy, roots},
     config::{File, Issuer, KeySource, Materials, Problem, SecretEncoding, Span},
     files,
-    jose::{JwkSet, SetFault, VerifyingKey},
+    jose::{JwkSet, PublishedKeys, SetFault, VerifyingKey},
     secret::Secret,
 };
 
 /// How often a key file is looked at.
 pub(super) const FILE_POLL: Duration = Duration::from_secs(2);
+/// How often, and after which pauses, the authority's keys are looked for where it has published none: a second in all.
+const OWN_LOOKS: u32 = 50;
+const OWN_PAUSE: Duration = Duration::from_millis(20);
 /// The largest key file that is read.
 const FILE_BYTES: u64 = 1 << 20;
 
@@ -34,6 +37,8 @@ const FILE_BYTES: u64 = 1 << 20;
 pub(super) enum KeyPlace {
     /// There are none.
     Absent,
+    /// The gateway's own authority publishes them.
+    Authority,
     /// Keys that stand in the configuration: they never change and never grow old.
     Fixed(VerifyingKey),
     /// A JWK Set in a file.
@@ -61,6 +66,8 @@ pub(super) enum ReadFault {
     Keys(FetchFault),
     #[error("reading the key file: {0}")]
     File(io::Error),
+    #[error("the authority has published no keys yet")]
+    Unpublished,
     #[error("{0}")]
     Set(#[from] SetFault),
 }
@@ -78,6 +85,7 @@ impl KeyPlace {
         let allowed = issuer.algorithms;
         match &issuer.keys {
             KeySource::Absent => Ok((Self::Absent, Vec::new())),
+            KeySource::Authority => Ok((Self::Authority, Vec::new())),
             KeySource::Secret { source, encoding } => {
                 let span = source.span();
                 let secret = decode_secret(&materials.secret(source)?, *encoding)
@@ -118,15 +126,30 @@ impl KeyPlace {
     /// The roots that this source believes, where it does not believe the machine's.
     pub(super) fn roots(&self) -> Option<Arc<RootCertStore>> {
         match self {
-            Self::Absent | Self::Fixed(_) | Self::File(_) => None,
+            Self::Absent | Self::Authority | Self::Fixed(_) | Self::File(_) => None,
             Self::Jwks { ca, .. } | Self::Discovery { ca, .. } => ca.as_deref().map(roots),
         }
     }
 
     /// Reads the keys, now.
-    pub(super) async fn read(&self, fetcher: &Fetcher) -> Result<Reading, ReadFault> {
+    pub(super) async fn read(&self, fetcher: &Fetcher, own: &PublishedKeys) -> Result<Reading, ReadFault> {
         match self {
             Self::Absent => Ok(Reading { set: JwkSet { keys: Vec::new(), left_aside: Vec::new() }, lifetime: None }),
+            Self::Authority => {
+                // At a start both come up together, and the first requests wait for this attempt.
+                for _ in 0..OWN_LOOKS {
+                    if !own.keys().is_empty() {
+                        break;
+                    }
+                    tokio::time::sleep(OWN_PAUSE).await;
+                }
+                let keys = own.keys();
+                if keys.is_empty() {
+                    return Err(ReadFault::Unpublished);
+                }
+                let set = JwkSet { keys: keys.to_vec(), left_aside: Vec::new() };
+                Ok(Reading { set, lifetime: Some(FILE_POLL) })
+            }
             Self::Fixed(key) => {
                 Ok(Reading { set: JwkSet { keys: vec![key.clone()], left_aside: Vec::new() }, lifetime: None })
             }

@@ -8,7 +8,12 @@ use super::{
     key_place::{FILE_POLL, KeyPlace, ReadFault},
     keys::Shelf,
 };
-use crate::{client::Fetcher, clock::Clock, jose::JwkSet, policy::IssuerName};
+use crate::{
+    client::Fetcher,
+    clock::Clock,
+    jose::{JwkSet, PublishedKeys},
+    policy::IssuerName,
+};
 
 /// How long an attempt may take, metadata and keys together.
 pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,6 +37,8 @@ pub(super) struct Refresh {
     pub(super) fetcher: Fetcher,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) observer: Arc<dyn IdentityObserver>,
+    /// The keys of the gateway's own authority.
+    pub(super) own: PublishedKeys,
     pub(super) shelf: Arc<Shelf>,
 }
 
@@ -43,7 +50,7 @@ impl Refresh {
         let mut last_keys = None;
         loop {
             self.shelf.begin();
-            let result = match tokio::time::timeout(ATTEMPT_TIMEOUT, self.place.read(&self.fetcher)).await {
+            let result = match tokio::time::timeout(ATTEMPT_TIMEOUT, self.place.read(&self.fetcher, &self.own)).await {
                 Ok(result) => result,
                 Err(_) => Err(ReadFault::Timeout),
             };
@@ -57,7 +64,7 @@ impl Refresh {
                     if changed {
                         self.log_keys(&reading.set);
                     }
-                    if changed || failures > 0 || !self.is_file() {
+                    if changed || failures > 0 || !self.is_local() {
                         let (keys, left_aside) = (reading.set.keys.len(), reading.set.left_aside.len());
                         self.observer.refresh(&self.issuer, RefreshOutcome::Refreshed { keys, left_aside });
                     }
@@ -84,12 +91,12 @@ impl Refresh {
         }
     }
 
-    fn is_file(&self) -> bool {
-        matches!(self.place, KeyPlace::File(_))
+    fn is_local(&self) -> bool {
+        matches!(self.place, KeyPlace::Authority | KeyPlace::File(_))
     }
 
     fn pause_after(&self, failures: u32) -> Duration {
-        if self.is_file() {
+        if self.is_local() {
             return FILE_POLL;
         }
         let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(failures.saturating_sub(1))).min(LONGEST_PAUSE);
@@ -107,7 +114,7 @@ impl Refresh {
 
 /// How long an answer is believed.
 fn lifetime(said: Option<Duration>, place: &KeyPlace) -> Duration {
-    if matches!(place, KeyPlace::File(_)) {
+    if matches!(place, KeyPlace::Authority | KeyPlace::File(_)) {
         return FILE_POLL;
     }
     match said {

@@ -6,7 +6,7 @@ use rustls::RootCertStore;
 use tokio::runtime::Handle;
 
 use super::{IdentityObserver, revocation::Revocations};
-use crate::{clock::Clock, policy::IssuerName};
+use crate::{clock::Clock, jose::PublishedKeys, policy::IssuerName};
 
 /// What sources need of the running gateway.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub struct SourceServices {
     pub observer: Arc<dyn IdentityObserver>,
     /// The credentials that are refused although they verify.
     pub revocations: Arc<Revocations>,
+    /// The keys of the gateway's own authority, for the issuer that it is.
+    pub authority_keys: PublishedKeys,
 }
 
 /// How a source stands: an issuer's keys, or the authorities and lists of client certificates; for readiness and metrics.

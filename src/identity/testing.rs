@@ -436,6 +436,7 @@ pub(super) fn services() -> (SourceServices, Arc<Ears>) {
         clock: Arc::new(SystemClock),
         observer: Arc::clone(&ears) as Arc<dyn IdentityObserver>,
         revocations: Arc::default(),
+        authority_keys: Default::default(),
     };
     (services, ears)
 }

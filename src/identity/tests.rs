@@ -13,7 +13,7 @@ use super::{
 use crate::{
     clock::Now,
     config::{File, Issuer, KeySource, SecretEncoding, Span},
-    jose::Algorithm,
+    jose::{Algorithm, VerifyingKey},
     policy::{Credential, Principal, Reason},
 };
 
@@ -649,6 +649,33 @@ async fn keys_over_tls_are_believed_only_from_a_certificate_that_the_issuer_name
         ears.refreshed(1).await;
         assert_eq!(judge(&authenticator, &token, now).await.is_ok(), expected, "{ca:?}");
     }
+}
+
+// -- the authority's own keys
+
+#[tokio::test]
+async fn the_authoritys_tokens_wait_for_its_keys_and_end_with_them() {
+    let signer = Signer::ed("own");
+    let now = now();
+    let token = signer.token(&claims(now));
+    let (services, ears) = services();
+    let keys = services.authority_keys.clone();
+    let issuers = [Arc::new(issuer("authority", KeySource::Authority))];
+    let tokens = Tokens::compile(&issuers, &MadeUp::default(), &services, None).unwrap();
+    let publish = async {
+        tokio::task::yield_now().await;
+        keys.publish(vec![VerifyingKey::from_jwk(signer.jwk().to_string().as_bytes()).unwrap()]);
+    };
+    let (first, ()) = tokio::join!(judge(&tokens, &token, now), publish);
+    assert!(first.is_ok(), "a request at the very start waits: {first:?}");
+    let other = Signer::ed("next");
+    keys.publish(vec![VerifyingKey::from_jwk(other.jwk().to_string().as_bytes()).unwrap()]);
+    assert!(
+        judge(&tokens, &other.token(&claims(now)), now.after(seconds(20))).await.is_ok(),
+        "a new key is found at once"
+    );
+    assert_eq!(judge(&tokens, &token, now).await, Err(Reason::TokenKeyUnknown), "and the one before it is dead");
+    drop(ears);
 }
 
 // -- keys in files

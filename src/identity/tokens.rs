@@ -294,6 +294,7 @@ fn start(
             fetcher,
             clock: Arc::clone(&services.clock),
             observer: Arc::clone(&services.observer),
+            own: services.authority_keys.clone(),
             shelf,
         };
         services.handle.spawn(refresh.run()).abort_handle()

@@ -129,7 +129,7 @@ fn without_places(issuer: &Issuer) -> Issuer {
     // Where events come changes nothing in what a caller's token is worth.
     issuer.events = None;
     match &mut issuer.keys {
-        KeySource::Absent | KeySource::Discovery | KeySource::JwksUrl(_) => {}
+        KeySource::Absent | KeySource::Authority | KeySource::Discovery | KeySource::JwksUrl(_) => {}
         KeySource::JwksFile(file) => clear_file(file),
         KeySource::PublicKey(source) | KeySource::Secret { source, .. } => clear(source),
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Algorithm, SigningKey};
 
 /// How long a key is published before it signs: longer than a verifier keeps a set that it was told to keep five minutes.
-pub const LEAD: Duration = Duration::from_secs(10 * 60);
+const LEAD: Duration = Duration::from_secs(10 * 60);
 /// How long a key is published after its last token: longer than any token lives.
 const RETIRED: Duration = Duration::from_secs(60 * 60);
 

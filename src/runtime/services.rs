@@ -58,6 +58,7 @@ impl Services {
                 clock: clock.clone(),
                 observer,
                 revocations: revocations.clone(),
+                authority_keys: Default::default(),
             },
             clock,
             metrics,

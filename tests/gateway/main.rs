@@ -38,4 +38,5 @@ mod regression;
 mod reload;
 mod revocation;
 mod soak;
+mod step_up;
 mod stepup;

@@ -9,6 +9,7 @@ use crate::{
     authority::{
         Answer, Answered, Authority, Call, Caller, End, FactorRecord, Fault, Finished, Occasion, Proof, Purpose, Right,
         Wanted, Way,
+        pages::{Errand, LinkWanted},
     },
     policy::Factor,
 };
@@ -73,6 +74,28 @@ struct ChangeBody {
 #[serde(deny_unknown_fields)]
 struct CodeBody {
     code: String,
+}
+
+/// What a page may be for.
+#[derive(Deserialize, Default, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum LinkFor {
+    #[default]
+    StepUp,
+    Grant,
+    Enrol,
+    Manage,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkBody {
+    #[serde(default)]
+    purpose: LinkFor,
+    level: Option<String>,
+    return_to: Option<String>,
+    state: Option<String>,
+    invitation: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -240,6 +263,21 @@ impl Authority {
         let caller = self.caller_of(call)?;
         self.step_down(&caller, Way::of(call), call.now).await?;
         Ok(nothing())
+    }
+
+    pub(super) async fn link_page(&self, call: &Call<'_>) -> Result<Answer, Fault> {
+        let body = body::<LinkBody>(call)?;
+        let level = || body.level.clone().ok_or(Fault::Call("`level` says which level of proof"));
+        let errand = match body.purpose {
+            LinkFor::StepUp => Errand::StepUp { level: level()? },
+            LinkFor::Grant => Errand::Grant { level: level()? },
+            LinkFor::Enrol => Errand::Enrol,
+            LinkFor::Manage => Errand::Manage,
+        };
+        let LinkBody { return_to, state, invitation, .. } = body;
+        let link = self.page_link(call, LinkWanted { errand, return_to, state, invitation }).await?;
+        let value = serde_json::to_value(&link).map_err(|_| Fault::Call("the link cannot be written"))?;
+        Ok(json(StatusCode::CREATED, &value))
     }
 
     pub(super) async fn show_push(&self, token: &str, call: &Call<'_>) -> Result<Answer, Fault> {

@@ -71,7 +71,7 @@ impl Authority {
             Kind::Elevations => self.list_elevations(call),
             Kind::Elevate => self.elevate_by_code(call).await,
             Kind::StepDown => self.end_elevation(call).await,
-            Kind::PageLink => self.link_for(call).await,
+            Kind::PageLink => self.link_page(call).await,
             Kind::PushShown => self.show_push(id, call).await,
             Kind::PushDecide => self.decide_push(id, call).await,
             Kind::Token => self.exchange(call).await,

@@ -196,15 +196,13 @@ fn request(kind: Kind) -> Option<(&'static str, Value)> {
         Kind::Remove | Kind::RecoveryCodes => object(&["right"], json!({"right": by_ref("Right")})),
         Kind::Elevate => object(&["code"], json!({"code": text()})),
         Kind::PageLink => object(
-            &["purpose"],
+            &[],
             json!({
-                "purpose": {"enum": ["step_up", "grant", "enrol", "manage"]},
-                "level": {"type": "string", "description": "For `step_up` and `grant`: the level's name."},
+                "purpose": {"type": "string", "enum": ["step_up", "grant", "enrol", "manage"], "default": "step_up"},
+                "level": text(), "state": text(), "invitation": text(),
                 "return_to": {"type": "string", "format": "uri", "description":
                     "Where the browser goes in the end, with `stepgate_code` (for POST /elevations), `stepgate_challenge` \
                      (for POST /token) or `stepgate_result` in its query: a page of an origin of `authority.return_to`."},
-                "state": {"type": "string", "description": "Comes back with it."},
-                "invitation": {"type": "string", "description": "For who enrols the first factor."},
             }),
         ),
         Kind::PushDecide => object(&["approve"], json!({"approve": {"type": "boolean"}, "number": text()})),
@@ -316,15 +314,15 @@ fn responses(kind: Kind) -> Vec<(u16, &'static str, Option<Value>)> {
             Some(object(&["elevations"], json!({"elevations": {"type": "array", "items": by_ref("Elevation")}}))),
         )],
         Kind::Elevate => vec![(201, "The credential is elevated.", Some(by_ref("Elevation")))],
-        Kind::Rename | Kind::StepDown | Kind::PushDecide => nothing(),
         Kind::PageLink => vec![(
             201,
-            "The link.",
+            "The link: it opens once, within a minute.",
             Some(object(
                 &["url", "expires_at"],
                 json!({"url": {"type": "string", "format": "uri"}, "expires_at": moment()}),
             )),
         )],
+        Kind::Rename | Kind::StepDown | Kind::PushDecide => nothing(),
         Kind::PushShown => vec![(
             200,
             "What is asked.",

@@ -68,7 +68,7 @@ operations! {
     Elevate: POST "/api/v1/elevations", Credential;
     /// Ends the elevations of the credential.
     StepDown: DELETE "/api/v1/elevations", Credential;
-    /// Makes a link that lets a browser into the pages, once, within a minute.
+    /// Makes a link that opens the authority's pages in a browser, once.
     PageLink: POST "/api/v1/page-links", Credential;
     /// What an approval is asked for, for the device that decides.
     PushShown: GET "/api/v1/push/{id}", Nothing;

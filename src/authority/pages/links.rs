@@ -1,8 +1,6 @@
 //! Links that a token's holder asks for, to be opened in a browser: the credential itself never gets there.
 
-use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde::Serialize;
 use url::Url;
 
 use super::{
@@ -10,7 +8,7 @@ use super::{
     session::{Errand, SESSION_SECS, Session},
 };
 use crate::{
-    authority::{Answer, Authority, Call, Fault, api},
+    authority::{Authority, Call, Fault},
     config,
 };
 
@@ -23,63 +21,29 @@ const STATE_BYTES: usize = 512;
 
 /// A link that somebody asks for.
 #[derive(Debug, Clone)]
-struct LinkWanted {
+pub(in crate::authority) struct LinkWanted {
     /// What the browser is let in for.
-    errand: Errand,
+    pub(in crate::authority) errand: Errand,
     /// Where it goes in the end; `None`: it stays, and is shown the code.
-    return_to: Option<String>,
+    pub(in crate::authority) return_to: Option<String>,
     /// What it takes back along.
-    state: Option<String>,
+    pub(in crate::authority) state: Option<String>,
     /// An invitation, for who enrols the first factor.
-    invitation: Option<String>,
+    pub(in crate::authority) invitation: Option<String>,
 }
 
 /// A link that was made.
 #[derive(Clone, Serialize)]
-struct PageLink {
+pub(in crate::authority) struct PageLink {
     /// To be opened once.
-    url: String,
+    pub(in crate::authority) url: String,
     /// Until when it may be opened, in seconds since the epoch.
-    expires_at: u64,
-}
-
-/// What the JSON API takes.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LinkBody {
-    purpose: For,
-    level: Option<String>,
-    return_to: Option<String>,
-    state: Option<String>,
-    invitation: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum For {
-    StepUp,
-    Grant,
-    Enrol,
-    Manage,
+    pub(in crate::authority) expires_at: u64,
 }
 
 impl Authority {
-    /// Makes a link, as the JSON API is asked for one.
-    pub(in crate::authority) async fn link_for(&self, call: &Call<'_>) -> Result<Answer, Fault> {
-        let LinkBody { purpose, level, return_to, state, invitation } = api::body(call)?;
-        let needed = level.ok_or(Fault::Call("`level` is missing."));
-        let errand = match purpose {
-            For::StepUp => Errand::StepUp { level: needed? },
-            For::Grant => Errand::Grant { level: needed? },
-            For::Enrol => Errand::Enrol,
-            For::Manage => Errand::Manage,
-        };
-        let link = self.page_link(call, LinkWanted { errand, return_to, state, invitation }).await?;
-        Ok(api::json(StatusCode::CREATED, &json!(link)))
-    }
-
     /// Makes a link for the holder of the credential that came with a call.
-    async fn page_link(&self, call: &Call<'_>, wanted: LinkWanted) -> Result<PageLink, Fault> {
+    pub(in crate::authority) async fn page_link(&self, call: &Call<'_>, wanted: LinkWanted) -> Result<PageLink, Fault> {
         let caller = self.caller_of(call)?;
         let config = self.config();
         let return_to = wanted.return_to.as_deref().map(|to| return_to(config, to)).transpose()?;

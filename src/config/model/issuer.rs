@@ -84,6 +84,8 @@ pub enum Bound {
 pub enum KeySource {
     /// There are none: each of its tokens is introspected.
     Absent,
+    /// The gateway's own authority publishes them, in this process.
+    Authority,
     /// `{issuer}/.well-known/openid-configuration`, then its `jwks_uri` (OpenID Connect Discovery 1.0 §4).
     Discovery,
     /// A JWK Set (RFC 7517 §5) over https.

@@ -13,12 +13,14 @@ mod issuer;
 mod limit;
 mod listener;
 mod notify;
+mod own_issuer;
 mod route;
 mod server;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub(in crate::config) use self::own_issuer::issuer_url;
 pub use self::{
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
     authority::{

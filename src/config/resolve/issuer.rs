@@ -6,7 +6,8 @@ use super::{Context, dpop, introspection::introspection, table::Table};
 use crate::{
     config::{
         AuthTimeFormat, ClaimLayout, ClaimPath, ClaimRule, Issuer, KeySource, SecretEncoding, Source, Span,
-        document::{self, Document, Keys, SecretText, SharedSecret, TypeText},
+        document::{self, Document, Keys, Mode, SecretText, SharedSecret, TypeText},
+        issuer_url,
         preset::Defaults,
     },
     jose::Algorithm,
@@ -27,6 +28,20 @@ pub(super) fn issuers(document: &Document, to: &mut Context<'_>) -> Table<Issuer
         }
         issuer(entry.name.clone(), &entry.span, written, to)
     })
+}
+
+/// Adds the issuer that the authority is, where it keeps accounts. One of its name was reported; see `authority::accounts`.
+pub(super) fn add_own(document: &Document, issuers: &mut Table<Issuer>, to: &mut Context<'_>) {
+    let Some(authority) = &document.authority else { return };
+    let Some(accounts) = authority.accounts.as_ref().filter(|_| authority.mode.value == Mode::Accounts) else { return };
+    let name: Arc<str> = accounts.issuer.value.0.as_str().into();
+    let url = issuer_url(&authority.url.value.0, authority.path.value.0.as_str());
+    if issuers.values().iter().any(|other| other.url == url) {
+        let message = "an issuer has the authority's identifier, `url` and `path`: a token's `iss` chooses one";
+        to.error(&authority.url.span, message);
+    }
+    let own = Issuer::own(&accounts.span, name.clone(), url, accounts.audience.value.as_str().into());
+    issuers.add(&name, &accounts.span, own);
 }
 
 fn issuer(name: Arc<str>, span: &Span, written: &document::Issuer, to: &mut Context<'_>) -> Option<Issuer> {

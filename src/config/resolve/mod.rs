@@ -67,8 +67,9 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let mut server = server::server(&document.server, to);
     let levels = limit::levels(document, to);
     let limits = limit::limits(document, to);
-    let issuers = issuer::issuers(document, to);
+    let mut issuers = issuer::issuers(document, to);
     let credentials = credential::credentials(document, &issuers, basic::any_tls(&listeners), to);
+    issuer::add_own(document, &mut issuers, to);
     certificate::report_unasked(document, &listeners, to);
     let sources = credentials.values();
     api_keys::take_away(&sources, &limits.values(), &mut server, to);

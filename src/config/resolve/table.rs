@@ -44,6 +44,13 @@ impl<T> Table<T> {
         Self { kind, section, entries, index, complete: named.complete }
     }
 
+    /// Adds what stands in another section of the file; it counts as used.
+    pub(super) fn add(&mut self, name: &Arc<str>, span: &Span, value: T) {
+        self.index.entry(name.clone()).or_insert(self.entries.len());
+        let value = Some(Arc::new(value));
+        self.entries.push(Entry { name: name.clone(), span: span.clone(), value, used: Cell::new(true) });
+    }
+
     /// Finds what a name stands for. `None` was reported: here, or where the thing itself is broken.
     pub(super) fn find(&self, name: &At<Name>, to: &mut Context<'_>) -> Option<Arc<T>> {
         self.find_or(name, &[], to)

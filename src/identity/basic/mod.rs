@@ -17,10 +17,8 @@ mod flights;
 mod keyed;
 mod lockout;
 mod presented;
-mod queue;
 mod softlock;
 mod source;
-mod stored;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -33,8 +31,7 @@ use self::{
     source::{Means, Source},
 };
 pub use self::{
-    presented::{PASSWORD_BYTES, UserPass, is_password},
-    stored::{Cost, HashFault, StoredHash},
+    presented::UserPass,
     users::{LineFault, UserFault, UserLine, is_name, is_scope, read, with_line, without_line},
 };
 use super::{Accepted, Presented, SourceServices};

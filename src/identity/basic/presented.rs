@@ -2,12 +2,13 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::secret::Secret;
+use crate::{
+    password::{PASSWORD_BYTES, is_password},
+    secret::Secret,
+};
 
 /// The longest user name, in bytes.
 pub(super) const USER_BYTES: usize = 255;
-/// The longest password, in bytes.
-pub const PASSWORD_BYTES: usize = 1024;
 
 /// What somebody claims to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +40,6 @@ impl UserPass {
 /// Whether a user may have this name.
 pub(super) fn is_user_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= USER_BYTES && !name.chars().any(|c| c.is_control() || c == ':')
-}
-
-/// Whether this may be a password: RFC 7617 §2 forbids control characters.
-pub fn is_password(password: &str) -> bool {
-    !password.is_empty() && password.len() <= PASSWORD_BYTES && !password.chars().any(char::is_control)
 }
 
 /// Bytes that do not stay in memory.

@@ -14,14 +14,13 @@ use super::{
     keyed::{Keyed, Proof},
     lockout::{Lockout, Rules, Who},
     presented::UserPass,
-    queue::{Busy, HashQueue},
-    stored::{Cost, StoredHash},
     users::{self, UserLine},
 };
 use crate::{
     clock::{Clock, Now},
     config::{Basic, Materials, Problem},
     identity::{IdentityObserver, PasswordOutcome, Presented, source_url},
+    password::{Busy, Cost, HashQueue, StoredHash},
     policy::{Assurance, Credential, IssuerName, Kind, Marks, Principal, Reason},
 };
 

@@ -16,6 +16,7 @@ use crate::{
     clock::{Clock, SystemClock},
     config::{self, Input},
     identity::{Authenticator, Field, IdentityObserver, PasswordOutcome, RefreshOutcome},
+    password::StoredHash,
     policy::{Evidence, Principal},
 };
 
@@ -102,6 +103,7 @@ impl Scene {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             observer: Arc::clone(&counts) as Arc<dyn IdentityObserver>,
             revocations: Arc::default(),
+            authority_keys: Default::default(),
         };
         let authenticator = Authenticator::compile(&config(&yaml), &files, &services, None).unwrap();
         Self { authenticator, files, counts, clock, services, yaml }

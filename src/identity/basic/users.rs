@@ -5,10 +5,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{
-    presented::is_user_name,
-    stored::{HashFault, StoredHash},
-};
+use super::presented::is_user_name;
+use crate::password::{HashFault, StoredHash};
 
 /// After so many faults one more helps nobody.
 const MAX_FAULTS: usize = 20;

@@ -10,13 +10,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// There is no place to wait, or waiting takes too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Busy;
+pub struct Busy;
 
 /// Runs so many jobs at once.
 #[derive(Debug)]
-pub(super) struct HashQueue {
+pub struct HashQueue {
     /// How many run at once and how many wait, as configured.
-    pub(super) size: (usize, usize),
+    pub size: (usize, usize),
     places: Arc<Semaphore>,
     turns: Arc<Semaphore>,
     handle: Handle,
@@ -24,7 +24,7 @@ pub(super) struct HashQueue {
 
 impl HashQueue {
     /// A queue whose jobs run on the blocking threads of a runtime.
-    pub(super) fn new(concurrent: usize, waiting: usize, handle: Handle) -> Self {
+    pub fn new(concurrent: usize, waiting: usize, handle: Handle) -> Self {
         Self {
             size: (concurrent, waiting),
             places: Arc::new(Semaphore::new(concurrent.saturating_add(waiting))),
@@ -35,7 +35,7 @@ impl HashQueue {
 
     /// Runs a job when it is its turn. A job that has begun runs to its end, whether anybody waits for it or not; one that
     /// has not is dropped with the wait for it.
-    pub(super) async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Busy)?;
         let turn = tokio::time::timeout(LONGEST_WAIT, Arc::clone(&self.turns).acquire_owned());
         let turn = turn.await.map_err(|_| Busy)?.map_err(|_| Busy)?;

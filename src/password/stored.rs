@@ -116,7 +116,7 @@ impl StoredHash {
     }
 
     /// A hash that no password has, as dear as `cost`: for names that no user has. `None`: what costs a fresh one.
-    pub(super) fn decoy(cost: Option<Cost>, salt: &[u8; 16]) -> Self {
+    pub fn decoy(cost: Option<Cost>, salt: &[u8; 16]) -> Self {
         let cost = cost.unwrap_or(FRESH);
         let bytes = if let Cost::Argon2id { bytes, .. } = cost { bytes } else { 23 };
         Self { cost, salt: (*salt).into(), hash: vec![0; bytes].into() }
@@ -145,7 +145,7 @@ impl StoredHash {
     }
 
     /// What tells this stored password from any other.
-    pub(super) fn identity(&self) -> Vec<u8> {
+    pub fn identity(&self) -> Vec<u8> {
         [&*self.salt, &*self.hash].concat()
     }
 }

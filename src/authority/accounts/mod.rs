@@ -1,0 +1,243 @@
+//! Accounts that the authority keeps itself (`mode: accounts`): names, passwords, sessions and the tokens that they give, for an
+//! API that has no identity provider. It is no general one: no other party's clients, no consent, no profile.
+//!
+//! ```text
+//!   name, password ── lock ── hash ── wrong, unknown, locked ──> one answer, one time
+//!                                │ right
+//!                    factors enrolled? ── yes ──> a challenge; no token before it is met
+//!                                │ no               │ met
+//!                                └──────────────────┴──> session ──> access token (minutes), refresh token (rotates)
+//!
+//!   refresh token ── now's ── level of renewal met? ──> the next one      old ──> the whole session ends
+//! ```
+//!
+//! Access tokens are JWTs (RFC 9068) that any API can verify by the published keys; the gateway refuses those of a session that
+//! has ended at once, through [`SessionEnds`]. Everything that matters is a row of the store, written before it is answered.
+
+mod api;
+mod claims;
+mod hashing;
+mod import;
+mod keys;
+mod lock;
+mod mail;
+mod manage;
+mod metadata;
+mod name;
+mod password;
+mod recover;
+mod register;
+mod renew;
+mod rows;
+mod second;
+mod session;
+mod sign_in;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{runtime::Handle, task::AbortHandle};
+
+pub use self::{
+    api::{Kind, Operation, TABLE},
+    import::{Imported, Line, LineFault, MOST_BYTES, What, read as read_import},
+    register::AccountInvitation,
+};
+use self::{hashing::Hashing, keys::Keys, password::PasswordRules, session::Lives};
+use super::{AuthorityObserver, Fault, Owner};
+use crate::{
+    clock::{Clock, Now},
+    config::{self, AssertionAlgorithm, Materials, Problem},
+    jose::{Algorithm, PublishedKeys},
+    notify::Outbox,
+    store::{Batch, Pending, Store, StoreFault},
+};
+
+/// How often it is looked whether another key is due, and whether another node has made one.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// How many sessions end in one commit: two writes each, of the 256 that one may have.
+const END_AT_ONCE: usize = 60;
+
+/// Refuses the access tokens of sessions that have ended: the runtime puts them on the list of revocations.
+pub trait SessionEnds: Send + Sync {
+    /// Refuses what is left of these sessions of an issuer, durably, until that second of the epoch.
+    fn end(&self, issuer: &str, sids: Vec<String>, until: u64, now: Now) -> Pending<()>;
+}
+
+/// What accounts need of the process.
+#[derive(Clone)]
+pub struct AccountsMeans {
+    /// Where rows are.
+    pub store: Arc<Store>,
+    /// Who carries messages.
+    pub outbox: Arc<Outbox>,
+    /// Who listens.
+    pub observer: Arc<dyn AuthorityObserver>,
+    /// Who refuses the access tokens of sessions that have ended.
+    pub ends: Arc<dyn SessionEnds>,
+    /// Where the public keys are published for this process.
+    pub published: PublishedKeys,
+    /// The runtime of background work: on it passwords are hashed and keys made.
+    pub handle: Handle,
+    /// The clock, for the background work.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The accounts of one configuration.
+pub struct Accounts {
+    authority: Arc<config::Authority>,
+    config: config::Accounts,
+    issuer: Arc<str>,
+    rules: PasswordRules,
+    state: Arc<State>,
+    means: AccountsMeans,
+    _rotation: Rotation,
+}
+
+/// What outlives a configuration.
+#[derive(Debug)]
+struct State {
+    hashing: Hashing,
+    keys: Keys,
+}
+
+/// The task that keeps the keys; ends with it.
+#[derive(Debug)]
+struct Rotation(AbortHandle);
+
+impl Drop for Rotation {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accounts").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Accounts {
+    /// Finds what is wrong with the material, without starting anything: for `check`.
+    pub fn check(authority: &config::Authority, materials: &dyn Materials) -> Option<Problem> {
+        PasswordRules::compile(authority.accounts.as_ref()?, materials).err()
+    }
+
+    /// Prepares the accounts, if there are to be any. The keys are read, or made, in the background from now on; so are sessions
+    /// refused that had ended when the process did.
+    pub fn compile(
+        authority: &Arc<config::Authority>,
+        materials: &dyn Materials,
+        means: AccountsMeans,
+        previous: Option<&Self>,
+    ) -> Result<Option<Self>, Problem> {
+        let Some(config) = authority.accounts.clone() else { return Ok(None) };
+        let rules = PasswordRules::compile(&config, materials)?;
+        let state = match previous.filter(|previous| Arc::ptr_eq(&previous.means.store, &means.store)) {
+            Some(previous) => previous.state.clone(),
+            None => Arc::new(State {
+                hashing: Hashing::new(means.handle.clone()),
+                keys: Keys::new(means.store.clone(), means.published.clone()),
+            }),
+        };
+        let rotation = means.handle.spawn(upkeep(state.clone(), means.clone(), config.clone()));
+        Ok(Some(Self {
+            issuer: authority.issuer_url(),
+            authority: authority.clone(),
+            config,
+            rules,
+            state,
+            means,
+            _rotation: Rotation(rotation.abort_handle()),
+        }))
+    }
+
+    /// Refuses the access tokens of sessions that had ended when a process before did. Before requests are served.
+    pub async fn recover(&self, now: Now) -> Result<(), Fault> {
+        recover(&self.means, &self.config, now).await
+    }
+
+    /// Reads the keys, or makes the first one: otherwise the background does, a moment later.
+    pub async fn ready_keys(&self, now: Now) -> Result<(), Fault> {
+        self.state.keys.renew(algorithm(&self.config), self.config.rotate, now).await
+    }
+
+    fn store(&self) -> &Store {
+        &self.means.store
+    }
+
+    fn owner(&self, account: &str) -> Owner {
+        Owner { issuer: self.issuer.clone(), subject: account.into() }
+    }
+
+    fn lives(&self) -> Lives {
+        Lives { idle: self.config.refresh_idle.as_secs(), ttl: self.config.refresh_ttl.as_secs() }
+    }
+
+    /// Ends sessions: their refresh tokens by the rows, their access tokens by whoever refuses those. What else belongs to the
+    /// commit comes with it.
+    async fn end_sessions(&self, batch: Batch, sids: Vec<String>, now: Now) -> Result<(), Fault> {
+        let until = now.unix_secs().saturating_add(self.config.access_ttl.as_secs()).saturating_add(60);
+        // What else belongs to the commit comes with the first of them; the store bounds how much one commit has.
+        let (first, rest) = sids.split_at(sids.len().min(END_AT_ONCE));
+        let end = |batch, sids: &[String]| sids.iter().try_fold(batch, |batch, sid| session::end(batch, sid, until));
+        self.means.store.commit(end(batch, first)?, now).await?;
+        for some in rest.chunks(END_AT_ONCE) {
+            self.means.store.commit(end(Batch::new(), some)?, now).await?;
+        }
+        if !sids.is_empty() {
+            self.means.ends.end(&self.config.issuer, sids, until, now).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn recover(means: &AccountsMeans, config: &config::Accounts, now: Now) -> Result<(), Fault> {
+    let mut after = None;
+    loop {
+        let rows = session::ended(&means.store, after.as_deref(), now).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        for row in rows {
+            means.ends.end(&config.issuer, vec![row.value.sid], row.value.until, now).await?;
+        }
+    }
+}
+
+async fn upkeep(state: Arc<State>, means: AccountsMeans, config: config::Accounts) {
+    let mut recovered = false;
+    loop {
+        let now = means.clock.now();
+        let renewed = state.keys.renew(algorithm(&config), config.rotate, now).await;
+        if let Err(fault) = &renewed {
+            tracing::error!(%fault, "the keys of access tokens could not be read or made");
+        }
+        if !recovered {
+            match recover(&means, &config, now).await {
+                Ok(()) => recovered = true,
+                Err(fault) => tracing::error!(%fault, "sessions that have ended could not be read"),
+            }
+        }
+        let pause = if renewed.is_ok() && recovered { LOOK } else { Duration::from_secs(1) };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn algorithm(config: &config::Accounts) -> Algorithm {
+    match config.algorithm {
+        AssertionAlgorithm::ES256 => Algorithm::ES256,
+        AssertionAlgorithm::EdDSA => Algorithm::EdDSA,
+    }
+}
+
+/// Nobody refuses anything: for tests and tools that issue nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEnds;
+
+impl SessionEnds for NoEnds {
+    fn end(&self, _: &str, _: Vec<String>, _: u64, _: Now) -> Pending<()> {
+        Box::pin(async { Ok::<(), StoreFault>(()) })
+    }
+}

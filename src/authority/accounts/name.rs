@@ -1,0 +1,82 @@
+//! Names that people sign in with: a name of their own, or their mail address. Two that look the same are the same.
+
+use std::net::IpAddr;
+
+use crate::notify;
+
+/// The longest name, in bytes; a mail address has 254 (RFC 5321 §4.5.3.1.3, less the brackets).
+const NAME_BYTES: usize = 64;
+
+/// What somebody may be called: letters, digits and `. _ -`, beginning with a letter or digit. ASCII alone, as letters of other
+/// scripts that look the same would make two names of one. It holds no `@`, so that it is nobody's mail address.
+pub(super) fn is_name(name: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.len() <= NAME_BYTES && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(is_part)
+}
+
+/// Whether mail can be sent there: ASCII, one line, one address.
+pub(super) fn is_mail(address: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '(' | ')' | ',' | ';' | ':' | '\\');
+    address.len() <= 254
+        && address.chars().all(plain)
+        && address.matches('@').count() == 1
+        && notify::is_address(address)
+}
+
+/// The form in which names are compared. No provider of mail tells two mailboxes apart by case.
+pub(super) fn folded(name: &str) -> String {
+    name.trim().to_ascii_lowercase()
+}
+
+/// What an address is counted by: an IPv4 address, or the /64 that a customer has.
+pub(super) fn network(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_plain_and_no_address() {
+        for good in ["alice", "a", "Alice.B-2_x", "0x"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", ".alice", "al ice", "alice@example.org", "аlice", "a\n", &"a".repeat(65), "a:b", "a/b"] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_line_and_one_mailbox() {
+        for good in ["alice@example.org", "a.b+tag@mail.example"] {
+            assert!(is_mail(good), "{good}");
+        }
+        for bad in [
+            "",
+            "alice",
+            "a@b@c",
+            "a@b\r\nBcc: x@y",
+            "\"a b\"@c.d",
+            "<a@b.c>",
+            "a@b.c,d@e.f",
+            "ü@example.org",
+            " a@b.c",
+        ] {
+            assert!(!is_mail(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_customer_is_one_network() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+    }
+}

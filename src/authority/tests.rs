@@ -1,0 +1,6 @@
+//! What must never pass, and what must, over a real store.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+mod abuse;
+mod api;
+mod races;
