@@ -44,6 +44,7 @@ impl People {
             clock: clock.clone(),
             observer: Arc::new(Unobserved),
             revocations: Arc::new(Revocations::default()),
+            authority_keys: Default::default(),
         };
         let authenticator = Authenticator::compile(&config, &DiskMaterials, &services, None).unwrap();
         std::fs::create_dir_all(&config.server.state_dir).unwrap();
