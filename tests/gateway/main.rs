@@ -14,6 +14,7 @@ mod harness;
 
 mod apikeys;
 mod assertion;
+mod authority;
 mod basic;
 mod bearer;
 mod cli;
