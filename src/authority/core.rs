@@ -11,11 +11,11 @@ use std::{
 use rustls::RootCertStore;
 use tokio::{runtime::Handle, task::AbortHandle};
 
-use super::{AuthorityObserver, elevation::Elevations, keys::Keys};
+use super::{AuthorityObserver, accounts::SessionEnds, elevation::Elevations, keys::Keys};
 use crate::{
     clock::{Clock, Now},
     config::{self, Config, Materials, Problem, Span},
-    jose::Algorithm,
+    jose::{Algorithm, PublishedKeys},
     notify::{Channels, NotifyObserver, Outbox},
     store::{Engine, KeyId, SealingKeys, Sqlite, Store, StoreFault, Table, Watched},
 };
@@ -44,6 +44,10 @@ pub struct AuthorityMeans<'a> {
     pub observer: &'a Arc<dyn AuthorityObserver>,
     /// Who hears of deliveries.
     pub deliveries: &'a Arc<dyn NotifyObserver>,
+    /// Who refuses the access tokens of accounts' sessions that have ended.
+    pub ends: &'a Arc<dyn SessionEnds>,
+    /// Where the public keys of access tokens are published for whoever verifies them in this process.
+    pub published: &'a PublishedKeys,
 }
 
 /// What outlives a configuration.

@@ -138,6 +138,9 @@ impl Authority {
 
     /// Answers a call of one of its endpoints. Nothing is left open: what goes wrong is an answer as well.
     pub async fn answer(&self, call: Call<'_>) -> Answer {
+        if let Some(answer) = self.accounts_api(&call).await {
+            return answer;
+        }
         if let Some(answer) = self.api(&call).await {
             return answer;
         }

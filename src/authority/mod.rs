@@ -57,7 +57,11 @@ pub use sent::{PushDetails, PushShown};
 
 use std::sync::Arc;
 
-use self::{core::Core, passkey::Passkeys};
+use self::{
+    accounts::{Accounts, AccountsMeans},
+    core::Core,
+    passkey::Passkeys,
+};
 use crate::{
     config::{self, Config, Materials, Problem},
     notify::Outbox,
@@ -70,6 +74,7 @@ pub struct Authority {
     config: Arc<config::Authority>,
     levels: Levels,
     passkeys: Option<Passkeys>,
+    accounts: Option<Accounts>,
     core: Arc<Core>,
 }
 
@@ -78,7 +83,7 @@ impl Authority {
     pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
         let Some(authority) = &config.authority else { return Vec::new() };
         let keys = crate::store::SealingKeys::load(&authority.sealing, materials).err();
-        passkeys(authority).err().into_iter().chain(keys).collect()
+        passkeys(authority).err().into_iter().chain(keys).chain(Accounts::check(authority, materials)).collect()
     }
 
     /// Prepares the authority, if there is to be one; what did not change since `previous` stays as it is, the store above all,
@@ -92,12 +97,24 @@ impl Authority {
         let Some(authority) = &config.authority else { return Ok(None) };
         let passkeys = passkeys(authority).map_err(|problem| vec![problem])?;
         let core = Core::open(config, authority, materials, means, previous.map(|previous| &previous.core))?;
-        Ok(Some(Self::over(config, authority.clone(), passkeys, core)))
+        let accounts = AccountsMeans {
+            store: core.store.clone(),
+            outbox: core.outbox.clone(),
+            observer: core.observer.clone(),
+            keys: core.keys.clone(),
+            ends: means.ends.clone(),
+            published: means.published.clone(),
+            handle: means.handle.clone(),
+            clock: means.clock.clone(),
+        };
+        let before = previous.and_then(|previous| previous.accounts.as_ref());
+        let accounts = Accounts::compile(authority, materials, accounts, before).map_err(|problem| vec![problem])?;
+        Ok(Some(Self { accounts, ..Self::over(config, authority.clone(), passkeys, core) }))
     }
 
     fn over(config: &Config, authority: Arc<config::Authority>, passkeys: Option<Passkeys>, core: Arc<Core>) -> Self {
         core.elevations.weigh(&authority);
-        Self { levels: Levels::of(config), config: authority, passkeys, core }
+        Self { levels: Levels::of(config), config: authority, passkeys, accounts: None, core }
     }
 
     /// What it was compiled from.
@@ -128,6 +145,11 @@ impl Authority {
     /// Who hears of ceremonies and changes.
     pub fn observer(&self) -> &Arc<dyn AuthorityObserver> {
         &self.core.observer
+    }
+
+    /// The accounts, where it keeps some.
+    pub fn accounts(&self) -> Option<&Accounts> {
+        self.accounts.as_ref()
     }
 
     /// The relying party, where passkeys are on.

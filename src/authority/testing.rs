@@ -151,6 +151,8 @@ impl Bench {
             roots: &roots,
             observer: &observer,
             deliveries: &deliveries,
+            ends: &(Arc::new(super::accounts::NoEnds) as _),
+            published: &crate::jose::PublishedKeys::default(),
         };
         let authority = Authority::compile(&config, &Given, &means, previous).unwrap().unwrap();
         Self { authority: Arc::new(authority), ear, folder, config }

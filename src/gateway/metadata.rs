@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{Inbound, refusal::METADATA_PATH};
 use crate::{
     assertion::Assertions,
+    authority::accounts::{Accounts, WELL_KNOWN},
     clock::Now,
     config::{Bound, ClientAuth, ListenerMode},
     jose::Algorithm,
@@ -29,6 +30,8 @@ pub enum Document<'a> {
     },
     /// The public keys of assertions (RFC 7517 §5).
     Keys(&'a Assertions),
+    /// Where the accounts' tokens come from (RFC 8414).
+    Accounts(&'a Accounts),
 }
 
 /// The document that a request is for. `None` where it asks for something else, or where a route of the configuration names
@@ -40,7 +43,10 @@ pub(super) fn find<'a>(snapshot: &'a Snapshot, inbound: &'a Inbound, path: &'a N
             Document::Resource { snapshot, scheme: inbound.scheme, authority: &inbound.site.authority, path: resource }
         }
         (None, Some(assertions)) if assertions.jwks_path() == path.as_str() => Document::Keys(assertions),
-        (None, _) => return None,
+        (None, _) => {
+            let accounts = snapshot.authority.as_deref()?.accounts()?;
+            Document::Accounts((accounts.metadata_path() == path.as_str()).then_some(accounts)?)
+        }
     };
     let prefix = document.prefix();
     let at = snapshot.table.routes_at(&inbound.site.host, path);
@@ -54,6 +60,7 @@ impl Document<'_> {
     pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Resource { .. } => "the metadata that tells callers where to get a token (RFC 9728)",
+            Self::Accounts(_) => "where the authority's accounts get their tokens (RFC 8414)",
             Self::Keys(_) => "the public keys by which upstreams verify what the gateway tells them (RFC 7517)",
         }
     }
@@ -62,6 +69,7 @@ impl Document<'_> {
         match self {
             Self::Resource { .. } => METADATA_PATH,
             Self::Keys(assertions) => assertions.jwks_path(),
+            Self::Accounts(_) => WELL_KNOWN,
         }
     }
 
@@ -72,6 +80,7 @@ impl Document<'_> {
                 ("application/json", resource(snapshot, &format!("{scheme}://{authority}{path}")))
             }
             Self::Keys(assertions) => ("application/jwk-set+json", assertions.jwks(now)),
+            Self::Accounts(accounts) => ("application/json", format!("{}\n", accounts.metadata())),
         }
     }
 }

@@ -5,6 +5,7 @@ mod live;
 mod materials;
 mod observers;
 mod services;
+mod session_ends;
 mod snapshot;
 
 pub use authority::AuthorityTeller;
@@ -12,4 +13,5 @@ pub use live::{Live, LiveView, OnWorker};
 pub use materials::DiskMaterials;
 pub use observers::{IssuerObserver, WorkerObserver};
 pub use services::Services;
+pub use session_ends::RevokedSessions;
 pub use snapshot::{AuthorityEndpoint, CompiledRoute, EventEndpoint, GuardedOperation, Means, Snapshot};

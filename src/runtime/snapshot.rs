@@ -5,10 +5,10 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use http::Method;
 
-use super::AuthorityTeller;
+use super::{AuthorityTeller, RevokedSessions};
 use crate::{
     assertion::Assertions,
-    authority::{Authority, AuthorityMeans, AuthorityObserver},
+    authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rate, Rewrite, RouteDeletion},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
@@ -242,12 +242,22 @@ fn authority(
     previous: Option<&Snapshot>,
 ) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
     let Some(teller) = means.teller else { return Ok(None) };
-    let SourceServices { handle, clock, roots, .. } = means.issuers;
+    let SourceServices { handle, clock, roots, revocations, authority_keys, .. } = means.issuers;
+    let ends: Arc<dyn SessionEnds> = Arc::new(RevokedSessions::new(revocations.clone(), handle.clone()));
     let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) =
         (teller.clone(), teller.clone());
     let state_dir = &*config.server.state_dir;
     let before = previous.and_then(|previous| previous.authority.as_deref());
-    let means = AuthorityMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
+    let means = AuthorityMeans {
+        handle,
+        clock,
+        state_dir,
+        roots,
+        observer: &observer,
+        deliveries: &deliveries,
+        ends: &ends,
+        published: authority_keys,
+    };
     let made = Authority::compile(config, materials, &means, before)?;
     Ok(made.map(Arc::new))
 }

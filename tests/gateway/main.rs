@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod accounts;
 mod apikeys;
 mod assertion;
 mod authority;
@@ -26,6 +27,7 @@ mod edge;
 mod floor_plan;
 mod forwarding;
 mod fuzz;
+mod guide;
 mod hostile;
 mod introspection;
 mod limits;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
+use url::form_urlencoded;
 
 use super::{
     Accounts,
@@ -12,12 +13,12 @@ use super::{
     sign_in::{Claimed, Step},
 };
 use crate::{
-    authority::{Answer, Answered, Call, Fault, Way},
+    authority::{Answer, Answered, Authority, Call, Fault, Way},
     policy::{Factor, Reason},
 };
 
 /// The JSON API, below `authority.path`.
-const PREFIX: &str = "/api/v1/accounts";
+pub(super) const PREFIX: &str = "/api/v1/accounts";
 
 macro_rules! operations {
     ($($(#[doc = $doc:literal])+ $variant:ident: $method:ident $path:literal, $token:literal;)+) => {
@@ -173,11 +174,38 @@ struct MailConfirmation<'a> {
 /// A text, borrowed from the body where it has no escapes.
 type Text<'a> = std::borrow::Cow<'a, str>;
 
+impl Authority {
+    /// Answers a call of the accounts' API, where there are accounts and the path is theirs.
+    pub(in crate::authority) async fn accounts_api(&self, call: &Call<'_>) -> Option<Answer> {
+        let accounts = self.accounts()?;
+        if *call.method == Method::OPTIONS {
+            let methods = methods(call.path.strip_prefix(PREFIX)?)?;
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            self.preflight(call, methods, response.headers_mut());
+            self.allow_origin(call, response.headers_mut());
+            return Some(Answer::served(response));
+        }
+        let mut answer = accounts.answer(self, call).await?;
+        // What is for everybody says so already.
+        if !answer.response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+            self.allow_origin(call, answer.response.headers_mut());
+        }
+        Some(answer)
+    }
+}
+
 impl Accounts {
     /// Answers a call, if its path is one of accounts'.
     pub(crate) async fn answer(&self, second: &impl SecondStep, call: &Call<'_>) -> Option<Answer> {
         if call.path == "/jwks.json" {
             return Some(self.get(call, || self.jwks(call.now)));
+        }
+        if call.path == "/token" && call.method == Method::POST {
+            let form: Vec<(String, String)> = form_urlencoded::parse(call.body).into_owned().collect();
+            // Another grant is another's.
+            form.iter().find(|(name, grant)| name == "grant_type" && grant == "refresh_token")?;
+            return Some(self.refresh(second, &form, call).await);
         }
         let path = call.path.strip_prefix(PREFIX).filter(|rest| rest.starts_with('/'))?;
         let answer = match find(call.method, path) {
@@ -185,14 +213,22 @@ impl Accounts {
             Ok((kind, place)) => self.run(second, kind, place, call).await,
             Err(fault) => Err(fault),
         };
-        Some(answer.unwrap_or_else(|fault| Answer::refused(&fault)))
+        Some(answer.unwrap_or_else(|fault| self.refused(&fault, call)))
+    }
+
+    fn refused(&self, fault: &Fault, call: &Call<'_>) -> Answer {
+        if let Fault::Store(fault) = fault {
+            tracing::error!(%fault, request_id = call.request_id, "the authority's store does not answer");
+            self.means.observer.store_fault();
+        }
+        Answer::refused(fault)
     }
 
     /// Answers a call of the token endpoint whose `grant_type` is `refresh_token` (RFC 6749 §6): the members of its form.
     pub(crate) async fn refresh(&self, second: &impl SecondStep, form: &[(String, String)], call: &Call<'_>) -> Answer {
         match self.refreshed(second, form, call).await {
             Ok(answer) => answer,
-            Err(fault) => Answer::refused(&fault),
+            Err(fault) => self.refused(&fault, call),
         }
     }
 
@@ -319,21 +355,31 @@ fn agent<'a>(call: &Call<'a>) -> &'a str {
 
 /// The operation of a call, and what stands in the place of its `{id}`.
 fn find<'p>(method: &Method, path: &'p str) -> Result<(Kind, &'p str), Fault> {
-    let place = |pattern: &str| match pattern.strip_suffix("{id}") {
+    let found =
+        TABLE.iter().filter(|row| row.method == *method).find_map(|row| Some((row.kind, place(row.path, path)?)));
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    Err(methods(path).map_or(Fault::NotFound, Fault::Method))
+}
+
+/// What stands in the place of a pattern's `{id}`, if the path is the pattern's.
+fn place<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
+    match pattern.strip_suffix("{id}") {
         Some(prefix) => path.strip_prefix(prefix).filter(|id| !id.is_empty() && !id.contains('/')),
         None => (pattern == path).then_some(""),
-    };
-    let found = TABLE.iter().filter(|row| place(row.path).is_some());
-    if let Some(row) = found.clone().find(|row| row.method == *method) {
-        return Ok((row.kind, place(row.path).unwrap_or_default()));
     }
-    match found.map(|row| row.path).next() {
-        Some("/sessions") => Err(Fault::Method(&[Method::GET, Method::DELETE])),
-        Some("/sessions/{id}" | "/session") => Err(Fault::Method(&[Method::DELETE])),
-        Some("/me") => Err(Fault::Method(&[Method::GET])),
-        Some(_) => Err(Fault::Method(&[Method::POST])),
-        None => Err(Fault::NotFound),
-    }
+}
+
+/// The methods of a path, for `Allow`; `None`: no operation has it.
+fn methods(path: &str) -> Option<&'static [Method]> {
+    let row = TABLE.iter().find(|row| place(row.path, path).is_some())?;
+    Some(match row.path {
+        "/sessions" => &[Method::GET, Method::DELETE],
+        "/sessions/{id}" | "/session" => &[Method::DELETE],
+        "/me" => &[Method::GET],
+        _ => &[Method::POST],
+    })
 }
 
 fn body<'a, T: Deserialize<'a>>(call: &Call<'a>) -> Result<T, Fault> {
@@ -386,6 +432,7 @@ mod tests {
             let path = row.path.replace("{id}", "abc");
             let (kind, place) = find(&row.method, &path).ok().unzip();
             assert_eq!(kind, Some(row.kind));
+            assert!(methods(&path).is_some_and(|methods| methods.contains(&row.method)));
             assert_eq!(place, Some(if row.path.contains("{id}") { "abc" } else { "" }));
             assert!(matches!(find(&Method::PUT, &path), Err(Fault::Method(_))));
         }

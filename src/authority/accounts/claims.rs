@@ -67,7 +67,7 @@ impl Accounts {
             scope: scopes.join(" "),
         };
         let unsigned = || Fault::Store(StoreFault::Unavailable("there is no key for access tokens yet".to_owned()));
-        self.state.keys.sign(TYPE, &claims, now).ok_or_else(unsigned)
+        self.means.keys.sign(TYPE, &claims, now).ok_or_else(unsigned)
     }
 
     /// What a client gets (RFC 6749 §5.1).

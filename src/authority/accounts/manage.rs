@@ -113,7 +113,7 @@ impl Accounts {
         let mine = self.mine(call).await?;
         let account = self.prove_again(second, &mine, current, proof, call).await?;
         self.rules.check(new, &account.value.own_words()).map_err(Fault::Call)?;
-        let hash = self.state.hashing.fresh(new).await?;
+        let hash = self.hashing.fresh(new).await?;
         self.set_password(Batch::new(), &account, hash, Told::PasswordChanged, Some(mine.sid), call.now).await
     }
 

@@ -7,12 +7,12 @@ use super::Accounts;
 use crate::clock::Now;
 
 /// RFC 8414 §3: between the host and the path of the issuer's identifier.
-const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
+pub const WELL_KNOWN: &str = "/.well-known/oauth-authorization-server";
 
 impl Accounts {
     /// The public keys, a JWK Set.
     pub fn jwks(&self, now: Now) -> Value {
-        self.state.keys.jwks(now)
+        self.means.keys.jwks(now)
     }
 
     /// The path of the metadata, from the origin on.

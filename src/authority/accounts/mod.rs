@@ -16,9 +16,9 @@
 
 mod api;
 mod claims;
+mod describe;
 mod hashing;
 mod import;
-mod keys;
 mod lock;
 mod mail;
 mod manage;
@@ -39,22 +39,24 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, task::AbortHandle};
 
+pub(in crate::authority) use self::describe::described;
 pub use self::{
     api::{Kind, Operation, TABLE},
     import::{Imported, Line, LineFault, MOST_BYTES, What, read as read_import},
+    metadata::WELL_KNOWN,
     register::AccountInvitation,
 };
-use self::{hashing::Hashing, keys::Keys, password::PasswordRules, session::Lives};
-use super::{AuthorityObserver, Fault, Owner};
+use self::{hashing::Hashing, password::PasswordRules, session::Lives};
+use super::{AuthorityObserver, Fault, Keys, Owner};
 use crate::{
     clock::{Clock, Now},
-    config::{self, AssertionAlgorithm, Materials, Problem},
-    jose::{Algorithm, PublishedKeys},
+    config::{self, Materials, Problem},
+    jose::PublishedKeys,
     notify::Outbox,
     store::{Batch, Pending, Store, StoreFault},
 };
 
-/// How often it is looked whether another key is due, and whether another node has made one.
+/// How often it is looked whether there are other keys to publish: far sooner than a new one signs.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// How many sessions end in one commit: two writes each, of the 256 that one may have.
@@ -77,6 +79,8 @@ pub struct AccountsMeans {
     pub observer: Arc<dyn AuthorityObserver>,
     /// Who refuses the access tokens of sessions that have ended.
     pub ends: Arc<dyn SessionEnds>,
+    /// The keys that sign access tokens.
+    pub keys: Arc<Keys>,
     /// Where the public keys are published for this process.
     pub published: PublishedKeys,
     /// The runtime of background work: on it passwords are hashed and keys made.
@@ -91,23 +95,16 @@ pub struct Accounts {
     config: config::Accounts,
     issuer: Arc<str>,
     rules: PasswordRules,
-    state: Arc<State>,
+    hashing: Arc<Hashing>,
     means: AccountsMeans,
-    _rotation: Rotation,
+    _upkeep: Upkeep,
 }
 
-/// What outlives a configuration.
+/// The task that publishes keys; ends with it.
 #[derive(Debug)]
-struct State {
-    hashing: Hashing,
-    keys: Keys,
-}
+struct Upkeep(AbortHandle);
 
-/// The task that keeps the keys; ends with it.
-#[derive(Debug)]
-struct Rotation(AbortHandle);
-
-impl Drop for Rotation {
+impl Drop for Upkeep {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -125,8 +122,8 @@ impl Accounts {
         PasswordRules::compile(authority.accounts.as_ref()?, materials).err()
     }
 
-    /// Prepares the accounts, if there are to be any. The keys are read, or made, in the background from now on; so are sessions
-    /// refused that had ended when the process did.
+    /// Prepares the accounts, if there are to be any. In the background, sessions are refused that had ended when a process
+    /// before did.
     pub fn compile(
         authority: &Arc<config::Authority>,
         materials: &dyn Materials,
@@ -135,33 +132,27 @@ impl Accounts {
     ) -> Result<Option<Self>, Problem> {
         let Some(config) = authority.accounts.clone() else { return Ok(None) };
         let rules = PasswordRules::compile(&config, materials)?;
-        let state = match previous.filter(|previous| Arc::ptr_eq(&previous.means.store, &means.store)) {
-            Some(previous) => previous.state.clone(),
-            None => Arc::new(State {
-                hashing: Hashing::new(means.handle.clone()),
-                keys: Keys::new(means.store.clone(), means.published.clone()),
-            }),
+        let hashing = match previous {
+            Some(previous) => previous.hashing.clone(),
+            None => Arc::new(Hashing::new(means.handle.clone())),
         };
-        let rotation = means.handle.spawn(upkeep(state.clone(), means.clone(), config.clone()));
+        // Now, so that the first request finds them.
+        means.published.publish(means.keys.verifying());
+        let upkeep = means.handle.spawn(upkeep(means.clone(), config.clone()));
         Ok(Some(Self {
             issuer: authority.issuer_url(),
             authority: authority.clone(),
             config,
             rules,
-            state,
+            hashing,
             means,
-            _rotation: Rotation(rotation.abort_handle()),
+            _upkeep: Upkeep(upkeep.abort_handle()),
         }))
     }
 
     /// Refuses the access tokens of sessions that had ended when a process before did. Before requests are served.
     pub async fn recover(&self, now: Now) -> Result<(), Fault> {
         recover(&self.means, &self.config, now).await
-    }
-
-    /// Reads the keys, or makes the first one: otherwise the background does, a moment later.
-    pub async fn ready_keys(&self, now: Now) -> Result<(), Fault> {
-        self.state.keys.renew(algorithm(&self.config), self.config.rotate, now).await
     }
 
     fn store(&self) -> &Store {
@@ -206,29 +197,17 @@ async fn recover(means: &AccountsMeans, config: &config::Accounts, now: Now) -> 
     }
 }
 
-async fn upkeep(state: Arc<State>, means: AccountsMeans, config: config::Accounts) {
+async fn upkeep(means: AccountsMeans, config: config::Accounts) {
     let mut recovered = false;
     loop {
-        let now = means.clock.now();
-        let renewed = state.keys.renew(algorithm(&config), config.rotate, now).await;
-        if let Err(fault) = &renewed {
-            tracing::error!(%fault, "the keys of access tokens could not be read or made");
-        }
+        means.published.publish(means.keys.verifying());
         if !recovered {
-            match recover(&means, &config, now).await {
+            match recover(&means, &config, means.clock.now()).await {
                 Ok(()) => recovered = true,
-                Err(fault) => tracing::error!(%fault, "sessions that have ended could not be read"),
+                Err(fault) => tracing::error!(%fault, "sessions that have ended could not be refused"),
             }
         }
-        let pause = if renewed.is_ok() && recovered { LOOK } else { Duration::from_secs(1) };
-        tokio::time::sleep(pause).await;
-    }
-}
-
-fn algorithm(config: &config::Accounts) -> Algorithm {
-    match config.algorithm {
-        AssertionAlgorithm::ES256 => Algorithm::ES256,
-        AssertionAlgorithm::EdDSA => Algorithm::EdDSA,
+        tokio::time::sleep(if recovered { LOOK } else { Duration::from_secs(1) }).await;
     }
 }
 

@@ -85,7 +85,7 @@ impl Accounts {
         let account = account.ok_or(Fault::SignIn)?;
         // The code is right: from here on its holder may be told what is wrong with the password, and try another.
         self.rules.check(password, &account.value.own_words()).map_err(Fault::Call)?;
-        let hash = self.state.hashing.fresh(password).await?;
+        let hash = self.hashing.fresh(password).await?;
         let used = Batch::new().delete(Table::Ceremonies, &key, row.version.saturating_add(1));
         self.store().commit(used, now).await.map_err(conflict_is(Fault::SignIn))?;
         if second.has_factors(&self.newcomer(&account.value, ""), now).await? {

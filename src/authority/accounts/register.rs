@@ -63,7 +63,7 @@ impl Accounts {
         self.check_name(name, Some(mail))?;
         self.rules.check(wanted.password, &[name, mail]).map_err(Fault::Call)?;
         // From here on all is done alike, whoever it is.
-        let hash = self.state.hashing.fresh(wanted.password).await?;
+        let hash = self.hashing.fresh(wanted.password).await?;
         let known = rows::by_name(self.store(), mail, now).await?.is_some();
         let may_send = self.may_send(&name::folded(mail), now).await?;
         let (id, code) = (random::id()?, Self::mail_code()?);
@@ -143,7 +143,7 @@ impl Accounts {
         if rows::by_name(self.store(), name, now).await?.is_some() {
             return Err(Fault::Call("`name` is taken: choose another one"));
         }
-        let account = Account::new(name, mail, self.state.hashing.fresh(wanted.password).await?, now)?;
+        let account = Account::new(name, mail, self.hashing.fresh(wanted.password).await?, now)?;
         self.add(Batch::new().delete(Table::Invitations, &key, row.version), &account, way, now).await
     }
 

@@ -64,7 +64,7 @@ impl Accounts {
         let began = Instant::now();
         let result = self.password_step(second, claimed, way, now).await;
         if matches!(result, Err(Fault::SignIn)) {
-            self.state.hashing.pace(began).await;
+            self.hashing.pace(began).await;
         }
         result
     }
@@ -111,7 +111,7 @@ impl Accounts {
             return Err(Fault::SignIn);
         };
         let stored = found.as_ref().map(|account| account.value.hash.as_str());
-        let (right, cost) = self.state.hashing.verify(stored, password).await?;
+        let (right, cost) = self.hashing.verify(stored, password).await?;
         let Some(account) = found.filter(|_| right) else {
             tell(Outcome::Refused);
             return Err(Fault::SignIn);
@@ -123,7 +123,7 @@ impl Accounts {
 
     /// Stores a password anew that was stored by weaker means. Whoever is in the way has stored it, or another one.
     async fn rehash(&self, account: Versioned<Account>, password: &str, now: Now) -> Result<Versioned<Account>, Fault> {
-        let stronger = Account { hash: self.state.hashing.fresh(password).await?, ..account.value.clone() };
+        let stronger = Account { hash: self.hashing.fresh(password).await?, ..account.value.clone() };
         match self.store().commit(rows::update(self.store(), Batch::new(), &account, &stronger), now).await {
             Ok(()) | Err(StoreFault::Conflict) => {}
             Err(fault) => return Err(fault.into()),

@@ -178,9 +178,15 @@ fn means(store: &Arc<Store>, config: &config::Config, ends: Arc<dyn SessionEnds>
         outbox: Outbox::new(store.clone(), channels, clock.clone(), Arc::new(notify::Unobserved)),
         observer: Arc::new(Unobserved),
         ends,
-        keys: crate::store::wait_for(async {
-            Arc::new(Keys::open(store, jose::Algorithm::ES256, Duration::from_secs(86_400), clock.now()).await.unwrap())
-        }),
+        keys: Arc::new(
+            crate::store::testing::wait(Keys::open(
+                store,
+                jose::Algorithm::ES256,
+                Duration::from_secs(86_400),
+                clock.now(),
+            ))
+            .unwrap(),
+        ),
         published: PublishedKeys::default(),
         handle: Handle::current(),
         clock,
@@ -194,7 +200,6 @@ impl Scene {
         let means = means(&Arc::new(Store::for_tests()), &config, refused.clone());
         let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
         let now = SystemClock.now();
-        accounts.ready_keys(now).await.unwrap();
         Self { accounts, second: Steps::default(), refused, now, client: "192.0.2.1" }
     }
 
@@ -360,10 +365,10 @@ async fn whether_an_address_has_an_account_shows_in_no_answer_and_in_no_work_but
     let scene = Scene::with_alice().await;
     let mut answers = Vec::new();
     for address in ["alice@example.org", "nobody@example.org"] {
-        let before = (scene.accounts.state.hashing.computed(), scene.mails().await.len());
+        let before = (scene.accounts.hashing.computed(), scene.mails().await.len());
         let wanted = json!({"name": "somebody", "email": address, "password": OTHER});
         let (status, answer, reason) = scene.post("/registrations", wanted).await;
-        let work = (scene.accounts.state.hashing.computed() - before.0, scene.mails().await.len() - before.1);
+        let work = (scene.accounts.hashing.computed() - before.0, scene.mails().await.len() - before.1);
         let confirm = json!({"registration": answer["registration"], "code": "00000-00000"});
         let (confirmed, _, refused) = scene.post("/registrations/confirm", confirm).await;
         let members: Vec<String> = answer.as_object().unwrap().keys().cloned().collect();
@@ -449,17 +454,17 @@ async fn unknown_wrong_and_locked_are_one_answer_and_an_unknown_name_costs_the_s
     let scene = Scene::with_alice().await;
     let mut answers = Vec::new();
     for (name, password) in [("nobody", PASSWORD), ("alice", OTHER)] {
-        let before = scene.accounts.state.hashing.computed();
+        let before = scene.accounts.hashing.computed();
         answers.push(scene.sign_in(name, password).await);
-        assert_eq!(scene.accounts.state.hashing.computed() - before, 1, "{name}");
+        assert_eq!(scene.accounts.hashing.computed() - before, 1, "{name}");
     }
     for name in ["alice", "nobody"] {
         for _ in 0..6 {
             answers.push(scene.sign_in(name, OTHER).await);
         }
-        let before = scene.accounts.state.hashing.computed();
+        let before = scene.accounts.hashing.computed();
         answers.push(scene.sign_in(name, PASSWORD).await);
-        assert_eq!(scene.accounts.state.hashing.computed(), before, "nothing is looked at while {name} is locked");
+        assert_eq!(scene.accounts.hashing.computed(), before, "nothing is looked at while {name} is locked");
     }
     answers.dedup();
     assert_eq!(answers, [(StatusCode::IM_A_TEAPOT, Value::Null, Reason::SignInRefused)]);
@@ -480,7 +485,6 @@ async fn a_lock_is_at_one_address_and_ends_and_a_restart_keeps_it() {
     let config = config("open", "");
     let again = means(&scene.accounts.means.store, &config, scene.refused.clone());
     scene.accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, again, None).unwrap().unwrap();
-    scene.accounts.ready_keys(scene.now).await.unwrap();
     assert_eq!(scene.sign_in("alice", PASSWORD).await.2, Reason::SignInRefused, "still locked");
     scene.later(31);
     assert_eq!(scene.sign_in("alice", PASSWORD).await.0, StatusCode::OK);
@@ -489,12 +493,12 @@ async fn a_lock_is_at_one_address_and_ends_and_a_restart_keeps_it() {
 #[tokio::test]
 async fn guessing_in_parallel_gains_nothing() {
     let scene = Scene::with_alice().await;
-    let before = scene.accounts.state.hashing.computed();
+    let before = scene.accounts.hashing.computed();
     let guesses = (0..20).map(|_| scene.sign_in("alice", OTHER));
     for answer in futures_all(guesses).await {
         assert!(matches!(answer.2, Reason::SignInRefused | Reason::AuthorityUnavailable), "{answer:?}");
     }
-    assert!(scene.accounts.state.hashing.computed() - before <= 5);
+    assert!(scene.accounts.hashing.computed() - before <= 5);
 }
 
 /// All of them, at the same time.
@@ -887,7 +891,6 @@ async fn without_the_store_nothing_is_answered_but_that() {
     let means = means(&Arc::new(store), &config, refused.clone());
     let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
     let now = SystemClock.now();
-    accounts.ready_keys(now).await.unwrap();
     let scene = Scene { accounts, second: Steps::default(), refused, now, client: "192.0.2.1" };
     scene.add("alice", None, PASSWORD).await;
     let tokens = scene.signed_in().await;

@@ -25,7 +25,7 @@ impl Authority {
     }
 
     /// Says which origin may read an answer.
-    pub(super) fn allow_origin(&self, call: &Call<'_>, headers: &mut HeaderMap) {
+    pub(in crate::authority) fn allow_origin(&self, call: &Call<'_>, headers: &mut HeaderMap) {
         // Whatever the answer is, it is another one for another origin.
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if let Some(origin) = self.origin(call) {
@@ -35,7 +35,7 @@ impl Authority {
     }
 
     /// Says what pages of an allowed origin may send.
-    pub(super) fn preflight(&self, call: &Call<'_>, methods: &[Method], headers: &mut HeaderMap) {
+    pub(in crate::authority) fn preflight(&self, call: &Call<'_>, methods: &[Method], headers: &mut HeaderMap) {
         if self.origin(call).is_none() {
             return;
         }

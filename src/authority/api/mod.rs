@@ -75,7 +75,11 @@ impl Authority {
             Kind::PushShown => self.show_push(id, call).await,
             Kind::PushDecide => self.decide_push(id, call).await,
             Kind::Token => self.exchange(call).await,
-            Kind::OpenApi => Ok(json(StatusCode::OK, &openapi::document(&self.base_url(), &openapi::described()))),
+            Kind::OpenApi => {
+                let accounts = self.accounts().map(|_| super::accounts::described()).unwrap_or_default();
+                let all: Vec<Described> = openapi::described().into_iter().chain(accounts).collect();
+                Ok(json(StatusCode::OK, &openapi::document(&self.base_url(), &all)))
+            }
         }
     }
 }

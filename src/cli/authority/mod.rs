@@ -13,9 +13,13 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Exit, admin_client, complain, load, print_line};
 use crate::{
-    authority::{Authority, AuthorityMeans, AuthorityObserver},
+    authority::{
+        Authority, AuthorityMeans, AuthorityObserver,
+        accounts::{NoEnds, SessionEnds},
+    },
     clock::{Clock, SystemClock},
     config::{Config, Materials, Problem},
+    jose::PublishedKeys,
     notify::NotifyObserver,
     runtime::{AuthorityTeller, DiskMaterials},
     secret::Secret,
@@ -304,6 +308,9 @@ impl Authorities {
                     roots: &Arc::new(crate::client::native_roots()),
                     observer: &observer,
                     deliveries: &deliveries,
+                    // No gateway runs that could be asked with an access token.
+                    ends: &(Arc::new(NoEnds) as Arc<dyn SessionEnds>),
+                    published: &PublishedKeys::default(),
                 };
                 let authority = Authority::compile(&config, &DiskMaterials, &means, None).map_err(refused)?;
                 let authority = authority.map(Arc::new).ok_or_else(|| Fault::NoAuthority(file.to_owned()))?;

@@ -232,6 +232,13 @@ fn issuers(written: &document::Authority, shared: &Shared<'_>, to: &mut Context<
             issuers.extend(super::route::source(name, shared, to));
         }
     }
+    // Whoever has an account here has a second factor here: without the first there would be no use for the second.
+    if let Some(accounts) = written.accounts.as_ref().filter(|_| !issuers.is_empty()) {
+        let own = &accounts.issuer.value.0;
+        if !issuers.iter().any(|known| **known == **own) {
+            issuers.push(own.as_str().into());
+        }
+    }
     issuers
 }
 
