@@ -6,6 +6,7 @@ use serde_json::Value;
 /// Header names that the gateway may send of its own accord, and those that the suites' upstreams send through it.
 const ALLOWED: &[&str] = &[
     // the gateway's
+    "access-control-allow-origin",
     "allow",
     "cache-control",
     "connection",
@@ -20,6 +21,7 @@ const ALLOWED: &[&str] = &[
     "retry-after",
     "trailer",
     "transfer-encoding",
+    "vary",
     "via",
     "www-authenticate",
     "x-content-type-options",
