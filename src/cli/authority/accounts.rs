@@ -85,9 +85,11 @@ pub(crate) fn import(config: &Path, file: &PathBuf, skip_bad: bool) -> Exit {
         .map_err(|error| Fault::Import(file.clone(), error))
         .and_then(|text| Ok((text, Authorities::open(config)?)))
         .and_then(|(text, authority)| {
-            let answer = authority.look(Method::POST, "/accounts/import", &json!({"text": text, "skip_bad": skip_bad}))?;
+            let answer =
+                authority.look(Method::POST, "/accounts/import", &json!({"text": text, "skip_bad": skip_bad}))?;
             for fault in answer.body.get("faults").and_then(Value::as_array).into_iter().flatten() {
-                let (line, what) = (fault.get("line").and_then(Value::as_u64), fault.get("what").and_then(Value::as_str));
+                let (line, what) =
+                    (fault.get("line").and_then(Value::as_u64), fault.get("what").and_then(Value::as_str));
                 print_line(&format!("{}:{}: {}", file.display(), line.unwrap_or_default(), what.unwrap_or_default()));
             }
             if !answer.status.is_success() {
