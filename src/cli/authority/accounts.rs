@@ -5,7 +5,7 @@
 //! | `POST /accounts/import` | makes accounts of `text`, CSV or lines of JSON; `skip_bad` leaves bad lines out | 200; 422 and nothing done where lines are bad |
 //! | `POST /accounts/invitations` | invites somebody to register, by `email`, `ttl`, `by`, each if there is one | 201 with the code, which is shown this once |
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -80,9 +80,9 @@ impl Operators<'_> {
 }
 
 /// Imports a file of accounts.
-pub(crate) fn import(config: &Path, file: &PathBuf, skip_bad: bool) -> Exit {
+pub(crate) fn import(config: &Path, file: &Path, skip_bad: bool) -> Exit {
     end(files::read_text(file, MOST_BYTES as u64)
-        .map_err(|error| Fault::Import(file.clone(), error))
+        .map_err(|error| Fault::Import(file.to_owned(), error))
         .and_then(|text| Ok((text, Authorities::open(config)?)))
         .and_then(|(text, authority)| {
             let answer =
