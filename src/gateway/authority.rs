@@ -73,7 +73,8 @@ impl Gateway {
             body: held.content(),
             principal: permit.principal(),
             client: inbound.origin.client,
-            confidential: presented.confidential,
+            // Behind a proxy that ends TLS the operator says so.
+            confidential: presented.confidential || authority.config().danger_cleartext,
             request_id: exchange.record.request_id.as_str(),
             now,
         };

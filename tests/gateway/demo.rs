@@ -57,6 +57,10 @@ fn every_line_of_the_demo_shows_what_it_says() {
         assert!(shown.contains(&status), "{status} is not among {shown:?}");
     }
     assert!(finished.stdout.contains("insufficient_user_authentication"), "{}", finished.stdout);
+    assert!(finished.stdout.contains("█▀▀▀▀▀█") || finished.stdout.contains("▄▄▄▄▄"), "a QR code: {}", finished.stdout);
+    assert!(finished.stdout.contains(r#""factors":["totp"]"#), "what the operator sees: {}", finished.stdout);
+    let statuses = |status: &str| shown.iter().filter(|shown| **shown == status).count();
+    assert!(statuses("204") == 2 && statuses("201") >= 4, "a deletion by OTP and a token that was elevated: {shown:?}");
     assert!(finished.stdout.contains("stepgate_decisions_total"), "the metrics: {}", finished.stdout);
     assert_eq!(finished.code, 0, "the audit trail verifies: {finished:?}");
     demo.signal("TERM");

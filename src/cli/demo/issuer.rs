@@ -1,4 +1,5 @@
-//! An issuer for trying things out: discovery, one key, and a token for whoever asks. For this machine alone.
+//! An issuer for trying things out: discovery, one key, and a token for whoever asks; and an authenticator app for whoever has
+//! no phone at hand. For this machine alone.
 
 use std::{collections::HashMap, io, rc::Rc, sync::Arc};
 
@@ -11,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
-use super::answer;
+use super::{answer, app::AuthenticatorApp};
 use crate::{
     body::{ConnectionInfo, ResponseBody, Serve},
     clock::{Clock, SystemClock},
@@ -25,6 +26,7 @@ pub(super) struct DevelopmentIssuer {
     url: String,
     audience: String,
     key: EcdsaKeyPair,
+    app: AuthenticatorApp,
 }
 
 /// The issuer on one worker.
@@ -34,7 +36,11 @@ impl Serve for Endpoint {
     type Tail = ();
 
     async fn serve(&self, _info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<()>> {
-        self.0.handle(request.uri().path(), request.uri().query().unwrap_or_default())
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        match path {
+            "/app" => self.0.code(query).await,
+            _ => self.0.handle(path, query),
+        }
     }
 }
 
@@ -43,7 +49,16 @@ impl DevelopmentIssuer {
     pub(super) fn new(url: &str, audience: &str) -> io::Result<Self> {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
             .map_err(|_| io::Error::other("making the issuer's key"))?;
-        Ok(Self { url: url.to_owned(), audience: audience.to_owned(), key })
+        Ok(Self { url: url.to_owned(), audience: audience.to_owned(), key, app: AuthenticatorApp::default() })
+    }
+
+    /// The code of the authenticator app, whose secret is in the query.
+    async fn code(&self, query: &str) -> Response<ResponseBody<()>> {
+        let secret = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "secret");
+        match self.app.code(&secret.map(|(_, secret)| secret.into_owned()).unwrap_or_default()).await {
+            Some(code) => answer(StatusCode::OK, "text/plain", code),
+            None => answer(StatusCode::BAD_REQUEST, "text/plain", "this is no secret of an app\n"),
+        }
     }
 
     fn handle(&self, path: &str, query: &str) -> Response<ResponseBody<()>> {

@@ -3,6 +3,7 @@
 //! The gateway is the real one, run by the root's `gateway.yaml`; the other two are servers of their own on loopback.
 
 mod api;
+mod app;
 mod issuer;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use clap::Args;
 use http::{Response, StatusCode, header};
@@ -30,6 +32,11 @@ use crate::{
 const GATEWAY_YAML: &str = include_str!("../../../gateway.yaml");
 /// The ports that it names: gateway, redirect, admin, issuer, API.
 const PORTS: [u16; 5] = [8443, 8080, 9090, 9200, 9100];
+
+/// What the commands of operators show the gateway.
+const ADMIN_TOKEN: &str = "state/admin.token";
+/// What second factors are encrypted with.
+const SEALING_KEY: &str = "state/sealing.key";
 
 /// How to run the demo.
 #[derive(Debug, Args)]
@@ -91,14 +98,19 @@ fn free_ports() -> std::io::Result<[u16; 5]> {
 
 /// Writes the configuration with the ports that are free, and loads it.
 fn prepare(dir: &Path, ports: [u16; 5]) -> Result<(PathBuf, Loaded), Exit> {
-    let mut text = GATEWAY_YAML
-        .replace("address: 127.0.0.1:9090\n", "address: 127.0.0.1:9090\naccess_log: {file: access.jsonl}\n");
+    let admin =
+        format!("address: 127.0.0.1:9090\n  token: {{file: {ADMIN_TOKEN}}}\naccess_log: {{file: access.jsonl}}\n");
+    let mut text = with_authority(&GATEWAY_YAML.replace("address: 127.0.0.1:9090\n", &admin));
     for (from, to) in PORTS.iter().zip(ports) {
         text = text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"));
+        text = text.replace(&format!("https://localhost:{from}"), &format!("https://localhost:{to}"));
         text = text.replace(&format!("redirect_to_https: {from}"), &format!("redirect_to_https: {to}"));
     }
     let file = dir.join("gateway.yaml");
-    let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(&file, &text));
+    let written = std::fs::create_dir_all(dir)
+        .and_then(|()| make_secret(&dir.join(ADMIN_TOKEN)))
+        .and_then(|()| make_secret(&dir.join(SEALING_KEY)))
+        .and_then(|()| std::fs::write(&file, &text));
     if let Err(error) = written {
         complain(&std::io::Error::new(error.kind(), format!("writing {}: {error}", file.display())));
         return Err(Exit::Io);
@@ -109,6 +121,34 @@ fn prepare(dir: &Path, ports: [u16; 5]) -> Result<(PathBuf, Loaded), Exit> {
             load::print_fault(&fault);
             Err(Exit::Config)
         }
+    }
+}
+
+/// The example with its commented section for second factors in force.
+fn with_authority(text: &str) -> String {
+    let (mut inside, mut lines) = (false, String::with_capacity(text.len()));
+    for line in text.lines() {
+        inside = line.starts_with("# authority:") || (inside && line.starts_with("#   "));
+        lines.push_str(if inside { line.get(2..).unwrap_or_default() } else { line });
+        lines.push('\n');
+    }
+    lines
+}
+
+/// Makes a secret of 32 random bytes, in base64, for this user alone; one that is there already stays.
+fn make_secret(file: &Path) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut bytes = [0; 32];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| std::io::Error::other("no random bytes"))?;
+    let opened = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    match opened {
+        Ok(mut file) => file.write_all(STANDARD.encode(bytes).as_bytes()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -190,6 +230,43 @@ In another terminal, in this folder:
 
   # 204: with one
   G -X DELETE https://localhost:{gateway}/orders/1 -H "Authorization: Bearer $MFA"
+
+  # ready for use: a provider that has no second factor is no reason to have none. An operator invites alice ...
+  A=https://localhost:{gateway}/stepgate/api/v1
+  J() {{ G -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' "$@" | tee {dir}/answer.txt; }}
+  IN() {{ sed -n 's/.*"'$1'":"\([^"]*\)".*/\1/p' {dir}/answer.txt; }}
+  INVITATION=$({program} invite --config {dir}/gateway.yaml --issuer demo --subject alice | sed 's/.*"code":"\([^"]*\)".*/\1/')
+
+  # 201: ... and with that and her own token she enrols an authenticator app
+  J $A/factors -d '{{"kind": "totp", "label": "phone", "right": {{"invitation": "'$INVITATION'"}}}}'
+
+  # for your own app, if you like to scan it; the demo has one, too: CODE prints its next code
+  SECRET=$(IN secret); FACTOR=$(IN id); printf '%b\n' "$(IN qr_text)"
+  CODE() {{ curl -s "http://127.0.0.1:{issuer}/app?secret=$SECRET"; }}
+
+  # 201: the first code confirms it; the recovery codes are shown this once
+  J $A/factors/$FACTOR/confirm -d '{{"code": "'$(CODE)'"}}'
+
+  # 204: a deletion with a code in the request itself, which any old script can send
+  G -X DELETE https://localhost:{gateway}/orders/2 -H "Authorization: Bearer $TOKEN" -H "Stepgate-OTP: $(CODE)"
+
+  # 401: that proof was for that request alone
+  G https://localhost:{gateway}/payments -d amount=100 -H "Authorization: Bearer $TOKEN"
+
+  # 201: an app steps up instead: a challenge for the level that was refused ...
+  J $A/challenges -d '{{"level": "mfa", "factor": "totp"}}'
+
+  # 200: ... its answer ...
+  J $A/challenges/$(IN id)/verify -d '{{"code": "'$(CODE)'"}}'
+
+  # 201: ... and the very token that was refused passes now
+  G https://localhost:{gateway}/payments -d amount=100 -H "Authorization: Bearer $TOKEN"
+
+  # 401: nothing is deleted on the strength of it, though
+  G -X DELETE https://localhost:{gateway}/orders/3 -H "Authorization: Bearer $TOKEN"
+
+  # what the operator sees of it
+  {program} factors list --config {dir}/gateway.yaml
 
   # 429 after five: a quota for each user
   for i in 1 2 3 4 5 6; do G https://localhost:{gateway}/reports -H "Authorization: Bearer $TOKEN" | head -1; done
