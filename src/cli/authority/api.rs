@@ -93,6 +93,8 @@ impl Operators<'_> {
             ("DELETE", "/subjects/factors") => asked_by_query(query).and_then(|asked| self.reset(&asked)),
             ("POST", "/resets") => read(body).and_then(|asked| self.reset(&asked)),
             ("POST", "/unlock") => self.unlock(body),
+            ("POST", "/accounts/import") => self.import_accounts(body),
+            ("POST", "/accounts/invitations") => self.invite_account(body),
             ("POST", "/rekey") => self.rekey(),
             ("POST", path) => {
                 let id = path.strip_prefix("/resets/")?.strip_suffix("/approve")?;
@@ -215,7 +217,7 @@ impl Operators<'_> {
     }
 
     /// Has the authority do something on the runtime of background work, and waits for it.
-    fn done<T, F>(&self, work: impl FnOnce(Arc<Authority>) -> F) -> Result<T, AdminAnswer>
+    pub(super) fn done<T, F>(&self, work: impl FnOnce(Arc<Authority>) -> F) -> Result<T, AdminAnswer>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
@@ -264,7 +266,7 @@ fn reset_state(state: &ResetState) -> AdminAnswer {
     AdminAnswer { status, body: json!(state) }
 }
 
-fn operator(by: Option<String>) -> Result<String, AdminAnswer> {
+pub(super) fn operator(by: Option<String>) -> Result<String, AdminAnswer> {
     let by = by.unwrap_or_else(|| "admin".to_owned());
     if by.is_empty() || by.len() > NAME_BYTES || by.chars().any(char::is_control) {
         return Err(bad("`by` is a name of up to 128 bytes"));
@@ -272,7 +274,7 @@ fn operator(by: Option<String>) -> Result<String, AdminAnswer> {
     Ok(by)
 }
 
-fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, AdminAnswer> {
+pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, AdminAnswer> {
     serde_json::from_slice(body).map_err(|error| bad(&error.to_string()))
 }
 
@@ -314,7 +316,7 @@ fn refused(fault: &Fault) -> AdminAnswer {
     }
 }
 
-fn bad(why: &str) -> AdminAnswer {
+pub(super) fn bad(why: &str) -> AdminAnswer {
     problem(StatusCode::BAD_REQUEST, why)
 }
 
