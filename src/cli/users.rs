@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use thiserror::Error;
 
-use super::{Exit, complain, load, print_line};
+use super::{Exit, authority::accounts, complain, load, print_line};
 use crate::{
     config::CredentialKind,
     files::{self, Lock},
@@ -53,6 +53,13 @@ pub(crate) enum UsersCommand {
         /// The user's name
         name: String,
     },
+    /// Makes accounts of the authority's from a file, with the hashes that they have: `name,email,hash` or a JSON object a line
+    ///
+    /// Everything that is wrong is told with its line, and nothing is imported then, unless --skip-bad. Importing the same file
+    /// again changes nothing.
+    Import(accounts::ImportArgs),
+    /// Invites somebody to register an account with the authority
+    Invite(accounts::InviteArgs),
     /// Prints the hash of a password, for files that are made in another way
     Hash,
 }
@@ -117,6 +124,8 @@ pub(crate) fn users(command: &UsersCommand) -> Exit {
         }
         UsersCommand::List { place } => place.file().and_then(|file| list(&file)),
         UsersCommand::Remove { place, name } => place.file().and_then(|file| remove(&file, &place.source, name)),
+        UsersCommand::Import(args) => return accounts::import(args),
+        UsersCommand::Invite(args) => return accounts::invite(args),
         UsersCommand::Hash => hash().map(|hash| {
             print_line(&hash);
             Exit::Success

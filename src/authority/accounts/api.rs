@@ -355,7 +355,8 @@ fn agent<'a>(call: &Call<'a>) -> &'a str {
 
 /// The operation of a call, and what stands in the place of its `{id}`.
 fn find<'p>(method: &Method, path: &'p str) -> Result<(Kind, &'p str), Fault> {
-    let found = TABLE.iter().filter(|row| row.method == *method).find_map(|row| Some((row.kind, place(row.path, path)?)));
+    let found =
+        TABLE.iter().filter(|row| row.method == *method).find_map(|row| Some((row.kind, place(row.path, path)?)));
     if let Some(found) = found {
         return Ok(found);
     }

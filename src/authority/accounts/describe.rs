@@ -40,7 +40,9 @@ fn property(name: &str) -> Value {
     match name {
         "credential" => json!({"type": "object", "description": "WebAuthn's response."}),
         "factor" => json!({"type": "string", "enum": ["passkey", "totp", "email", "webhook", "push", "recovery"]}),
-        "proof" => json!({"type": ["string", "null"], "description": "The number of a challenge for `manage` that was answered."}),
+        "proof" => {
+            json!({"type": ["string", "null"], "description": "The number of a challenge for `manage` that was answered."})
+        }
         "email" => json!({"type": "string", "format": "email"}),
         "refresh_token" => json!({"type": "string", "description": "Once more, where a renewal is what waits."}),
         _ => json!({"type": "string"}),
@@ -79,7 +81,11 @@ fn responses(kind: Kind) -> Vec<(u16, &'static str, Option<Value>)> {
     match kind {
         Kind::Register => vec![
             (201, "The account, by an invitation.", answer(&["subject", "name"])),
-            (202, "A code was mailed; the answer is one, whether there is an account or not.", answer(&["registration", "expires_at"])),
+            (
+                202,
+                "A code was mailed; the answer is one, whether there is an account or not.",
+                answer(&["registration", "expires_at"]),
+            ),
         ],
         Kind::Confirm => vec![(201, "The account.", answer(&["subject", "name"]))],
         Kind::SignIn | Kind::Verify | Kind::Recovered => step(),
@@ -88,6 +94,8 @@ fn responses(kind: Kind) -> Vec<(u16, &'static str, Option<Value>)> {
         Kind::Account => vec![(200, "The account.", answer(&["subject", "name", "email", "created_at"]))],
         Kind::Sessions => vec![(200, "The sessions, newest first.", answer(&["sessions"]))],
         Kind::NewMail => vec![(202, "A code was mailed to the other address.", answer(&["change", "expires_at"]))],
-        Kind::EndOthers | Kind::EndOne | Kind::SignOut | Kind::Password | Kind::MailConfirmed => vec![(204, "Done.", None)],
+        Kind::EndOthers | Kind::EndOne | Kind::SignOut | Kind::Password | Kind::MailConfirmed => {
+            vec![(204, "Done.", None)]
+        }
     }
 }

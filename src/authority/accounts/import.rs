@@ -162,6 +162,34 @@ impl Accounts {
         skip_bad: bool,
         now: Now,
     ) -> Result<Imported, Fault> {
+        let (mut imported, wanted) = self.weigh(lines, faults, now).await?;
+        if !imported.faults.is_empty() && !skip_bad {
+            return Ok(imported);
+        }
+        for line in wanted {
+            let account = Account::new(&line.name, line.mail.as_deref(), line.hash.clone(), now)?;
+            let account = Account { password_at: 0, ..account };
+            match self.store().commit(rows::insert(self.store(), Batch::new(), &account), now).await {
+                Ok(()) => imported.made += 1,
+                Err(StoreFault::Conflict) => imported.faults.push(LineFault { line: line.number, what: What::Taken }),
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Ok(imported)
+    }
+
+    /// What an import would find, without making anything.
+    pub async fn check_import(&self, lines: &[Line], faults: Vec<LineFault>, now: Now) -> Result<Imported, Fault> {
+        Ok(self.weigh(lines, faults, now).await?.0)
+    }
+
+    /// The lines whose accounts are still to be made, and what is to be said of the others.
+    async fn weigh<'l>(
+        &self,
+        lines: &'l [Line],
+        faults: Vec<LineFault>,
+        now: Now,
+    ) -> Result<(Imported, Vec<&'l Line>), Fault> {
         let mut imported = Imported { faults, ..Imported::default() };
         let mut wanted = Vec::new();
         for line in lines {
@@ -179,19 +207,7 @@ impl Accounts {
             }
         }
         imported.faults.sort_by_key(|fault| fault.line);
-        if !imported.faults.is_empty() && !skip_bad {
-            return Ok(imported);
-        }
-        for line in wanted {
-            let account = Account::new(&line.name, line.mail.as_deref(), line.hash.clone(), now)?;
-            let account = Account { password_at: 0, ..account };
-            match self.store().commit(rows::insert(self.store(), Batch::new(), &account), now).await {
-                Ok(()) => imported.made += 1,
-                Err(StoreFault::Conflict) => imported.faults.push(LineFault { line: line.number, what: What::Taken }),
-                Err(fault) => return Err(fault.into()),
-            }
-        }
-        Ok(imported)
+        Ok((imported, wanted))
     }
 }
 

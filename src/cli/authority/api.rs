@@ -9,6 +9,8 @@
 //! | `POST /resets` | takes all factors of somebody's away | 200; 202 where another operator must approve it |
 //! | `POST /resets/ID/approve` | approves that, `by` another | 200, 404 |
 //! | `POST /unlock` | lifts the locks on guessing | 200 |
+//! | `POST /accounts/invitations` | invites somebody to register, by `email` perhaps | 201 with the code, which is shown this once |
+//! | `POST /accounts/import` | makes accounts of lines, or only `check`s them | 200; `faults` says which lines are not taken |
 //! | `POST /rekey` | seals what older keys sealed with the current one | 200; `complete` says whether all is done |
 //!
 //! `issuer` is a name of the configuration. Everybody with the admin token can say any name in `by`: four eyes keep operators
@@ -26,7 +28,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::{
-    authority::{Authority, FactorRecord, Fault, Listed, Owner, ResetState},
+    authority::{Authority, FactorRecord, Fault, Listed, Owner, ResetState, accounts},
     clock::Now,
     config::{self, Config},
     identity,
@@ -40,6 +42,8 @@ const PAGE: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(25);
 /// How long one stretch of sealing anew may take: less than whoever asks waits.
 const STRETCH: Duration = Duration::from_secs(15);
+/// What asks for accounts where there are none.
+const NO_ACCOUNTS: Fault = Fault::Call("the authority keeps no accounts: `mode: accounts`");
 /// The longest name of an operator.
 const NAME_BYTES: usize = 128;
 
@@ -71,6 +75,39 @@ struct Invite {
     ttl: Option<String>,
 }
 
+/// An invitation to register, as it is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InviteAccount {
+    email: Option<String>,
+    by: Option<String>,
+    ttl: Option<String>,
+}
+
+/// Lines that hold hashes of passwords.
+#[derive(Deserialize)]
+struct Lines(String);
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Lines of accounts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Import {
+    text: Lines,
+    /// The number of the first line in its file.
+    first_line: usize,
+    #[serde(default)]
+    skip_bad: bool,
+    /// Whether nothing is to be made.
+    #[serde(default)]
+    check: bool,
+}
+
 /// Who approves.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +130,8 @@ impl Operators<'_> {
             ("DELETE", "/subjects/factors") => asked_by_query(query).and_then(|asked| self.reset(&asked)),
             ("POST", "/resets") => read(body).and_then(|asked| self.reset(&asked)),
             ("POST", "/unlock") => self.unlock(body),
+            ("POST", "/accounts/invitations") => self.invite_account(body),
+            ("POST", "/accounts/import") => self.import(body),
             ("POST", "/rekey") => self.rekey(),
             ("POST", path) => {
                 let id = path.strip_prefix("/resets/")?.strip_suffix("/approve")?;
@@ -107,10 +146,7 @@ impl Operators<'_> {
         let Invite { issuer, subject, by, ttl } = read(body)?;
         let owner = self.owner(&issuer, &subject)?;
         let by = operator(by)?;
-        let ttl = match ttl {
-            None => None,
-            Some(ttl) => Some(config::duration(&ttl).ok_or_else(|| bad("`ttl` is a duration: 3d, 12h"))?),
-        };
+        let ttl = duration(ttl.as_deref())?;
         let now = self.now;
         let invitation = self.done(move |authority| async move { authority.invite(&owner, &by, ttl, now).await })?;
         tracing::info!(issuer, "somebody was invited to enrol a factor");
@@ -179,6 +215,37 @@ impl Operators<'_> {
         let (owner, by, now) = (self.owner(&issuer, &subject)?, operator(by)?, self.now);
         self.done(move |authority| async move { authority.unlock(&owner, &by, now).await })?;
         Ok(AdminAnswer { status: StatusCode::OK, body: json!({"state": "unlocked"}) })
+    }
+
+    fn invite_account(&self, body: &[u8]) -> Result<AdminAnswer, AdminAnswer> {
+        let InviteAccount { email, by, ttl } = read(body)?;
+        let (by, ttl, now) = (operator(by)?, duration(ttl.as_deref())?, self.now);
+        let invitation = self.done(move |authority| async move {
+            authority.accounts().ok_or(NO_ACCOUNTS)?.invite_account(&by, email.as_deref(), ttl, now).await
+        })?;
+        tracing::info!("somebody was invited to register");
+        Ok(AdminAnswer { status: StatusCode::CREATED, body: json!(invitation) })
+    }
+
+    fn import(&self, body: &[u8]) -> Result<AdminAnswer, AdminAnswer> {
+        let Import { text, first_line, skip_bad, check } = read(body)?;
+        let now = self.now;
+        let done = self.done(move |authority| async move {
+            let kept = authority.accounts().ok_or(NO_ACCOUNTS)?;
+            let (lines, faults) = accounts::read_import(&text.0);
+            match check {
+                true => kept.check_import(&lines, faults, now).await,
+                false => kept.import(&lines, faults, skip_bad, now).await,
+            }
+        })?;
+        if done.made > 0 {
+            tracing::info!(accounts = done.made, "accounts were imported");
+        }
+        let line = |line: usize| line.saturating_add(first_line).saturating_sub(1);
+        let faults: Vec<Value> =
+            done.faults.iter().map(|fault| json!({"line": line(fault.line), "what": fault.what.to_string()})).collect();
+        let body = json!({"made": done.made, "there": done.there, "faults": faults});
+        Ok(AdminAnswer { status: StatusCode::OK, body })
     }
 
     /// One stretch of the work: it goes on where it was at the next call.
@@ -270,6 +337,13 @@ fn operator(by: Option<String>) -> Result<String, AdminAnswer> {
         return Err(bad("`by` is a name of up to 128 bytes"));
     }
     Ok(by)
+}
+
+fn duration(text: Option<&str>) -> Result<Option<Duration>, AdminAnswer> {
+    match text {
+        None => Ok(None),
+        Some(text) => config::duration(text).map(Some).ok_or_else(|| bad("`ttl` is a duration: 3d, 12h")),
+    }
 }
 
 fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, AdminAnswer> {
