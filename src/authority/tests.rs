@@ -3,4 +3,5 @@
 
 mod abuse;
 mod api;
+mod passkeys;
 mod races;

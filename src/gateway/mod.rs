@@ -31,6 +31,7 @@ mod metadata;
 mod method_override;
 mod outbound;
 pub mod own;
+mod page_cookie;
 mod record;
 mod refusal;
 mod site;
@@ -397,6 +398,7 @@ impl Exchange {
         self.record.status = answer.status().as_u16();
         self.record.reason = Reason::Allowed;
         let (mut parts, mut body) = answer.into_parts();
+        page_cookie::refuse(&mut parts.headers);
         outbound::clean_response(&mut parts.headers, &self.record.request_id);
         if parts.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: a client that believed it would take the next answer for the body.

@@ -14,6 +14,7 @@ use super::{
     hygiene::{self, Te},
     ids::{RequestId, TRACEPARENT, X_REQUEST_ID},
     inbound::{DPOP, Inbound, SoleField},
+    page_cookie,
 };
 use crate::{
     config::{Assertion, MethodOverride, Rewrite, Upstream, UpstreamHost},
@@ -75,6 +76,7 @@ impl Outbound {
     ) -> Result<Self, Refusal> {
         let internal = |what: &str| Refusal::of(Reason::InternalFault).because(what);
         let mut headers = std::mem::take(&mut inbound.headers);
+        page_cookie::hide(&mut headers);
         // What is added below, at once: growing step by step would place every field anew at each step.
         headers.reserve(OWN_FIELDS);
         match (upstream.host, &inbound.site.value) {

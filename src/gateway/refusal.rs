@@ -635,7 +635,7 @@ mod tests {
             ..StepUp::default()
         };
         assert_eq!(
-            challenge(Challenge::StepUp(step_up), Reason::AcrInsufficient),
+            challenge(Challenge::StepUp(Box::new(step_up)), Reason::AcrInsufficient),
             Some(format!(
                 "Bearer error=\"insufficient_user_authentication\", \
                  error_description=\"A stronger and more recent authentication is required\", \
@@ -700,7 +700,8 @@ mod tests {
             max_age: Some(Duration::from_secs(60)),
             ..StepUp::default()
         };
-        let refusal = Refusal { challenge: Challenge::StepUp(step_up), ..Refusal::of(Reason::AcrInsufficient) };
+        let refusal =
+            Refusal { challenge: Challenge::StepUp(Box::new(step_up)), ..Refusal::of(Reason::AcrInsufficient) };
         let said = |authorization_servers: &[Arc<str>]| -> Value {
             let context = RefusalContext { authorization_servers, ..context() };
             serde_json::from_slice(&refusal.body(&context)).unwrap()
@@ -732,7 +733,7 @@ routes: [{path: /, upstream: api, auth: [main]}]
     fn where_there_is_an_authority_the_problem_says_how_to_step_up_here() {
         let authority = authority();
         let said = |step_up: StepUp, reason| -> Value {
-            let refusal = Refusal { challenge: Challenge::StepUp(step_up), ..Refusal::of(reason) };
+            let refusal = Refusal { challenge: Challenge::StepUp(Box::new(step_up)), ..Refusal::of(reason) };
             let servers = ["https://idp.example/".into()];
             let context =
                 RefusalContext { authorization_servers: &servers, second_factor: Some(&authority), ..context() };
@@ -778,7 +779,7 @@ routes: [{path: /, upstream: api, auth: [main]}]
     #[test]
     fn the_challenge_of_a_second_factor_stays_that_of_rfc_9470() {
         let step_up = StepUp { grant: true, guarded: true, level: Some("a".into()), ..StepUp::default() };
-        let said = challenge(Challenge::StepUp(step_up), Reason::GrantMissing);
+        let said = challenge(Challenge::StepUp(Box::new(step_up)), Reason::GrantMissing);
         let expected = format!(
             "Bearer error=\"insufficient_user_authentication\", error_description=\"A second factor is required\", {METADATA}"
         );

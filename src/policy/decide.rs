@@ -83,7 +83,7 @@ pub enum Challenge {
     /// Send a token with these scopes.
     Scope(Box<[Arc<str>]>),
     /// Authenticate again, better or more recently.
-    StepUp(StepUp),
+    StepUp(Box<StepUp>),
     /// Try again in so many seconds.
     Later(u32),
     /// Nothing would help.
@@ -311,7 +311,7 @@ impl<'a> Asked<'a> {
 
     /// The challenge names all that is missing, whichever part is found first.
     fn denial(&self, reason: Reason) -> Denial {
-        Denial::new(reason, Challenge::StepUp(self.wanted.step_up(&self.token)))
+        Denial::new(reason, Challenge::StepUp(Box::new(self.wanted.step_up(&self.token))))
     }
 }
 
@@ -320,7 +320,7 @@ static NOTHING: LazyLock<Assurance> = LazyLock::new(Assurance::default);
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may")]
 
     use std::{
         net::{IpAddr, Ipv4Addr},
@@ -463,20 +463,20 @@ mod tests {
         let policy = strict();
         let step_up = |acr: Option<&str>, age: Option<f64>| challenge(&policy, &principal("main", acr, &[], age), true);
         let asks = |acr: &[&str], max_age: Option<u64>| {
-            Challenge::StepUp(StepUp {
+            Challenge::StepUp(Box::new(StepUp {
                 acr_values: values(acr).unwrap(),
                 amr_values: Box::default(),
                 max_age: max_age.map(Duration::from_secs),
                 guarded: true,
                 ..StepUp::default()
-            })
+            }))
         };
         assert_eq!(step_up(Some("silver"), Some(10.0)), asks(&["gold"], None));
         assert_eq!(step_up(Some("gold"), Some(331.0)), asks(&[], Some(300)));
         assert_eq!(step_up(None, None), asks(&["gold"], Some(300)));
         let plain = challenge(&policy, &principal("main", None, &[], None), false);
         let Challenge::StepUp(plain) = plain else { panic!("{plain:?}") };
-        let wanted = StepUp { acr_values: values(&["gold", "phr"]).unwrap(), ..StepUp::default() };
+        let wanted = Box::new(StepUp { acr_values: values(&["gold", "phr"]).unwrap(), ..StepUp::default() });
         assert_eq!(plain, wanted);
     }
 
@@ -662,8 +662,9 @@ mod tests {
     #[test]
     fn a_factor_that_is_too_new_deletes_nothing_and_does_all_else() {
         let young = Arc::new(SecondFactor { may_delete: false, ..SecondFactor::clone(&best(Covers::Request)) });
-        assert_eq!(judge(&named(), &[young.clone()], true), Reason::FactorTooNew);
-        assert_eq!(judge(&named(), &[young], false), Reason::Allowed);
+        let young = [young];
+        assert_eq!(judge(&named(), &young, true), Reason::FactorTooNew);
+        assert_eq!(judge(&named(), &young, false), Reason::Allowed);
     }
 
     #[test]

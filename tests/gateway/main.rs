@@ -12,8 +12,10 @@
 
 mod harness;
 
+mod accounts;
 mod apikeys;
 mod assertion;
+mod authority;
 mod basic;
 mod bearer;
 mod cli;

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Command};
 
 use serde_json::json;
 
-use crate::harness::{Authority, Gateway, World, encode, run};
+use crate::harness::{Authority, Gateway, World, encode, post, run};
 
 const ADMIN_TOKEN: &str = "an-admin-token-of-the-pages";
 
@@ -50,6 +50,13 @@ fn pin(world: &World) -> String {
     finished.stdout.trim().to_owned()
 }
 
+/// An invitation of an operator's.
+fn invite(gateway: &Gateway, subject: &str) -> String {
+    let asked = json!({"issuer": "main", "subject": subject, "by": "help desk"}).to_string();
+    let request = post("/invitations", &asked).header("Authorization", &format!("Bearer {ADMIN_TOKEN}"));
+    request.send_to(gateway.admin).expect(201).json()["code"].as_str().unwrap().to_owned()
+}
+
 /// Runs a scenario of tests/browser.
 fn play(scenario: &str, shots: Option<&str>) {
     let (world, _gateway, _authority) = start();
@@ -90,4 +97,23 @@ fn an_authenticator_app_and_recovery_codes_need_no_script_and_no_mouse() {
 #[test]
 fn other_sites_other_people_and_old_numbers_get_nowhere() {
     play("abuse", None);
+}
+
+#[test]
+fn yubicos_library_enrols_a_passkey_and_steps_up_by_the_json_api() {
+    let (world, gateway, _authority) = start();
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/webauthn");
+    let python = folder.join(".venv/bin/python");
+    assert!(python.is_file(), "fido2 is not installed: run `./test setup`");
+    let says = json!({
+        "base": format!("https://localhost:{}", world.tls),
+        "path": "/stepgate",
+        "ca": world.folder().join("ca.pem"),
+        "token": world.token(json!({})),
+        "invitation": invite(&gateway, "alice"),
+        "route": "/strong",
+        "level": "strong",
+    });
+    let finished = run(Command::new(python).arg(folder.join("client.py")).arg(says.to_string()), "");
+    assert!(finished.code == 0 && finished.stdout.ends_with("ok\n"), "{}{}", finished.stdout, finished.stderr);
 }

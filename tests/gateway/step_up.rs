@@ -5,7 +5,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, People, Recorder, Request, World, delete, get, post};
+use crate::harness::{Gateway, People, Recorder, Request, World, delete, eventually, get, post, stepgate};
 
 const ROUTES: &str = "authority:
   url: https://gate.example
@@ -323,4 +323,45 @@ fn the_authoritys_endpoints_are_there_for_every_host_and_refuse_a_credential_tha
     world.upstream.assert_untouched();
     let statuses: Vec<u16> = (0..80).map(|_| get("/second/api/v1/me").send(&gateway).status).collect();
     assert!(statuses.contains(&429), "an address has a quota: {statuses:?}");
+}
+
+#[test]
+fn explain_says_what_would_do_in_the_tokens_place_beside_a_gateway_that_runs() {
+    let world = world();
+    let token = weak(&world, "alice");
+    let _gateway = world.restart().ready();
+    let explain = |method: &str, path: &str| {
+        let finished =
+            stepgate(world.folder(), &["explain", method, path, "--token", &token, "-H", "Stepgate-OTP: 123456"]);
+        assert_eq!(finished.code, 1, "{finished:?}");
+        finished.stdout
+    };
+    let plain = explain("GET", "/strong/x");
+    assert!(plain.contains("second     an elevation of level strong, a code with the request"), "{plain}");
+    assert!(plain.contains("by totp, recovery") || plain.contains("by passkey, totp, recovery"), "{plain}");
+    assert!(plain.contains("is not looked at here"), "{plain}");
+    let guarded = explain("DELETE", "/strong/x");
+    assert!(guarded.contains("+strong; no elevation"), "{guarded}");
+    let bound = explain("DELETE", "/bound/1");
+    assert!(bound.contains("of level other that is bound to the request"), "{bound}");
+    assert!(explain("GET", "/keys").contains("factors    MISSING: factor_insufficient"));
+}
+
+#[test]
+fn an_elevation_outlives_a_reload_and_a_restart() {
+    let world = world();
+    let token = weak(&world, "alice");
+    let people = People::of(&world);
+    let codes = people.enrol(&token);
+    people.elevate(&token, "strong", &codes.recovery[0]);
+    drop(people);
+    let gateway = world.restart().ready();
+    get("/strong/x").bearer(&token).send(&gateway).expect(200);
+    world.configure(&ROUTES.replace("/plain,", "/plain-no-more,"));
+    gateway.signal("HUP");
+    eventually("the reload", || (get("/plain").bearer(&token).send(&gateway).status == 404).then_some(()));
+    get("/strong/x").bearer(&token).send(&gateway).expect(200);
+    drop(gateway);
+    let gateway = world.restart().ready();
+    get("/strong/x").bearer(&token).send(&gateway).expect(200);
 }

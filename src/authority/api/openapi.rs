@@ -199,7 +199,10 @@ fn request(kind: Kind) -> Option<(&'static str, Value)> {
             &[],
             json!({
                 "purpose": {"type": "string", "enum": ["step_up", "grant", "enrol", "manage"], "default": "step_up"},
-                "level": text(), "return_to": {"type": "string", "format": "uri"}, "state": text(), "invitation": text(),
+                "level": text(), "state": text(), "invitation": text(),
+                "return_to": {"type": "string", "format": "uri", "description":
+                    "Where the browser goes in the end, with `stepgate_code` (for POST /elevations), `stepgate_challenge` \
+                     (for POST /token) or `stepgate_result` in its query: a page of an origin of `authority.return_to`."},
             }),
         ),
         Kind::PushDecide => object(&["approve"], json!({"approve": {"type": "boolean"}, "number": text()})),

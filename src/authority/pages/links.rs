@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long a link may be opened.
-pub const LINK_SECS: u64 = 60;
+const LINK_SECS: u64 = 60;
 /// The longest address to go back to.
 const RETURN_BYTES: usize = 2000;
 /// The longest `state`, as in OAuth's.
@@ -21,29 +21,29 @@ const STATE_BYTES: usize = 512;
 
 /// A link that somebody asks for.
 #[derive(Debug, Clone)]
-pub struct LinkWanted {
+pub(in crate::authority) struct LinkWanted {
     /// What the browser is let in for.
-    pub errand: Errand,
+    pub(in crate::authority) errand: Errand,
     /// Where it goes in the end; `None`: it stays, and is shown the code.
-    pub return_to: Option<String>,
+    pub(in crate::authority) return_to: Option<String>,
     /// What it takes back along.
-    pub state: Option<String>,
+    pub(in crate::authority) state: Option<String>,
     /// An invitation, for who enrols the first factor.
-    pub invitation: Option<String>,
+    pub(in crate::authority) invitation: Option<String>,
 }
 
 /// A link that was made.
 #[derive(Clone, Serialize)]
-pub struct PageLink {
+pub(in crate::authority) struct PageLink {
     /// To be opened once.
-    pub url: String,
+    pub(in crate::authority) url: String,
     /// Until when it may be opened, in seconds since the epoch.
-    pub expires_at: u64,
+    pub(in crate::authority) expires_at: u64,
 }
 
 impl Authority {
     /// Makes a link for the holder of the credential that came with a call.
-    pub async fn page_link(&self, call: &Call<'_>, wanted: LinkWanted) -> Result<PageLink, Fault> {
+    pub(in crate::authority) async fn page_link(&self, call: &Call<'_>, wanted: LinkWanted) -> Result<PageLink, Fault> {
         let caller = self.caller_of(call)?;
         let config = self.config();
         let return_to = wanted.return_to.as_deref().map(|to| return_to(config, to)).transpose()?;

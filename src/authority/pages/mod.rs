@@ -22,10 +22,8 @@ mod views;
 
 use http::{Method, StatusCode};
 
-pub use links::{LINK_SECS, LinkWanted, PageLink};
-pub use session::Errand;
-
 use self::{assets::Asset, form::Fields, frame::set_cookie, place::Place, session::Open};
+pub(super) use self::{links::LinkWanted, session::Errand};
 use super::{Answer, Authority, Call, Fault, Way};
 use crate::{config, policy::Reason, store::Store};
 

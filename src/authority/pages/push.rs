@@ -1,9 +1,8 @@
 //! The page on the other device: what is asked, and three numbers of which the right one stands on the first screen. Whoever
-//! has the token of the message may answer, a person here or the service that got the message by JSON; once. The token is in
-//! the query, which no log has.
+//! has the token of the message may answer, once: a person here, or the service that got the message by the JSON API. The token
+//! is in the query, which no log has.
 
-use http::{HeaderMap, Method, StatusCode, header};
-use serde::Deserialize;
+use http::{Method, StatusCode};
 
 use super::{
     Pages,
@@ -12,17 +11,9 @@ use super::{
     views::{At, Explain, PushAsked},
 };
 use crate::{
-    authority::{Answer, Call, Fault, api},
+    authority::{Answer, Call, Fault},
     policy::Reason,
 };
-
-/// What a service answers in a person's name.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Decision {
-    /// The number that was chosen; `null`: it is not approved.
-    number: Option<String>,
-}
 
 impl Pages<'_> {
     /// The page, and what is answered.
@@ -31,12 +22,6 @@ impl Pages<'_> {
         let token = query.text("token");
         if *call.method != Method::POST {
             return self.push_page(token, call).await;
-        }
-        if is_json(call.headers) {
-            let decision: Decision = serde_json::from_slice(call.body)
-                .map_err(|_| Fault::Call("The body is JSON with one member, `number`: the chosen one, or null."))?;
-            self.authority.push_decide(token, decision.number.as_deref(), call.now).await?;
-            return Ok(api::json(StatusCode::OK, &serde_json::json!({"decided": true})));
         }
         if !guard::is_same_origin(call.headers, &self.config().url) {
             return Err(Fault::Call("The form is not one of ours."));
@@ -75,8 +60,4 @@ impl Pages<'_> {
         };
         Ok(self.html(&page, None, StatusCode::OK, Reason::Allowed))
     }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
 }

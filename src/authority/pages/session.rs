@@ -32,7 +32,7 @@ pub(super) const COOKIE: &str = "__Host-stepgate";
 /// What a browser was let in for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "errand")]
-pub enum Errand {
+pub(in crate::authority) enum Errand {
     /// To show a second factor for a level.
     StepUp {
         /// Its name.

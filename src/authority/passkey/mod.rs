@@ -217,10 +217,10 @@ impl Passkeys {
             Asked::Verified(state) => self.webauthn.finish_passkey_authentication(&response, state),
             Asked::Present(state) => self.webauthn.finish_securitykey_authentication(&response, state),
         };
-        let result = result.map_err(|fault| match fault {
+        let result = result.map_err(|fault| {
             // It is looked at after the signature, so that nobody without the key can make it seem copied.
-            WebauthnError::CredentialPossibleCompromise => PasskeyFault::CounterWentBack { index },
-            fault => PasskeyFault::Refused(fault),
+            let went_back = matches!(fault, WebauthnError::CredentialPossibleCompromise);
+            if went_back { PasskeyFault::CounterWentBack { index } } else { PasskeyFault::Refused(fault) }
         })?;
         // The state knows the counter of when the ceremony began; another may have ended meanwhile.
         let counter = Credential::from(record.credential.clone()).counter;

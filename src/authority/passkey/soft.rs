@@ -1,5 +1,7 @@
 //! An authenticator and a browser in software, for tests: ES256, no attestation, a counter that tests may turn back.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
 use aws_lc_rs::{
     digest,
     rand::SystemRandom,

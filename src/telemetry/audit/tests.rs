@@ -165,7 +165,8 @@ fn a_record_says_which_second_factor_it_rests_on_by_which_way_and_when() {
         grant: Some("g-1".into()),
         ..attempt(Reason::Allowed)
     };
-    block_on(log.intent(attempt)).unwrap();
+    let intent = block_on(log.intent(attempt)).unwrap();
+    log.outcome(intent, Outcome::Answered { status: 204 });
     assert!(log.close());
     let proof = &records(folder.path())[0]["proof"];
     let second = json!([{

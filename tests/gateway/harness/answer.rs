@@ -6,6 +6,11 @@ use serde_json::Value;
 /// Header names that the gateway may send of its own accord, and those that the suites' upstreams send through it.
 const ALLOWED: &[&str] = &[
     // the gateway's
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
     "allow",
     "cache-control",
     "connection",
@@ -20,10 +25,24 @@ const ALLOWED: &[&str] = &[
     "retry-after",
     "trailer",
     "transfer-encoding",
+    "vary",
     "via",
     "www-authenticate",
     "x-content-type-options",
     "x-request-id",
+    // the authority's, for browsers
+    "access-control-allow-headers",
+    "access-control-allow-methods",
+    "access-control-allow-origin",
+    "access-control-expose-headers",
+    "access-control-max-age",
+    "content-security-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-resource-policy",
+    "permissions-policy",
+    "referrer-policy",
+    "vary",
+    "x-frame-options",
     // the upstreams' (nginx and the recorder)
     "accept-ranges",
     "etag",

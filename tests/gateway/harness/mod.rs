@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use answer::Answer;
 pub use gateway::Gateway;
 pub use jwks::{Jwks, Mood};
-pub use people::People;
+pub use people::{People, app_code};
 pub use ports::lease as lease_port;
 pub use process::{Finished, Process, run, stepgate};
 pub use recorder::Recorder;
