@@ -72,7 +72,9 @@ mod tests {
     #[test]
     fn a_service_cannot_set_it() {
         let mut headers = HeaderMap::new();
-        for cookie in ["a=1; Path=/", "__Host-stepgate=mine; Path=/; Secure", "__HOST-STEPGATE=mine", "b=__Host-stepgate"] {
+        for cookie in
+            ["a=1; Path=/", "__Host-stepgate=mine; Path=/; Secure", "__HOST-STEPGATE=mine", "b=__Host-stepgate"]
+        {
             headers.append(header::SET_COOKIE, cookie.parse().unwrap());
         }
         refuse(&mut headers);

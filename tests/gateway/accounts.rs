@@ -58,7 +58,8 @@ impl Mailbox {
     fn code_for(&self, address: &str) -> String {
         eventually("a letter with a code", || {
             let letters = self.letters.lock().unwrap();
-            let letter = letters.iter().rev().find(|letter| letter.contains(address) && letter.contains("Your code is "))?;
+            let letter =
+                letters.iter().rev().find(|letter| letter.contains(address) && letter.contains("Your code is "))?;
             Some(letter.split("Your code is ").nth(1)?.split_whitespace().next()?.to_owned())
         })
     }
@@ -139,7 +140,10 @@ fn refresh(gateway: &Gateway, token: &str) -> Answer {
 #[test]
 fn from_the_mail_to_a_second_factor_to_a_stolen_token_that_ends_it_all() {
     let mail = Mailbox::open();
-    let notify = format!("notify: {{mail: {{server: 'smtp://127.0.0.1:{}', danger_cleartext: true, from: gate@example.org}}}}\n", mail.port);
+    let notify = format!(
+        "notify: {{mail: {{server: 'smtp://127.0.0.1:{}', danger_cleartext: true, from: gate@example.org}}}}\n",
+        mail.port
+    );
     let world = world("open", &notify);
     let gateway = world.restart().ready();
     remember_secret(PASSWORD);
@@ -218,7 +222,11 @@ fn sessions_outlive_a_crash_and_so_does_their_end() {
     assert_eq!(refresh(&gateway, &ended).expect(400).json()["error"], "invalid_grant");
     let (access, _) = tokens(refresh(&gateway, &kept));
     get("/plain").bearer(&access).send(&gateway).expect(200);
-    assert_eq!(refresh(&gateway, &kept).expect(400).json()["error"], "invalid_grant", "once, before the crash or after");
+    assert_eq!(
+        refresh(&gateway, &kept).expect(400).json()["error"],
+        "invalid_grant",
+        "once, before the crash or after"
+    );
 }
 
 #[test]
@@ -229,7 +237,11 @@ fn a_token_is_verified_by_an_independent_library_that_finds_everything_by_itself
     assert_eq!(metadata["issuer"], "https://gate.example/second");
     assert_eq!(metadata["token_endpoint"], "https://gate.example/second/token");
     assert_eq!(get("/.well-known/oauth-authorization-server").send(&gateway).status, 404);
-    assert_eq!(get("/second/.well-known/openid-configuration").send(&gateway).status, 404, "OpenID Connect is not claimed");
+    assert_eq!(
+        get("/second/.well-known/openid-configuration").send(&gateway).status,
+        404,
+        "OpenID Connect is not claimed"
+    );
     let keys = metadata["jwks_uri"].as_str().unwrap().strip_prefix("https://gate.example").unwrap();
     let keys = get(keys).send(&gateway).expect(200);
     assert_eq!(keys.header("access-control-allow-origin"), "*");
@@ -245,7 +257,8 @@ fn a_token_is_verified_by_an_independent_library_that_finds_everything_by_itself
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/idp");
     assert!(folder.join("node_modules").is_dir(), "jose is not installed: run `./test setup`");
     let given = json!({"keys": keys.json(), "token": access}).to_string();
-    let finished = run(Command::new("node").current_dir(folder).args(["--input-type=module", "-e", script, &given]), "");
+    let finished =
+        run(Command::new("node").current_dir(folder).args(["--input-type=module", "-e", script, &given]), "");
     assert_eq!(finished.code, 0, "{}", finished.stderr);
     let told: Value = serde_json::from_str(&finished.stdout).unwrap();
     assert_eq!(told["payload"]["scope"], "items:read");

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Finished, Gateway, Request, World, delete, get, post, remember_secret, stepgate, unix_now,
+    Answer, Finished, Gateway, Request, World, delete, eventually, get, post, remember_secret, stepgate, unix_now,
 };
 
 const TOKEN: &str = "an-admin-token-of-the-tests";
@@ -73,6 +73,16 @@ fn changes(world: &World) -> Vec<(String, Vec<(String, String)>)> {
         .collect()
 }
 
+/// A record is written in its time: nobody waits for it.
+fn wait_for_changes(world: &World, count: usize) {
+    // The last line may be half written.
+    let text = || fs::read_to_string(world.folder().join("state/audit.jsonl")).unwrap_or_default();
+    eventually("the audit records", || {
+        let text = text();
+        (text.ends_with('\n') && text.matches(r#""kind":"change""#).count() == count).then_some(())
+    });
+}
+
 fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
@@ -93,6 +103,7 @@ fn an_invitation_is_made_by_the_admin_api_and_its_code_is_told_once() {
     let none = admin(get("/subjects/factors?issuer=main&subject=alice"), &gateway).expect(200).json();
     assert_eq!(none, json!({"factors": []}));
     assert_eq!(gateway.metric("stepgate_authority_changes_total", &["change=\"invited\""]), 1.0);
+    wait_for_changes(&world, 1);
     drop(gateway);
     assert_eq!(changes(&world), [("invited".to_owned(), vec![pair("subject", "alice"), pair("operator", "olga")])]);
     let verified = cli(&world, &["audit", "verify", "state/audit.jsonl"]);
@@ -146,6 +157,7 @@ fn the_command_line_asks_the_gateway_that_runs_and_works_on_the_store_where_none
         assert_eq!(wrong.code, 1, "{wrong:?}");
         let nobody = cli(&world, &["factors", "reset", "--issuer", "main", "--subject", "bob"]);
         assert!(nobody.code == 1 && nobody.stderr.contains("no such person"), "{nobody:?}");
+        wait_for_changes(&world, 3);
     }
     let told: Vec<String> = changes(&world).into_iter().map(|(change, _)| change).collect();
     assert_eq!(told, ["invited", "invited", "unlocked"], "what is done without a gateway is audited, too");
@@ -176,7 +188,7 @@ fn everything_is_sealed_anew_while_the_gateway_serves_and_without_one() {
     let gateway = world.restart().ready();
     sealed_by("{key: {file: next.key}, previous: [{file: seal.key}]}");
     admin(post("/reload", ""), &gateway).expect(202);
-    crate::harness::eventually("the next generation", || {
+    eventually("the next generation", || {
         let state = admin(get("/status"), &gateway).expect(200).json();
         (state["generation"].as_u64() >= Some(2)).then_some(())
     });
