@@ -251,3 +251,78 @@ fn accounts_are_imported_whole_or_not_at_all_with_and_without_a_gateway() {
     let none = cli(&world, &["users", "invite"]);
     assert!(none.code == 1 && none.stderr.contains("mode: accounts"), "{none:?}");
 }
+
+/// The code of an app, `steps` of thirty seconds from now.
+fn app_code(secret: &str, steps: i64) -> String {
+    let at = i64::try_from(unix_now()).unwrap() + steps * 30;
+    let out = std::process::Command::new("oathtool")
+        .args(["--totp", "--base32", "--now", &format!("@{at}"), secret])
+        .output()
+        .expect("oathtool does not run: ./test setup installs it");
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+/// Enrols an authenticator app for alice by an invitation; its secret.
+fn enrol(world: &World, gateway: &Gateway) -> String {
+    let code = printed(&invite(world, &[]))["code"].as_str().unwrap().to_owned();
+    let token = world.token(json!({}));
+    let send = |path: &str, body: Value| {
+        post(&format!("/stepgate/api/v1{path}"), &body.to_string())
+            .header("Content-Type", "application/json")
+            .bearer(&token)
+            .send(gateway)
+    };
+    let begun = send("/factors", json!({"kind": "totp", "right": {"invitation": code}})).expect(201).json();
+    let (id, secret) = (begun["id"].as_str().unwrap(), begun["secret"].as_str().unwrap());
+    remember_secret(secret);
+    let enrolled = send(&format!("/factors/{id}/confirm"), json!({"code": app_code(secret, 0)})).expect(201).json();
+    for code in enrolled["recovery_codes"].as_array().unwrap() {
+        remember_secret(code.as_str().unwrap());
+    }
+    secret.to_owned()
+}
+
+#[test]
+fn a_reset_by_four_eyes_waits_for_another_operator_and_leaves_nothing() {
+    let world = world();
+    let gateway = world.start(&YAML.replace("routes:", "  four_eyes: true\nroutes:"));
+    enrol(&world, &gateway);
+    let person = ["--issuer", "main", "--subject", "alice"];
+    let factors = |arguments: &[&str]| cli(&world, &[&["factors"], arguments].concat());
+    let people = printed(&factors(&["list"]));
+    assert_eq!(
+        (&people["issuer"], &people["subject"], &people["factors"]),
+        (&json!("main"), &json!("alice"), &json!(["totp"]))
+    );
+    let factor = printed(&factors(&[&["list"][..], &person].concat()));
+    assert_eq!(
+        (&factor["factor"], &factor["enrolled_by"], &factor["may_delete"]),
+        (&json!("totp"), &json!("invitation"), &json!(true))
+    );
+    assert!(factor.get("secret").is_none() && factor.get("data").is_none(), "{factor}");
+
+    let unnamed = factors(&[&["reset"][..], &person].concat());
+    assert!(unnamed.code == 1 && unnamed.stderr.contains("two operators"), "{unnamed:?}");
+    let waits = printed(&factors(&[&["reset"][..], &person, &["--by", "olga"]].concat()));
+    assert_eq!(waits["state"], "waits");
+    let id = waits["id"].as_str().unwrap();
+    let approve = |by: &str| factors(&["approve", id, "--by", by]);
+    for same in ["olga", " OLGA"] {
+        let refused = approve(same);
+        assert!(refused.code == 1 && refused.stderr.contains("another operator"), "{refused:?}");
+    }
+    assert_eq!(printed(&factors(&["list"]))["factors"], json!(["totp"]), "nothing has happened yet");
+    assert_eq!(printed(&approve("otto")), json!({"state": "done", "factors": 1}));
+    assert_eq!(approve("otto").code, 1, "once");
+    assert_eq!(factors(&["list"]).stdout, "");
+    let me = get("/stepgate/api/v1/me").bearer(&world.token(json!({}))).send(&gateway).expect(200).json();
+    assert_eq!((&me["factors"], &me["recovery_codes_left"]), (&json!([]), &json!(0)));
+    eventually("the reset's record", || {
+        let text = fs::read_to_string(world.folder().join("state/audit.jsonl")).unwrap();
+        (text.ends_with('\n') && text.contains(r#""change":"reset""#)).then_some(())
+    });
+    let told: Vec<(String, Vec<(String, String)>)> = changes(&world);
+    let by = |change: &str| told.iter().find(|(known, _)| known == change).unwrap().1.clone();
+    assert_eq!(by("reset_asked"), [pair("subject", "alice"), pair("operator", "olga")]);
+    assert_eq!(by("reset"), [pair("subject", "alice"), pair("operator", "otto")]);
+}
