@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Finished, Gateway, Request, World, delete, get, post, remember_secret, stepgate, unix_now,
+    Answer, Finished, Gateway, Request, World, delete, eventually, get, post, remember_secret, stepgate, unix_now,
 };
 
 const TOKEN: &str = "an-admin-token-of-the-tests";
@@ -73,6 +73,16 @@ fn changes(world: &World) -> Vec<(String, Vec<(String, String)>)> {
         .collect()
 }
 
+/// A record is written in its time: nobody waits for it.
+fn wait_for_changes(world: &World, count: usize) {
+    // The last line may be half written.
+    let text = || fs::read_to_string(world.folder().join("state/audit.jsonl")).unwrap_or_default();
+    eventually("the audit records", || {
+        let text = text();
+        (text.ends_with('\n') && text.matches(r#""kind":"change""#).count() == count).then_some(())
+    });
+}
+
 fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
@@ -93,6 +103,7 @@ fn an_invitation_is_made_by_the_admin_api_and_its_code_is_told_once() {
     let none = admin(get("/subjects/factors?issuer=main&subject=alice"), &gateway).expect(200).json();
     assert_eq!(none, json!({"factors": []}));
     assert_eq!(gateway.metric("stepgate_authority_changes_total", &["change=\"invited\""]), 1.0);
+    wait_for_changes(&world, 1);
     drop(gateway);
     assert_eq!(changes(&world), [("invited".to_owned(), vec![pair("subject", "alice"), pair("operator", "olga")])]);
     let verified = cli(&world, &["audit", "verify", "state/audit.jsonl"]);
@@ -146,6 +157,7 @@ fn the_command_line_asks_the_gateway_that_runs_and_works_on_the_store_where_none
         assert_eq!(wrong.code, 1, "{wrong:?}");
         let nobody = cli(&world, &["factors", "reset", "--issuer", "main", "--subject", "bob"]);
         assert!(nobody.code == 1 && nobody.stderr.contains("no such person"), "{nobody:?}");
+        wait_for_changes(&world, 3);
     }
     let told: Vec<String> = changes(&world).into_iter().map(|(change, _)| change).collect();
     assert_eq!(told, ["invited", "invited", "unlocked"], "what is done without a gateway is audited, too");
@@ -176,7 +188,7 @@ fn everything_is_sealed_anew_while_the_gateway_serves_and_without_one() {
     let gateway = world.restart().ready();
     sealed_by("{key: {file: next.key}, previous: [{file: seal.key}]}");
     admin(post("/reload", ""), &gateway).expect(202);
-    crate::harness::eventually("the next generation", || {
+    eventually("the next generation", || {
         let state = admin(get("/status"), &gateway).expect(200).json();
         (state["generation"].as_u64() >= Some(2)).then_some(())
     });
@@ -195,4 +207,122 @@ fn everything_is_sealed_anew_while_the_gateway_serves_and_without_one() {
     sealed_by("{key: {file: seal.key}}");
     let locked_out = invite(&world, &[]);
     assert_eq!(locked_out.code, 78, "{locked_out:?}");
+}
+
+const ACCOUNTS: &str = "admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+authority:
+  url: http://localhost:<port>
+  mode: accounts
+  sealing: {key: {file: seal.key}}
+  accounts: {audience: https://api.example}
+routes:
+  - {path: /**, upstream: api}
+";
+
+#[test]
+fn accounts_are_imported_whole_or_not_at_all_with_and_without_a_gateway() {
+    const BCRYPT: &str = "$2b$10$k1wbIrmNyFAPwPVPSVa/zecw2BCEnBwVS2GbrmgzxFUOqW9dk4TCW";
+    let world = world();
+    world.configure(ACCOUNTS);
+    remember_secret(BCRYPT);
+    let import = |arguments: &[&str]| cli(&world, &[&["users", "import", "accounts.csv"], arguments].concat());
+    world.write("accounts.csv", format!("name,email,hash\nann,ann@example.org,{BCRYPT}\nben,nowhere,{BCRYPT}\n"));
+    let refused = import(&[]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("accounts.csv:3: ") && refused.stderr.contains("nothing was imported"),
+        "{refused:?}"
+    );
+    let skipped = import(&["--skip-bad"]);
+    assert_eq!(printed(&skipped), json!({"made": 1, "there": 0}));
+    assert!(skipped.stderr.contains("accounts.csv:3: "), "{skipped:?}");
+    let gateway = world.restart().ready();
+    world.write("accounts.csv", format!("ann,ann@example.org,{BCRYPT}\ncara,,{BCRYPT}\n"));
+    assert_eq!(printed(&import(&[])), json!({"made": 1, "there": 1}), "the gateway that runs does it");
+    assert_eq!(printed(&import(&[])), json!({"made": 0, "there": 2}), "again it changes nothing");
+    world.write("accounts.csv", format!("dan,ann@example.org,{BCRYPT}\nemma,,{BCRYPT}\n"));
+    let taken = import(&[]);
+    assert!(taken.code == 1 && taken.stderr.contains("accounts.csv:1: another account"), "{taken:?}");
+    let invited = printed(&cli(&world, &["users", "invite", "--email", "finn@example.org", "--ttl", "1h"]));
+    assert!(invited["code"].as_str().unwrap().len() > 20 && invited["expires_at"].is_u64());
+    assert_eq!(gateway.metric("stepgate_authority_changes_total", &["change=\"hard_locked\""]), 0.0);
+    drop(gateway);
+    world.configure(YAML);
+    let none = cli(&world, &["users", "invite"]);
+    assert!(none.code == 1 && none.stderr.contains("mode: accounts"), "{none:?}");
+}
+
+/// The code of an app, `steps` of thirty seconds from now.
+fn app_code(secret: &str, steps: i64) -> String {
+    let at = i64::try_from(unix_now()).unwrap() + steps * 30;
+    let out = std::process::Command::new("oathtool")
+        .args(["--totp", "--base32", "--now", &format!("@{at}"), secret])
+        .output()
+        .expect("oathtool does not run: ./test setup installs it");
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}
+
+/// Enrols an authenticator app for alice by an invitation; its secret.
+fn enrol(world: &World, gateway: &Gateway) -> String {
+    let code = printed(&invite(world, &[]))["code"].as_str().unwrap().to_owned();
+    let token = world.token(json!({}));
+    let send = |path: &str, body: Value| {
+        post(&format!("/stepgate/api/v1{path}"), &body.to_string())
+            .header("Content-Type", "application/json")
+            .bearer(&token)
+            .send(gateway)
+    };
+    let begun = send("/factors", json!({"kind": "totp", "right": {"invitation": code}})).expect(201).json();
+    let (id, secret) = (begun["id"].as_str().unwrap(), begun["secret"].as_str().unwrap());
+    remember_secret(secret);
+    let enrolled = send(&format!("/factors/{id}/confirm"), json!({"code": app_code(secret, 0)})).expect(201).json();
+    for code in enrolled["recovery_codes"].as_array().unwrap() {
+        remember_secret(code.as_str().unwrap());
+    }
+    secret.to_owned()
+}
+
+#[test]
+fn a_reset_by_four_eyes_waits_for_another_operator_and_leaves_nothing() {
+    let world = world();
+    let gateway = world.start(&YAML.replace("routes:", "  four_eyes: true\nroutes:"));
+    enrol(&world, &gateway);
+    let person = ["--issuer", "main", "--subject", "alice"];
+    let factors = |arguments: &[&str]| cli(&world, &[&["factors"], arguments].concat());
+    let people = printed(&factors(&["list"]));
+    assert_eq!(
+        (&people["issuer"], &people["subject"], &people["factors"]),
+        (&json!("main"), &json!("alice"), &json!(["totp"]))
+    );
+    let factor = printed(&factors(&[&["list"][..], &person].concat()));
+    assert_eq!(
+        (&factor["factor"], &factor["enrolled_by"], &factor["may_delete"]),
+        (&json!("totp"), &json!("invitation"), &json!(true))
+    );
+    assert!(factor.get("secret").is_none() && factor.get("data").is_none(), "{factor}");
+
+    let unnamed = factors(&[&["reset"][..], &person].concat());
+    assert!(unnamed.code == 1 && unnamed.stderr.contains("two operators"), "{unnamed:?}");
+    let waits = printed(&factors(&[&["reset"][..], &person, &["--by", "olga"]].concat()));
+    assert_eq!(waits["state"], "waits");
+    let id = waits["id"].as_str().unwrap();
+    let approve = |by: &str| factors(&["approve", id, "--by", by]);
+    for same in ["olga", " OLGA"] {
+        let refused = approve(same);
+        assert!(refused.code == 1 && refused.stderr.contains("another operator"), "{refused:?}");
+    }
+    assert_eq!(printed(&factors(&["list"]))["factors"], json!(["totp"]), "nothing has happened yet");
+    assert_eq!(printed(&approve("otto")), json!({"state": "done", "factors": 1}));
+    assert_eq!(approve("otto").code, 1, "once");
+    assert_eq!(factors(&["list"]).stdout, "");
+    let me = get("/stepgate/api/v1/me").bearer(&world.token(json!({}))).send(&gateway).expect(200).json();
+    assert_eq!((&me["factors"], &me["recovery_codes_left"]), (&json!([]), &json!(0)));
+    eventually("the reset's record", || {
+        let text = fs::read_to_string(world.folder().join("state/audit.jsonl")).unwrap();
+        (text.ends_with('\n') && text.contains(r#""change":"reset""#)).then_some(())
+    });
+    let told: Vec<(String, Vec<(String, String)>)> = changes(&world);
+    let by = |change: &str| told.iter().find(|(known, _)| known == change).unwrap().1.clone();
+    assert_eq!(by("reset_asked"), [pair("subject", "alice"), pair("operator", "olga")]);
+    assert_eq!(by("reset"), [pair("subject", "alice"), pair("operator", "otto")]);
 }

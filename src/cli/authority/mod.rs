@@ -1,4 +1,4 @@
-//! `stepgate invite`, `stepgate factors` and `stepgate rekey`: they ask the gateway that runs, or, where none does, work on its
+//! `stepgate invite`, `stepgate factors`, `stepgate rekey`, `stepgate users import` and `stepgate users invite`: they ask the gateway that runs, or, where none does, work on its
 //! store under the lock that a gateway would hold.
 
 pub(super) mod accounts;
