@@ -23,7 +23,7 @@ use stepgate::{
     identity::{self, Authenticator, Field, Presented, SourceServices},
     notify,
     policy::{Credential, Factor},
-    runtime::DiskMaterials,
+    runtime::{DiskMaterials, RevokedSessions},
 };
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -137,6 +137,8 @@ fn prepare(folder: &Path, yaml: &str, tokens: &[String]) -> Option<()> {
         roots: &roots,
         observer: &(Arc::new(Unobserved) as _),
         deliveries: &(Arc::new(notify::Unobserved) as _),
+        ends: &(Arc::new(RevokedSessions::new(services.revocations.clone(), runtime.handle().clone())) as _),
+        published: &services.authority_keys,
     };
     let authority =
         Authority::compile(&config, &materials, &means, None).map_err(|problems| eprintln!("{problems:?}")).ok()??;

@@ -134,7 +134,6 @@ pub(super) struct Ceremony {
 /// What a ceremony is about.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "one lives for the time of a call")]
 pub(super) enum What {
     /// A factor is to be shown.
     Asked { purpose: Purpose, asked: Asked },
@@ -147,7 +146,6 @@ pub(super) enum What {
 /// What a ceremony waits for.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "one lives for the time of a call")]
 pub(super) enum Asked {
     /// A code of an app or for recovery, or a passkey, where there is one.
     Any(Option<ProofState>),
@@ -420,15 +418,17 @@ impl Authority {
             }
         };
         let nothing = Ended { elevation: None, handover: None };
-        let level = || purpose.level().ok_or(Fault::Call("this challenge is not for a level"));
+        // A challenge for a grant elevates nothing, at once or by a code: its holder chose the narrower way.
+        let level = || match purpose {
+            Purpose::StepUp { level } => Ok(level),
+            Purpose::Grant { .. } | Purpose::Manage | Purpose::SignIn => {
+                Err(Fault::Call("this challenge is not for a level"))
+            }
+        };
         match end {
             End::Nothing => Ok((batch, nothing)),
             End::Elevate => {
-                // A challenge for a grant elevates nothing: its holder chose the narrower way.
-                let Purpose::StepUp { level } = purpose else {
-                    return Err(Fault::Call("this challenge is not for a level"));
-                };
-                let (batch, row) = self.elevate(batch, caller, level, proof, now);
+                let (batch, row) = self.elevate(batch, caller, level()?, proof, now);
                 Ok((batch, Ended { elevation: Some(row), ..nothing }))
             }
             End::Handover => {

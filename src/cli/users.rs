@@ -53,13 +53,36 @@ pub(crate) enum UsersCommand {
         /// The user's name
         name: String,
     },
-    /// Makes accounts of the authority's from a file, with the hashes that they have: `name,email,hash` or a JSON object a line
+    /// Makes accounts of the authority's (`mode: accounts`) of a file: `name,email,hash` lines, or JSON objects
     ///
-    /// Everything that is wrong is told with its line, and nothing is imported then, unless --skip-bad. Importing the same file
-    /// again changes nothing.
-    Import(accounts::ImportArgs),
-    /// Invites somebody to register an account with the authority
-    Invite(accounts::InviteArgs),
+    /// Hashes are argon2id or bcrypt. Every bad line is told, and nothing is imported unless all are good. The same file again
+    /// changes nothing. While a gateway runs, a file of up to 1 MiB at a time.
+    Import {
+        /// The configuration
+        #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+        config: PathBuf,
+        /// The file of accounts
+        #[arg(value_name = "ACCOUNTS")]
+        file: PathBuf,
+        /// Leaves bad lines out, and imports the others
+        #[arg(long)]
+        skip_bad: bool,
+    },
+    /// Invites somebody to register an account of the authority's
+    Invite {
+        /// The configuration
+        #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
+        config: PathBuf,
+        /// The mail address that the code is sent to: it then needs no confirmation
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
+        /// How long it is good for: 12h, 3d. Without it, `authority.invitation_ttl`
+        #[arg(long, value_name = "DURATION")]
+        ttl: Option<String>,
+        /// Who invites, for the record
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
     /// Prints the hash of a password, for files that are made in another way
     Hash,
 }
@@ -124,8 +147,10 @@ pub(crate) fn users(command: &UsersCommand) -> Exit {
         }
         UsersCommand::List { place } => place.file().and_then(|file| list(&file)),
         UsersCommand::Remove { place, name } => place.file().and_then(|file| remove(&file, &place.source, name)),
-        UsersCommand::Import(args) => return accounts::import(args),
-        UsersCommand::Invite(args) => return accounts::invite(args),
+        UsersCommand::Import { config, file, skip_bad } => return accounts::import(config, file, *skip_bad),
+        UsersCommand::Invite { config, email, ttl, by } => {
+            return accounts::invite(config, email.as_deref(), ttl.as_deref(), by.as_deref());
+        }
         UsersCommand::Hash => hash().map(|hash| {
             print_line(&hash);
             Exit::Success

@@ -12,7 +12,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, People, Request, World, app_code, eventually, get, post, remember_secret, run};
+use crate::harness::{
+    Answer, Gateway, People, Request, World, app_code, eventually, get, post, remember_secret, run, stepgate,
+};
 
 const PASSWORD: &str = "ein kleines grünes Pferd";
 const ROUTES: &str = "authority:
@@ -273,4 +275,33 @@ fn the_description_has_the_operations_of_accounts() {
     for (path, method) in [("/api/v1/accounts/sign-in", "post"), ("/api/v1/accounts/sessions/{id}", "delete")] {
         assert!(document["paths"][path][method].is_object(), "{path}");
     }
+}
+
+/// bcrypt of "abcdefghijklmnopqrstuvwxyz", from jBCrypt's tests.
+const BCRYPT: &str = "$2a$10$fVH8e28OQRj9tqiDXs1e1uxpsjN0c7II7YPKXua2NAKYvM6iQk7dq";
+
+#[test]
+fn accounts_are_imported_with_a_gateway_and_without_all_or_none() {
+    let world = world("closed", "admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}\n");
+    world.write("admin.token", "0123456789abcdef0123456789abcdef");
+    world.write("one.csv", format!("name,email,hash\nalice,alice@example.org,{BCRYPT}\nberta,nowhere,{BCRYPT}\n"));
+    world.write("two.jsonl", format!("{}\n", json!({"name": "carla", "hash": BCRYPT})));
+    let import = |arguments: &[&str]| stepgate(world.folder(), &[&["users", "import"], arguments].concat());
+    let refused = import(&["one.csv"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stdout.contains("one.csv:3: this is no mail address"), "{refused:?}");
+    let done = import(&["one.csv", "--skip-bad"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains("1 accounts made, 0 were there already"), "{done:?}");
+
+    let gateway = world.restart().ready();
+    let again = import(&["one.csv", "--skip-bad"]);
+    assert!(again.stdout.contains("0 accounts made, 1 were there already"), "{again:?}");
+    let done = import(&["two.jsonl"]);
+    assert!(done.stdout.contains("1 accounts made"), "{done:?}");
+    for name in ["alice", "Alice@example.org", "carla"] {
+        let (access, _) = tokens(sign_in(&gateway, name, "abcdefghijklmnopqrstuvwxyz"));
+        get("/plain").bearer(&access).send(&gateway).expect(200);
+    }
+    assert_eq!(call(&gateway, "/registrations", &json!({"email": "d@example.org", "password": PASSWORD})).status, 403);
 }

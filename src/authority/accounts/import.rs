@@ -19,6 +19,9 @@ use crate::{
 /// The longest file, in bytes: some hundred thousand accounts.
 pub const MOST_BYTES: usize = 64 << 20;
 
+/// How many accounts are made in one commit: three writes each, of the 256 that one may have.
+const AT_ONCE: usize = 80;
+
 /// A line that can be imported.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Line {
@@ -162,34 +165,6 @@ impl Accounts {
         skip_bad: bool,
         now: Now,
     ) -> Result<Imported, Fault> {
-        let (mut imported, wanted) = self.weigh(lines, faults, now).await?;
-        if !imported.faults.is_empty() && !skip_bad {
-            return Ok(imported);
-        }
-        for line in wanted {
-            let account = Account::new(&line.name, line.mail.as_deref(), line.hash.clone(), now)?;
-            let account = Account { password_at: 0, ..account };
-            match self.store().commit(rows::insert(self.store(), Batch::new(), &account), now).await {
-                Ok(()) => imported.made += 1,
-                Err(StoreFault::Conflict) => imported.faults.push(LineFault { line: line.number, what: What::Taken }),
-                Err(fault) => return Err(fault.into()),
-            }
-        }
-        Ok(imported)
-    }
-
-    /// What an import would find, without making anything.
-    pub async fn check_import(&self, lines: &[Line], faults: Vec<LineFault>, now: Now) -> Result<Imported, Fault> {
-        Ok(self.weigh(lines, faults, now).await?.0)
-    }
-
-    /// The lines whose accounts are still to be made, and what is to be said of the others.
-    async fn weigh<'l>(
-        &self,
-        lines: &'l [Line],
-        faults: Vec<LineFault>,
-        now: Now,
-    ) -> Result<(Imported, Vec<&'l Line>), Fault> {
         let mut imported = Imported { faults, ..Imported::default() };
         let mut wanted = Vec::new();
         for line in lines {
@@ -207,7 +182,37 @@ impl Accounts {
             }
         }
         imported.faults.sort_by_key(|fault| fault.line);
-        Ok((imported, wanted))
+        if !imported.faults.is_empty() && !skip_bad {
+            return Ok(imported);
+        }
+        for some in wanted.chunks(AT_ONCE) {
+            match self.insert_all(some, now).await {
+                Ok(()) => imported.made += some.len(),
+                // Somebody registered one of these names meanwhile: which one, shows one by one.
+                Err(Fault::Store(StoreFault::Conflict)) => {
+                    for line in some {
+                        match self.insert_all(&[line], now).await {
+                            Ok(()) => imported.made += 1,
+                            Err(Fault::Store(StoreFault::Conflict)) => {
+                                imported.faults.push(LineFault { line: line.number, what: What::Taken });
+                            }
+                            Err(fault) => return Err(fault),
+                        }
+                    }
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(imported)
+    }
+
+    async fn insert_all(&self, lines: &[&Line], now: Now) -> Result<(), Fault> {
+        let mut batch = Batch::new();
+        for line in lines {
+            let account = Account::new(&line.name, line.mail.as_deref(), line.hash.clone(), now)?;
+            batch = rows::insert(self.store(), batch, &Account { password_at: 0, ..account });
+        }
+        Ok(self.store().commit(batch, now).await?)
     }
 }
 

@@ -148,7 +148,10 @@ impl Accounts {
     fn enqueue(&self, batch: Batch, message: Message, now: Now) -> Result<Batch, Fault> {
         self.means.outbox.enqueue(batch, message, now).map_err(|fault| match fault {
             EnqueueFault::Full => Fault::Store(StoreFault::Busy),
-            other => Fault::Store(StoreFault::Unavailable(other.to_string())),
+            other @ (EnqueueFault::Unconfigured
+            | EnqueueFault::Address
+            | EnqueueFault::Expired
+            | EnqueueFault::Content(_)) => Fault::Store(StoreFault::Unavailable(other.to_string())),
         })
     }
 

@@ -1,5 +1,11 @@
 //! The room as a whole, on a real store: what a caller gets, what an attacker does not, and that each thing happens once.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 use std::{
     path::Path,
@@ -318,7 +324,7 @@ impl Scene {
     async fn code_for(&self, address: &str) -> String {
         let mails = self.mails().await;
         let found = mails.iter().filter(|(to, text)| to == address && text.starts_with("Your code is "));
-        found.last().unwrap().1["Your code is ".len()..].split_whitespace().next().unwrap().to_owned()
+        { found }.next_back().unwrap().1["Your code is ".len()..].split_whitespace().next().unwrap().to_owned()
     }
 
     async fn sessions(&self) -> usize {

@@ -453,6 +453,22 @@ async fn a_handover_code_is_good_for_the_holder_who_asked_for_the_page_once_and_
 }
 
 #[tokio::test]
+async fn a_challenge_for_a_grant_elevates_nothing_neither_at_once_nor_by_a_code() {
+    let bench = Bench::new();
+    let ann = bench.caller("ann", "t1");
+    let (secret, _) = bench.enrol_app(&ann, START).await;
+    let now = START + 60;
+    let code = code(&secret, now);
+    for end in [End::Elevate, End::Handover] {
+        let purpose = Purpose::Grant { level: "mfa".into() };
+        let begun = bench.authority.begin(&ann, purpose, None, way(1), at(now)).await.unwrap();
+        let ended = bench.authority.finish(&ann, &begun.id, Answered::Code(&code), end, way(1), at(now)).await;
+        assert!(matches!(ended, Err(Fault::Call(_))), "{ended:?}");
+    }
+    assert!(bench.authority.elevations(&principal("ann", "t1"), at(now)).is_empty());
+}
+
+#[tokio::test]
 async fn a_level_that_a_factor_does_not_reach_is_not_offered_it_and_uses_none_up() {
     let bench = Bench::new();
     let ann = bench.caller("ann", "t1");

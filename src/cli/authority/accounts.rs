@@ -1,173 +1,107 @@
-//! `stepgate users import` and `stepgate users invite`: accounts that the authority keeps.
+//! The accounts' part of the admin API, and of the command line: importing, and inviting somebody to register.
+//!
+//! | call | does | answers |
+//! |---|---|---|
+//! | `POST /accounts/import` | makes accounts of `text`, CSV or lines of JSON; `skip_bad` leaves bad lines out | 200; 422 and nothing done where lines are bad |
+//! | `POST /accounts/invitations` | invites somebody to register, by `email`, `ttl`, `by`, each if there is one | 201 with the code, which is shown this once |
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
-use http::Method;
-use serde_json::{Map, Value, json};
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::{Authorities, Fault, ask_and_print, end};
-use crate::{authority::accounts, cli::Exit, cli::complain, cli::print_line, files};
+use super::{
+    Authorities, Fault,
+    api::{Operators, bad, operator, read},
+    ask_and_print, end,
+};
+use crate::{
+    authority::{
+        self,
+        accounts::{Imported, MOST_BYTES, read_import},
+    },
+    cli::{Exit, print_line},
+    config, files,
+    server::AdminAnswer,
+};
 
-/// The most lines of one call, and the most bytes: what the store takes in seconds, and the admin API in one body.
-const PIECE_LINES: usize = 200;
-const PIECE_BYTES: usize = 256 << 10;
-
-/// Makes accounts from a file.
-#[derive(Debug, Args)]
-pub(crate) struct ImportArgs {
-    /// The configuration
-    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
-    config: PathBuf,
-    /// The accounts: `name,email,hash` or a JSON object with these a line; argon2id in PHC form, or bcrypt
-    #[arg(value_name = "ACCOUNTS")]
-    file: PathBuf,
-    /// Leaves lines out that cannot be imported, instead of all
-    #[arg(long)]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Import {
+    text: String,
+    #[serde(default)]
     skip_bad: bool,
 }
 
-/// Invites somebody to register.
-#[derive(Debug, Args)]
-pub(crate) struct InviteArgs {
-    /// The configuration
-    #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
-    config: PathBuf,
-    /// The mail address that the invitation is sent to: it needs no confirmation then
-    #[arg(long, value_name = "ADDRESS")]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invite {
     email: Option<String>,
-    /// How long it is good for: 12h, 3d. Without it, `authority.invitation_ttl`
-    #[arg(long, value_name = "DURATION")]
     ttl: Option<String>,
-    /// Who asks
-    #[arg(long, value_name = "NAME")]
     by: Option<String>,
 }
 
-/// Some lines of a file.
-struct Piece<'t> {
-    /// The number of the first.
-    first_line: usize,
-    text: &'t str,
+impl Operators<'_> {
+    /// Makes accounts of a file's text.
+    pub(super) fn import_accounts(&self, body: &[u8]) -> Result<AdminAnswer, AdminAnswer> {
+        let Import { text, skip_bad } = read(body)?;
+        let now = self.now;
+        let imported: Imported = self.done(move |authority| async move {
+            let accounts = authority.accounts().ok_or(authority::Fault::NotFound)?;
+            let (lines, faults) = read_import(&text);
+            accounts.import(&lines, faults, skip_bad, now).await
+        })?;
+        let is_done = skip_bad || imported.faults.is_empty();
+        tracing::info!(made = imported.made, there = imported.there, "accounts were imported");
+        let status = if is_done { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+        let faults: Vec<Value> =
+            imported.faults.iter().map(|fault| json!({"line": fault.line, "what": fault.what.to_string()})).collect();
+        let detail = if is_done { "done" } else { "lines are bad, and nothing was imported" };
+        let body = json!({"made": imported.made, "there": imported.there, "faults": faults, "detail": detail});
+        Ok(AdminAnswer { status, body })
+    }
+
+    /// Invites somebody to register.
+    pub(super) fn invite_account(&self, body: &[u8]) -> Result<AdminAnswer, AdminAnswer> {
+        let Invite { email, ttl, by } = read(body)?;
+        let by = operator(by)?;
+        let ttl = match ttl {
+            None => None,
+            Some(ttl) => Some(config::duration(&ttl).ok_or_else(|| bad("`ttl` is a duration: 3d, 12h"))?),
+        };
+        let now = self.now;
+        let invitation = self.done(move |authority| async move {
+            let accounts = authority.accounts().ok_or(authority::Fault::NotFound)?;
+            accounts.invite_account(&by, email.as_deref(), ttl, now).await
+        })?;
+        Ok(AdminAnswer { status: StatusCode::CREATED, body: json!(invitation) })
+    }
+}
+
+/// Imports a file of accounts.
+pub(crate) fn import(config: &Path, file: &Path, skip_bad: bool) -> Exit {
+    end(files::read_text(file, MOST_BYTES as u64)
+        .map_err(|error| Fault::Import(file.to_owned(), error))
+        .and_then(|text| Ok((text, Authorities::open(config)?)))
+        .and_then(|(text, authority)| {
+            let answer =
+                authority.look(Method::POST, "/accounts/import", &json!({"text": text, "skip_bad": skip_bad}))?;
+            for fault in answer.body.get("faults").and_then(Value::as_array).into_iter().flatten() {
+                let (line, what) =
+                    (fault.get("line").and_then(Value::as_u64), fault.get("what").and_then(Value::as_str));
+                print_line(&format!("{}:{}: {}", file.display(), line.unwrap_or_default(), what.unwrap_or_default()));
+            }
+            if !answer.status.is_success() {
+                return Err(super::refusal(answer.status, &answer.body));
+            }
+            let number = |name: &str| answer.body.get(name).and_then(Value::as_u64).unwrap_or_default();
+            print_line(&format!("{} accounts made, {} were there already", number("made"), number("there")));
+            Ok(())
+        }))
 }
 
 /// Invites somebody to register.
-pub(crate) fn invite(args: &InviteArgs) -> Exit {
-    let mut body = Map::new();
-    for (name, text) in [("email", &args.email), ("ttl", &args.ttl), ("by", &args.by)] {
-        body.extend(text.as_deref().map(|text| (name.to_owned(), text.into())));
-    }
-    ask_and_print(&args.config, Method::POST, "/accounts/invitations", &Value::Object(body))
-}
-
-/// Imports a file.
-pub(crate) fn import(args: &ImportArgs) -> Exit {
-    let text = match files::read_text(&args.file, accounts::MOST_BYTES as u64) {
-        Ok(text) => text,
-        Err(error) => {
-            complain(&std::io::Error::new(error.kind(), format!("reading {}: {error}", args.file.display())));
-            return Exit::Io;
-        }
-    };
-    let (_, faults) = accounts::read_import(&text);
-    let mut bad = Vec::new();
-    if !args.skip_bad {
-        let name = args.file.display();
-        bad.extend(faults.iter().map(|fault| format!("{name}:{}: {}", fault.line, fault.what)));
-        if !bad.is_empty() {
-            return refuse(&bad);
-        }
-    }
-    let pieces = pieces(&text);
-    let mut refused = false;
-    let exit = end(Authorities::open(&args.config).and_then(|authority| {
-        if !args.skip_bad {
-            for piece in &pieces {
-                bad.extend(ask(&authority, piece, args, true)?.1);
-            }
-            if !bad.is_empty() {
-                refused = true;
-                return Ok(());
-            }
-        }
-        let (mut made, mut there) = (0, 0);
-        for piece in &pieces {
-            let (answer, faults) = ask(&authority, piece, args, false)?;
-            made += answer.0;
-            there += answer.1;
-            bad.extend(faults);
-        }
-        print_line(&json!({"made": made, "there": there}).to_string());
-        Ok(())
-    }));
-    if refused { refuse(&bad) } else { left_out(&bad, exit) }
-}
-
-/// Says what is wrong, and that nothing was done.
-fn refuse(bad: &[String]) -> Exit {
-    bad.iter().for_each(|line| complain_line(line));
-    complain_line("nothing was imported");
-    Exit::Failure
-}
-
-/// Says which lines were left out.
-fn left_out(bad: &[String], exit: Exit) -> Exit {
-    bad.iter().for_each(|line| complain_line(&format!("{line} (left out)")));
-    exit
-}
-
-fn complain_line(text: &str) {
-    complain(&std::io::Error::other(text.to_owned()));
-}
-
-/// Has one piece imported, or looked at: how many accounts were made and were there, and what is wrong.
-fn ask(
-    authority: &Authorities,
-    piece: &Piece<'_>,
-    args: &ImportArgs,
-    check: bool,
-) -> Result<((u64, u64), Vec<String>), Fault> {
-    let body = json!({"text": piece.text, "first_line": piece.first_line, "skip_bad": args.skip_bad, "check": check});
-    let answer = authority.ask(Method::POST, "/accounts/import", &body)?.body;
-    let number = |name: &str| answer.get(name).and_then(Value::as_u64).unwrap_or_default();
-    let faults = answer.get("faults").and_then(Value::as_array).into_iter().flatten();
-    Ok(((number("made"), number("there")), faults.map(|fault| told(&args.file, fault)).collect()))
-}
-
-fn told(file: &Path, fault: &Value) -> String {
-    let line = fault.get("line").and_then(Value::as_u64).unwrap_or_default();
-    format!("{}:{line}: {}", file.display(), fault.get("what").and_then(Value::as_str).unwrap_or_default())
-}
-
-/// The lines in pieces that one call takes.
-fn pieces(text: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
-    let (mut start, mut end, mut lines, mut number) = (0, 0, 0, 1);
-    for line in text.split_inclusive('\n') {
-        if lines == PIECE_LINES || (lines > 0 && end - start + line.len() > PIECE_BYTES) {
-            pieces.extend(text.get(start..end).map(|text| Piece { first_line: number, text }));
-            number += lines;
-            (start, lines) = (end, 0);
-        }
-        end += line.len();
-        lines += 1;
-    }
-    pieces.extend(text.get(start..end).filter(|text| !text.is_empty()).map(|text| Piece { first_line: number, text }));
-    pieces
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_file_is_taken_in_pieces_that_know_their_lines() {
-        let text: String = (1..=450).map(|n| format!("line {n}\n")).collect();
-        let cut = pieces(&text);
-        let firsts: Vec<(usize, Option<&str>)> =
-            cut.iter().map(|piece| (piece.first_line, piece.text.lines().next())).collect();
-        assert_eq!(firsts, [(1, Some("line 1")), (201, Some("line 201")), (401, Some("line 401"))]);
-        assert_eq!(cut.iter().map(|piece| piece.text).collect::<String>(), text);
-        assert!(pieces("").is_empty());
-    }
+pub(crate) fn invite(config: &Path, email: Option<&str>, ttl: Option<&str>, by: Option<&str>) -> Exit {
+    ask_and_print(config, Method::POST, "/accounts/invitations", &json!({"email": email, "ttl": ttl, "by": by}))
 }

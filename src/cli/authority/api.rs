@@ -9,8 +9,6 @@
 //! | `POST /resets` | takes all factors of somebody's away | 200; 202 where another operator must approve it |
 //! | `POST /resets/ID/approve` | approves that, `by` another | 200, 404 |
 //! | `POST /unlock` | lifts the locks on guessing | 200 |
-//! | `POST /accounts/invitations` | invites somebody to register, by `email` perhaps | 201 with the code, which is shown this once |
-//! | `POST /accounts/import` | makes accounts of lines, or only `check`s them | 200; `faults` says which lines are not taken |
 //! | `POST /rekey` | seals what older keys sealed with the current one | 200; `complete` says whether all is done |
 //!
 //! `issuer` is a name of the configuration. Everybody with the admin token can say any name in `by`: four eyes keep operators
@@ -28,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::{
-    authority::{Authority, FactorRecord, Fault, Listed, Owner, ResetState, accounts},
+    authority::{Authority, FactorRecord, Fault, Listed, Owner, ResetState},
     clock::Now,
     config::{self, Config},
     identity,
@@ -42,8 +40,6 @@ const PAGE: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(25);
 /// How long one stretch of sealing anew may take: less than whoever asks waits.
 const STRETCH: Duration = Duration::from_secs(15);
-/// What asks for accounts where there are none.
-const NO_ACCOUNTS: Fault = Fault::Call("the authority keeps no accounts: `mode: accounts`");
 /// The longest name of an operator.
 const NAME_BYTES: usize = 128;
 
@@ -75,39 +71,6 @@ struct Invite {
     ttl: Option<String>,
 }
 
-/// An invitation to register, as it is asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InviteAccount {
-    email: Option<String>,
-    by: Option<String>,
-    ttl: Option<String>,
-}
-
-/// Lines that hold hashes of passwords.
-#[derive(Deserialize)]
-struct Lines(String);
-
-impl std::fmt::Debug for Lines {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
-}
-
-/// Lines of accounts.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Import {
-    text: Lines,
-    /// The number of the first line in its file.
-    first_line: usize,
-    #[serde(default)]
-    skip_bad: bool,
-    /// Whether nothing is to be made.
-    #[serde(default)]
-    check: bool,
-}
-
 /// Who approves.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,8 +93,8 @@ impl Operators<'_> {
             ("DELETE", "/subjects/factors") => asked_by_query(query).and_then(|asked| self.reset(&asked)),
             ("POST", "/resets") => read(body).and_then(|asked| self.reset(&asked)),
             ("POST", "/unlock") => self.unlock(body),
+            ("POST", "/accounts/import") => self.import_accounts(body),
             ("POST", "/accounts/invitations") => self.invite_account(body),
-            ("POST", "/accounts/import") => self.import(body),
             ("POST", "/rekey") => self.rekey(),
             ("POST", path) => {
                 let id = path.strip_prefix("/resets/")?.strip_suffix("/approve")?;
@@ -146,7 +109,10 @@ impl Operators<'_> {
         let Invite { issuer, subject, by, ttl } = read(body)?;
         let owner = self.owner(&issuer, &subject)?;
         let by = operator(by)?;
-        let ttl = duration(ttl.as_deref())?;
+        let ttl = match ttl {
+            None => None,
+            Some(ttl) => Some(config::duration(&ttl).ok_or_else(|| bad("`ttl` is a duration: 3d, 12h"))?),
+        };
         let now = self.now;
         let invitation = self.done(move |authority| async move { authority.invite(&owner, &by, ttl, now).await })?;
         tracing::info!(issuer, "somebody was invited to enrol a factor");
@@ -217,37 +183,6 @@ impl Operators<'_> {
         Ok(AdminAnswer { status: StatusCode::OK, body: json!({"state": "unlocked"}) })
     }
 
-    fn invite_account(&self, body: &[u8]) -> Result<AdminAnswer, AdminAnswer> {
-        let InviteAccount { email, by, ttl } = read(body)?;
-        let (by, ttl, now) = (operator(by)?, duration(ttl.as_deref())?, self.now);
-        let invitation = self.done(move |authority| async move {
-            authority.accounts().ok_or(NO_ACCOUNTS)?.invite_account(&by, email.as_deref(), ttl, now).await
-        })?;
-        tracing::info!("somebody was invited to register");
-        Ok(AdminAnswer { status: StatusCode::CREATED, body: json!(invitation) })
-    }
-
-    fn import(&self, body: &[u8]) -> Result<AdminAnswer, AdminAnswer> {
-        let Import { text, first_line, skip_bad, check } = read(body)?;
-        let now = self.now;
-        let done = self.done(move |authority| async move {
-            let kept = authority.accounts().ok_or(NO_ACCOUNTS)?;
-            let (lines, faults) = accounts::read_import(&text.0);
-            match check {
-                true => kept.check_import(&lines, faults, now).await,
-                false => kept.import(&lines, faults, skip_bad, now).await,
-            }
-        })?;
-        if done.made > 0 {
-            tracing::info!(accounts = done.made, "accounts were imported");
-        }
-        let line = |line: usize| line.saturating_add(first_line).saturating_sub(1);
-        let faults: Vec<Value> =
-            done.faults.iter().map(|fault| json!({"line": line(fault.line), "what": fault.what.to_string()})).collect();
-        let body = json!({"made": done.made, "there": done.there, "faults": faults});
-        Ok(AdminAnswer { status: StatusCode::OK, body })
-    }
-
     /// One stretch of the work: it goes on where it was at the next call.
     fn rekey(&self) -> Result<AdminAnswer, AdminAnswer> {
         let now = self.now;
@@ -282,7 +217,7 @@ impl Operators<'_> {
     }
 
     /// Has the authority do something on the runtime of background work, and waits for it.
-    fn done<T, F>(&self, work: impl FnOnce(Arc<Authority>) -> F) -> Result<T, AdminAnswer>
+    pub(super) fn done<T, F>(&self, work: impl FnOnce(Arc<Authority>) -> F) -> Result<T, AdminAnswer>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
@@ -331,7 +266,7 @@ fn reset_state(state: &ResetState) -> AdminAnswer {
     AdminAnswer { status, body: json!(state) }
 }
 
-fn operator(by: Option<String>) -> Result<String, AdminAnswer> {
+pub(super) fn operator(by: Option<String>) -> Result<String, AdminAnswer> {
     let by = by.unwrap_or_else(|| "admin".to_owned());
     if by.is_empty() || by.len() > NAME_BYTES || by.chars().any(char::is_control) {
         return Err(bad("`by` is a name of up to 128 bytes"));
@@ -339,14 +274,7 @@ fn operator(by: Option<String>) -> Result<String, AdminAnswer> {
     Ok(by)
 }
 
-fn duration(text: Option<&str>) -> Result<Option<Duration>, AdminAnswer> {
-    match text {
-        None => Ok(None),
-        Some(text) => config::duration(text).map(Some).ok_or_else(|| bad("`ttl` is a duration: 3d, 12h")),
-    }
-}
-
-fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, AdminAnswer> {
+pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, AdminAnswer> {
     serde_json::from_slice(body).map_err(|error| bad(&error.to_string()))
 }
 
@@ -388,7 +316,7 @@ fn refused(fault: &Fault) -> AdminAnswer {
     }
 }
 
-fn bad(why: &str) -> AdminAnswer {
+pub(super) fn bad(why: &str) -> AdminAnswer {
     problem(StatusCode::BAD_REQUEST, why)
 }
 

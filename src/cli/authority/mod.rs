@@ -117,6 +117,8 @@ enum Fault {
     Metrics(#[from] MetricsFault),
     #[error("starting a runtime")]
     Runtime(#[source] std::io::Error),
+    #[error("reading {0}")]
+    Import(PathBuf, #[source] std::io::Error),
     #[error("a gateway runs with this state_dir, and its admin API is off: set `admin.token`, or stop it")]
     ApiOff,
     #[error(transparent)]
@@ -136,7 +138,7 @@ impl Fault {
             Self::Refused { status, .. } if status.is_client_error() => Exit::Failure,
             Self::Unreadable(_) | Self::Unfinished => Exit::Failure,
             Self::Refused { .. } | Self::ApiOff | Self::Client(_) => Exit::Unavailable,
-            Self::Lock(_) | Self::Runtime(_) | Self::Audit(_) | Self::Metrics(_) => Exit::Io,
+            Self::Lock(_) | Self::Import(..) | Self::Runtime(_) | Self::Audit(_) | Self::Metrics(_) => Exit::Io,
         }
     }
 }
@@ -327,8 +329,14 @@ impl Authorities {
     }
 
     fn ask(&self, method: Method, target: &str, body: &Value) -> Result<AdminAnswer, Fault> {
+        let answer = self.look(method, target, body)?;
+        if answer.status.is_success() { Ok(answer) } else { Err(refusal(answer.status, &answer.body)) }
+    }
+
+    /// The same, where a refusal has more to say than why.
+    fn look(&self, method: Method, target: &str, body: &Value) -> Result<AdminAnswer, Fault> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = match &self.place {
+        Ok(match &self.place {
             Place::Gateway(token) => admin_client::call(self.config.admin.address, token, method, target, body)?,
             Place::Store { authority, background, .. } => {
                 let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
@@ -341,8 +349,7 @@ impl Authorities {
                 let answer = operators.call((&method, path, query), body.as_bytes());
                 answer.ok_or_else(|| refusal(StatusCode::NOT_FOUND, &Value::Null))?
             }
-        };
-        if answer.status.is_success() { Ok(answer) } else { Err(refusal(answer.status, &answer.body)) }
+        })
     }
 }
 

@@ -31,17 +31,11 @@ const ALLOWED: &[&str] = &[
     "x-content-type-options",
     "x-request-id",
     // the authority's, for browsers
-    "access-control-allow-headers",
-    "access-control-allow-methods",
-    "access-control-allow-origin",
-    "access-control-expose-headers",
-    "access-control-max-age",
     "content-security-policy",
     "cross-origin-opener-policy",
     "cross-origin-resource-policy",
     "permissions-policy",
     "referrer-policy",
-    "vary",
     "x-frame-options",
     // the upstreams' (nginx and the recorder)
     "accept-ranges",
