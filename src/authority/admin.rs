@@ -201,7 +201,7 @@ impl Authority {
         };
         let batch = self.notices(batch, owner, person.value.mail.as_deref(), &notice, now)?;
         self.commit_told(batch, now).await.map_err(contended)?;
-        self.elevations_ended(&ended);
+        self.elevations_ended(&ended, now).await;
         self.core.observer.change(operator(owner, by), Change::Reset, None, "", now);
         Ok(ResetState::Done { factors })
     }
