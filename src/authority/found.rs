@@ -217,13 +217,7 @@ impl Authority {
     }
 
     /// A factor that sends, whose code or approval was right.
-    pub(super) fn found_address(
-        &self,
-        holdings: &Holdings,
-        kind: Factor,
-        factor_id: &str,
-        now: Now,
-    ) -> Option<Found> {
+    pub(super) fn found_address(&self, holdings: &Holdings, kind: Factor, factor_id: &str, now: Now) -> Option<Found> {
         let factor = holdings.of(kind).find(|factor| factor.id == factor_id)?;
         let batch = holdings.update_factor(factor_id, now.unix_secs(), |_| {});
         let shown = FactorShown::of(kind, factor_id, factor.may_delete(now.unix_secs()));

@@ -87,8 +87,10 @@ impl Gateway {
             (SoleField::Several, _) => return Err(Refusal::of(Reason::GrantInvalid)),
             // A code is used by being looked at, and could not stand for a grant.
             (SoleField::Absent, SoleField::One(_)) if step_up.grant => return Err(refusal),
-            // Not looked at, so that it is not used up; whoever read it on the way could be faster than the next request.
-            (SoleField::Absent, SoleField::One(_)) if !is_confidential(info) && !authority.config().danger_cleartext => {
+            // As at the authority's own endpoints: a client that sends codes where others read them is told so at once.
+            (SoleField::Absent, SoleField::One(_))
+                if !is_confidential(info) && !authority.config().danger_cleartext =>
+            {
                 let said = Some("A code is taken over TLS alone, and this request came without.");
                 return Err(Refusal { said, ..Refusal::of(Reason::CodeRefused).because("the code came in the clear") });
             }

@@ -22,8 +22,8 @@ mod views;
 
 use http::{Method, StatusCode};
 
-use self::{assets::Asset, form::Fields, frame::set_cookie, place::Place, session::Open};
 pub use self::session::COOKIE;
+use self::{assets::Asset, form::Fields, frame::set_cookie, place::Place, session::Open};
 pub(super) use self::{links::LinkWanted, session::Errand};
 use super::{Answer, Authority, Call, Fault, Way};
 use crate::{config, policy::Reason, store::Store};

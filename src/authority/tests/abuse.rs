@@ -502,7 +502,11 @@ async fn a_reload_keeps_the_store_open_and_weighs_elevations_anew_once_it_is_in_
     let reloaded = Bench::over(&stricter, bench.folder.clone(), Some(&bench.authority));
     assert!(Arc::ptr_eq(reloaded.authority.store(), bench.authority.store()));
     let acr = || reloaded.authority.elevations(&principal("ann", "t1"), at(now + 1))[0].assurance.acr.clone();
-    assert_eq!(acr().as_deref(), Some("urn:example:acr:mfa"), "the configuration may be refused yet, for another reason");
+    assert_eq!(
+        acr().as_deref(),
+        Some("urn:example:acr:mfa"),
+        "the configuration may be refused yet, for another reason"
+    );
     reloaded.authority.put_in_force();
     assert_eq!(acr(), None, "an app is not worth it any more");
 }
