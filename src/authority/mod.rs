@@ -65,7 +65,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, Materials, Problem},
-    notify::{Channels, Outbox},
+    notify::Channels,
     store::Store,
 };
 
@@ -144,29 +144,14 @@ impl Authority {
         &self.core.store
     }
 
-    /// What is to be delivered.
-    pub fn outbox(&self) -> &Arc<Outbox> {
-        &self.core.outbox
-    }
-
     /// The keys that sign grants and access tokens.
     pub fn keys(&self) -> &Arc<Keys> {
         &self.core.keys
     }
 
-    /// Who hears of ceremonies and changes.
-    pub fn observer(&self) -> &Arc<dyn AuthorityObserver> {
-        &self.core.observer
-    }
-
     /// The accounts, where it keeps some.
     pub fn accounts(&self) -> Option<&Accounts> {
         self.accounts.as_ref()
-    }
-
-    /// The relying party, where passkeys are on.
-    pub fn passkeys(&self) -> Option<&Passkeys> {
-        self.passkeys.as_ref()
     }
 
     /// Where its endpoints are, for whoever is told: the public origin and the path, without a final slash.
