@@ -104,6 +104,7 @@ impl SecondStep for Steps {
             amr: proof.amr.iter().map(|method| Arc::from(method.as_str())).collect(),
             auth_time: Some(proof.at_ms as f64 / 1000.0),
             factors: proof.factors(),
+            on_probation: false,
         }
     }
 }

@@ -24,6 +24,7 @@ mod views;
 
 use http::{Method, StatusCode};
 
+pub use self::session::COOKIE;
 use self::{assets::Asset, form::Fields, frame::set_cookie, place::Place, session::Open};
 pub(super) use self::{links::LinkWanted, session::Errand};
 use super::{Answer, Authority, Call, Fault, Way};

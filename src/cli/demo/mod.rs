@@ -36,7 +36,7 @@ const PORTS: [u16; 5] = [8443, 8080, 9090, 9200, 9100];
 /// What the commands of operators show the gateway.
 const ADMIN_TOKEN: &str = "state/admin.token";
 /// What second factors are encrypted with.
-const SEALING_KEY: &str = "state/sealing.key";
+const SEALING_KEY: &str = "sealing.key";
 
 /// How to run the demo.
 #[derive(Debug, Args)]
