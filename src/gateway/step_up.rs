@@ -23,7 +23,7 @@ use super::{
 use crate::{
     authority::{Authority, Grant, GrantBinding, Target, Way},
     body::{ConnectionInfo, RequestBody},
-    policy::{Challenge, Credential, Evidence, Permit, Principal, Reason, SecondFactor},
+    policy::{Challenge, Credential, Decision, Evidence, Permit, Principal, Reason, SecondFactor, decide},
     runtime::Snapshot,
 };
 
@@ -73,7 +73,7 @@ impl Gateway {
         evidence: &mut Evidence,
         (body, form): (&mut RequestBody, &mut Option<Box<HeldForm<'s>>>),
     ) -> Result<Judged<'s>, Refusal> {
-        let (Some(authority), Some(shown), Challenge::StepUp(step_up), Credential::Valid(principal)) =
+        let (Some(authority), Some(shown), Challenge::StepUp(_), Credential::Valid(principal)) =
             (&snapshot.authority, &enforcement.inbound.shown, &refusal.challenge, &evidence.credential)
         else {
             return Err(refusal);
@@ -85,16 +85,18 @@ impl Gateway {
                 (used.grant.proof.clone(), Some(used))
             }
             (SoleField::Several, _) => return Err(Refusal::of(Reason::GrantInvalid)),
-            // A code is used by being looked at, and could not stand for a grant.
-            (SoleField::Absent, SoleField::One(_)) if step_up.grant => return Err(refusal),
-            // As at the authority's own endpoints: a client that sends codes where others read them is told so at once.
-            (SoleField::Absent, SoleField::One(_))
-                if !is_confidential(info) && !authority.config().danger_cleartext =>
-            {
-                let said = Some("A code is taken over TLS alone, and this request came without.");
-                return Err(Refusal { said, ..Refusal::of(Reason::CodeRefused).because("the code came in the clear") });
+            (SoleField::Absent, SoleField::One(code)) => {
+                if let Some(refusal) = beyond_codes(enforcement, evidence) {
+                    return Err(refusal);
+                }
+                // As at the authority's own endpoints: a client that sends codes where others read them is told so at once.
+                if !is_confidential(info) && !authority.config().danger_cleartext {
+                    let said = Some("A code is taken over TLS alone, and this request came without.");
+                    let refusal = Refusal::of(Reason::CodeRefused).because("the code came in the clear");
+                    return Err(Refusal { said, ..refusal });
+                }
+                (proving.code(code).await?, None)
             }
-            (SoleField::Absent, SoleField::One(code)) => (proving.code(code).await?, None),
             (SoleField::Absent, SoleField::Several) => return Err(Refusal::of(Reason::CodeRefused)),
             (SoleField::Absent, SoleField::Absent) => return Err(refusal),
         };
@@ -148,6 +150,21 @@ fn request(enforcement: &Enforcement<'_>, body: &[u8]) -> Result<GrantBinding, R
         method: matched.method.clone(),
         target: Target::new(&inbound.site.authority, path, inbound.query()),
         body: GrantBinding::digest(body),
+    })
+}
+
+/// The first of the routes that a request may be for which refuses it whatever a code proves: it asks for a grant, say. A code is
+/// used by being looked at, so one that could not help is left alone.
+fn beyond_codes(enforcement: &Enforcement<'_>, evidence: &Evidence) -> Option<Refusal> {
+    enforcement.matched.ways().find_map(|(route, method)| {
+        match enforcement.facts(route, method, evidence, |facts| decide(&route.policy, facts)) {
+            Decision::Allow(_) => None,
+            Decision::Deny(denial) => {
+                let refusal = Refusal::from(denial);
+                let helps = matches!(&refusal.challenge, Challenge::StepUp(step_up) if !step_up.grant);
+                (!helps).then_some(refusal)
+            }
+        }
     })
 }
 
