@@ -186,6 +186,7 @@ impl Authority {
         let batch = holdings.update(batch, |person| {
             person.factors.clear();
             person.probation_until = until;
+            person.endings += 1;
         });
         let batch = batch
             .forget(Table::RecoveryCodes, &holdings.key)
@@ -201,7 +202,7 @@ impl Authority {
         };
         let batch = self.notices(batch, owner, person.value.mail.as_deref(), &notice, now)?;
         self.commit_told(batch, now).await.map_err(contended)?;
-        self.elevations_ended(&ended, now).await;
+        self.elevations_ended(&holdings.key, &ended, now).await;
         self.core.observer.change(operator(owner, by), Change::Reset, None, "", now);
         Ok(ResetState::Done { factors })
     }

@@ -330,7 +330,10 @@ impl Authority {
             None if shown.factor == Factor::Passkey => self.is_at_home(&owner, way, now).await,
             None => {}
         }
-        let elevated_until = ended.elevation.map(|row| self.elevated_now(caller, row, way, now));
+        let elevated_until = match ended.elevation {
+            Some(row) => Some(self.elevated_now(caller, row, way, now).await?),
+            None => None,
+        };
         Ok(Finished::Proved { proof, elevated_until, handover: ended.handover })
     }
 
@@ -386,7 +389,7 @@ impl Authority {
                 return Err(Fault::Proof);
             }
             let batch = self.recovery_told(batch, caller, &shown, &holdings, way, now)?;
-            let (batch, ended) = self.end(batch, caller, (&row, purpose), (end, &proof), now)?;
+            let (batch, ended) = self.end(batch, caller, (&row, purpose), (end, &proof, holdings.endings()), now)?;
             match self.commit_told(batch, now).await {
                 Ok(()) => {
                     if shown.factor == Factor::Recovery {
@@ -408,7 +411,7 @@ impl Authority {
         batch: Batch,
         caller: &Caller,
         (ceremony, purpose): (&Versioned<Ceremony>, &Purpose),
-        (end, proof): (End, &Proof),
+        (end, proof, endings): (End, &Proof, u64),
         now: Now,
     ) -> Result<(Batch, Ended), Fault> {
         let batch = match end {
@@ -428,11 +431,11 @@ impl Authority {
         match end {
             End::Nothing => Ok((batch, nothing)),
             End::Elevate => {
-                let (batch, row) = self.elevate(batch, caller, level()?, proof, now);
+                let (batch, row) = self.elevate(batch, caller, level()?, (proof, endings), now);
                 Ok((batch, Ended { elevation: Some(row), ..nothing }))
             }
             End::Handover => {
-                let (batch, code) = self.handover(batch, caller, level()?, proof, now)?;
+                let (batch, code) = self.handover(batch, caller, level()?, (proof, endings), now)?;
                 Ok((batch, Ended { handover: Some(code), ..nothing }))
             }
             End::Keep => {

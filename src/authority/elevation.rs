@@ -10,7 +10,9 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{Authority, Caller, Change, Fault, Holder, Occasion, Outcome, Proof, Way, caller::actor, random};
+use super::{
+    Authority, Caller, Change, Fault, Holder, Occasion, Outcome, Proof, Way, caller::actor, random, records::Person,
+};
 use crate::{
     clock::Now,
     config,
@@ -47,6 +49,10 @@ pub(super) struct Elevation {
     level: String,
     proof: Proof,
     until: u64,
+    /// How often all of the person's elevations had been ended when the proof was looked at: once that is more, this one
+    /// counts for nothing.
+    #[serde(default)]
+    endings: u64,
 }
 
 /// A row of `Table::Handovers`.
@@ -54,6 +60,8 @@ pub(super) struct Elevation {
 struct Handover {
     level: String,
     proof: Proof,
+    #[serde(default)]
+    endings: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +87,10 @@ impl Elevations {
             let full = page.len() == PAGE;
             for row in page {
                 after = Some(row.key);
+                // One that was made while they were being ended, and not taken away before the process was gone.
+                if !row.value.is_current(store, now).await? {
+                    continue;
+                }
                 let nothing = Arc::new(worth_nothing());
                 all.put(Elevated { row: Arc::new(row.value), factor: nothing });
             }
@@ -176,10 +188,20 @@ pub(super) fn row_key(store: &Store, holder: &[u8; 32], level: &str) -> String {
     store.index("elevation", &[holder, level.as_bytes()])
 }
 
+/// How often all elevations of a person's were ended.
+async fn endings(store: &Store, owner_key: &str, now: Now) -> Result<u64, StoreFault> {
+    Ok(store.get::<Person>(Table::Factors, owner_key, now).await?.map_or(0, |person| person.value.endings))
+}
+
 impl Elevation {
     /// The key of its row.
     pub(super) fn key(&self, store: &Store) -> String {
         row_key(store, &self.holder, &self.level)
+    }
+
+    /// Whether the person's elevations were not ended since it was made.
+    async fn is_current(&self, store: &Store, now: Now) -> Result<bool, StoreFault> {
+        Ok(endings(store, &self.owner_key, now).await? == self.endings)
     }
 }
 
@@ -190,7 +212,7 @@ impl Authority {
         batch: Batch,
         caller: &Caller,
         level: &str,
-        proof: &Proof,
+        (proof, endings): (&Proof, u64),
         now: Now,
     ) -> (Batch, Elevation) {
         let store = self.store();
@@ -201,6 +223,7 @@ impl Authority {
             level: level.to_owned(),
             proof: proof.clone(),
             until: now.unix_secs().saturating_add(lives.as_secs().max(1)),
+            endings,
         };
         let key = row.key(store);
         // Whatever stood there was of the same holder and level, and is older. Two at once: either will do.
@@ -208,12 +231,33 @@ impl Authority {
         (batch, row)
     }
 
-    /// An elevation is durable: requests may see it.
-    pub(super) fn elevated_now(&self, caller: &Caller, row: Elevation, way: Way<'_>, now: Now) -> u64 {
-        let (until, factor) = (row.until, Arc::new(weighed(self.config(), &row)));
-        self.core.elevations.put(Elevated { row: Arc::new(row), factor });
+    /// An elevation is durable: requests may see it, unless all of the person's were ended since the proof was looked at.
+    /// Whoever ends them counts that first and looks into the map then; here it is the other way round, so that one of the two
+    /// finds it.
+    pub(super) async fn elevated_now(
+        &self,
+        caller: &Caller,
+        row: Elevation,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<u64, Fault> {
+        let (until, factor, row) = (row.until, Arc::new(weighed(self.config(), &row)), Arc::new(row));
+        self.core.elevations.put(Elevated { row: row.clone(), factor });
+        match row.is_current(self.store(), now).await {
+            Ok(true) => {}
+            Ok(false) => {
+                self.core.elevations.remove(&row);
+                // Should this fail, the row says that it counts for nothing.
+                let _ = self.store().commit(self.forgotten(Batch::new(), &row), now).await;
+                return Err(Fault::Proof);
+            }
+            Err(fault) => {
+                self.core.elevations.remove(&row);
+                return Err(fault.into());
+            }
+        }
         self.core.observer.change(actor(&caller.owner(), way), Change::Elevated, None, "", now);
-        until
+        Ok(until)
     }
 
     /// Adds the code at the end of a page to a commit.
@@ -222,12 +266,12 @@ impl Authority {
         batch: Batch,
         caller: &Caller,
         level: &str,
-        proof: &Proof,
+        (proof, endings): (&Proof, u64),
         now: Now,
     ) -> Result<(Batch, String), Fault> {
         let code = random::token()?;
         let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
-        let row = Handover { level: level.to_owned(), proof: proof.clone() };
+        let row = Handover { level: level.to_owned(), proof: proof.clone(), endings };
         Ok((batch.insert(Table::Handovers, &key, &row, Some(now.unix_secs() + HANDOVER_SECS)), code))
     }
 
@@ -255,15 +299,18 @@ impl Authority {
         }
         let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
         let row = self.store().get::<Handover>(Table::Handovers, &key, now).await?.ok_or(Fault::Proof)?;
-        let Handover { level, proof } = row.value;
+        let Handover { level, proof, endings: before } = row.value;
+        if endings(self.store(), &caller.owner().key(self.store()), now).await? != before {
+            return Err(Fault::Proof);
+        }
         let batch = Batch::new().delete(Table::Handovers, &key, row.version);
-        let (batch, elevation) = self.elevate(batch, caller, &level, &proof, now);
+        let (batch, elevation) = self.elevate(batch, caller, &level, (&proof, before), now);
         match self.store().commit(batch, now).await {
             Ok(()) => {}
             Err(StoreFault::Conflict) => return Err(Fault::Proof),
             Err(fault) => return Err(fault.into()),
         }
-        let until = self.elevated_now(caller, elevation, way, now);
+        let until = self.elevated_now(caller, elevation, way, now).await?;
         Ok(ElevationShown { level, factors: proof.factors.clone(), since: proof.at(), until })
     }
 
@@ -299,15 +346,20 @@ impl Authority {
         (batch, rows)
     }
 
-    /// All of them count for nothing from now on. Their rows that had no room in that commit go by further ones.
-    pub(super) async fn elevations_ended(&self, rows: &[Arc<Elevation>], now: Now) {
-        for row in rows {
+    /// All elevations of a person's count for nothing from now on: those that were ended in the commit, and any that came
+    /// into the map meanwhile. Rows that had no room in that commit go by further ones.
+    pub(super) async fn elevations_ended(&self, owner_key: &str, rows: &[Arc<Elevation>], now: Now) {
+        let late: Vec<Arc<Elevation>> = self.core.elevations.of_owner(owner_key);
+        for row in rows.iter().chain(&late) {
             self.core.elevations.remove(row);
         }
-        for some in rows.chunks(END_AT_ONCE).skip(1) {
+        let late: Vec<_> =
+            late.iter().filter(|row| !rows.iter().take(END_AT_ONCE).any(|ended| Arc::ptr_eq(ended, row))).collect();
+        for some in late.chunks(END_AT_ONCE) {
             let batch = some.iter().fold(Batch::new(), |batch, row| self.forgotten(batch, row));
             if let Err(fault) = self.store().commit(batch, now).await {
-                tracing::error!(%fault, "elevations that were ended may count again after a restart, until they are too old");
+                // Their rows say that they were made before all were ended: no start takes them.
+                tracing::error!(%fault, "elevations that were ended stay in the store until they are too old");
             }
         }
     }

@@ -428,6 +428,11 @@ impl Authority {
         }
         let waits = enrolling.probation || enrolling.by.is_on_probation();
         let until = holdings.person.as_ref().map_or(0, |person| person.value.probation_until);
+        // An account that was recovered may never have had a factor.
+        let until = match &self.accounts {
+            Some(accounts) => accounts.probation_until(&caller.owner(), now).await?.max(until),
+            None => until,
+        };
         let from = if waits { secs + self.config().probation.as_secs() } else { 0 }.max(until);
         let may_delete_from = Some(from).filter(|from| *from > secs);
         let factor = FactorRecord {
@@ -455,7 +460,8 @@ impl Authority {
                     enrolled_at: secs,
                     factors: vec![factor],
                     mail: mail.clone(),
-                    probation_until: 0,
+                    probation_until: until,
+                    endings: 0,
                 };
                 batch.insert(Table::Factors, &holdings.key, &person, None)
             }
@@ -540,7 +546,10 @@ impl Authority {
         let factor = person.and_then(|person| person.factor(factor_id)).ok_or(Fault::NotFound)?;
         let (kind, old) = (factor.kind(), factor.label.clone());
         let left = holdings.count().saturating_sub(1);
-        let mut batch = holdings.update(Batch::new(), |person| person.factors.retain(|factor| factor.id != factor_id));
+        let mut batch = holdings.update(Batch::new(), |person| {
+            person.factors.retain(|factor| factor.id != factor_id);
+            person.endings += 1;
+        });
         if left == 0 {
             batch = batch.forget(Table::RecoveryCodes, &holdings.key).forget(Table::Subjects, &holdings.key);
         }
@@ -554,7 +563,7 @@ impl Authority {
         let batch = self.notices(batch, &caller.owner(), self.mail_of(caller, &holdings).as_deref(), &notice, now)?;
         let (batch, ended) = self.end_elevations(batch, &holdings.key);
         self.commit_told(batch, now).await.map_err(contended)?;
-        self.elevations_ended(&ended, now).await;
+        self.elevations_ended(&holdings.key, &ended, now).await;
         self.core.observer.change(actor(&caller.owner(), way), Change::Removed, Some(kind), "", now);
         Ok(left)
     }

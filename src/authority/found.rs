@@ -41,6 +41,11 @@ impl Holdings {
         self.person.as_ref().map_or(0, |person| person.value.factors.len())
     }
 
+    /// How often all of the person's elevations were ended.
+    pub(super) fn endings(&self) -> u64 {
+        self.person.as_ref().map_or(0, |person| person.value.endings)
+    }
+
     /// Adds the person's row to a commit, changed.
     pub(super) fn update(&self, batch: Batch, change: impl FnOnce(&mut Person)) -> Batch {
         let Some(row) = &self.person else { return batch };

@@ -32,6 +32,9 @@ pub struct Person {
     /// Until when no factor that is enrolled counts as old enough to delete something: after a reset.
     #[serde(default)]
     pub probation_until: u64,
+    /// How often all of their elevations were ended: those that were made before count for nothing.
+    #[serde(default)]
+    pub endings: u64,
 }
 
 /// A factor that was enrolled.

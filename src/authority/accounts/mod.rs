@@ -47,7 +47,7 @@ pub use self::{
     register::AccountInvitation,
 };
 use self::{hashing::Hashing, password::PasswordRules, session::Lives};
-use super::{AuthorityObserver, Fault, Keys, Owner};
+use super::{AuthorityObserver, Fault, Keys, Owner, core::wait};
 use crate::{
     clock::{Clock, Now},
     config::{self, Materials, Problem},
@@ -58,6 +58,9 @@ use crate::{
 
 /// How often it is looked whether there are other keys to publish: far sooner than a new one signs.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How long a start waits until the sessions that have ended are refused.
+const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
 /// How many sessions end in one commit: two writes each, of the 256 that one may have.
 const END_AT_ONCE: usize = 60;
@@ -122,8 +125,8 @@ impl Accounts {
         PasswordRules::compile(authority.accounts.as_ref()?, materials).err()
     }
 
-    /// Prepares the accounts, if there are to be any. In the background, sessions are refused that had ended when a process
-    /// before did.
+    /// Prepares the accounts, if there are to be any. Where there were none before, sessions are refused that had ended when a
+    /// process before did: no token of theirs may pass, not even for a moment, so without that there are no accounts.
     pub fn compile(
         authority: &Arc<config::Authority>,
         materials: &dyn Materials,
@@ -136,9 +139,16 @@ impl Accounts {
             Some(previous) => previous.hashing.clone(),
             None => Arc::new(Hashing::new(means.handle.clone())),
         };
+        if previous.is_none() {
+            let ended = recover(&means, &config, means.clock.now());
+            let ended = async { tokio::time::timeout(LONGEST_RECOVERY, ended).await };
+            let known = wait(async { ended.await.unwrap_or_else(|_| Err(StoreFault::Busy)) });
+            let problem = |fault| format!("sessions that have ended cannot be refused: {fault}");
+            known.map_err(|fault| Problem::error(&authority.span, problem(fault)))?;
+        }
         // Now, so that the first request finds them.
         means.published.publish(means.keys.verifying());
-        let upkeep = means.handle.spawn(upkeep(means.clone(), config.clone()));
+        let upkeep = means.handle.spawn(upkeep(means.published.clone(), means.keys.clone()));
         Ok(Some(Self {
             issuer: authority.issuer_url(),
             authority: authority.clone(),
@@ -148,11 +158,6 @@ impl Accounts {
             means,
             _upkeep: Upkeep(upkeep.abort_handle()),
         }))
-    }
-
-    /// Refuses the access tokens of sessions that had ended when a process before did. Before requests are served.
-    pub async fn recover(&self, now: Now) -> Result<(), Fault> {
-        recover(&self.means, &self.config, now).await
     }
 
     fn store(&self) -> &Store {
@@ -185,29 +190,23 @@ impl Accounts {
     }
 }
 
-async fn recover(means: &AccountsMeans, config: &config::Accounts, now: Now) -> Result<(), Fault> {
+/// Refuses the access tokens of sessions that had ended when a process before did.
+async fn recover(means: &AccountsMeans, config: &config::Accounts, now: Now) -> Result<(), StoreFault> {
     let mut after = None;
     loop {
         let rows = session::ended(&means.store, after.as_deref(), now).await?;
         let Some(last) = rows.last() else { return Ok(()) };
         after = Some(last.key.clone());
-        for row in rows {
-            means.ends.end(&config.issuer, vec![row.value.sid], row.value.until, now).await?;
-        }
+        let until = rows.iter().map(|row| row.value.until).max().unwrap_or_default();
+        let sids = rows.into_iter().map(|row| row.value.sid).collect();
+        means.ends.end(&config.issuer, sids, until, now).await?;
     }
 }
 
-async fn upkeep(means: AccountsMeans, config: config::Accounts) {
-    let mut recovered = false;
+async fn upkeep(published: PublishedKeys, keys: Arc<Keys>) {
     loop {
-        means.published.publish(means.keys.verifying());
-        if !recovered {
-            match recover(&means, &config, means.clock.now()).await {
-                Ok(()) => recovered = true,
-                Err(fault) => tracing::error!(%fault, "sessions that have ended could not be refused"),
-            }
-        }
-        tokio::time::sleep(if recovered { LOOK } else { Duration::from_secs(1) }).await;
+        published.publish(keys.verifying());
+        tokio::time::sleep(LOOK).await;
     }
 }
 

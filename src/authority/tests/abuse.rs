@@ -524,3 +524,16 @@ async fn nothing_that_is_kept_in_memory_or_said_shows_a_secret() {
         assert!(!shown.contains("secret: \"") && !shown.contains("QUFB"), "{shown}");
     }
 }
+
+#[tokio::test]
+async fn a_code_that_cannot_be_looked_at_for_want_of_the_store_is_said_to_be_neither_wrong_nor_right() {
+    let (bench, breaker) = Bench::breakable();
+    breaker.break_it();
+    let who = Arc::new(principal("ann", "t1"));
+    let proved = bench.authority.prove_in_request(&who, way(1), b"123456", at(START)).await;
+    assert_eq!(proved.map(drop), Err(Reason::AuthorityUnavailable));
+    assert_eq!(*bench.ear.ceremonies.lock().unwrap(), [(Occasion::Request, Outcome::Unavailable, None)]);
+    breaker.mend();
+    let proved = bench.authority.prove_in_request(&who, way(1), b"123456", at(START)).await;
+    assert_eq!(proved.map(drop), Err(Reason::CodeRefused));
+}
