@@ -142,7 +142,7 @@ impl Accounts {
         if previous.is_none() {
             let ended = recover(&means, &config, means.clock.now());
             let ended = async { tokio::time::timeout(LONGEST_RECOVERY, ended).await };
-            let known = wait(async { ended.await.unwrap_or_else(|_| Err(StoreFault::Busy)) });
+            let known = wait(async { ended.await.unwrap_or(Err(StoreFault::Busy)) });
             let problem = |fault| format!("sessions that have ended cannot be refused: {fault}");
             known.map_err(|fault| Problem::error(&authority.span, problem(fault)))?;
         }
