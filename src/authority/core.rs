@@ -92,14 +92,15 @@ fn wait<T: Send>(future: impl Future<Output = Result<T, StoreFault>> + Send) -> 
 }
 
 impl Core {
-    /// Opens what there is, or makes it; what was open before is kept, unless it is sealed by other keys now.
+    /// Opens what there is, or makes it; what was open before is kept, unless it is sealed by other keys now. Where it is kept,
+    /// the channels that are to take the place of its own come back: nothing of it changes yet.
     pub(super) fn open(
         config: &Config,
         authority: &config::Authority,
         materials: &dyn Materials,
         means: &AuthorityMeans<'_>,
         previous: Option<&Arc<Self>>,
-    ) -> Result<Arc<Self>, Vec<Problem>> {
+    ) -> Result<(Arc<Self>, Option<Channels>), Vec<Problem>> {
         let channels = Channels::compile(config.notify.as_deref(), materials, means.roots);
         let keys = SealingKeys::load(&authority.sealing, materials);
         let (channels, keys) = match (channels, keys) {
@@ -117,8 +118,7 @@ impl Core {
             && before.sealed_by == keys.current()
             && before.sealing == authority.sealing
         {
-            before.outbox.replace(channels);
-            return Ok(before.clone());
+            return Ok((before.clone(), Some(channels)));
         }
         let problem = |fault: StoreFault| vec![Problem::error(&sealing_span(authority), format!("{fault}"))];
         let engine = match before {
@@ -159,7 +159,7 @@ impl Core {
         });
         let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone(), (algorithm, rotate)));
         core.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(keeping.abort_handle());
-        Ok(core)
+        Ok((core, None))
     }
 }
 

@@ -20,6 +20,8 @@ use crate::{
 
 /// How long the code at the end of a page is good for, in seconds.
 const HANDOVER_SECS: u64 = 120;
+/// How many elevations of a person's end in one commit.
+const IN_ONE_COMMIT: usize = 100;
 /// How many rows are read at once.
 const PAGE: usize = 500;
 
@@ -206,12 +208,26 @@ impl Authority {
         (batch, row)
     }
 
-    /// An elevation is durable: requests may see it.
-    pub(super) fn elevated_now(&self, caller: &Caller, row: Elevation, way: Way<'_>, now: Now) -> u64 {
-        let (until, factor) = (row.until, Arc::new(weighed(self.config(), &row)));
-        self.core.elevations.put(Elevated { row: Arc::new(row), factor });
+    /// An elevation is durable: requests may see it. Unless its factor went meanwhile: whoever takes factors away ends the
+    /// elevations that can be seen then, and this one may not have been.
+    pub(super) async fn elevated_now(
+        &self,
+        caller: &Caller,
+        row: Elevation,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<u64, Fault> {
+        let factor = Arc::new(weighed(self.config(), &row));
+        let row = Arc::new(row);
+        self.core.elevations.put(Elevated { row: row.clone(), factor });
+        let stands = self.holdings(caller, now).await.map(|held| held.stand_by(&row.proof.factor_id, row.proof.era));
+        if !matches!(stands, Ok(true)) {
+            self.core.elevations.remove(&row);
+            self.store().commit(Batch::new().forget(Table::Elevations, &row.key(self.store())), now).await?;
+            return Err(stands.err().unwrap_or(Fault::Proof));
+        }
         self.core.observer.change(actor(&caller.owner(), way), Change::Elevated, None, "", now);
-        until
+        Ok(row.until)
     }
 
     /// Adds the code at the end of a page to a commit.
@@ -254,6 +270,9 @@ impl Authority {
         let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
         let row = self.store().get::<Handover>(Table::Handovers, &key, now).await?.ok_or(Fault::Proof)?;
         let Handover { level, proof } = row.value;
+        if !self.holdings(caller, now).await?.stand_by(&proof.factor_id, proof.era) {
+            return Err(Fault::Proof);
+        }
         let batch = Batch::new().delete(Table::Handovers, &key, row.version);
         let (batch, elevation) = self.elevate(batch, caller, &level, &proof, now);
         match self.store().commit(batch, now).await {
@@ -261,7 +280,7 @@ impl Authority {
             Err(StoreFault::Conflict) => return Err(Fault::Proof),
             Err(fault) => return Err(fault.into()),
         }
-        let until = self.elevated_now(caller, elevation, way, now);
+        let until = self.elevated_now(caller, elevation, way, now).await?;
         Ok(ElevationShown { level, factors: proof.factors.clone(), since: proof.at(), until })
     }
 
@@ -291,18 +310,28 @@ impl Authority {
         Ok(())
     }
 
-    /// Adds the end of all elevations of a person's to a commit; once that is done, [`Self::elevations_ended`].
-    pub(super) fn end_elevations(&self, batch: Batch, owner_key: &str) -> (Batch, Vec<Arc<Elevation>>) {
-        let mut rows = self.core.elevations.of_owner(owner_key);
-        // A commit has bounds; what is beyond ends with its level's age.
-        rows.truncate(100);
-        let batch = rows.iter().fold(batch, |batch, row| batch.forget(Table::Elevations, &row.key(self.store())));
-        (batch, rows)
+    /// Adds the end of all elevations of a person's to a commit; once that is done, [`Self::elevations_ended`]. A commit has
+    /// bounds: what is beyond them ends before it.
+    pub(super) async fn end_elevations(&self, mut batch: Batch, owner_key: &str, now: Now) -> Result<Batch, Fault> {
+        let rows = self.core.elevations.of_owner(owner_key);
+        let forget = |batch: Batch, rows: &[Arc<Elevation>]| {
+            rows.iter().fold(batch, |batch, row| batch.forget(Table::Elevations, &row.key(self.store())))
+        };
+        for (number, rows) in rows.chunks(IN_ONE_COMMIT).enumerate() {
+            if number == 0 {
+                batch = forget(batch, rows);
+            } else {
+                self.store().commit(forget(Batch::new(), rows), now).await?;
+                rows.iter().for_each(|row| self.core.elevations.remove(row));
+            }
+        }
+        Ok(batch)
     }
 
-    pub(super) fn elevations_ended(&self, rows: &[Arc<Elevation>]) {
-        for row in rows {
-            self.core.elevations.remove(row);
+    /// What was durable by then counts no more, whenever it was seen first.
+    pub(super) fn elevations_ended(&self, owner_key: &str) {
+        for row in self.core.elevations.of_owner(owner_key) {
+            self.core.elevations.remove(&row);
         }
     }
 }

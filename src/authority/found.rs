@@ -36,6 +36,21 @@ impl Holdings {
         self.person.iter().flat_map(move |person| person.value.of(kind))
     }
 
+    /// How often all factors were taken away.
+    pub(super) fn era(&self) -> u32 {
+        self.person.as_ref().map_or(0, |person| person.value.era)
+    }
+
+    /// Whether what was proved still counts: the factor is there, and so it was all the while since. A recovery code is gone by
+    /// being shown; it counts for as long as there are factors.
+    pub(super) fn stand_by(&self, factor_id: &str, era: u32) -> bool {
+        let is_there = |person: &Person| match factor_id {
+            "" => !person.factors.is_empty(),
+            id => person.factor(id).is_some_and(|factor| !factor.suspect),
+        };
+        self.person.as_ref().is_some_and(|person| person.value.era == era && is_there(&person.value))
+    }
+
     /// How many factors there are.
     pub(super) fn count(&self) -> usize {
         self.person.as_ref().map_or(0, |person| person.value.factors.len())

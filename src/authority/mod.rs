@@ -45,7 +45,7 @@ pub use ceremony::{Answered, Begun, End, Finished, Purpose};
 pub use elevation::ElevationShown;
 pub use enrol::{Enrolled, EnrolmentBegun, Right, Wanted};
 pub use fault::Fault;
-pub use grant::{BodyDigest, Grant, GrantBinding, Target};
+pub use grant::{BodyDigest, Grant, GrantBasis, GrantBinding, Target};
 pub use granting::{Granted, TOKEN_TYPE as GRANT_TOKEN_TYPE, TYPE as GRANT_TYPE};
 pub use keys::Keys;
 pub use levels::Levels;
@@ -55,7 +55,7 @@ pub use proof::Proof;
 pub use records::{EnrolledBy, FactorData, FactorRecord, Person};
 pub use sent::{PushDetails, PushShown};
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use self::{
     accounts::{Accounts, AccountsMeans},
@@ -64,7 +64,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, Materials, Problem},
-    notify::Outbox,
+    notify::{Channels, Outbox},
     store::Store,
 };
 
@@ -76,6 +76,8 @@ pub struct Authority {
     passkeys: Option<Passkeys>,
     accounts: Option<Accounts>,
     core: Arc<Core>,
+    /// The channels that take the place of those in use, once this configuration does.
+    channels: Mutex<Option<Channels>>,
 }
 
 impl Authority {
@@ -87,7 +89,7 @@ impl Authority {
     }
 
     /// Prepares the authority, if there is to be one; what did not change since `previous` stays as it is, the store above all,
-    /// which is opened once. With a problem nothing was started and nothing has changed.
+    /// which is opened once. Nothing has changed for those who use `previous` until [`Self::take_effect`].
     pub fn compile(
         config: &Config,
         materials: &dyn Materials,
@@ -96,7 +98,8 @@ impl Authority {
     ) -> Result<Option<Self>, Vec<Problem>> {
         let Some(authority) = &config.authority else { return Ok(None) };
         let passkeys = passkeys(authority).map_err(|problem| vec![problem])?;
-        let core = Core::open(config, authority, materials, means, previous.map(|previous| &previous.core))?;
+        let (core, channels) =
+            Core::open(config, authority, materials, means, previous.map(|previous| &previous.core))?;
         let accounts = AccountsMeans {
             store: core.store.clone(),
             outbox: core.outbox.clone(),
@@ -109,12 +112,22 @@ impl Authority {
         };
         let before = previous.and_then(|previous| previous.accounts.as_ref());
         let accounts = Accounts::compile(authority, materials, accounts, before).map_err(|problem| vec![problem])?;
-        Ok(Some(Self { accounts, ..Self::over(config, authority.clone(), passkeys, core) }))
+        let authority = authority.clone();
+        let made =
+            Self { levels: Levels::of(config), config: authority, passkeys, accounts, core, channels: channels.into() };
+        // What others look into as well stays as it is until `take_effect`.
+        if previous.is_none() {
+            made.take_effect();
+        }
+        Ok(Some(made))
     }
 
-    fn over(config: &Config, authority: Arc<config::Authority>, passkeys: Option<Passkeys>, core: Arc<Core>) -> Self {
-        core.elevations.weigh(&authority);
-        Self { levels: Levels::of(config), config: authority, passkeys, accounts: None, core }
+    /// The configuration is the one in use from now on: what outlives configurations goes by it.
+    pub fn take_effect(&self) {
+        self.core.elevations.weigh(&self.config);
+        if let Some(channels) = self.channels.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.core.outbox.replace(channels);
+        }
     }
 
     /// What it was compiled from.

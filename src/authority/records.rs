@@ -32,6 +32,9 @@ pub struct Person {
     /// Until when no factor that is enrolled counts as old enough to delete something: after a reset.
     #[serde(default)]
     pub probation_until: u64,
+    /// How often all factors were taken away: what was proved before is worth nothing after.
+    #[serde(default)]
+    pub era: u32,
 }
 
 /// A factor that was enrolled.

@@ -665,6 +665,14 @@ mod tests {
         let young = [young];
         assert_eq!(judge(&named(), &young, true), Reason::FactorTooNew);
         assert_eq!(judge(&named(), &young, false), Reason::Allowed);
+        // Nor does a token of the authority's own that was made by it; a factor that is old enough does in its place.
+        let Credential::Valid(gold) = principal("main", Some("gold"), &["mfa"], Some(10.0)) else { panic!() };
+        let assurance = Assurance { on_probation: true, ..gold.assurance.clone() };
+        let gold = Credential::Valid(Arc::new(Principal { assurance, ..Principal::clone(&gold) }));
+        assert_eq!(reason(&named(), &gold, true), Reason::FactorTooNew);
+        assert_eq!(reason(&named(), &gold, false), Reason::Allowed);
+        let old = [best(Covers::Request)];
+        assert!(matches!(decide(&named(), &facts(&gold, &old, true)), Decision::Allow(_)));
     }
 
     #[test]

@@ -16,7 +16,8 @@ const TYPE: &str = "at+jwt";
 /// The client of every session (RFC 9068 §2.2 wants one): there are no others' clients here.
 const CLIENT: &str = "stepgate-accounts";
 
-/// RFC 9068 §2.2; `sid` as in OpenID Connect; `factors` and `acrs` are for the gateway itself.
+/// RFC 9068 §2.2; `sid` as in OpenID Connect; `factors`, `may_delete` and `acrs` are for the gateway
+/// itself.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -34,6 +35,8 @@ struct Claims<'a> {
     acrs: Vec<&'a str>,
     amr: Vec<&'a str>,
     factors: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    may_delete: Option<bool>,
     #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
 }
@@ -64,6 +67,7 @@ impl Accounts {
             acrs: assurance.classes().map(|class| &**class).collect(),
             amr: assurance.amr.iter().map(|method| &**method).collect(),
             factors: assurance.factors.iter().map(crate::policy::Factor::name).collect(),
+            may_delete: assurance.on_probation.then_some(false),
             scope: scopes.join(" "),
         };
         let unsigned = || Fault::Store(StoreFault::Unavailable("there is no key for access tokens yet".to_owned()));
