@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Gateway, People, Request, World, app_code, eventually, get, post, remember_secret, run, stepgate,
+    Answer, Gateway, People, Request, World, app_code, delete, eventually, get, post, remember_secret, run, stepgate,
 };
 
 const PASSWORD: &str = "ein kleines grünes Pferd";
@@ -174,6 +174,10 @@ fn from_the_mail_to_a_second_factor_to_a_stolen_token_that_ends_it_all() {
     assert_eq!(call(&gateway, "/sign-in/verify", &verify("000000")).problem(403), "invalid-proof");
     let (access, first) = tokens(call(&gateway, "/sign-in/verify", &verify(&app_code(secret, 1))));
     get("/strong").bearer(&access).send(&gateway).expect(200);
+    // Nobody vouched for the app but whoever came first, and a session of it deletes no more than a code of it does.
+    let refused = delete("/plain").bearer(&access).send(&gateway);
+    assert_eq!(refused.problem(401), "insufficient-user-authentication");
+    assert!(refused.json()["detail"].as_str().unwrap().contains("too lately"), "{}", refused.json());
 
     // Renewed, and then the token before comes again.
     let (renewed, second) = tokens(refresh(&gateway, &first));
