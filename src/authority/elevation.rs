@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{Authority, Caller, Change, Fault, Holder, Occasion, Outcome, Proof, Way, caller::actor, random};
+use super::{Authority, Caller, Change, Fault, Holder, Occasion, Outcome, Person, Proof, Way, caller::actor, random};
 use crate::{
     clock::Now,
     config,
@@ -79,6 +79,12 @@ impl Elevations {
             let full = page.len() == PAGE;
             for row in page {
                 after = Some(row.key);
+                // One whose factor went before it was seen here, and that nobody could end then.
+                let person = store.get::<Person>(Table::Factors, &row.value.owner_key, now).await?;
+                let Elevation { proof, .. } = &row.value;
+                if !person.is_some_and(|person| person.value.stands_by(&proof.factor_id, proof.era)) {
+                    continue;
+                }
                 let nothing = Arc::new(worth_nothing());
                 all.put(Elevated { row: Arc::new(row.value), factor: nothing });
             }

@@ -41,14 +41,9 @@ impl Holdings {
         self.person.as_ref().map_or(0, |person| person.value.era)
     }
 
-    /// Whether what was proved still counts: the factor is there, and so it was all the while since. A recovery code is gone by
-    /// being shown; it counts for as long as there are factors.
+    /// Whether what was proved still counts: [`Person::stands_by`].
     pub(super) fn stand_by(&self, factor_id: &str, era: u32) -> bool {
-        let is_there = |person: &Person| match factor_id {
-            "" => !person.factors.is_empty(),
-            id => person.factor(id).is_some_and(|factor| !factor.suspect),
-        };
-        self.person.as_ref().is_some_and(|person| person.value.era == era && is_there(&person.value))
+        self.person.as_ref().is_some_and(|person| person.value.stands_by(factor_id, era))
     }
 
     /// How many factors there are.
@@ -194,7 +189,7 @@ impl Authority {
         }
     }
 
-    /// A passkey may have been copied: it is taken no more, and its owner is told.
+    /// A passkey may have been copied: it is taken no more, what it elevated ends, and its owner is told.
     async fn suspect(
         &self,
         caller: &Caller,
@@ -205,6 +200,7 @@ impl Authority {
     ) -> Result<(), Fault> {
         let (owner, id) = (caller.owner(), factor.id.clone());
         let batch = holdings.update_factor(&id, now.unix_secs(), |factor| factor.suspect = true);
+        let batch = self.end_elevations(batch, &holdings.key, now).await?;
         let notice = Notice {
             kind: "passkey_suspect",
             subject: "One of your passkeys may have been copied",
@@ -215,8 +211,12 @@ impl Authority {
         let batch = self.notices(batch, &owner, self.mail_of(caller, holdings).as_deref(), &notice, now)?;
         self.core.observer.change(actor(&owner, way), Change::CounterWentBack, Some(Factor::Passkey), "", now);
         match self.commit_told(batch, now).await {
+            Ok(()) => {
+                self.elevations_ended(&holdings.key);
+                Ok(())
+            }
             // Whoever changed the row meanwhile: the next such response is found as well.
-            Ok(()) | Err(crate::store::StoreFault::Conflict) => Ok(()),
+            Err(crate::store::StoreFault::Conflict) => Ok(()),
             Err(fault) => Err(fault.into()),
         }
     }

@@ -168,6 +168,16 @@ impl Person {
         self.factors.iter().find(|factor| factor.id == id)
     }
 
+    /// Whether what was proved by a factor in an era still counts: the factor is there, and not suspect, and was there all the
+    /// while. A recovery code is gone by being shown; what it proved counts for as long as there are factors.
+    pub fn stands_by(&self, factor_id: &str, era: u32) -> bool {
+        self.era == era
+            && match factor_id {
+                "" => !self.factors.is_empty(),
+                id => self.factor(id).is_some_and(|factor| !factor.suspect),
+            }
+    }
+
     /// The factors of a kind that may be shown.
     pub fn of(&self, kind: Factor) -> impl Iterator<Item = &FactorRecord> {
         self.factors.iter().filter(move |factor| factor.kind() == kind && !factor.suspect)

@@ -635,6 +635,7 @@ async fn a_reset_ends_every_elevation_however_many_there_are() {
     let caller = bench.caller("ann", "late");
     let (batch, row) = bench.authority.elevate(crate::store::Batch::new(), &caller, "mfa", &proof, at(now));
     bench.authority.store().commit(batch, at(now)).await.unwrap();
+    assert!(bench.again().authority.elevations(&principal("ann", "late"), at(now)).is_empty(), "nor after a crash");
     assert_eq!(bench.authority.elevated_now(&caller, row, way(1), at(now)).await, Err(Fault::Proof));
     assert!(bench.authority.elevations(&principal("ann", "late"), at(now)).is_empty());
     assert!(bench.again().authority.elevations(&principal("ann", "late"), at(now)).is_empty());
