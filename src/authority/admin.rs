@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    store::{Batch, Store, StoreFault, Table},
+    store::{Batch, Store, Table},
 };
 
 /// How long a reset waits for a second operator, in seconds.
@@ -223,11 +223,6 @@ impl Authority {
         }
         self.core.observer.change(operator(owner, by), Change::Unlocked, None, "", now);
         Ok(())
-    }
-
-    /// Whether the store can be read and written: for readiness.
-    pub async fn is_ready(&self, now: Now) -> Result<(), StoreFault> {
-        self.store().page::<serde_json::Value>(Table::Meta, "", None, 1, now).await.map(|_| ())
     }
 }
 

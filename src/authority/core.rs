@@ -4,7 +4,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, task::AbortHandle};
 use super::{AuthorityObserver, accounts::SessionEnds, elevation::Elevations, keys::Keys};
 use crate::{
     clock::{Clock, Now},
-    config::{self, Config, Materials, Problem, Span},
+    config::{self, Config, Materials, Problem},
     jose::{Algorithm, PublishedKeys},
     notify::{Channels, NotifyObserver, Outbox},
     store::{Engine, KeyId, SealingKeys, Sqlite, Store, StoreFault, Table, Watched},
@@ -61,7 +61,9 @@ pub(super) struct Core {
     sealed_by: KeyId,
     sealing: config::Sealing,
     path: PathBuf,
-    tasks: std::sync::Mutex<Vec<AbortHandle>>,
+    /// What the keys are to be, and how often another follows.
+    signing: Mutex<(Algorithm, Duration)>,
+    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl fmt::Debug for Core {
@@ -72,7 +74,7 @@ impl fmt::Debug for Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        for task in self.tasks.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
             task.abort();
         }
     }
@@ -92,19 +94,19 @@ fn wait<T: Send>(future: impl Future<Output = Result<T, StoreFault>> + Send) -> 
 }
 
 impl Core {
-    /// Opens what there is, or makes it; what was open before is kept, unless it is sealed by other keys now. Where it is kept,
-    /// the channels that are to take the place of its own come back: nothing of it changes yet.
+    /// Opens what there is, or makes it; what was open before is kept, unless it is sealed by other keys now. Of what is kept
+    /// nothing changes before [`Self::put_in_force`]. With it come the channels of this configuration.
     pub(super) fn open(
         config: &Config,
         authority: &config::Authority,
         materials: &dyn Materials,
         means: &AuthorityMeans<'_>,
         previous: Option<&Arc<Self>>,
-    ) -> Result<(Arc<Self>, Option<Channels>), Vec<Problem>> {
+    ) -> Result<(Arc<Self>, Arc<Channels>), Vec<Problem>> {
         let channels = Channels::compile(config.notify.as_deref(), materials, means.roots);
         let keys = SealingKeys::load(&authority.sealing, materials);
         let (channels, keys) = match (channels, keys) {
-            (Ok(channels), Ok(keys)) => (channels, keys),
+            (Ok(channels), Ok(keys)) => (Arc::new(channels), keys),
             (Err(problems), Ok(_)) => return Err(problems),
             (Ok(_), Err(problem)) => return Err(vec![problem]),
             (Err(mut problems), Err(problem)) => {
@@ -118,9 +120,9 @@ impl Core {
             && before.sealed_by == keys.current()
             && before.sealing == authority.sealing
         {
-            return Ok((before.clone(), Some(channels)));
+            return Ok((before.clone(), channels));
         }
-        let problem = |fault: StoreFault| vec![Problem::error(&sealing_span(authority), format!("{fault}"))];
+        let problem = |fault: StoreFault| vec![Problem::error(&authority.span, fault.to_string())];
         let engine = match before {
             Some(before) => before.engine.clone(),
             None => {
@@ -143,7 +145,7 @@ impl Core {
             Ok((store, ring, elevations))
         });
         let (store, ring, elevations) = opened.map_err(problem)?;
-        let outbox = Outbox::new(store.clone(), channels, means.clock.clone(), means.deliveries.clone());
+        let outbox = Outbox::new(store.clone(), channels.clone(), means.clock.clone(), means.deliveries.clone());
         let delivering = means.handle.spawn(outbox.clone().run());
         let core = Arc::new(Self {
             store,
@@ -155,16 +157,25 @@ impl Core {
             sealed_by,
             sealing: authority.sealing.clone(),
             path,
-            tasks: std::sync::Mutex::new(vec![delivering.abort_handle()]),
+            signing: Mutex::new((algorithm, rotate)),
+            tasks: Mutex::new(vec![delivering.abort_handle()]),
         });
-        let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone(), (algorithm, rotate)));
-        core.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(keeping.abort_handle());
-        Ok((core, None))
+        let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone()));
+        core.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(keeping.abort_handle());
+        Ok((core, channels))
     }
-}
 
-fn sealing_span(authority: &config::Authority) -> Span {
-    authority.span.clone()
+    /// Goes on as this configuration says.
+    pub(super) fn put_in_force(&self, authority: &config::Authority, channels: Arc<Channels>) {
+        self.outbox.replace(channels);
+        self.elevations.weigh(authority);
+        // The next round makes another key, where that asks for one.
+        *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = signing(authority);
+    }
+
+    fn signing(&self) -> (Algorithm, Duration) {
+        *self.signing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What signs, and how often another key follows.
@@ -182,12 +193,13 @@ fn signing(authority: &config::Authority) -> (Algorithm, Duration) {
 }
 
 /// Keeps all of it in order, for as long as anybody uses it.
-async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>, (algorithm, rotate): (Algorithm, Duration)) {
+async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>) {
     let mut round = 0_u64;
     loop {
         let Some(core) = core.upgrade() else { return };
         let now = clock.now();
         core.elevations.sweep(now.unix_secs());
+        let (algorithm, rotate) = core.signing();
         if let Err(fault) = core.keys.renew(&core.store, algorithm, rotate, now).await {
             tracing::error!(%fault, "the authority's next signing key could not be made: the old one signs on");
         }

@@ -20,10 +20,10 @@ use crate::{
 
 /// How long the code at the end of a page is good for, in seconds.
 const HANDOVER_SECS: u64 = 120;
-/// How many elevations of a person's end in one commit.
-const IN_ONE_COMMIT: usize = 100;
 /// How many rows are read at once.
 const PAGE: usize = 500;
+/// How many elevations end in one commit, beside what else is in it.
+const END_AT_ONCE: usize = 100;
 
 /// An elevation, as its holder sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -306,8 +306,7 @@ impl Authority {
     /// Ends the elevations of the caller's credential.
     pub async fn step_down(&self, caller: &Caller, way: Way<'_>, now: Now) -> Result<(), Fault> {
         let rows = self.core.elevations.rows(&caller.holder());
-        let batch =
-            rows.iter().fold(Batch::new(), |batch, row| batch.forget(Table::Elevations, &row.key(self.store())));
+        let batch = rows.iter().fold(Batch::new(), |batch, row| self.forgotten(batch, row));
         self.store().commit(batch, now).await?;
         for row in &rows {
             self.core.elevations.remove(row);
@@ -320,10 +319,9 @@ impl Authority {
     /// bounds: what is beyond them ends before it.
     pub(super) async fn end_elevations(&self, mut batch: Batch, owner_key: &str, now: Now) -> Result<Batch, Fault> {
         let rows = self.core.elevations.of_owner(owner_key);
-        let forget = |batch: Batch, rows: &[Arc<Elevation>]| {
-            rows.iter().fold(batch, |batch, row| batch.forget(Table::Elevations, &row.key(self.store())))
-        };
-        for (number, rows) in rows.chunks(IN_ONE_COMMIT).enumerate() {
+        let forget =
+            |batch: Batch, rows: &[Arc<Elevation>]| rows.iter().fold(batch, |batch, row| self.forgotten(batch, row));
+        for (number, rows) in rows.chunks(END_AT_ONCE).enumerate() {
             if number == 0 {
                 batch = forget(batch, rows);
             } else {
@@ -339,5 +337,9 @@ impl Authority {
         for row in self.core.elevations.of_owner(owner_key) {
             self.core.elevations.remove(&row);
         }
+    }
+
+    fn forgotten(&self, batch: Batch, row: &Elevation) -> Batch {
+        batch.forget(Table::Elevations, &row.key(self.store()))
     }
 }

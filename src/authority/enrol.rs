@@ -182,7 +182,7 @@ impl Authority {
                     return Err(Fault::Enrolment);
                 }
                 let guess = self.count_guess(&caller.owner(), &caller.credential, true, way, now).await?;
-                let found = self.find_code(caller, holdings, code, now).filter(|_| guess.taken);
+                let found = self.find_code(holdings, code, now).filter(|_| guess.taken);
                 let found = found.filter(|found| found.shown.factor == Factor::Recovery).ok_or(Fault::Enrolment)?;
                 let batch = self.recovery_told(found.batch, caller, &found.shown, holdings, way, now)?;
                 let (by, guess) = (EnrolledBy::Recovery, Some(guess));

@@ -320,9 +320,6 @@ impl Reloader {
         })?;
         // From here on nothing can fail.
         let generation = snapshot.generation;
-        if let Some(authority) = &snapshot.authority {
-            authority.take_effect();
-        }
         self.live.swap(snapshot);
         self.server.apply(prepared);
         admin.set_token(token);

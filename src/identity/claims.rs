@@ -14,8 +14,8 @@ use crate::{
 
 /// The claim of the gateway's own access tokens that names the factors that were shown.
 const FACTORS: &str = "factors";
-/// The claim of the same that is there where the factor may not delete anything yet.
-const MAY_DELETE: &str = "may_delete";
+/// The one that says that a factor among them is too new to delete anything.
+const PROBATION: &str = "probation";
 
 /// Checks the claims of a token whose signature was verified, and reads the facts out of them.
 pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Result<(Principal, TimeClaims), Reason> {
@@ -51,7 +51,7 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
             amr: methods(layout.amr.find(&claims)),
             auth_time: auth_time(layout.auth_time.find(&claims), issuer.auth_time_format),
             factors: factors(issuer, &claims),
-            on_probation: on_probation(issuer, &claims),
+            on_probation: issuer.keys == KeySource::Authority && claims.get(PROBATION) == Some(&Value::Bool(true)),
         },
         expires_at: times.exp,
         leeway_secs,
@@ -230,12 +230,6 @@ fn factors(issuer: &Issuer, claims: &Map<String, Value>) -> Factors {
     strings(claims.get(FACTORS)).iter().filter_map(|name| Factor::from_name(name)).collect()
 }
 
-/// Whether the gateway's own authority says that what was shown to it deletes nothing yet. What is no plain yes is a no.
-fn on_probation(issuer: &Issuer, claims: &Map<String, Value>) -> bool {
-    let said = claims.get(MAY_DELETE).unwrap_or(&Value::Bool(true));
-    issuer.keys == KeySource::Authority && *said != Value::Bool(true)
-}
-
 /// Where a claim stands.
 trait Find {
     fn find<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value>;
@@ -317,22 +311,13 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_delete_yet_is_said_by_the_authority_alone() {
-        for (said, expected) in [(json!(true), false), (json!(false), true), (json!("true"), true)] {
-            let told = json!({"may_delete": said});
-            let own = read_with(&issuer("authority", KeySource::Authority), told.clone()).unwrap();
-            assert_eq!(own.assurance.on_probation, expected, "{told}");
-            assert!(!read_one(told).unwrap().assurance.on_probation);
-        }
-        assert!(!read_with(&issuer("authority", KeySource::Authority), json!({})).unwrap().assurance.on_probation);
-    }
-
-    #[test]
     fn factors_are_believed_of_the_authority_alone() {
-        let told = json!({"factors": ["password", "passkey", "laser"], "amr": ["pwd"]});
+        let told = json!({"factors": ["password", "passkey", "laser"], "amr": ["pwd"], "probation": true});
         let own = read_with(&issuer("authority", KeySource::Authority), told.clone()).unwrap();
         assert_eq!(own.assurance.factors, [Factor::Password, Factor::Passkey].into_iter().collect());
+        assert!(own.assurance.on_probation);
         let other = read_one(told).unwrap();
+        assert!(!other.assurance.on_probation);
         assert_eq!(other.assurance.factors, Factors::NONE, "a provider that writes the claim gains nothing by it");
         assert_eq!(list(&other.assurance.amr), ["pwd"]);
         for malformed in [json!("passkey"), json!(["passkey", 7]), json!({"passkey": true})] {

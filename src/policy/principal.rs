@@ -24,7 +24,7 @@ pub struct Assurance {
     pub auth_time: Option<f64>,
     /// The factors that were shown to the gateway's own authority, where that vouches for it; none for any other issuer.
     pub factors: Factors,
-    /// Whether the factor that was shown there was enrolled without another one, and too lately to delete anything.
+    /// Whether that authority says, in a token of its own, that the factor is too new to delete anything.
     pub on_probation: bool,
 }
 

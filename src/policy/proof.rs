@@ -85,7 +85,9 @@ impl<'a> Wanted<'a> {
     ) -> (Proof<'a>, Option<(Part, Reason)>) {
         let Some(mut fault) = self.first_fault(&token) else { return (token, None) };
         let is_fresh = self.fault(&token, Part::Freshness).is_none();
-        let first = Some(token.assurance).filter(|_| is_fresh);
+        // Nor does it lend a guarded operation what may not delete yet.
+        let is_lent = is_fresh && !(self.guarded && token.is_too_new());
+        let first = Some(token.assurance).filter(|_| is_lent);
         let mut best = token;
         for second in second_factors.iter().filter(|second| self.is_covered_by(second)) {
             let proof = Proof::of_second(second, first);

@@ -21,7 +21,9 @@ use tokio::runtime::Handle;
 
 use super::{second::SecondStep, *};
 use crate::{
-    authority::{Answer, Answered, Begun, Call, Caller, Finished, Holder, Proof, Unobserved, Way},
+    authority::{
+        Answer, Answered, Begun, Call, Caller, Change, Finished, Holder, Proof, Unobserved, Way, testing::Ear,
+    },
     clock::SystemClock,
     config::{Input, Materials},
     jose::{self, JwkSet},
@@ -104,7 +106,7 @@ impl SecondStep for Steps {
             amr: proof.amr.iter().map(|method| Arc::from(method.as_str())).collect(),
             auth_time: Some(proof.at_ms as f64 / 1000.0),
             factors: proof.factors(),
-            on_probation: !proof.may_delete,
+            on_probation: false,
         }
     }
 }
@@ -149,6 +151,7 @@ struct Scene {
     accounts: Accounts,
     second: Steps,
     refused: Arc<Refused>,
+    ear: Arc<Ear>,
     now: Now,
     client: &'static str,
 }
@@ -207,10 +210,12 @@ impl Scene {
     async fn with(registration: &str, refresh: &str) -> Self {
         let config = config(registration, refresh);
         let refused = Arc::new(Refused::default());
+        let ear = Arc::new(Ear::default());
         let means = means(&Arc::new(Store::for_tests()), &config, refused.clone());
+        let means = AccountsMeans { observer: ear.clone(), ..means };
         let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
         let now = SystemClock.now();
-        Self { accounts, second: Steps::default(), refused, now, client: "192.0.2.1" }
+        Self { accounts, second: Steps::default(), refused, ear, now, client: "192.0.2.1" }
     }
 
     async fn open() -> Self {
@@ -741,7 +746,7 @@ async fn a_token_says_so_where_the_factor_of_its_session_may_not_delete_yet() {
     let mut scene = Scene::with("open", "assurance: strong").await;
     scene.add("alice", None, PASSWORD).await;
     let (_, by_password, _) = scene.sign_in("alice", PASSWORD).await;
-    assert!(claims(text(&by_password["access_token"])).get("may_delete").is_none(), "there is no factor");
+    assert!(claims(text(&by_password["access_token"])).get("probation").is_none(), "there is no factor");
     *scene.second.enrolled.lock().unwrap() = true;
     for on_probation in [true, false] {
         *scene.second.on_probation.lock().unwrap() = on_probation;
@@ -751,8 +756,8 @@ async fn a_token_says_so_where_the_factor_of_its_session_may_not_delete_yet() {
         scene.later(100);
         let (_, second) = scene.refresh(&first["refresh_token"]).await;
         for tokens in [first, second] {
-            let said = claims(text(&tokens["access_token"])).get("may_delete").cloned();
-            assert_eq!(said, on_probation.then_some(json!(false)));
+            let said = claims(text(&tokens["access_token"])).get("probation").cloned();
+            assert_eq!(said, on_probation.then_some(json!(true)));
         }
     }
 }
@@ -816,6 +821,7 @@ async fn a_password_is_changed_by_the_one_before_and_a_factor_and_ends_the_other
     assert_eq!(scene.sign_in("alice", PASSWORD).await.2, Reason::SignInRefused);
     assert_eq!(scene.sign_in("alice", OTHER).await.0, StatusCode::OK);
     assert!(scene.mails().await.iter().any(|(_, text)| text.contains("password of your account was changed")));
+    assert!(scene.ear.changes.lock().unwrap().contains(&Change::PasswordChanged), "the audit trail heard of nothing");
 }
 
 #[tokio::test]
@@ -848,6 +854,7 @@ async fn a_forgotten_password_needs_the_mail_and_a_factor_and_ends_every_session
     assert_eq!(scene.sign_in("alice", OTHER).await.0, StatusCode::OK);
     assert_eq!(scene.sign_in("alice", PASSWORD).await.2, Reason::SignInRefused);
     assert!(scene.mails().await.iter().any(|(_, text)| text.contains("new password was set")));
+    assert!(scene.ear.changes.lock().unwrap().contains(&Change::Recovered));
 }
 
 #[tokio::test]
@@ -922,7 +929,7 @@ async fn without_the_store_nothing_is_answered_but_that() {
     let means = means(&Arc::new(store), &config, refused.clone());
     let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
     let now = SystemClock.now();
-    let scene = Scene { accounts, second: Steps::default(), refused, now, client: "192.0.2.1" };
+    let scene = Scene { accounts, second: Steps::default(), refused, ear: Arc::default(), now, client: "192.0.2.1" };
     scene.add("alice", None, PASSWORD).await;
     let tokens = scene.signed_in().await;
     breaker.break_it();
