@@ -709,6 +709,9 @@ async fn a_session_ends_when_it_is_idle_and_when_its_time_is_up() {
         assert_eq!(status, StatusCode::OK);
         tokens = next;
     }
+    // Its last access token goes with it.
+    let last = claims(text(&tokens["access_token"]));
+    assert_eq!((&tokens["expires_in"], &last["exp"]), (&json!(200), &json!(scene.now.unix_secs() + 200)));
     scene.later(201);
     assert_eq!(scene.refresh(&tokens["refresh_token"]).await.0, StatusCode::BAD_REQUEST, "in all");
 }
