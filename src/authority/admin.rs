@@ -186,12 +186,13 @@ impl Authority {
         let batch = holdings.update(batch, |person| {
             person.factors.clear();
             person.probation_until = until;
+            person.era = person.era.saturating_add(1);
         });
         let batch = batch
             .forget(Table::RecoveryCodes, &holdings.key)
             .forget(Table::Subjects, &holdings.key)
             .forget(Table::Invitations, &holdings.key);
-        let (batch, ended) = self.end_elevations(batch, &holdings.key);
+        let batch = self.end_elevations(batch, &holdings.key, now).await?;
         let notice = Notice {
             kind: "factors_reset",
             subject: "Your second factors were taken away by an operator",
@@ -201,7 +202,7 @@ impl Authority {
         };
         let batch = self.notices(batch, owner, person.value.mail.as_deref(), &notice, now)?;
         self.commit_told(batch, now).await.map_err(contended)?;
-        self.elevations_ended(&ended, now).await;
+        self.elevations_ended(&holdings.key);
         self.core.observer.change(operator(owner, by), Change::Reset, None, "", now);
         Ok(ResetState::Done { factors })
     }

@@ -330,7 +330,10 @@ impl Authority {
             None if shown.factor == Factor::Passkey => self.is_at_home(&owner, way, now).await,
             None => {}
         }
-        let elevated_until = ended.elevation.map(|row| self.elevated_now(caller, row, way, now));
+        let elevated_until = match ended.elevation {
+            Some(row) => Some(self.elevated_now(caller, row, way, now).await?),
+            None => None,
+        };
         Ok(Finished::Proved { proof, elevated_until, handover: ended.handover })
     }
 
@@ -378,10 +381,10 @@ impl Authority {
                 self.wrong_answer(row, now).await?;
                 return Err(Fault::Proof);
             };
-            let proof = Proof::new(caller, &shown, now);
+            let proof = Proof::new(caller, &shown, holdings.era(), now);
             // What would not reach the level is not used up for it.
             let level = purpose.level().and_then(|level| self.levels().get(level));
-            if level.is_some_and(|level| !self.reaches(&proof, level)) {
+            if level.is_some_and(|level| !self.reaches(caller, &proof, level, now)) {
                 self.wrong_answer(row, now).await?;
                 return Err(Fault::Proof);
             }
@@ -448,7 +451,8 @@ impl Authority {
     pub async fn redeem(&self, caller: &Caller, id: &str, purpose: &Purpose, now: Now) -> Result<Proof, Fault> {
         let row = self.ceremony(caller, id, now).await?;
         let What::Proved { purpose: proved, proof } = row.value.what else { return Err(Fault::Proof) };
-        if proved != *purpose {
+        let stands = self.holdings(caller, now).await?.stand_by(&proof.factor_id, proof.era);
+        if proved != *purpose || !stands {
             return Err(Fault::Proof);
         }
         match self.store().commit(Batch::new().delete(Table::Ceremonies, &row.key, row.version), now).await {
@@ -485,7 +489,7 @@ impl Authority {
         {
             shown.categories = shown.categories.with(crate::policy::Category::Knowledge);
         }
-        self.reaches(&Proof::new(caller, &shown, now), level)
+        self.reaches(caller, &Proof::new(caller, &shown, 0, now), level, now)
     }
 
     /// What somebody holds, of what the configuration takes.

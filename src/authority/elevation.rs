@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{Authority, Caller, Change, Fault, Holder, Occasion, Outcome, Proof, Way, caller::actor, random};
+use super::{Authority, Caller, Change, Fault, Holder, Occasion, Outcome, Person, Proof, Way, caller::actor, random};
 use crate::{
     clock::Now,
     config,
@@ -79,6 +79,12 @@ impl Elevations {
             let full = page.len() == PAGE;
             for row in page {
                 after = Some(row.key);
+                // One whose factor went before it was seen here, and that nobody could end then.
+                let person = store.get::<Person>(Table::Factors, &row.value.owner_key, now).await?;
+                let Elevation { proof, .. } = &row.value;
+                if !person.is_some_and(|person| person.value.stands_by(&proof.factor_id, proof.era)) {
+                    continue;
+                }
                 let nothing = Arc::new(worth_nothing());
                 all.put(Elevated { row: Arc::new(row.value), factor: nothing });
             }
@@ -208,12 +214,26 @@ impl Authority {
         (batch, row)
     }
 
-    /// An elevation is durable: requests may see it.
-    pub(super) fn elevated_now(&self, caller: &Caller, row: Elevation, way: Way<'_>, now: Now) -> u64 {
-        let (until, factor) = (row.until, Arc::new(weighed(self.config(), &row)));
-        self.core.elevations.put(Elevated { row: Arc::new(row), factor });
+    /// An elevation is durable: requests may see it. Unless its factor went meanwhile: whoever takes factors away ends the
+    /// elevations that can be seen then, and this one may not have been.
+    pub(super) async fn elevated_now(
+        &self,
+        caller: &Caller,
+        row: Elevation,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<u64, Fault> {
+        let factor = Arc::new(weighed(self.config(), &row));
+        let row = Arc::new(row);
+        self.core.elevations.put(Elevated { row: row.clone(), factor });
+        let stands = self.holdings(caller, now).await.map(|held| held.stand_by(&row.proof.factor_id, row.proof.era));
+        if !matches!(stands, Ok(true)) {
+            self.core.elevations.remove(&row);
+            self.store().commit(Batch::new().forget(Table::Elevations, &row.key(self.store())), now).await?;
+            return Err(stands.err().unwrap_or(Fault::Proof));
+        }
         self.core.observer.change(actor(&caller.owner(), way), Change::Elevated, None, "", now);
-        until
+        Ok(row.until)
     }
 
     /// Adds the code at the end of a page to a commit.
@@ -256,6 +276,9 @@ impl Authority {
         let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
         let row = self.store().get::<Handover>(Table::Handovers, &key, now).await?.ok_or(Fault::Proof)?;
         let Handover { level, proof } = row.value;
+        if !self.holdings(caller, now).await?.stand_by(&proof.factor_id, proof.era) {
+            return Err(Fault::Proof);
+        }
         let batch = Batch::new().delete(Table::Handovers, &key, row.version);
         let (batch, elevation) = self.elevate(batch, caller, &level, &proof, now);
         match self.store().commit(batch, now).await {
@@ -263,7 +286,7 @@ impl Authority {
             Err(StoreFault::Conflict) => return Err(Fault::Proof),
             Err(fault) => return Err(fault.into()),
         }
-        let until = self.elevated_now(caller, elevation, way, now);
+        let until = self.elevated_now(caller, elevation, way, now).await?;
         Ok(ElevationShown { level, factors: proof.factors.clone(), since: proof.at(), until })
     }
 
@@ -292,23 +315,27 @@ impl Authority {
         Ok(())
     }
 
-    /// Adds the end of all elevations of a person's to a commit; once that is done, [`Self::elevations_ended`].
-    pub(super) fn end_elevations(&self, batch: Batch, owner_key: &str) -> (Batch, Vec<Arc<Elevation>>) {
+    /// Adds the end of all elevations of a person's to a commit; once that is done, [`Self::elevations_ended`]. A commit has
+    /// bounds: what is beyond them ends before it.
+    pub(super) async fn end_elevations(&self, mut batch: Batch, owner_key: &str, now: Now) -> Result<Batch, Fault> {
         let rows = self.core.elevations.of_owner(owner_key);
-        let batch = rows.iter().take(END_AT_ONCE).fold(batch, |batch, row| self.forgotten(batch, row));
-        (batch, rows)
+        let forget =
+            |batch: Batch, rows: &[Arc<Elevation>]| rows.iter().fold(batch, |batch, row| self.forgotten(batch, row));
+        for (number, rows) in rows.chunks(END_AT_ONCE).enumerate() {
+            if number == 0 {
+                batch = forget(batch, rows);
+            } else {
+                self.store().commit(forget(Batch::new(), rows), now).await?;
+                rows.iter().for_each(|row| self.core.elevations.remove(row));
+            }
+        }
+        Ok(batch)
     }
 
-    /// All of them count for nothing from now on. Their rows that had no room in that commit go by further ones.
-    pub(super) async fn elevations_ended(&self, rows: &[Arc<Elevation>], now: Now) {
-        for row in rows {
-            self.core.elevations.remove(row);
-        }
-        for some in rows.chunks(END_AT_ONCE).skip(1) {
-            let batch = some.iter().fold(Batch::new(), |batch, row| self.forgotten(batch, row));
-            if let Err(fault) = self.store().commit(batch, now).await {
-                tracing::error!(%fault, "elevations that were ended may count again after a restart, until they are too old");
-            }
+    /// What was durable by then counts no more, whenever it was seen first.
+    pub(super) fn elevations_ended(&self, owner_key: &str) {
+        for row in self.core.elevations.of_owner(owner_key) {
+            self.core.elevations.remove(&row);
         }
     }
 

@@ -77,7 +77,7 @@ impl Authority {
             match self.commit_told(batch, now).await {
                 Ok(()) => {
                     self.guessed_right(&guess, now).await;
-                    result = Ok((Proof::new(&caller, &shown, now), shown.factor));
+                    result = Ok((Proof::new(&caller, &shown, holdings.era(), now), shown.factor));
                     break;
                 }
                 // Somebody used a factor at the same time: look again at what is left.

@@ -32,6 +32,9 @@ pub struct Person {
     /// Until when no factor that is enrolled counts as old enough to delete something: after a reset.
     #[serde(default)]
     pub probation_until: u64,
+    /// How often all factors were taken away: what was proved before is worth nothing after.
+    #[serde(default)]
+    pub era: u32,
 }
 
 /// A factor that was enrolled.
@@ -163,6 +166,16 @@ impl Person {
     /// The factor of an identifier.
     pub fn factor(&self, id: &str) -> Option<&FactorRecord> {
         self.factors.iter().find(|factor| factor.id == id)
+    }
+
+    /// Whether what was proved by a factor in an era still counts: the factor is there, and not suspect, and was there all the
+    /// while. A recovery code is gone by being shown; what it proved counts for as long as there are factors.
+    pub fn stands_by(&self, factor_id: &str, era: u32) -> bool {
+        self.era == era
+            && match factor_id {
+                "" => !self.factors.is_empty(),
+                id => self.factor(id).is_some_and(|factor| !factor.suspect),
+            }
     }
 
     /// The factors of a kind that may be shown.

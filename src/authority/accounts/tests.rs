@@ -41,6 +41,7 @@ const CODE: &str = "246810";
 struct Steps {
     enrolled: Mutex<bool>,
     used: Mutex<Vec<String>>,
+    on_probation: Mutex<bool>,
 }
 
 impl SecondStep for Steps {
@@ -70,7 +71,8 @@ impl SecondStep for Steps {
         let mine = id == URL_SAFE_NO_PAD.encode(caller.holder);
         match shown {
             Answered::Code(CODE) if mine => {
-                Ok(Finished::Proved { proof: strong(now), elevated_until: None, handover: None })
+                let proof = Proof { may_delete: !*self.on_probation.lock().unwrap(), ..strong(now) };
+                Ok(Finished::Proved { proof, elevated_until: None, handover: None })
             }
             _ => Err(Fault::Proof),
         }
@@ -118,6 +120,7 @@ fn strong(now: Now) -> Proof {
         factor_id: "f".to_owned(),
         at_ms: now.unix_ms,
         may_delete: true,
+        era: 0,
     }
 }
 
@@ -706,6 +709,9 @@ async fn a_session_ends_when_it_is_idle_and_when_its_time_is_up() {
         assert_eq!(status, StatusCode::OK);
         tokens = next;
     }
+    // Its last access token goes with it.
+    let last = claims(text(&tokens["access_token"]));
+    assert_eq!((&tokens["expires_in"], &last["exp"]), (&json!(200), &json!(scene.now.unix_secs() + 200)));
     scene.later(201);
     assert_eq!(scene.refresh(&tokens["refresh_token"]).await.0, StatusCode::BAD_REQUEST, "in all");
 }
@@ -736,6 +742,27 @@ async fn a_renewal_that_needs_a_second_factor_asks_for_it_and_moves_auth_time_by
     assert_eq!(claims(text(&third["access_token"]))["auth_time"], scene.now.unix_secs());
     assert_ne!(claims(text(&third["access_token"]))["auth_time"], old);
     assert_eq!(scene.refresh(&third["refresh_token"]).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_token_says_so_where_the_factor_of_its_session_may_not_delete_yet() {
+    let mut scene = Scene::with("open", "assurance: strong").await;
+    scene.add("alice", None, PASSWORD).await;
+    let (_, by_password, _) = scene.sign_in("alice", PASSWORD).await;
+    assert!(claims(text(&by_password["access_token"])).get("probation").is_none(), "there is no factor");
+    *scene.second.enrolled.lock().unwrap() = true;
+    for on_probation in [true, false] {
+        *scene.second.on_probation.lock().unwrap() = on_probation;
+        let (_, asked, _) = scene.sign_in("alice", PASSWORD).await;
+        let verify = json!({"ticket": asked["ticket"], "id": asked["challenge"]["id"], "code": CODE});
+        let (_, first, _) = scene.post("/sign-in/verify", verify).await;
+        scene.later(100);
+        let (_, second) = scene.refresh(&first["refresh_token"]).await;
+        for tokens in [first, second] {
+            let said = claims(text(&tokens["access_token"])).get("probation").cloned();
+            assert_eq!(said, on_probation.then_some(json!(true)));
+        }
+    }
 }
 
 // -- the owner's own
