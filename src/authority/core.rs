@@ -4,12 +4,12 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use rustls::RootCertStore;
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
 use super::{AuthorityObserver, accounts::SessionEnds, elevation::Elevations, keys::Keys};
 use crate::{
@@ -61,7 +61,28 @@ pub(super) struct Core {
     sealed_by: KeyId,
     sealing: config::Sealing,
     path: PathBuf,
-    tasks: std::sync::Mutex<Vec<AbortHandle>>,
+    signing: Arc<Signing>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// What is to sign, and how often another key follows: what a reload says counts from then on.
+#[derive(Debug)]
+struct Signing {
+    wanted: Mutex<(Algorithm, Duration)>,
+    changed: Notify,
+}
+
+impl Signing {
+    fn wanted(&self) -> (Algorithm, Duration) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, wanted: (Algorithm, Duration)) {
+        let before = std::mem::replace(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner), wanted);
+        if before != wanted {
+            self.changed.notify_one();
+        }
+    }
 }
 
 impl fmt::Debug for Core {
@@ -72,7 +93,7 @@ impl fmt::Debug for Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        for task in self.tasks.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
             task.abort();
         }
     }
@@ -118,6 +139,7 @@ impl Core {
             && before.sealing == authority.sealing
         {
             before.outbox.replace(channels);
+            before.signing.change(signing(authority));
             return Ok(before.clone());
         }
         let problem = |fault: StoreFault| vec![Problem::error(&sealing_span(authority), format!("{fault}"))];
@@ -155,10 +177,11 @@ impl Core {
             sealed_by,
             sealing: authority.sealing.clone(),
             path,
-            tasks: std::sync::Mutex::new(vec![delivering.abort_handle()]),
+            signing: Arc::new(Signing { wanted: Mutex::new((algorithm, rotate)), changed: Notify::new() }),
+            tasks: Mutex::new(vec![delivering.abort_handle()]),
         });
-        let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone(), (algorithm, rotate)));
-        core.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(keeping.abort_handle());
+        let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone(), core.signing.clone()));
+        core.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(keeping.abort_handle());
         Ok(core)
     }
 }
@@ -182,9 +205,11 @@ fn signing(authority: &config::Authority) -> (Algorithm, Duration) {
 }
 
 /// Keeps all of it in order, for as long as anybody uses it.
-async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>, (algorithm, rotate): (Algorithm, Duration)) {
+async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>, signing: Arc<Signing>) {
     let mut round = 0_u64;
+    check_rows(&core, &clock).await;
     loop {
+        let (algorithm, rotate) = signing.wanted();
         let Some(core) = core.upgrade() else { return };
         let now = clock.now();
         core.elevations.sweep(now.unix_secs());
@@ -201,8 +226,22 @@ async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>, (algorithm, rotate): (Alg
             }
         }
         drop(core);
-        round += 1;
-        tokio::time::sleep(ROUND).await;
+        tokio::select! {
+            () = tokio::time::sleep(ROUND) => round += 1,
+            () = signing.changed.notified() => {}
+        }
+    }
+}
+
+/// Says at start whether rows need a key that is not configured any more, as where `rekey` was cut off and the older key taken out
+/// all the same: whoever they are of is turned away until it is put back.
+async fn check_rows(core: &Weak<Core>, clock: &Arc<dyn Clock>) {
+    let Some(store) = core.upgrade().map(|core| core.store.clone()) else { return };
+    if let Err(fault) = store.check_keys(clock.now()).await {
+        tracing::error!(%fault, "not all of the authority's store can be read");
+        if let Some(core) = core.upgrade() {
+            core.observer.store_fault();
+        }
     }
 }
 
@@ -210,11 +249,11 @@ async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>, (algorithm, rotate): (Alg
 async fn people(store: &Store, now: Now) -> Result<u64, StoreFault> {
     let (mut count, mut after) = (0, None::<String>);
     loop {
-        let page = store.page::<super::admin::Subject>(Table::Subjects, "", after.as_deref(), 500, now).await?;
-        count += page.len() as u64;
-        match page.last() {
-            Some(last) if page.len() == 500 => after = Some(last.key.clone()),
-            Some(_) | None => return Ok(count),
+        let page = store.readable::<serde::de::IgnoredAny>(Table::Subjects, "", after.as_deref(), 500, now).await?;
+        count += (page.rows.len() + page.unreadable.len()) as u64;
+        after = page.next;
+        if after.is_none() {
+            return Ok(count);
         }
     }
 }

@@ -73,14 +73,14 @@ impl Elevations {
     pub(super) async fn load(store: &Store, now: Now) -> Result<Self, StoreFault> {
         let (all, mut after) = (Self::default(), None::<String>);
         loop {
-            let page = store.page::<Elevation>(Table::Elevations, "", after.as_deref(), PAGE, now).await?;
-            let full = page.len() == PAGE;
-            for row in page {
-                after = Some(row.key);
+            // Whose elevation cannot be read is not elevated.
+            let page = store.readable::<Elevation>(Table::Elevations, "", after.as_deref(), PAGE, now).await?;
+            for row in page.rows {
                 let nothing = Arc::new(worth_nothing());
                 all.put(Elevated { row: Arc::new(row.value), factor: nothing });
             }
-            if !full {
+            after = page.next;
+            if after.is_none() {
                 return Ok(all);
             }
         }
@@ -254,6 +254,9 @@ impl Authority {
         let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
         let row = self.store().get::<Handover>(Table::Handovers, &key, now).await?.ok_or(Fault::Proof)?;
         let Handover { level, proof } = row.value;
+        if !self.is_still_held(caller, &proof, now).await? {
+            return Err(Fault::Proof);
+        }
         let batch = Batch::new().delete(Table::Handovers, &key, row.version);
         let (batch, elevation) = self.elevate(batch, caller, &level, &proof, now);
         match self.store().commit(batch, now).await {

@@ -1,7 +1,7 @@
 //! What somebody holds, and whether what is shown is one of it: each finding comes with the writes that use it up.
 
 use super::{
-    Authority, Caller, Change, Fault, Way,
+    Authority, Caller, Change, Fault, Proof, Way,
     caller::actor,
     passkey::{PasskeyFault, PasskeyRecord, ProofState},
     proof::FactorShown,
@@ -72,6 +72,19 @@ impl Authority {
         let person = self.store().get(Table::Factors, &key, now).await?;
         let recovery = self.store().get(Table::RecoveryCodes, &key, now).await?;
         Ok(Holdings { key, person, recovery })
+    }
+
+    /// Whether what was shown is still there: what was proved before an operator's reset, or by a factor that is gone or may have
+    /// been copied, is good for nothing that is still to come.
+    pub(super) async fn is_still_held(&self, caller: &Caller, proof: &Proof, now: Now) -> Result<bool, Fault> {
+        let holdings = self.holdings(caller, now).await?;
+        if proof.factor_id.is_empty() {
+            // A recovery code: of the set that there is, and beside a factor, as no set is without one.
+            let of_this_set = holdings.recovery.as_ref().is_some_and(|set| set.value.made_at <= proof.at());
+            return Ok(of_this_set && holdings.count() > 0);
+        }
+        let factor = holdings.person.as_ref().and_then(|person| person.value.factor(&proof.factor_id));
+        Ok(factor.is_some_and(|factor| !factor.suspect))
     }
 
     /// Whether somebody holds a factor that the configuration takes.
