@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::Now,
-    store::{Batch, Store, StoreFault, Table},
+    store::{Batch, Store, Table},
 };
 
 /// How long a reset waits for a second operator, in seconds.
@@ -203,7 +203,7 @@ impl Authority {
         };
         let batch = self.notices(batch, owner, person.value.mail.as_deref(), &notice, now)?;
         self.commit_told(batch, now).await.map_err(contended)?;
-        self.elevations_ended(&ended);
+        self.elevations_ended(&ended, now).await;
         self.core.observer.change(operator(owner, by), Change::Reset, None, "", now);
         Ok(ResetState::Done { factors })
     }
@@ -226,11 +226,6 @@ impl Authority {
         }
         self.core.observer.change(operator(owner, by), Change::Unlocked, None, "", now);
         Ok(())
-    }
-
-    /// Whether the store can be read and written: for readiness.
-    pub async fn is_ready(&self, now: Now) -> Result<(), StoreFault> {
-        self.store().page::<serde_json::Value>(Table::Meta, "", None, 1, now).await.map(|_| ())
     }
 }
 

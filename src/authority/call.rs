@@ -70,7 +70,20 @@ impl Answer {
 
     /// A refusal in the house's form.
     pub fn refused(fault: &Fault) -> Self {
-        let detail = if let Fault::Call(detail) = fault { Some(*detail) } else { None };
+        let detail = match fault {
+            Fault::Call(detail) => Some(*detail),
+            Fault::Cleartext => Some("Codes and tokens are taken over TLS alone, and this call came without."),
+            Fault::Proof
+            | Fault::Enrolment
+            | Fault::Grant
+            | Fault::Spent
+            | Fault::SignIn
+            | Fault::Sending(_)
+            | Fault::Anonymous
+            | Fault::NotFound
+            | Fault::Method(_)
+            | Fault::Store(_) => None,
+        };
         let allow = if let Fault::Method(allow) = fault { *allow } else { &[] };
         let refusal = Some(Refused { detail, retry_after: fault.retry_after(), allow });
         Self { response: Response::new(Bytes::new()), reason: fault.reason(), refusal }

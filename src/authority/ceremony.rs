@@ -278,7 +278,7 @@ impl Authority {
                 Asked::Push(state)
             }
             Some(Factor::Totp | Factor::Recovery) => Asked::Any(None),
-            Some(Factor::Passkey) | None => match self.ask_passkey(caller, &holdings) {
+            Some(Factor::Passkey) | None => match self.ask_passkey(&holdings) {
                 Some((options, state)) if begun.factors.contains(&Factor::Passkey) => {
                     begun.passkey = Some(options);
                     Asked::Any(Some(state))
@@ -355,19 +355,19 @@ impl Authority {
             *occasion = purpose.occasion();
             let holdings = self.holdings(caller, now).await?;
             let found = match (asked, answered) {
-                (Asked::Any(_), Answered::Code(code)) => self.find_code(caller, &holdings, code, now),
+                (Asked::Any(_), Answered::Code(code)) => self.find_code(&holdings, code, now),
                 (Asked::Any(Some(state)), Answered::Credential(response)) => {
                     self.find_passkey(caller, &holdings, state, response, way, now).await?
                 }
                 (Asked::Sent { factor, state }, Answered::Code(code)) => {
                     let is_right = self.is_sent_code(caller, id, state, code, now);
                     let factor = Factor::from_name(factor).filter(|_| is_right);
-                    factor.and_then(|factor| self.found_address(caller, &holdings, factor, &state.factor_id, now))
+                    factor.and_then(|factor| self.found_address(&holdings, factor, &state.factor_id, now))
                 }
                 (Asked::Push(state), Answered::Approval) => match self.approval(Batch::new(), state, now).await {
                     Ok(None) => return Ok(None),
                     Ok(Some(batch)) => self
-                        .found_address(caller, &holdings, Factor::Push, &state.factor_id, now)
+                        .found_address(&holdings, Factor::Push, &state.factor_id, now)
                         .map(|found| Found { batch, ..found }),
                     Err(Fault::Proof) => None,
                     Err(fault) => return Err(fault),

@@ -9,12 +9,12 @@ use std::{
 };
 
 use rustls::RootCertStore;
-use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
+use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{AuthorityObserver, accounts::SessionEnds, elevation::Elevations, keys::Keys};
 use crate::{
     clock::{Clock, Now},
-    config::{self, Config, Materials, Problem, Span},
+    config::{self, Config, Materials, Problem},
     jose::{Algorithm, PublishedKeys},
     notify::{Channels, NotifyObserver, Outbox},
     store::{Engine, KeyId, SealingKeys, Sqlite, Store, StoreFault, Table, Watched},
@@ -61,28 +61,9 @@ pub(super) struct Core {
     sealed_by: KeyId,
     sealing: config::Sealing,
     path: PathBuf,
-    signing: Arc<Signing>,
+    /// What the keys are to be, and how often another follows.
+    signing: Mutex<(Algorithm, Duration)>,
     tasks: Mutex<Vec<AbortHandle>>,
-}
-
-/// What is to sign, and how often another key follows: what a reload says counts from then on.
-#[derive(Debug)]
-struct Signing {
-    wanted: Mutex<(Algorithm, Duration)>,
-    changed: Notify,
-}
-
-impl Signing {
-    fn wanted(&self) -> (Algorithm, Duration) {
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, wanted: (Algorithm, Duration)) {
-        let before = std::mem::replace(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner), wanted);
-        if before != wanted {
-            self.changed.notify_one();
-        }
-    }
 }
 
 impl fmt::Debug for Core {
@@ -113,18 +94,19 @@ fn wait<T: Send>(future: impl Future<Output = Result<T, StoreFault>> + Send) -> 
 }
 
 impl Core {
-    /// Opens what there is, or makes it; what was open before is kept, unless it is sealed by other keys now.
+    /// Opens what there is, or makes it; what was open before is kept, unless it is sealed by other keys now. Of what is kept
+    /// nothing changes before [`Self::put_in_force`]. With it come the channels of this configuration.
     pub(super) fn open(
         config: &Config,
         authority: &config::Authority,
         materials: &dyn Materials,
         means: &AuthorityMeans<'_>,
         previous: Option<&Arc<Self>>,
-    ) -> Result<Arc<Self>, Vec<Problem>> {
+    ) -> Result<(Arc<Self>, Arc<Channels>), Vec<Problem>> {
         let channels = Channels::compile(config.notify.as_deref(), materials, means.roots);
         let keys = SealingKeys::load(&authority.sealing, materials);
         let (channels, keys) = match (channels, keys) {
-            (Ok(channels), Ok(keys)) => (channels, keys),
+            (Ok(channels), Ok(keys)) => (Arc::new(channels), keys),
             (Err(problems), Ok(_)) => return Err(problems),
             (Ok(_), Err(problem)) => return Err(vec![problem]),
             (Err(mut problems), Err(problem)) => {
@@ -138,11 +120,9 @@ impl Core {
             && before.sealed_by == keys.current()
             && before.sealing == authority.sealing
         {
-            before.outbox.replace(channels);
-            before.signing.change(signing(authority));
-            return Ok(before.clone());
+            return Ok((before.clone(), channels));
         }
-        let problem = |fault: StoreFault| vec![Problem::error(&sealing_span(authority), format!("{fault}"))];
+        let problem = |fault: StoreFault| vec![Problem::error(&authority.span, fault.to_string())];
         let engine = match before {
             Some(before) => before.engine.clone(),
             None => {
@@ -165,7 +145,7 @@ impl Core {
             Ok((store, ring, elevations))
         });
         let (store, ring, elevations) = opened.map_err(problem)?;
-        let outbox = Outbox::new(store.clone(), channels, means.clock.clone(), means.deliveries.clone());
+        let outbox = Outbox::new(store.clone(), channels.clone(), means.clock.clone(), means.deliveries.clone());
         let delivering = means.handle.spawn(outbox.clone().run());
         let core = Arc::new(Self {
             store,
@@ -177,17 +157,25 @@ impl Core {
             sealed_by,
             sealing: authority.sealing.clone(),
             path,
-            signing: Arc::new(Signing { wanted: Mutex::new((algorithm, rotate)), changed: Notify::new() }),
+            signing: Mutex::new((algorithm, rotate)),
             tasks: Mutex::new(vec![delivering.abort_handle()]),
         });
-        let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone(), core.signing.clone()));
+        let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone()));
         core.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(keeping.abort_handle());
-        Ok(core)
+        Ok((core, channels))
     }
-}
 
-fn sealing_span(authority: &config::Authority) -> Span {
-    authority.span.clone()
+    /// Goes on as this configuration says.
+    pub(super) fn put_in_force(&self, authority: &config::Authority, channels: Arc<Channels>) {
+        self.outbox.replace(channels);
+        self.elevations.weigh(authority);
+        // The next round makes another key, where that asks for one.
+        *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = signing(authority);
+    }
+
+    fn signing(&self) -> (Algorithm, Duration) {
+        *self.signing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What signs, and how often another key follows.
@@ -205,14 +193,14 @@ fn signing(authority: &config::Authority) -> (Algorithm, Duration) {
 }
 
 /// Keeps all of it in order, for as long as anybody uses it.
-async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>, signing: Arc<Signing>) {
+async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>) {
     let mut round = 0_u64;
     check_rows(&core, &clock).await;
     loop {
-        let (algorithm, rotate) = signing.wanted();
         let Some(core) = core.upgrade() else { return };
         let now = clock.now();
         core.elevations.sweep(now.unix_secs());
+        let (algorithm, rotate) = core.signing();
         if let Err(fault) = core.keys.renew(&core.store, algorithm, rotate, now).await {
             tracing::error!(%fault, "the authority's next signing key could not be made: the old one signs on");
         }
@@ -226,10 +214,8 @@ async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>, signing: Arc<Signing>) {
             }
         }
         drop(core);
-        tokio::select! {
-            () = tokio::time::sleep(ROUND) => round += 1,
-            () = signing.changed.notified() => {}
-        }
+        round += 1;
+        tokio::time::sleep(ROUND).await;
     }
 }
 

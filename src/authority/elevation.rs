@@ -22,6 +22,8 @@ use crate::{
 const HANDOVER_SECS: u64 = 120;
 /// How many rows are read at once.
 const PAGE: usize = 500;
+/// How many elevations end in one commit, beside what else is in it.
+const END_AT_ONCE: usize = 100;
 
 /// An elevation, as its holder sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -284,8 +286,7 @@ impl Authority {
     /// Ends the elevations of the caller's credential.
     pub async fn step_down(&self, caller: &Caller, way: Way<'_>, now: Now) -> Result<(), Fault> {
         let rows = self.core.elevations.rows(&caller.holder());
-        let batch =
-            rows.iter().fold(Batch::new(), |batch, row| batch.forget(Table::Elevations, &row.key(self.store())));
+        let batch = rows.iter().fold(Batch::new(), |batch, row| self.forgotten(batch, row));
         self.store().commit(batch, now).await?;
         for row in &rows {
             self.core.elevations.remove(row);
@@ -296,16 +297,25 @@ impl Authority {
 
     /// Adds the end of all elevations of a person's to a commit; once that is done, [`Self::elevations_ended`].
     pub(super) fn end_elevations(&self, batch: Batch, owner_key: &str) -> (Batch, Vec<Arc<Elevation>>) {
-        let mut rows = self.core.elevations.of_owner(owner_key);
-        // A commit has bounds; what is beyond ends with its level's age.
-        rows.truncate(100);
-        let batch = rows.iter().fold(batch, |batch, row| batch.forget(Table::Elevations, &row.key(self.store())));
+        let rows = self.core.elevations.of_owner(owner_key);
+        let batch = rows.iter().take(END_AT_ONCE).fold(batch, |batch, row| self.forgotten(batch, row));
         (batch, rows)
     }
 
-    pub(super) fn elevations_ended(&self, rows: &[Arc<Elevation>]) {
+    /// All of them count for nothing from now on. Their rows that had no room in that commit go by further ones.
+    pub(super) async fn elevations_ended(&self, rows: &[Arc<Elevation>], now: Now) {
         for row in rows {
             self.core.elevations.remove(row);
         }
+        for some in rows.chunks(END_AT_ONCE).skip(1) {
+            let batch = some.iter().fold(Batch::new(), |batch, row| self.forgotten(batch, row));
+            if let Err(fault) = self.store().commit(batch, now).await {
+                tracing::error!(%fault, "elevations that were ended may count again after a restart, until they are too old");
+            }
+        }
+    }
+
+    fn forgotten(&self, batch: Batch, row: &Elevation) -> Batch {
+        batch.forget(Table::Elevations, &row.key(self.store()))
     }
 }

@@ -175,7 +175,7 @@ impl Authority {
                     return Err(Fault::Enrolment);
                 }
                 let guess = self.count_guess(&caller.owner(), &caller.credential, true, way, now).await?;
-                let found = self.find_code(caller, holdings, code, now).filter(|_| guess.taken);
+                let found = self.find_code(holdings, code, now).filter(|_| guess.taken);
                 let found = found.filter(|found| found.shown.factor == Factor::Recovery).ok_or(Fault::Enrolment)?;
                 let batch = self.recovery_told(found.batch, caller, &found.shown, holdings, way, now)?;
                 let (by, guess) = (EnrolledBy::Recovery, Some(guess));
@@ -554,7 +554,7 @@ impl Authority {
         let batch = self.notices(batch, &caller.owner(), self.mail_of(caller, &holdings).as_deref(), &notice, now)?;
         let (batch, ended) = self.end_elevations(batch, &holdings.key);
         self.commit_told(batch, now).await.map_err(contended)?;
-        self.elevations_ended(&ended);
+        self.elevations_ended(&ended, now).await;
         self.core.observer.change(actor(&caller.owner(), way), Change::Removed, Some(kind), "", now);
         Ok(left)
     }

@@ -103,7 +103,7 @@ impl Authority {
     }
 
     /// The code of an app, or a recovery code. The same work is done for whoever has neither.
-    pub(super) fn find_code(&self, caller: &Caller, holdings: &Holdings, code: &str, now: Now) -> Option<Found> {
+    pub(super) fn find_code(&self, holdings: &Holdings, code: &str, now: Now) -> Option<Found> {
         let secs = now.unix_secs();
         let code = code.get(..64).unwrap_or(code);
         let typed: String = code.chars().filter(|c| !c.is_whitespace()).collect();
@@ -133,7 +133,6 @@ impl Authority {
             return Some(Found { shown, batch });
         }
         let plain = recovery::plain(code)?;
-        let _ = caller;
         let row = holdings.recovery.as_ref().filter(|_| self.config().recovery.is_some());
         let mut set = row.map(|row| row.value.clone()).unwrap_or_default();
         let is_one = set.use_up(self.store(), &holdings.key, &plain);
@@ -144,8 +143,7 @@ impl Authority {
     }
 
     /// WebAuthn's options for whoever has passkeys.
-    pub(super) fn ask_passkey(&self, caller: &Caller, holdings: &Holdings) -> Option<(serde_json::Value, ProofState)> {
-        let _ = caller;
+    pub(super) fn ask_passkey(&self, holdings: &Holdings) -> Option<(serde_json::Value, ProofState)> {
         let known: Vec<PasskeyRecord> = passkeys(holdings).map(|(_, record)| record).collect();
         self.passkeys.as_ref()?.begin_proof(handle(&holdings.key), &known).ok()
     }
@@ -232,15 +230,7 @@ impl Authority {
     }
 
     /// A factor that sends, whose code or approval was right.
-    pub(super) fn found_address(
-        &self,
-        caller: &Caller,
-        holdings: &Holdings,
-        kind: Factor,
-        factor_id: &str,
-        now: Now,
-    ) -> Option<Found> {
-        let _ = caller;
+    pub(super) fn found_address(&self, holdings: &Holdings, kind: Factor, factor_id: &str, now: Now) -> Option<Found> {
         let factor = holdings.of(kind).find(|factor| factor.id == factor_id)?;
         let batch = holdings.update_factor(factor_id, now.unix_secs(), |_| {});
         let shown = FactorShown::of(kind, factor_id, factor.may_delete(now.unix_secs()));

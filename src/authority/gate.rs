@@ -70,7 +70,7 @@ impl Authority {
         let mut result = Err(Fault::Proof);
         for _ in 0..TRIES {
             let holdings = self.holdings(&caller, now).await?;
-            let by_app = self.find_code(&caller, &holdings, code, now);
+            let by_app = self.find_code(&holdings, code, now);
             let by_sent = self.find_sent(&caller, &holdings, code, now).await?;
             let Some(Found { shown, batch }) = by_app.or(by_sent).filter(|_| guess.taken) else { break };
             let batch = self.recovery_told(batch, &caller, &shown, &holdings, way, now)?;
@@ -113,7 +113,7 @@ impl Authority {
                 continue;
             }
             found = self
-                .found_address(caller, holdings, factor, &state.factor_id, now)
+                .found_address(holdings, factor, &state.factor_id, now)
                 .map(|found| Found { batch: found.batch.delete(Table::Ceremonies, &row.key, row.version), ..found });
         }
         Ok(found)

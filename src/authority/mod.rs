@@ -51,6 +51,7 @@ pub use keys::Keys;
 pub use levels::Levels;
 pub use observer::{Actor, AuthorityObserver, Change, Occasion, Outcome, Unobserved};
 pub use owner::{Holder, Owner};
+pub use pages::COOKIE as PAGES_COOKIE;
 pub use proof::Proof;
 pub use records::{EnrolledBy, FactorData, FactorRecord, Person};
 pub use sent::{PushDetails, PushShown};
@@ -64,7 +65,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, Materials, Problem},
-    notify::Outbox,
+    notify::Channels,
     store::Store,
 };
 
@@ -75,6 +76,7 @@ pub struct Authority {
     levels: Levels,
     passkeys: Option<Passkeys>,
     accounts: Option<Accounts>,
+    channels: Arc<Channels>,
     core: Arc<Core>,
 }
 
@@ -87,7 +89,8 @@ impl Authority {
     }
 
     /// Prepares the authority, if there is to be one; what did not change since `previous` stays as it is, the store above all,
-    /// which is opened once. With a problem nothing was started and nothing has changed.
+    /// which is opened once. What is shared with `previous` goes on as that says, until [`Self::put_in_force`]: another room's problem may
+    /// refuse the whole configuration yet.
     pub fn compile(
         config: &Config,
         materials: &dyn Materials,
@@ -96,7 +99,12 @@ impl Authority {
     ) -> Result<Option<Self>, Vec<Problem>> {
         let Some(authority) = &config.authority else { return Ok(None) };
         let passkeys = passkeys(authority).map_err(|problem| vec![problem])?;
-        let core = Core::open(config, authority, materials, means, previous.map(|previous| &previous.core))?;
+        // Before anything is opened or made.
+        if let Some(problem) = Accounts::check(authority, materials) {
+            return Err(vec![problem]);
+        }
+        let before = previous.map(|previous| &previous.core);
+        let (core, channels) = Core::open(config, authority, materials, means, before)?;
         let accounts = AccountsMeans {
             store: core.store.clone(),
             outbox: core.outbox.clone(),
@@ -109,12 +117,16 @@ impl Authority {
         };
         let before = previous.and_then(|previous| previous.accounts.as_ref());
         let accounts = Accounts::compile(authority, materials, accounts, before).map_err(|problem| vec![problem])?;
-        Ok(Some(Self { accounts, ..Self::over(config, authority.clone(), passkeys, core) }))
+        let made = Self { levels: Levels::of(config), config: authority.clone(), passkeys, accounts, channels, core };
+        if previous.is_none() {
+            made.put_in_force();
+        }
+        Ok(Some(made))
     }
 
-    fn over(config: &Config, authority: Arc<config::Authority>, passkeys: Option<Passkeys>, core: Arc<Core>) -> Self {
-        core.elevations.weigh(&authority);
-        Self { levels: Levels::of(config), config: authority, passkeys, accounts: None, core }
+    /// Puts it in force: messages go by its channels, elevations are worth what it says, keys are made as it asks.
+    pub fn put_in_force(&self) {
+        self.core.put_in_force(&self.config, self.channels.clone());
     }
 
     /// What it was compiled from.
@@ -132,29 +144,14 @@ impl Authority {
         &self.core.store
     }
 
-    /// What is to be delivered.
-    pub fn outbox(&self) -> &Arc<Outbox> {
-        &self.core.outbox
-    }
-
     /// The keys that sign grants and access tokens.
     pub fn keys(&self) -> &Arc<Keys> {
         &self.core.keys
     }
 
-    /// Who hears of ceremonies and changes.
-    pub fn observer(&self) -> &Arc<dyn AuthorityObserver> {
-        &self.core.observer
-    }
-
     /// The accounts, where it keeps some.
     pub fn accounts(&self) -> Option<&Accounts> {
         self.accounts.as_ref()
-    }
-
-    /// The relying party, where passkeys are on.
-    pub fn passkeys(&self) -> Option<&Passkeys> {
-        self.passkeys.as_ref()
     }
 
     /// Where its endpoints are, for whoever is told: the public origin and the path, without a final slash.

@@ -110,6 +110,8 @@ pub(super) fn worth(config: &config::Authority, proof: &Proof, covers: Covers) -
             amr: proof.amr.iter().map(|method| Arc::from(method.as_str())).collect(),
             auth_time: Some(proof.at_ms as f64 / 1000.0),
             factors,
+            // Of a second factor `may_delete` says it.
+            on_probation: false,
         },
         factors,
         categories,

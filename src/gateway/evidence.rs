@@ -45,6 +45,11 @@ fn can_be_elevated(route: &CompiledRoute, guarded: bool) -> bool {
     !is_guarded && route.policy.assurance.as_ref().is_some_and(|wanted| wanted.level.is_some())
 }
 
+/// Whether nobody reads on the way what a client sends us: TLS, or this machine.
+pub(super) fn is_confidential(info: &ConnectionInfo) -> bool {
+    info.tls.is_some() || info.peer.ip().to_canonical().is_loopback()
+}
+
 /// The credentials of a request, wherever it is for.
 pub(super) fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> Presented<'a> {
     Presented {
@@ -59,6 +64,6 @@ pub(super) fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> P
         certificate: info.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()),
         address: inbound.origin.client,
         // Beyond a proxy on this machine the way is the proxy's to guard.
-        confidential: info.tls.is_some() || info.peer.ip().to_canonical().is_loopback(),
+        confidential: is_confidential(info),
     }
 }

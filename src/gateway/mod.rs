@@ -8,7 +8,7 @@
 //!   │  3 charge_early         quotas by address, before any crypto       429
 //!   │  4 evidence::gather     credentials → facts; refuses nothing
 //!   │  5 decide               policy + facts → permit                    401 403 503
-//!   │    └ prove              only assurance is missing: what else came? decide again, once
+//!   │    └ prove              only assurance is missing: what else came? 5 again, once   413
 //!   │  6 enforce              permit → clearance: quotas, grant, audit   403 429 503
 //!   │  7 Outbound::prepare    the head that the upstream gets
 //!   └ Gateway::forward  8 takes the clearance by value                502 504
@@ -239,7 +239,7 @@ impl Gateway {
             Err(refusal) if step_up::may_help(snapshot, &inbound, &refusal) => {
                 // Boxed: rare, and large.
                 let body_and_form = (&mut *body, &mut form);
-                Box::pin(self.prove(snapshot, refusal, &enforcement, &mut evidence, body_and_form)).await
+                Box::pin(self.prove(snapshot, refusal, &enforcement, info, &mut evidence, body_and_form)).await
             }
             judged => judged,
         };

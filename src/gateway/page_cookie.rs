@@ -3,16 +3,19 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// The cookie. The pages say the same name.
-const NAME: &[u8] = b"__Host-stepgate";
+use crate::authority::PAGES_COOKIE;
+
+const NAME: &[u8] = PAGES_COOKIE.as_bytes();
 
 /// Takes it out of a request's cookies; the others stay as they are. `Cookie` is one field by now.
 pub(super) fn hide(headers: &mut HeaderMap) {
     let Some(cookies) = headers.get(header::COOKIE).map(HeaderValue::as_bytes) else { return };
-    if !cookies.windows(NAME.len()).any(is_name) {
+    let pairs = || cookies.split(|byte| *byte == b';');
+    // Every request with a cookie comes here, with an authority or without: one pass over the bytes, and nothing is written.
+    if !pairs().any(is_ours) {
         return;
     }
-    let others = cookies.split(|byte| *byte == b';').filter(|pair| !is_ours(pair)).map(<[u8]>::trim_ascii);
+    let others = pairs().filter(|pair| !is_ours(pair)).map(<[u8]>::trim_ascii);
     let others = others.filter(|pair| !pair.is_empty()).collect::<Vec<_>>().join(&b"; "[..]);
     match HeaderValue::from_bytes(&others) {
         Ok(others) if !others.is_empty() => {

@@ -8,7 +8,7 @@
 //!         └ Stepgate-OTP ──── the authority looks at it, and uses it ┴> judge again
 //! ```
 //! What came is never looked at where it is not needed: a code that was not looked at is not used, and a grant that the permit
-//! does not rest on is not spent.
+//! does not rest on is not spent. Nor is a code that others could read on its way here.
 
 use std::sync::Arc;
 
@@ -16,12 +16,13 @@ use http::HeaderValue;
 
 use super::{
     Enforcement, Gateway, Refusal,
+    evidence::is_confidential,
     forms::HeldForm,
     inbound::{Inbound, SoleField},
 };
 use crate::{
     authority::{Authority, Grant, GrantBinding, Target, Way},
-    body::RequestBody,
+    body::{ConnectionInfo, RequestBody},
     policy::{Challenge, Credential, Evidence, Permit, Principal, Reason, SecondFactor},
     runtime::Snapshot,
 };
@@ -68,6 +69,7 @@ impl Gateway {
         snapshot: &'s Snapshot,
         refusal: Refusal,
         enforcement: &Enforcement<'_>,
+        info: &ConnectionInfo,
         evidence: &mut Evidence,
         (body, form): (&mut RequestBody, &mut Option<Box<HeldForm<'s>>>),
     ) -> Result<Judged<'s>, Refusal> {
@@ -85,6 +87,13 @@ impl Gateway {
             (SoleField::Several, _) => return Err(Refusal::of(Reason::GrantInvalid)),
             // A code is used by being looked at, and could not stand for a grant.
             (SoleField::Absent, SoleField::One(_)) if step_up.grant => return Err(refusal),
+            // As at the authority's own endpoints: a client that sends codes where others read them is told so at once.
+            (SoleField::Absent, SoleField::One(_))
+                if !is_confidential(info) && !authority.config().danger_cleartext =>
+            {
+                let said = Some("A code is taken over TLS alone, and this request came without.");
+                return Err(Refusal { said, ..Refusal::of(Reason::CodeRefused).because("the code came in the clear") });
+            }
             (SoleField::Absent, SoleField::One(code)) => (proving.code(code).await?, None),
             (SoleField::Absent, SoleField::Several) => return Err(Refusal::of(Reason::CodeRefused)),
             (SoleField::Absent, SoleField::Absent) => return Err(refusal),

@@ -14,6 +14,8 @@ use crate::{
 
 /// The claim of the gateway's own access tokens that names the factors that were shown.
 const FACTORS: &str = "factors";
+/// The one that says that a factor among them is too new to delete anything.
+const PROBATION: &str = "probation";
 
 /// Checks the claims of a token whose signature was verified, and reads the facts out of them.
 pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Result<(Principal, TimeClaims), Reason> {
@@ -49,6 +51,7 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
             amr: methods(layout.amr.find(&claims)),
             auth_time: auth_time(layout.auth_time.find(&claims), issuer.auth_time_format),
             factors: factors(issuer, &claims),
+            on_probation: issuer.keys == KeySource::Authority && claims.get(PROBATION) == Some(&Value::Bool(true)),
         },
         expires_at: times.exp,
         leeway_secs,
@@ -309,10 +312,12 @@ mod tests {
 
     #[test]
     fn factors_are_believed_of_the_authority_alone() {
-        let told = json!({"factors": ["password", "passkey", "laser"], "amr": ["pwd"]});
+        let told = json!({"factors": ["password", "passkey", "laser"], "amr": ["pwd"], "probation": true});
         let own = read_with(&issuer("authority", KeySource::Authority), told.clone()).unwrap();
         assert_eq!(own.assurance.factors, [Factor::Password, Factor::Passkey].into_iter().collect());
+        assert!(own.assurance.on_probation);
         let other = read_one(told).unwrap();
+        assert!(!other.assurance.on_probation);
         assert_eq!(other.assurance.factors, Factors::NONE, "a provider that writes the claim gains nothing by it");
         assert_eq!(list(&other.assurance.amr), ["pwd"]);
         for malformed in [json!("passkey"), json!(["passkey", 7]), json!({"passkey": true})] {

@@ -60,17 +60,17 @@ impl Outbox {
     /// The outbox of a store; nothing is delivered until [`run`](Self::run).
     pub fn new(
         store: Arc<Store>,
-        channels: Channels,
+        channels: impl Into<Arc<Channels>>,
         clock: Arc<dyn Clock>,
         observer: Arc<dyn NotifyObserver>,
     ) -> Arc<Self> {
-        let (channels, schedule) = (ArcSwap::from_pointee(channels), Mutex::default());
+        let (channels, schedule) = (ArcSwap::new(channels.into()), Mutex::default());
         Arc::new(Self { store, channels, clock, observer, schedule, wake: Notify::new(), unread: Mutex::default() })
     }
 
     /// Delivers by these channels from now on, and tries at once what waits.
-    pub fn replace(&self, channels: Channels) {
-        self.channels.store(Arc::new(channels));
+    pub fn replace(&self, channels: impl Into<Arc<Channels>>) {
+        self.channels.store(channels.into());
         self.schedule().hurry(self.clock.instant());
         self.wake.notify_one();
     }

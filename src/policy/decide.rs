@@ -665,6 +665,15 @@ mod tests {
         let young = [young];
         assert_eq!(judge(&named(), &young, true), Reason::FactorTooNew);
         assert_eq!(judge(&named(), &young, false), Reason::Allowed);
+        // The same in a token of our own, which says so; a second factor that is not new makes up for it.
+        let Credential::Valid(gold) = principal("main", Some("gold"), &["pwd", "otp"], Some(1.0)) else {
+            panic!("none")
+        };
+        let assurance = Assurance { on_probation: true, ..gold.assurance.clone() };
+        let token = Credential::Valid(Arc::new(Principal { assurance, ..Principal::clone(&gold) }));
+        assert_eq!(reason(&named(), &token, true), Reason::FactorTooNew);
+        assert_eq!(reason(&named(), &token, false), Reason::Allowed);
+        assert!(matches!(decide(&named(), &facts(&token, &[best(Covers::Request)], true)), Decision::Allow(_)));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Assurance {
     pub auth_time: Option<f64>,
     /// The factors that were shown to the gateway's own authority, where that vouches for it; none for any other issuer.
     pub factors: Factors,
+    /// Whether that authority says, in a token of its own, that the factor is too new to delete anything.
+    pub on_probation: bool,
 }
 
 impl Assurance {

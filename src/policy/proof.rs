@@ -117,8 +117,8 @@ impl<'a> Wanted<'a> {
                 if wanted.factors.is_some_and(|rule| !rule.is_met(proof.factors, proof.categories)) {
                     return Some(Reason::FactorInsufficient);
                 }
-                let too_new = self.guarded && proof.second.is_some_and(|second| !second.may_delete);
-                too_new.then_some(Reason::FactorTooNew)
+                let too_new = proof.assurance.on_probation || proof.second.is_some_and(|second| !second.may_delete);
+                (self.guarded && too_new).then_some(Reason::FactorTooNew)
             }
             Part::Grant => (wanted.bind && !proof.is_bound()).then_some(Reason::GrantMissing),
         }

@@ -34,6 +34,9 @@ impl Live {
 
     /// Puts another one in force; requests under way keep theirs.
     pub fn swap(&self, snapshot: Snapshot) {
+        if let Some(authority) = &snapshot.authority {
+            authority.put_in_force();
+        }
         self.0.store(Arc::new(snapshot));
     }
 

@@ -116,7 +116,7 @@ fn a_grant_from_token_exchange_deletes_what_it_was_made_for() {
 }
 
 #[test]
-fn a_kill_at_any_instant_loses_no_factor_and_revives_no_code() {
+fn a_kill_after_an_answer_loses_no_factor_and_revives_no_code() {
     let world = world();
     let (token, mut gateway) = (weak(&world, "alice"), world.restart().ready());
     let (_, codes) = enrol(&gateway, &token);

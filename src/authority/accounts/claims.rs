@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 
 use super::{Accounts, second::SecondStep, session::Session};
 use crate::{
-    authority::{Fault, random},
+    authority::{Fault, Proof, random},
     clock::Now,
+    policy::{Factor, Factors},
     secret::Secret,
     store::StoreFault,
 };
@@ -16,7 +17,7 @@ const TYPE: &str = "at+jwt";
 /// The client of every session (RFC 9068 §2.2 wants one): there are no others' clients here.
 const CLIENT: &str = "stepgate-accounts";
 
-/// RFC 9068 §2.2; `sid` as in OpenID Connect; `factors` and `acrs` are for the gateway itself.
+/// RFC 9068 §2.2; `sid` as in OpenID Connect; `factors`, `acrs` and `probation` are for the gateway itself.
 #[derive(Serialize)]
 struct Claims<'a> {
     iss: &'a str,
@@ -34,6 +35,9 @@ struct Claims<'a> {
     acrs: Vec<&'a str>,
     amr: Vec<&'a str>,
     factors: Vec<&'static str>,
+    /// That a factor which was shown may delete nothing yet; the gateway's deletion guard heeds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probation: Option<bool>,
     #[serde(skip_serializing_if = "String::is_empty")]
     scope: String,
 }
@@ -63,7 +67,8 @@ impl Accounts {
             acr: assurance.acr.as_deref(),
             acrs: assurance.classes().map(|class| &**class).collect(),
             amr: assurance.amr.iter().map(|method| &**method).collect(),
-            factors: assurance.factors.iter().map(crate::policy::Factor::name).collect(),
+            factors: assurance.factors.iter().map(Factor::name).collect(),
+            probation: is_on_probation(&session.proof).then_some(true),
             scope: scopes.join(" "),
         };
         let unsigned = || Fault::Store(StoreFault::Unavailable("there is no key for access tokens yet".to_owned()));
@@ -94,5 +99,32 @@ impl Accounts {
         let Some(wanted) = wanted else { return Some(granted.to_vec()) };
         let wanted: Vec<String> = wanted.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
         wanted.iter().all(|scope| granted.contains(scope)).then_some(wanted)
+    }
+}
+
+/// Whether a factor was shown, beside the password, that may delete nothing yet. A password alone is on no probation: it proves
+/// less than the guard asks for, and that is what its holder is to be told.
+fn is_on_probation(proof: &Proof) -> bool {
+    !proof.may_delete && proof.factors() != Factors::NONE.with(Factor::Password)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_on_probation_by_a_factor_that_is_and_never_by_a_password_alone() {
+        let of = |factors: &[Factor], may_delete| Proof {
+            factors: factors.iter().map(|factor| factor.name().to_owned()).collect(),
+            categories: Vec::new(),
+            amr: Vec::new(),
+            factor_id: String::new(),
+            at_ms: 0,
+            may_delete,
+        };
+        assert!(is_on_probation(&of(&[Factor::Password, Factor::Totp], false)));
+        assert!(is_on_probation(&of(&[Factor::Password, Factor::Recovery], false)));
+        assert!(!is_on_probation(&of(&[Factor::Password, Factor::Totp], true)));
+        assert!(!is_on_probation(&of(&[Factor::Password], false)));
     }
 }

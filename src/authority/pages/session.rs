@@ -27,7 +27,7 @@ pub(super) const SESSION_SECS: u64 = 15 * 60;
 /// How long a proof gives the right to change factors.
 pub(super) const PROOF_SECS: u64 = 5 * 60;
 /// The cookie.
-pub(super) const COOKIE: &str = "__Host-stepgate";
+pub const COOKIE: &str = "__Host-stepgate";
 
 /// What a browser was let in for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -489,7 +489,7 @@ async fn a_level_that_a_factor_does_not_reach_is_not_offered_it_and_uses_none_up
 }
 
 #[tokio::test]
-async fn a_reload_keeps_the_store_open_and_weighs_elevations_anew() {
+async fn a_reload_keeps_the_store_open_and_weighs_elevations_anew_once_it_is_in_force() {
     let bench = Bench::new();
     let ann = bench.caller("ann", "t1");
     let (secret, _) = bench.enrol_app(&ann, START).await;
@@ -501,8 +501,14 @@ async fn a_reload_keeps_the_store_open_and_weighs_elevations_anew() {
     assert!(load(&stricter).authority.is_some());
     let reloaded = Bench::over(&stricter, bench.folder.clone(), Some(&bench.authority));
     assert!(Arc::ptr_eq(reloaded.authority.store(), bench.authority.store()));
-    let elevations = reloaded.authority.elevations(&principal("ann", "t1"), at(now + 1));
-    assert_eq!(elevations[0].assurance.acr, None, "an app is not worth it any more");
+    let acr = || reloaded.authority.elevations(&principal("ann", "t1"), at(now + 1))[0].assurance.acr.clone();
+    assert_eq!(
+        acr().as_deref(),
+        Some("urn:example:acr:mfa"),
+        "the configuration may be refused yet, for another reason"
+    );
+    reloaded.authority.put_in_force();
+    assert_eq!(acr(), None, "an app is not worth it any more");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::super::{
     Answered, End, Fault, Finished, Purpose, Right,
-    testing::{Bench, START, YAML, at, code, principal, way},
+    testing::{Bench, START, at, code, principal, way},
 };
 use crate::{
     authority::Authority,
@@ -119,21 +119,4 @@ async fn what_was_proved_by_a_factor_that_was_reset_since_is_good_for_nothing() 
     }
     assert_eq!(authority.redeem(&ann, &kept, &grant, at(now + 1)).await.err(), Some(Fault::Proof));
     assert!(authority.elevations(&principal("ann", "t1"), at(now + 1)).is_empty());
-}
-
-#[tokio::test]
-async fn keys_of_another_algorithm_sign_after_a_reload() {
-    let bench = Bench::new();
-    // Behind `sealing`, so that the section is the same to the letter and the store stays open.
-    let accounts =
-        "  mode: accounts\n  accounts: {audience: https://api.example, registration: closed, algorithm: EdDSA}\n";
-    let yaml = YAML.replace("  issuers: [main]\n", accounts);
-    let after = Bench::over(&yaml, bench.folder.clone(), Some(&bench.authority));
-    for _ in 0..500 {
-        if after.authority.keys().jwks(at(START)).to_string().contains("EdDSA") {
-            return;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    panic!("{}", after.authority.keys().jwks(at(START)));
 }
