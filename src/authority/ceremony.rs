@@ -63,7 +63,7 @@ pub enum Purpose {
 }
 
 /// What a client shows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Answered<'a> {
     /// A code.
     Code(&'a str),
@@ -74,7 +74,7 @@ pub enum Answered<'a> {
 }
 
 /// A ceremony that was begun.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Begun {
     /// Its number.
     pub id: String,
@@ -109,7 +109,7 @@ pub enum End {
 }
 
 /// What became of a ceremony.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Finished {
     /// The other device has not answered yet.
     Pending,
@@ -122,6 +122,19 @@ pub enum Finished {
         /// The code that the holder is to present, where that was the end.
         handover: Option<String>,
     },
+}
+
+/// The code is a secret.
+impl std::fmt::Debug for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pending => f.write_str("Pending"),
+            Self::Proved { proof, elevated_until, .. } => {
+                let mut shown = f.debug_struct("Proved");
+                shown.field("proof", proof).field("elevated_until", elevated_until).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 /// The row of a ceremony: a row of `Table::Ceremonies`.

@@ -120,3 +120,20 @@ async fn what_was_proved_by_a_factor_that_was_reset_since_is_good_for_nothing() 
     assert_eq!(authority.redeem(&ann, &kept, &grant, at(now + 1)).await.err(), Some(Fault::Proof));
     assert!(authority.elevations(&principal("ann", "t1"), at(now + 1)).is_empty());
 }
+
+#[tokio::test]
+async fn neither_the_code_of_a_page_nor_an_address_is_in_what_is_printed() {
+    let bench = Bench::new();
+    let (authority, mut ann) = (&bench.authority, bench.caller("ann", "t1"));
+    ann.mail = Some("ann@mail.example".into());
+    let (secret, _) = bench.enrol_app(&ann, START).await;
+    let now = START + 60;
+    let begun = authority.begin(&ann, step_up(), None, way(1), at(now)).await.unwrap();
+    let code = code(&secret, now);
+    let done = authority.finish(&ann, &begun.id, Answered::Code(&code), End::Handover, way(1), at(now)).await.unwrap();
+    let Finished::Proved { handover: Some(handover), .. } = &done else { panic!() };
+    assert!(!format!("{done:?}").contains(handover));
+    let person = authority.person(&ann, at(now)).await.unwrap().unwrap();
+    assert_eq!(person.mail.as_deref(), Some("ann@mail.example"));
+    assert!(!format!("{person:?}").contains("mail.example"));
+}
