@@ -75,20 +75,18 @@ impl Elevations {
     pub(super) async fn load(store: &Store, now: Now) -> Result<Self, StoreFault> {
         let (all, mut after) = (Self::default(), None::<String>);
         loop {
-            let page = store.page::<Elevation>(Table::Elevations, "", after.as_deref(), PAGE, now).await?;
-            let full = page.len() == PAGE;
-            for row in page {
-                after = Some(row.key);
+            // Whose elevation cannot be read is not elevated.
+            let page = store.readable::<Elevation>(Table::Elevations, "", after.as_deref(), PAGE, now).await?;
+            for row in page.rows {
                 // One whose factor went before it was seen here, and that nobody could end then.
-                let person = store.get::<Person>(Table::Factors, &row.value.owner_key, now).await?;
-                let Elevation { proof, .. } = &row.value;
-                if !person.is_some_and(|person| person.value.stands_by(&proof.factor_id, proof.era)) {
+                if !is_held(store, &row.value, now).await? {
                     continue;
                 }
                 let nothing = Arc::new(worth_nothing());
                 all.put(Elevated { row: Arc::new(row.value), factor: nothing });
             }
-            if !full {
+            after = page.next;
+            if after.is_none() {
                 return Ok(all);
             }
         }
@@ -159,6 +157,15 @@ impl Elevations {
             self.keep(&mut list, |known| known.row.level != row.level);
         }
         self.map.remove_if(&Holder(row.holder), |_, list| list.is_empty());
+    }
+}
+
+/// Whether the factor behind an elevation is still there. Whose factors cannot be read has none.
+async fn is_held(store: &Store, row: &Elevation, now: Now) -> Result<bool, StoreFault> {
+    match store.get::<Person>(Table::Factors, &row.owner_key, now).await {
+        Ok(person) => Ok(person.is_some_and(|person| person.value.stands_by(&row.proof.factor_id, row.proof.era))),
+        Err(StoreFault::Unreadable(_)) => Ok(false),
+        Err(fault) => Err(fault),
     }
 }
 

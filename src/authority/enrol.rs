@@ -29,7 +29,7 @@ const TRIES: usize = 4;
 const FRESH_MS: u64 = 5 * 60 * 1000;
 
 /// What somebody brings for the right to enrol a factor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Right<'a> {
     /// An operator's invitation.
     Invitation(&'a str),
@@ -42,7 +42,7 @@ pub enum Right<'a> {
 }
 
 /// A factor that somebody wants to enrol.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Wanted {
     /// Its kind.
     pub factor: Factor,

@@ -65,7 +65,7 @@ pub struct PushDetails {
 }
 
 /// What whoever approves chooses from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct PushShown {
     /// What is asked for.
     pub details: PushDetails,

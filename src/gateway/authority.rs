@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 
 use super::{Exchange, Gateway, Passed, Refusal, evidence, inbound::Inbound, own, step_up::refusal};
 use crate::{
-    authority::{Answer, Call, Refused},
+    authority::{Answer, Call, Refused, api},
     body::{ConnectionInfo, RequestBody},
     clock::Now,
     limit::{KeyFacts, Outcome},
@@ -53,6 +53,10 @@ impl Gateway {
         body: &mut RequestBody,
         now: Now,
     ) -> Result<Passed<'static>, Refusal> {
+        // Before anything can be refused: a refusal is recorded as well.
+        if let Some(pattern) = api::concealed(rest) {
+            exchange.record.conceal(&endpoint.path, pattern);
+        }
         let authority = snapshot.authority.as_ref().ok_or_else(|| refusal(Reason::AuthorityUnavailable))?;
         self.charge(endpoint, inbound, now)?;
         let presented = evidence::presented(inbound, info);

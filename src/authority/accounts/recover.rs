@@ -42,6 +42,10 @@ impl Accounts {
             account.value.mail.as_deref().is_some_and(|known| name::folded(known) == name::folded(mail))
         });
         let may_send = self.may_send(&name::folded(mail), now).await?;
+        if may_send {
+            // Also where there is nobody to mail to: no room is no room for anybody.
+            self.has_room_for(mail, now)?;
+        }
         let (id, code) = (random::id()?, Self::mail_code()?);
         let asked = Asked {
             account: account.as_ref().map(|account| account.value.id.clone()),
@@ -106,26 +110,28 @@ impl Accounts {
     ) -> Result<Value, Fault> {
         let batch = ticket.map_or_else(Batch::new, |ticket| Self::spend(Batch::new(), ticket));
         let batch = self.on_probation(batch, &account.value, now).await?;
-        self.set_password(batch, &account, hash, Told::Recovered, None, now).await?;
+        let here = self.network(way.client);
+        self.set_password(batch, &account, hash, (Told::Recovered, None, &here), now).await?;
         let owner = self.owner(&account.value.id);
         self.means.observer.change(actor(&owner, way), Change::Recovered, Some(Factor::Password), "", now);
         Ok(json!({"status": "recovered"}))
     }
 
     /// Another password: the account's count goes on, so that no session of before can be renewed, and each is ended besides but
-    /// for the one that may stay.
+    /// for the one that may stay. Of the networks that it was signed in from, this one alone stays known: who owns the account is
+    /// here, and must not meet what strangers guess elsewhere when they sign in by the new one.
     pub(super) async fn set_password(
         &self,
         batch: Batch,
         account: &Versioned<Account>,
         hash: String,
-        told: Told,
-        stays: Option<&str>,
+        (told, stays, here): (Told, Option<&str>, &str),
         now: Now,
     ) -> Result<(), Fault> {
         let epoch = account.value.epoch.saturating_add(1);
-        let changed =
+        let mut changed =
             Account { hash, epoch, password_at: now.unix_secs(), familiar: Vec::new(), ..account.value.clone() };
+        changed.note_network(here, now.unix_secs());
         let mut batch = rows::update(self.store(), batch, account, &changed);
         batch = self.tell(batch, &changed, told, now)?;
         let sessions = session::of(self.store(), &account.value.id, now).await?;

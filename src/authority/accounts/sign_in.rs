@@ -25,7 +25,7 @@ use crate::{
 const TRIES: u32 = 8;
 
 /// Who wants in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Claimed<'a> {
     pub(super) name: &'a str,
     pub(super) password: &'a str,

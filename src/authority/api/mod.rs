@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use openapi::{Described, described, document};
-pub use operations::{Kind, Needs, Operation, PREFIX, TABLE};
+pub use operations::{Kind, Needs, Operation, PREFIX, TABLE, concealed};
 
 use self::operations::Route;
 use super::{Answer, Authority, Call, Fault};

@@ -104,6 +104,13 @@ fn matched<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
     (!id.is_empty() && id.len() <= 128 && !id.contains('/')).then_some(id)
 }
 
+/// What stands in the records for a path that is a secret itself: whoever has the number of an operation that anybody may call
+/// may do what it is for. `None`: the path is none of these.
+pub fn concealed(path: &str) -> Option<&'static str> {
+    let secret = |row: &&Operation| row.needs == Needs::Nothing && row.path.contains("{id}");
+    TABLE.iter().filter(secret).find(|row| matched(row.path, path).is_some()).map(|row| row.path)
+}
+
 /// The methods of a path, for `Allow`: what a call may be is known when it is compiled.
 fn methods(path: &str) -> &'static [Method] {
     const GET: &[Method] = &[Method::GET];
@@ -140,6 +147,14 @@ pub(super) fn find<'p>(method: &Method, path: &'p str) -> Option<Result<Route<'p
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_lets_whoever_knows_it_decide_is_in_no_record() {
+        assert_eq!(concealed("/api/v1/push/abc"), Some("/api/v1/push/{id}"));
+        for path in ["/api/v1/push", "/api/v1/push/a/b", "/api/v1/factors/a", "/api/v1/me", "/push", "/"] {
+            assert_eq!(concealed(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn every_row_is_found_by_its_own_path_and_method_alone() {

@@ -20,7 +20,7 @@ const RETURN_BYTES: usize = 2000;
 const STATE_BYTES: usize = 512;
 
 /// A link that somebody asks for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(in crate::authority) struct LinkWanted {
     /// What the browser is let in for.
     pub(in crate::authority) errand: Errand,
