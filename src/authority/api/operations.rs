@@ -71,9 +71,9 @@ operations! {
     /// Makes a link that opens the authority's pages in a browser, once.
     PageLink: POST "/api/v1/page-links", Credential;
     /// What an approval is asked for, for the device that decides.
-    PushShown: GET "/api/v1/push/{id}", Nothing;
+    PushShown: POST "/api/v1/push/details", Nothing;
     /// Approves or refuses.
-    PushDecide: POST "/api/v1/push/{id}", Nothing;
+    PushDecide: POST "/api/v1/push", Nothing;
     /// Exchanges the caller's token and a proof for a grant (RFC 8693).
     Token: POST "/token", Credential;
     /// This description.

@@ -51,15 +51,17 @@ impl Visit<'_> {
 }
 
 impl Authority {
+    /// A file that pages ask for, which is there for anybody; `None`: it is none, or not looked at.
+    pub fn asset(method: &Method, path: &str) -> Option<Answer> {
+        let is_look = matches!(*method, Method::GET | Method::HEAD);
+        Asset::find(path).filter(|_| is_look).map(Asset::answer)
+    }
+
     /// Answers a call of a page; `None`: the path is none of theirs.
     pub(super) async fn page(&self, call: &Call<'_>) -> Option<Answer> {
-        if let Some(asset) = Asset::find(call.path) {
-            let is_look = matches!(*call.method, Method::GET | Method::HEAD);
-            return Some(if is_look {
-                asset.answer()
-            } else {
-                Answer::refused(&Fault::Method(&[Method::GET, Method::HEAD]))
-            });
+        if Asset::find(call.path).is_some() {
+            let refused = || Answer::refused(&Fault::Method(&[Method::GET, Method::HEAD]));
+            return Some(Self::asset(call.method, call.path).unwrap_or_else(refused));
         }
         let place = Place::of(call.path)?;
         if !place.methods().contains(call.method) {
