@@ -17,6 +17,7 @@ fn frame() -> Frame<'static> {
         base: "/stepgate",
         service: "Example Bank",
         who: Some("anna@example.com"),
+        account: false,
         token: "0123456789".to_owned(),
         here: "factors",
         problem: None,
@@ -48,7 +49,9 @@ fn pages(text: &'static str) -> Vec<(&'static str, String)> {
         lead: "Something important is to be done in your name. It takes a second factor.",
         asked: vec![("Asked by", text.to_owned()), ("For", "strong".to_owned())],
         ceremony: "c1",
-        then: "/step-up",
+        action: "/prove",
+        send: "/prove/send",
+        kept: vec![("then", text)],
         passkey: Some(format!("{{\"challenge\":\"{text}\"}}")),
         code: true,
         code_label: "Code from your authenticator app",
@@ -123,6 +126,39 @@ fn pages(text: &'static str) -> Vec<(&'static str, String)> {
                 hint: "Codes are sent there.",
                 input: "email",
                 autocomplete: "email",
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "sign-in",
+            Ask {
+                frame: Frame { who: None, ..problem() },
+                title: "Sign in",
+                lead: "With your account.",
+                asked: Some(text),
+                action: "/sign-in",
+                kept: vec![("state", text)],
+                fields: vec![AskField {
+                    name: "name",
+                    label: "Name or mail address",
+                    hint: "",
+                    kind: "text",
+                    autocomplete: "username",
+                    value: text,
+                    required: true,
+                }],
+                button: "Sign in",
+                links: vec![("Forgot your password?", "/recover".to_owned())],
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "sessions",
+            Sessions {
+                frame: Frame { here: "sessions", account: true, ..frame() },
+                sessions: vec![SessionRow { sid: text, client: text, created: at(), renewed: at(), until: at() }],
             }
             .render()
             .unwrap(),
