@@ -73,6 +73,18 @@ pub enum Change {
     SteppedDown,
     /// A grant was made.
     Granted,
+    /// An account was made.
+    Registered,
+    /// An account's password was changed.
+    PasswordChanged,
+    /// An account got another mail address.
+    AddressChanged,
+    /// An account was recovered: it has another password.
+    Recovered,
+    /// An account's sessions were ended by its owner.
+    SessionsEnded,
+    /// A refresh token was shown a second time: its session was ended.
+    TokenReused,
 }
 
 macro_rules! names {
@@ -99,6 +111,8 @@ names!(Change {
     RecoveryCodes = "recovery_codes", RecoveryUsed = "recovery_used", ResetAsked = "reset_asked", Reset = "reset",
     Unlocked = "unlocked", Locked = "locked", HardLocked = "hard_locked", CounterWentBack = "counter_went_back",
     Elevated = "elevated", SteppedDown = "stepped_down", Granted = "granted",
+    Registered = "registered", PasswordChanged = "password_changed", AddressChanged = "address_changed",
+    Recovered = "recovered", SessionsEnded = "sessions_ended", TokenReused = "token_reused",
 });
 
 /// Who did something, for the audit.

@@ -281,7 +281,6 @@ const AUTHORITY: &str = "issuers:
 upstreams: {api: {targets: [http://127.0.0.1:9100]}}
 routes:
   - {path: /**, upstream: api, assurance: strong, deletion: {bind: request}}
-notify: {mail: {server: smtps://mail.example, from: gateway@api.example}}
 assurance:
   strong: {acr: ['urn:example:acr:phr'], factors: [passkey, totp], categories: 2}
 ";

@@ -55,7 +55,7 @@ impl AuthorityObserver for AuthorityTeller {
 
     fn change(&self, actor: Actor<'_>, change: Change, factor: Option<Factor>, detail: &'static str, now: Now) {
         match change {
-            Change::HardLocked | Change::CounterWentBack => {
+            Change::HardLocked | Change::CounterWentBack | Change::TokenReused => {
                 tracing::warn!(change = change.name(), "the authority: look at the audit log for whose it is");
             }
             Change::Invited
@@ -70,7 +70,12 @@ impl AuthorityObserver for AuthorityTeller {
             | Change::Locked
             | Change::Elevated
             | Change::SteppedDown
-            | Change::Granted => {}
+            | Change::Granted
+            | Change::Registered
+            | Change::PasswordChanged
+            | Change::AddressChanged
+            | Change::Recovered
+            | Change::SessionsEnded => {}
         }
         self.metrics.changed(change.name());
         self.record(actor, Happening::Change { change: change.name(), detail }, factor, now);

@@ -269,9 +269,15 @@ fn a_token_is_verified_by_an_independent_library_that_finds_everything_by_itself
 }
 
 #[test]
-fn the_description_has_the_operations_of_accounts() {
+fn the_description_has_the_operations_of_accounts_and_somebody_elses_validator_reads_it() {
     let (_world, gateway) = with_alice();
-    let document = get("/second/openapi.json").send(&gateway).expect(200).json();
+    let document = get("/second/openapi.json").send(&gateway).expect(200);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/openapi");
+    let python = folder.join(".venv/bin/python");
+    assert!(python.exists(), "openapi-spec-validator is not installed: run `./test setup`");
+    let checked = run(Command::new(python).arg(folder.join("validate.py")), &document.text());
+    assert_eq!((checked.code, checked.stdout.trim()), (0, ""), "{}", checked.stderr);
+    let document = document.json();
     for (path, method) in [("/api/v1/accounts/sign-in", "post"), ("/api/v1/accounts/sessions/{id}", "delete")] {
         assert!(document["paths"][path][method].is_object(), "{path}");
     }

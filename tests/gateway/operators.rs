@@ -209,49 +209,6 @@ fn everything_is_sealed_anew_while_the_gateway_serves_and_without_one() {
     assert_eq!(locked_out.code, 78, "{locked_out:?}");
 }
 
-const ACCOUNTS: &str = "admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
-authority:
-  url: http://localhost:<port>
-  mode: accounts
-  sealing: {key: {file: seal.key}}
-  accounts: {audience: https://api.example}
-routes:
-  - {path: /**, upstream: api}
-";
-
-#[test]
-fn accounts_are_imported_whole_or_not_at_all_with_and_without_a_gateway() {
-    const BCRYPT: &str = "$2b$10$k1wbIrmNyFAPwPVPSVa/zecw2BCEnBwVS2GbrmgzxFUOqW9dk4TCW";
-    let world = world();
-    world.configure(ACCOUNTS);
-    remember_secret(BCRYPT);
-    let import = |arguments: &[&str]| cli(&world, &[&["users", "import", "accounts.csv"], arguments].concat());
-    world.write("accounts.csv", format!("name,email,hash\nann,ann@example.org,{BCRYPT}\nben,nowhere,{BCRYPT}\n"));
-    let refused = import(&[]);
-    assert_eq!(refused.code, 1, "{refused:?}");
-    assert!(
-        refused.stderr.contains("accounts.csv:3: ") && refused.stderr.contains("nothing was imported"),
-        "{refused:?}"
-    );
-    let skipped = import(&["--skip-bad"]);
-    assert_eq!(printed(&skipped), json!({"made": 1, "there": 0}));
-    assert!(skipped.stderr.contains("accounts.csv:3: "), "{skipped:?}");
-    let gateway = world.restart().ready();
-    world.write("accounts.csv", format!("ann,ann@example.org,{BCRYPT}\ncara,,{BCRYPT}\n"));
-    assert_eq!(printed(&import(&[])), json!({"made": 1, "there": 1}), "the gateway that runs does it");
-    assert_eq!(printed(&import(&[])), json!({"made": 0, "there": 2}), "again it changes nothing");
-    world.write("accounts.csv", format!("dan,ann@example.org,{BCRYPT}\nemma,,{BCRYPT}\n"));
-    let taken = import(&[]);
-    assert!(taken.code == 1 && taken.stderr.contains("accounts.csv:1: another account"), "{taken:?}");
-    let invited = printed(&cli(&world, &["users", "invite", "--email", "finn@example.org", "--ttl", "1h"]));
-    assert!(invited["code"].as_str().unwrap().len() > 20 && invited["expires_at"].is_u64());
-    assert_eq!(gateway.metric("stepgate_authority_changes_total", &["change=\"hard_locked\""]), 0.0);
-    drop(gateway);
-    world.configure(YAML);
-    let none = cli(&world, &["users", "invite"]);
-    assert!(none.code == 1 && none.stderr.contains("mode: accounts"), "{none:?}");
-}
-
 /// The code of an app, `steps` of thirty seconds from now.
 fn app_code(secret: &str, steps: i64) -> String {
     let at = i64::try_from(unix_now()).unwrap() + steps * 30;

@@ -15,7 +15,7 @@ use super::{
     session,
 };
 use crate::{
-    authority::{Call, Fault, Way, random},
+    authority::{Call, Change, Fault, Way, caller::actor, random},
     policy::Principal,
     store::{Batch, Table, Versioned},
 };
@@ -55,7 +55,9 @@ impl Accounts {
     /// Ends the session of a call.
     pub(super) async fn sign_out(&self, call: &Call<'_>) -> Result<(), Fault> {
         let mine = self.mine(call).await?;
-        self.end_sessions(Batch::new(), vec![mine.sid.to_owned()], call.now).await
+        self.end_sessions(Batch::new(), vec![mine.sid.to_owned()], call.now).await?;
+        self.changed(&mine, Change::SessionsEnded, "this", call);
+        Ok(())
     }
 
     /// The account, and its sessions.
@@ -92,7 +94,9 @@ impl Accounts {
         let mine = self.mine(call).await?;
         let row = session::by_sid(self.store(), sid, call.now).await?;
         row.filter(|row| row.value.account == mine.account.value.id).ok_or(Fault::NotFound)?;
-        self.end_sessions(Batch::new(), vec![sid.to_owned()], call.now).await
+        self.end_sessions(Batch::new(), vec![sid.to_owned()], call.now).await?;
+        self.changed(&mine, Change::SessionsEnded, "one", call);
+        Ok(())
     }
 
     /// Ends all of the owner's sessions but this one.
@@ -100,7 +104,9 @@ impl Accounts {
         let mine = self.mine(call).await?;
         let sessions = session::of(self.store(), &mine.account.value.id, call.now).await?;
         let sids = sessions.into_iter().map(|row| row.value.sid).filter(|sid| sid != mine.sid).collect();
-        self.end_sessions(Batch::new(), sids, call.now).await
+        self.end_sessions(Batch::new(), sids, call.now).await?;
+        self.changed(&mine, Change::SessionsEnded, "others", call);
+        Ok(())
     }
 
     /// Changes the password: by the one that is, and a proof where there are factors.
@@ -114,7 +120,9 @@ impl Accounts {
         let account = self.prove_again(second, &mine, current, proof, call).await?;
         self.rules.check(new, &account.value.own_words()).map_err(Fault::Call)?;
         let hash = self.hashing.fresh(new).await?;
-        self.set_password(Batch::new(), &account, hash, Told::PasswordChanged, Some(mine.sid), call.now).await
+        self.set_password(Batch::new(), &account, hash, Told::PasswordChanged, Some(mine.sid), call.now).await?;
+        self.changed(&mine, Change::PasswordChanged, "", call);
+        Ok(())
     }
 
     /// Mails a code to another address; the answer is one, whether another account has that address or not.
@@ -174,7 +182,13 @@ impl Accounts {
         let batch = self.tell(batch, before, Told::MailChanged, now)?;
         self.store().commit(batch, now).await.map_err(conflict_is(Fault::SignIn))?;
         self.means.outbox.poke();
+        self.changed(&mine, Change::AddressChanged, "", call);
         Ok(())
+    }
+
+    fn changed(&self, mine: &Mine<'_>, change: Change, detail: &'static str, call: &Call<'_>) {
+        let owner = self.owner(&mine.account.value.id);
+        self.means.observer.change(actor(&owner, Way::of(call)), change, None, detail, call.now);
     }
 
     /// The owner once more: by the password, counted like any other attempt, and by a proof where there are factors.

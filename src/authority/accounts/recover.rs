@@ -108,8 +108,7 @@ impl Accounts {
         let batch = self.on_probation(batch, &account.value, now).await?;
         self.set_password(batch, &account, hash, Told::Recovered, None, now).await?;
         let owner = self.owner(&account.value.id);
-        let observer = &self.means.observer;
-        observer.change(actor(&owner, way), Change::Reset, Some(Factor::Password), "recovered", now);
+        self.means.observer.change(actor(&owner, way), Change::Recovered, Some(Factor::Password), "", now);
         Ok(json!({"status": "recovered"}))
     }
 

@@ -14,9 +14,10 @@ use super::{
     rows::{self, Account},
 };
 use crate::{
-    authority::{Change, Fault, Invitation, Way, caller::actor, random},
+    authority::{Actor, Change, Fault, Invitation, Way, caller::actor, random},
     clock::Now,
     config::Registration,
+    policy::Factor,
     store::{Batch, StoreFault, Table, Versioned},
 };
 
@@ -164,6 +165,9 @@ impl Accounts {
         let invitation = AccountInvitation { by: by.to_owned(), mail: mail.map(str::to_owned) };
         let batch = Batch::new().insert(Table::Invitations, &self.invitation_key(&code), &invitation, Some(expires_at));
         self.store().commit(batch, now).await?;
+        // Nobody's yet: the issuer alone is known.
+        let actor = Actor { owner: &self.owner(""), operator: Some(by), client: None, request_id: None };
+        self.means.observer.change(actor, Change::Invited, None, "account", now);
         Ok(Invitation { code, expires_at })
     }
 
@@ -174,13 +178,7 @@ impl Accounts {
         self.store().commit(batch, now).await.map_err(conflict_is(Fault::SignIn))?;
         self.means.outbox.poke();
         let owner = self.owner(&account.id);
-        self.means.observer.change(
-            actor(&owner, way),
-            Change::Enrolled,
-            Some(crate::policy::Factor::Password),
-            "account",
-            now,
-        );
+        self.means.observer.change(actor(&owner, way), Change::Registered, Some(Factor::Password), "", now);
         Ok(json!({"subject": account.id, "name": account.name}))
     }
 

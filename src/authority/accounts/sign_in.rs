@@ -15,7 +15,7 @@ use super::{
     session::{self, Session},
 };
 use crate::{
-    authority::{Answered, Fault, Finished, Occasion, Outcome, Proof, Way, caller::actor},
+    authority::{Answered, Change, Fault, Finished, Occasion, Outcome, Proof, Way, caller::actor},
     clock::Now,
     policy::Factor,
     store::{Batch, StoreFault, Versioned},
@@ -239,6 +239,7 @@ impl Accounts {
     pub(super) async fn end_reused(&self, session: &Session, way: Way<'_>, now: Now) -> Result<(), Fault> {
         let owner = self.owner(&session.account);
         self.means.observer.ceremony(actor(&owner, way), None, Occasion::SignIn, Outcome::Refused, now);
+        self.means.observer.change(actor(&owner, way), Change::TokenReused, None, "", now);
         let mut batch = Batch::new();
         if let Some(account) = rows::by_id(self.store(), &session.account, now).await? {
             // Without room for the notice the session ends all the same: that is what protects.

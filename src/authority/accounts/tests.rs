@@ -21,7 +21,9 @@ use tokio::runtime::Handle;
 
 use super::{second::SecondStep, *};
 use crate::{
-    authority::{Answer, Answered, Begun, Call, Caller, Finished, Holder, Proof, Unobserved, Way},
+    authority::{
+        Answer, Answered, Begun, Call, Caller, Change, Finished, Holder, Proof, Unobserved, Way, testing::Ear,
+    },
     clock::SystemClock,
     config::{Input, Materials},
     jose::{self, JwkSet},
@@ -145,6 +147,7 @@ struct Scene {
     accounts: Accounts,
     second: Steps,
     refused: Arc<Refused>,
+    ear: Arc<Ear>,
     now: Now,
     client: &'static str,
 }
@@ -203,10 +206,12 @@ impl Scene {
     async fn with(registration: &str, refresh: &str) -> Self {
         let config = config(registration, refresh);
         let refused = Arc::new(Refused::default());
+        let ear = Arc::new(Ear::default());
         let means = means(&Arc::new(Store::for_tests()), &config, refused.clone());
+        let means = AccountsMeans { observer: ear.clone(), ..means };
         let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
         let now = SystemClock.now();
-        Self { accounts, second: Steps::default(), refused, now, client: "192.0.2.1" }
+        Self { accounts, second: Steps::default(), refused, ear, now, client: "192.0.2.1" }
     }
 
     async fn open() -> Self {
@@ -791,6 +796,7 @@ async fn a_password_is_changed_by_the_one_before_and_a_factor_and_ends_the_other
     assert_eq!(scene.sign_in("alice", PASSWORD).await.2, Reason::SignInRefused);
     assert_eq!(scene.sign_in("alice", OTHER).await.0, StatusCode::OK);
     assert!(scene.mails().await.iter().any(|(_, text)| text.contains("password of your account was changed")));
+    assert!(scene.ear.changes.lock().unwrap().contains(&Change::PasswordChanged), "the audit trail heard of nothing");
 }
 
 #[tokio::test]
@@ -823,6 +829,7 @@ async fn a_forgotten_password_needs_the_mail_and_a_factor_and_ends_every_session
     assert_eq!(scene.sign_in("alice", OTHER).await.0, StatusCode::OK);
     assert_eq!(scene.sign_in("alice", PASSWORD).await.2, Reason::SignInRefused);
     assert!(scene.mails().await.iter().any(|(_, text)| text.contains("new password was set")));
+    assert!(scene.ear.changes.lock().unwrap().contains(&Change::Recovered));
 }
 
 #[tokio::test]
@@ -897,7 +904,7 @@ async fn without_the_store_nothing_is_answered_but_that() {
     let means = means(&Arc::new(store), &config, refused.clone());
     let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
     let now = SystemClock.now();
-    let scene = Scene { accounts, second: Steps::default(), refused, now, client: "192.0.2.1" };
+    let scene = Scene { accounts, second: Steps::default(), refused, ear: Arc::default(), now, client: "192.0.2.1" };
     scene.add("alice", None, PASSWORD).await;
     let tokens = scene.signed_in().await;
     breaker.break_it();

@@ -211,7 +211,7 @@ fn request(kind: Kind) -> Option<(&'static str, Value)> {
         }
         Kind::Token => {
             let schema = object(
-                &["grant_type", "subject_token", "subject_token_type", "requested_token_type"],
+                &["grant_type", "subject_token", "subject_token_type"],
                 json!({
                     "grant_type": {"const": "urn:ietf:params:oauth:grant-type:token-exchange"},
                     "subject_token": text(),

@@ -134,7 +134,8 @@ impl Authority {
         if find("grant_type") != Some(GRANT_TYPE) {
             return Err(Wrong("unsupported_grant_type", "`grant_type` is token exchange (RFC 8693)"));
         }
-        if find("requested_token_type") != Some(GRANT_TOKEN_TYPE) {
+        // RFC 8693 §2.1: what is issued where nothing is asked for is the server's choice, and there is one kind here.
+        if find("requested_token_type").is_some_and(|kind| kind != GRANT_TOKEN_TYPE) {
             return Err(Wrong("invalid_request", "`requested_token_type` is that of a grant"));
         }
         if !find("subject_token_type").is_some_and(|kind| SUBJECT_TYPES.contains(&kind)) {

@@ -1,7 +1,9 @@
 //! Pages for people: a second factor is shown, enrolled, looked after. Rendered here, readable without a script; the one script
 //! there is asks the browser for passkeys.
 //!
-//!     call ── place ── method ── confidential? ── session? ── (a form: ours?) ── handler ── page or redirection
+//! ```text
+//! call ── place ── method ── confidential? ── session? ── (a form: ours?) ── handler ── page or redirection
+//! ```
 //!
 //! A handler does what the JSON API does, by the same functions of [`Authority`]; it holds no rule of its own on who may do what.
 

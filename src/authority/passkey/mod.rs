@@ -1,8 +1,10 @@
 //! Passkeys and security keys: the relying party of WebAuthn (W3C, Level 3), pure. Each ceremony is a pair of calls with a
 //! state between them that serialises; who keeps the state once, for how long and for whom is `ceremony.rs`'s affair.
 //!
-//!     begin_enrolment ─ options → browser ─ response → finish_enrolment → PasskeyRecord
-//!     begin_proof     ─ options → browser ─ response → finish_proof     → PasskeyProof, and the record that replaces the old
+//! ```text
+//! begin_enrolment ─ options → browser ─ response → finish_enrolment → PasskeyRecord
+//! begin_proof     ─ options → browser ─ response → finish_proof     → PasskeyProof, and the record that replaces the old
+//! ```
 //!
 //! The challenge, the origin, the relying party's identifier, user presence and (where the configuration asks) user
 //! verification are webauthn-rs's to check. Here stand the choices: no attestation, discoverable where the device can, one

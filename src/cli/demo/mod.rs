@@ -233,7 +233,7 @@ In another terminal, in this folder:
 
   # ready for use: a provider that has no second factor is no reason to have none. An operator invites alice ...
   A=https://localhost:{gateway}/stepgate/api/v1
-  J() {{ G -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' "$@" | tee {dir}/answer.txt; }}
+  J() {{ G -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' "$@" | tee {dir}/answer.txt | cut -c 1-300; }}
   IN() {{ sed -n 's/.*"'$1'":"\([^"]*\)".*/\1/p' {dir}/answer.txt; }}
   INVITATION=$({program} invite --config {dir}/gateway.yaml --issuer demo --subject alice | sed 's/.*"code":"\([^"]*\)".*/\1/')
 
@@ -264,6 +264,11 @@ In another terminal, in this folder:
 
   # 401: nothing is deleted on the strength of it, though
   G -X DELETE https://localhost:{gateway}/orders/3 -H "Authorization: Bearer $TOKEN"
+
+  # 201: people do it at a page: bob's browser opens this link within a minute, once, and he enrols a passkey or an app there
+  BOB=$(curl -s 'http://127.0.0.1:{issuer}/token?sub=bob')
+  INVITATION=$({program} invite --config {dir}/gateway.yaml --issuer demo --subject bob | sed 's/.*"code":"\([^"]*\)".*/\1/')
+  G $A/page-links -H "Authorization: Bearer $BOB" -H 'Content-Type: application/json' -d '{{"purpose": "enrol", "invitation": "'$INVITATION'"}}'
 
   # what the operator sees of it
   {program} factors list --config {dir}/gateway.yaml
