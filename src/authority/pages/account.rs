@@ -56,6 +56,7 @@ impl Pages<'_> {
             autocomplete,
             value: "",
             required: true,
+            fixed: false,
         };
         let page = Ask {
             frame: Frame { problem, ..self.frame(Some(&visit.open), "password") },
@@ -70,11 +71,13 @@ impl Pages<'_> {
                     kind: "text",
                     value: &mark.name,
                     required: false,
+                    fixed: true,
                     ..field("name", "Account", "", "username")
                 },
-                field("current", "The password that is", "", "current-password"),
-                field("new", "The new password", &hint, "new-password"),
+                field("current", "Current password", "", "current-password"),
+                field("new", "New password", &hint, "new-password"),
             ],
+            focus: "current",
             button: "Change it",
             links: Vec::new(),
         };

@@ -119,7 +119,7 @@ fn field<'f>(name: &'f str, label: &'f str, autocomplete: &'f str) -> AskField<'
         "email" => "email",
         _ => "text",
     };
-    AskField { name, label, hint: "", kind, autocomplete, value: "", required: true }
+    AskField { name, label, hint: "", kind, autocomplete, value: "", required: true, fixed: false }
 }
 
 impl Pages<'_> {
@@ -177,6 +177,7 @@ impl Pages<'_> {
             asked: app.as_deref(),
             action: form.action,
             kept: outsider.asking.kept.iter().chain(form.kept).copied().collect(),
+            focus: form.fields.first().map(|field| field.name).unwrap_or_default(),
             fields: form.fields,
             button: form.button,
             links: form.links,
@@ -478,7 +479,7 @@ impl Pages<'_> {
                     hint: "Ten letters and digits; it works for a quarter of an hour.",
                     ..field("code", "Code from the mail", "one-time-code")
                 },
-                AskField { hint: &hint, ..field("password", "The new password", "new-password") },
+                AskField { hint: &hint, ..field("password", "New password", "new-password") },
             ],
             button: "Change the password",
             links: vec![("Begin again", outsider.asking.link("/recover"))],

@@ -147,7 +147,9 @@ fn pages(text: &'static str) -> Vec<(&'static str, String)> {
                     autocomplete: "username",
                     value: text,
                     required: true,
+                    fixed: false,
                 }],
+                focus: "name",
                 button: "Sign in",
                 links: vec![("Forgot your password?", "/recover".to_owned())],
             }

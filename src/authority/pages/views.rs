@@ -140,6 +140,8 @@ pub(super) struct Ask<'a> {
     /// What the form carries along.
     pub(super) kept: Vec<(&'a str, &'a str)>,
     pub(super) fields: Vec<AskField<'a>>,
+    /// The field that has the focus.
+    pub(super) focus: &'a str,
     pub(super) button: &'a str,
     /// Other ways, below the base.
     pub(super) links: Vec<(&'a str, String)>,
@@ -154,6 +156,8 @@ pub(super) struct AskField<'a> {
     pub(super) autocomplete: &'a str,
     pub(super) value: &'a str,
     pub(super) required: bool,
+    /// Whether it is there to be read alone.
+    pub(super) fixed: bool,
 }
 
 #[derive(Template)]
