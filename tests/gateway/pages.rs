@@ -153,6 +153,11 @@ fn accounts_are_made_signed_in_and_recovered_and_apps_get_codes_that_are_bound_t
 }
 
 #[test]
+fn codes_that_are_sent_and_approvals_elevate_make_grants_and_give_a_right_to_more() {
+    play_in("sent", SENT, std::env::var("STEPGATE_SHOTS").ok().as_deref());
+}
+
+#[test]
 fn a_passkey_is_enrolled_shown_handed_over_looked_after_and_removed_in_a_browser() {
     let shots = std::env::var("STEPGATE_SHOTS").ok();
     play("journey", shots.as_deref());
