@@ -53,7 +53,7 @@ await run(async (browser) => {
   await page.getByRole("link", { name: "Add another one" }).click();
   await page.getByRole("link", { name: /^Approval on another device/ }).click();
   await page.getByLabel("Phone number or device").fill("device-1");
-  await button(page, "Send a code").click();
+  await button(page, "Send a request").click();
   await heading(page, "Approve it on your other device");
   const number = (await page.locator(".number").textContent()).trim();
   const asked = await messages.next("push");
@@ -79,7 +79,6 @@ await run(async (browser) => {
   const step = async () => {
     await page.goto(await link(alice, { purpose: "step_up", level, return_to: back, state: "s" }));
     await heading(page, "Confirm that it is you");
-    await page.getByText("Another way").click();
     await button(page, /^Approval on another device/).click();
     return { shown: (await page.locator(".number").textContent()).trim(), question: await messages.next("push") };
   };
@@ -110,7 +109,6 @@ await run(async (browser) => {
 
   // A grant: the page ends in the number of a challenge, which the token's holder exchanges.
   await page.goto(await link(alice, { purpose: "grant", level, return_to: back }));
-  await page.getByText("Another way").click();
   await button(page, /^Code by message/).click();
   await type(page, (await messages.next("code")).code);
   await page.waitForURL((url) => url.origin === world.app && url.searchParams.has("stepgate_challenge"));
@@ -136,7 +134,6 @@ await run(async (browser) => {
   // A recovery code gives the right to a new factor.
   await page.goto(await link(alice, { purpose: "enrol" }));
   await heading(page, "Show one of your factors");
-  await page.getByText("Another way").click().catch(() => {});
   await page.getByLabel("Recovery code").fill(codes[0]);
   await page.keyboard.press("Enter");
   await heading(page, "Add a second factor");

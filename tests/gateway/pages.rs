@@ -61,6 +61,7 @@ authority:
   sealing: {key: {file: sealing.key}}
   issuers: [main]
   elevation: by_page
+  send_limit: 30/10m
   factors:
     passkey: {rp_id: localhost, rp_name: Example Bank}
     totp: {}

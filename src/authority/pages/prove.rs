@@ -8,7 +8,7 @@ use super::{
     frame::{self, Frame},
     links::handed_back,
     place::Place,
-    views::{Choice, Done, Prove, called},
+    views::{Choice, Done, Prove},
 };
 use crate::{
     authority::{Answer, Answered, Begun, End, Fault, Finished, Purpose},
@@ -238,7 +238,7 @@ fn hint(begun: &Begun, is_sent: bool) -> String {
     match &begun.sent_to {
         Some(to) => format!("We sent it to {to}. It may take a minute."),
         None if is_sent => "If we know where to send one, it is on its way.".to_owned(),
-        None => format!("{} shows it; it changes every half minute.", called(Factor::Totp).0),
+        None => "The app shows it; it changes every half minute.".to_owned(),
     }
 }
 

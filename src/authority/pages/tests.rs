@@ -241,3 +241,14 @@ fn every_page_has_what_a_screen_reader_needs_and_no_style_or_script_in_it() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_a_page_that_says_so_and_nothing_more() {
+    let bench = crate::authority::testing::Bench::new();
+    let fault = crate::authority::Fault::Store(crate::store::StoreFault::Unavailable("/var/lib/secret.db".to_owned()));
+    let answer = super::Pages::of(&bench.authority).fault_page(&fault, None, "r-1");
+    assert_eq!(answer.response.status(), 503);
+    assert!(answer.response.headers().contains_key("retry-after"));
+    let page = String::from_utf8(answer.response.body().to_vec()).unwrap();
+    assert!(page.contains("Nothing was changed.") && page.contains("r-1") && !page.contains("secret"), "{page}");
+}
