@@ -1,7 +1,7 @@
 //! What somebody holds, and whether what is shown is one of it: each finding comes with the writes that use it up.
 
 use super::{
-    Authority, Caller, Change, Fault, Proof, Way,
+    Authority, Caller, Change, Fault, Way,
     caller::actor,
     passkey::{PasskeyFault, PasskeyRecord, ProofState},
     proof::FactorShown,

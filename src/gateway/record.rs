@@ -124,13 +124,6 @@ impl Record {
         });
     }
 
-    /// Has this written in the place of a path that is a secret.
-    pub fn conceal(&mut self, prefix: &str, pattern: &str) {
-        if let Some(path) = &mut self.path {
-            *path = format!("{prefix}{pattern}").into();
-        }
-    }
-
     /// Notes how long the upstream took.
     pub fn upstream_answered(&mut self, sent: Instant) {
         let took = self.services.clock.instant().saturating_duration_since(sent);

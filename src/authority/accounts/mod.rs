@@ -24,6 +24,7 @@ mod mail;
 mod manage;
 mod metadata;
 mod name;
+mod page;
 mod password;
 mod recover;
 mod register;
@@ -39,7 +40,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
+pub(in crate::authority) use self::api::agent;
 pub(in crate::authority) use self::describe::described;
+pub(in crate::authority) use self::page::{Entrance, Entry, is_challenge};
 pub use self::{
     api::{Kind, Operation, TABLE},
     import::{Imported, Line, LineFault, MOST_BYTES, What, read as read_import},
