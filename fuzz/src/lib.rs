@@ -1,6 +1,8 @@
 //! What each fuzz target does with its bytes, and what must hold whatever they are. Besides "no panic", each body checks
 //! the property that the gateway's safety rests on there.
 
+mod authority;
+
 use std::{
     net::IpAddr,
     path::Path,
@@ -23,6 +25,8 @@ use stepgate::{
     password::{Cost, PASSWORD_BYTES},
     route::NormalPath,
 };
+
+pub use authority::{accounts_call, accounts_file, authority_call, passkey_response, request_proof};
 
 /// A configuration: any text gives a `Config` or problems with a place, which can be shown.
 pub fn config_document(data: &[u8]) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::json;
 
 use super::{
@@ -77,9 +77,6 @@ pub struct Listed {
     pub enrolled_at: u64,
     /// How many factors there are, by name.
     pub factors: Vec<String>,
-    /// Where the next page begins.
-    #[serde(skip)]
-    pub key: String,
 }
 
 /// What became of a reset.
@@ -130,18 +127,23 @@ impl Authority {
         Ok(Invitation { code, expires_at })
     }
 
-    /// People with factors, up to `limit` after a key.
-    pub async fn people(&self, after: Option<&str>, limit: usize, now: Now) -> Result<Vec<Listed>, Fault> {
-        let page = self.store().page::<Subject>(Table::Subjects, "", after, limit.clamp(1, 500), now).await?;
-        let mut listed = Vec::with_capacity(page.len());
-        for row in page {
+    /// People with factors, up to `limit` after a key; and after which key there are more.
+    pub async fn people(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        now: Now,
+    ) -> Result<(Vec<Listed>, Option<String>), Fault> {
+        let page = self.store().readable::<Subject>(Table::Subjects, "", after, limit.clamp(1, 500), now).await?;
+        let mut listed = Vec::with_capacity(page.rows.len());
+        for row in page.rows {
             let Subject { issuer, subject, enrolled_at } = row.value;
             let owner = Owner { issuer: issuer.as_str().into(), subject: subject.as_str().into() };
             let factors = self.factors_of(&owner, now).await?;
             let factors = factors.iter().map(|factor| factor.kind().name().to_owned()).collect();
-            listed.push(Listed { issuer, subject, enrolled_at, factors, key: row.key });
+            listed.push(Listed { issuer, subject, enrolled_at, factors });
         }
-        Ok(listed)
+        Ok((listed, page.next))
     }
 
     /// Somebody's factors.
@@ -186,13 +188,13 @@ impl Authority {
         let batch = holdings.update(batch, |person| {
             person.factors.clear();
             person.probation_until = until;
-            person.endings += 1;
+            person.era = person.era.saturating_add(1);
         });
         let batch = batch
             .forget(Table::RecoveryCodes, &holdings.key)
             .forget(Table::Subjects, &holdings.key)
             .forget(Table::Invitations, &holdings.key);
-        let (batch, ended) = self.end_elevations(batch, &holdings.key);
+        let batch = self.end_elevations(batch, &holdings.key, now).await?;
         let notice = Notice {
             kind: "factors_reset",
             subject: "Your second factors were taken away by an operator",
@@ -202,7 +204,7 @@ impl Authority {
         };
         let batch = self.notices(batch, owner, person.value.mail.as_deref(), &notice, now)?;
         self.commit_told(batch, now).await.map_err(contended)?;
-        self.elevations_ended(&holdings.key, &ended, now).await;
+        self.elevations_ended(&holdings.key);
         self.core.observer.change(operator(owner, by), Change::Reset, None, "", now);
         Ok(ResetState::Done { factors })
     }
@@ -213,10 +215,12 @@ impl Authority {
         for prefix in guessing::prefixes(&owner.key(store)).into_iter().take(2) {
             // As many as a stranger can make: each costs a guess that was counted.
             loop {
-                let rows = store.page::<serde_json::Value>(Table::Guesses, &prefix, None, LOCKS, now).await?;
-                let batch = rows.iter().fold(Batch::new(), |batch, row| batch.forget(Table::Guesses, &row.key));
+                // What they say does not matter, nor whether that can be read: where it cannot, all codes are refused.
+                let page = store.readable::<IgnoredAny>(Table::Guesses, &prefix, None, LOCKS, now).await?;
+                let keys = page.rows.iter().map(|row| &row.key).chain(&page.unreadable);
+                let batch = keys.fold(Batch::new(), |batch, key| batch.forget(Table::Guesses, key));
                 store.commit(batch, now).await.map_err(contended)?;
-                if rows.len() < LOCKS {
+                if page.next.is_none() {
                     break;
                 }
             }

@@ -13,7 +13,7 @@ use crate::{
 
 /// A call. Its head was normalised and its body bounded before it comes here; a bearer token on it was verified, and one that
 /// did not verify was refused.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Call<'a> {
     /// The method.
     pub method: &'a Method,

@@ -1,6 +1,6 @@
 //! Who asks for something: the person, whose proof it would be, and what their credential says already.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::{Actor, Authority, Call, Fault, Holder, Owner};
 use crate::{
     config::{ClaimPath, FirstFactor},
-    policy::{Categories, Category, Factor, Principal},
+    policy::{Assurance, Categories, Category, Factor, Principal},
 };
 
 /// Who asks. It can be kept in a row, as a page's session does; it holds no credential, only the hash of one.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Caller {
     /// The issuer's identifier.
     pub issuer: String,
@@ -31,7 +31,7 @@ pub struct Caller {
 }
 
 /// What the person has shown already.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Shown {
     /// Categories, by name.
     pub categories: Vec<String>,
@@ -39,6 +39,12 @@ pub struct Shown {
     pub amr: Vec<String>,
     /// Factors that were shown to this authority, by name.
     pub factors: Vec<String>,
+    /// When, as the credential says, in seconds since the epoch.
+    #[serde(default)]
+    pub at: Option<f64>,
+    /// Whether it was a moment ago, in the course of what a proof is made for.
+    #[serde(default)]
+    pub is_now: bool,
 }
 
 impl Shown {
@@ -46,6 +52,16 @@ impl Shown {
     pub fn categories(&self) -> Categories {
         let is_named = |category: &Category| self.categories.iter().any(|name| name == category.name());
         Category::ALL.into_iter().filter(is_named).collect()
+    }
+
+    /// What the policy would weigh of it.
+    pub(super) fn assurance(&self) -> Assurance {
+        Assurance {
+            amr: self.amr.iter().map(|method| Arc::from(method.as_str())).collect(),
+            auth_time: self.at,
+            factors: self.factors.iter().filter_map(|name| Factor::from_name(name)).collect(),
+            ..Assurance::default()
+        }
     }
 }
 
@@ -168,6 +184,8 @@ fn shown(principal: &Principal, first: FirstFactor) -> Shown {
         categories: names.map(|category| category.name().to_owned()).collect(),
         amr: assurance.amr.iter().map(|method| method.as_ref().to_owned()).collect(),
         factors: assurance.factors.iter().map(|factor| factor.name().to_owned()).collect(),
+        at: assurance.auth_time.filter(|at| at.is_finite()),
+        is_now: false,
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) const LOOKS: u32 = 5;
 const TRIES: usize = 4;
 /// How many ceremonies of one holder may be under way; a further one takes the place of the oldest.
 pub(super) const MOST_PENDING: usize = 10;
+/// How many are read: those that were begun at one moment may be more, until the next one is begun.
+pub(super) const READ_PENDING: usize = 8 * MOST_PENDING;
 
 /// What a proof is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +63,7 @@ pub enum Purpose {
 }
 
 /// What a client shows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Answered<'a> {
     /// A code.
     Code(&'a str),
@@ -72,7 +74,7 @@ pub enum Answered<'a> {
 }
 
 /// A ceremony that was begun.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Begun {
     /// Its number.
     pub id: String,
@@ -107,7 +109,7 @@ pub enum End {
 }
 
 /// What became of a ceremony.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum Finished {
     /// The other device has not answered yet.
     Pending,
@@ -120,6 +122,19 @@ pub enum Finished {
         /// The code that the holder is to present, where that was the end.
         handover: Option<String>,
     },
+}
+
+/// The code is a secret.
+impl std::fmt::Debug for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pending => f.write_str("Pending"),
+            Self::Proved { proof, elevated_until, .. } => {
+                let mut shown = f.debug_struct("Proved");
+                shown.field("proof", proof).field("elevated_until", elevated_until).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 /// The row of a ceremony: a row of `Table::Ceremonies`.
@@ -196,12 +211,13 @@ impl Authority {
         now: Now,
     ) -> Result<(Batch, u64), Fault> {
         let (prefix, secs) = (self.ceremony_prefix(caller), now.unix_secs());
-        let pending = self.store().page::<Ceremony>(Table::Ceremonies, &prefix, None, MOST_PENDING + 1, now).await?;
-        let oldest = pending.iter().min_by_key(|row| row.value.made_at).filter(|_| pending.len() >= MOST_PENDING);
-        let batch = match oldest {
-            Some(row) => batch.forget(Table::Ceremonies, &row.key),
-            None => batch,
-        };
+        let page = self.store().readable::<Ceremony>(Table::Ceremonies, &prefix, None, READ_PENDING, now).await?;
+        // What nobody can read goes first: it proves nothing, and would stand in the way.
+        let mut pending: Vec<(u64, String)> = page.unreadable.into_iter().map(|key| (0, key)).collect();
+        pending.extend(page.rows.into_iter().map(|row| (row.value.made_at, row.key)));
+        pending.sort_unstable();
+        let over = (pending.len() + 1).saturating_sub(MOST_PENDING);
+        let batch = pending.iter().take(over).fold(batch, |batch, (_, key)| batch.forget(Table::Ceremonies, key));
         let expires_at = secs + LIFETIME_SECS;
         let row = Ceremony { id: id.to_owned(), made_at: secs, looks: 0, what };
         Ok((batch.insert(Table::Ceremonies, &format!("{prefix}{id}"), &row, Some(expires_at)), expires_at))
@@ -381,15 +397,15 @@ impl Authority {
                 self.wrong_answer(row, now).await?;
                 return Err(Fault::Proof);
             };
-            let proof = Proof::new(caller, &shown, now);
+            let proof = Proof::new(caller, &shown, holdings.era(), now);
             // What would not reach the level is not used up for it.
             let level = purpose.level().and_then(|level| self.levels().get(level));
-            if level.is_some_and(|level| !self.reaches(&proof, level)) {
+            if level.is_some_and(|level| !self.reaches(caller, &proof, level, now)) {
                 self.wrong_answer(row, now).await?;
                 return Err(Fault::Proof);
             }
             let batch = self.recovery_told(batch, caller, &shown, &holdings, way, now)?;
-            let (batch, ended) = self.end(batch, caller, (&row, purpose), (end, &proof, holdings.endings()), now)?;
+            let (batch, ended) = self.end(batch, caller, (&row, purpose), (end, &proof), now)?;
             match self.commit_told(batch, now).await {
                 Ok(()) => {
                     if shown.factor == Factor::Recovery {
@@ -411,7 +427,7 @@ impl Authority {
         batch: Batch,
         caller: &Caller,
         (ceremony, purpose): (&Versioned<Ceremony>, &Purpose),
-        (end, proof, endings): (End, &Proof, u64),
+        (end, proof): (End, &Proof),
         now: Now,
     ) -> Result<(Batch, Ended), Fault> {
         let batch = match end {
@@ -431,11 +447,11 @@ impl Authority {
         match end {
             End::Nothing => Ok((batch, nothing)),
             End::Elevate => {
-                let (batch, row) = self.elevate(batch, caller, level()?, (proof, endings), now);
+                let (batch, row) = self.elevate(batch, caller, level()?, proof, now);
                 Ok((batch, Ended { elevation: Some(row), ..nothing }))
             }
             End::Handover => {
-                let (batch, code) = self.handover(batch, caller, level()?, (proof, endings), now)?;
+                let (batch, code) = self.handover(batch, caller, level()?, proof, now)?;
                 Ok((batch, Ended { handover: Some(code), ..nothing }))
             }
             End::Keep => {
@@ -451,7 +467,8 @@ impl Authority {
     pub async fn redeem(&self, caller: &Caller, id: &str, purpose: &Purpose, now: Now) -> Result<Proof, Fault> {
         let row = self.ceremony(caller, id, now).await?;
         let What::Proved { purpose: proved, proof } = row.value.what else { return Err(Fault::Proof) };
-        if proved != *purpose {
+        let stands = self.holdings(caller, now).await?.stand_by(&proof.factor_id, proof.era);
+        if proved != *purpose || !stands {
             return Err(Fault::Proof);
         }
         match self.store().commit(Batch::new().delete(Table::Ceremonies, &row.key, row.version), now).await {
@@ -488,7 +505,7 @@ impl Authority {
         {
             shown.categories = shown.categories.with(crate::policy::Category::Knowledge);
         }
-        self.reaches(&Proof::new(caller, &shown, now), level)
+        self.reaches(caller, &Proof::new(caller, &shown, 0, now), level, now)
     }
 
     /// What somebody holds, of what the configuration takes.

@@ -10,9 +10,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::{
-    Authority, Caller, Change, Fault, Holder, Occasion, Outcome, Proof, Way, caller::actor, random, records::Person,
-};
+use super::{Authority, Caller, Change, Fault, Holder, Occasion, Outcome, Person, Proof, Way, caller::actor, random};
 use crate::{
     clock::Now,
     config,
@@ -49,10 +47,6 @@ pub(super) struct Elevation {
     level: String,
     proof: Proof,
     until: u64,
-    /// How often all of the person's elevations had been ended when the proof was looked at: once that is more, this one
-    /// counts for nothing.
-    #[serde(default)]
-    endings: u64,
 }
 
 /// A row of `Table::Handovers`.
@@ -60,8 +54,6 @@ pub(super) struct Elevation {
 struct Handover {
     level: String,
     proof: Proof,
-    #[serde(default)]
-    endings: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -83,18 +75,18 @@ impl Elevations {
     pub(super) async fn load(store: &Store, now: Now) -> Result<Self, StoreFault> {
         let (all, mut after) = (Self::default(), None::<String>);
         loop {
-            let page = store.page::<Elevation>(Table::Elevations, "", after.as_deref(), PAGE, now).await?;
-            let full = page.len() == PAGE;
-            for row in page {
-                after = Some(row.key);
-                // One that was made while they were being ended, and not taken away before the process was gone.
-                if !row.value.is_current(store, now).await? {
+            // Whose elevation cannot be read is not elevated.
+            let page = store.readable::<Elevation>(Table::Elevations, "", after.as_deref(), PAGE, now).await?;
+            for row in page.rows {
+                // One whose factor went before it was seen here, and that nobody could end then.
+                if !is_held(store, &row.value, now).await? {
                     continue;
                 }
                 let nothing = Arc::new(worth_nothing());
                 all.put(Elevated { row: Arc::new(row.value), factor: nothing });
             }
-            if !full {
+            after = page.next;
+            if after.is_none() {
                 return Ok(all);
             }
         }
@@ -168,6 +160,15 @@ impl Elevations {
     }
 }
 
+/// Whether the factor behind an elevation is still there. Whose factors cannot be read has none.
+async fn is_held(store: &Store, row: &Elevation, now: Now) -> Result<bool, StoreFault> {
+    match store.get::<Person>(Table::Factors, &row.owner_key, now).await {
+        Ok(person) => Ok(person.is_some_and(|person| person.value.stands_by(&row.proof.factor_id, row.proof.era))),
+        Err(StoreFault::Unreadable(_)) => Ok(false),
+        Err(fault) => Err(fault),
+    }
+}
+
 fn weighed(config: &config::Authority, row: &Elevation) -> SecondFactor {
     super::proof::worth(config, &row.proof, Covers::Level(LevelName::from(row.level.as_str())))
 }
@@ -188,20 +189,10 @@ pub(super) fn row_key(store: &Store, holder: &[u8; 32], level: &str) -> String {
     store.index("elevation", &[holder, level.as_bytes()])
 }
 
-/// How often all elevations of a person's were ended.
-async fn endings(store: &Store, owner_key: &str, now: Now) -> Result<u64, StoreFault> {
-    Ok(store.get::<Person>(Table::Factors, owner_key, now).await?.map_or(0, |person| person.value.endings))
-}
-
 impl Elevation {
     /// The key of its row.
     pub(super) fn key(&self, store: &Store) -> String {
         row_key(store, &self.holder, &self.level)
-    }
-
-    /// Whether the person's elevations were not ended since it was made.
-    async fn is_current(&self, store: &Store, now: Now) -> Result<bool, StoreFault> {
-        Ok(endings(store, &self.owner_key, now).await? == self.endings)
     }
 }
 
@@ -212,7 +203,7 @@ impl Authority {
         batch: Batch,
         caller: &Caller,
         level: &str,
-        (proof, endings): (&Proof, u64),
+        proof: &Proof,
         now: Now,
     ) -> (Batch, Elevation) {
         let store = self.store();
@@ -223,7 +214,6 @@ impl Authority {
             level: level.to_owned(),
             proof: proof.clone(),
             until: now.unix_secs().saturating_add(lives.as_secs().max(1)),
-            endings,
         };
         let key = row.key(store);
         // Whatever stood there was of the same holder and level, and is older. Two at once: either will do.
@@ -231,9 +221,8 @@ impl Authority {
         (batch, row)
     }
 
-    /// An elevation is durable: requests may see it, unless all of the person's were ended since the proof was looked at.
-    /// Whoever ends them counts that first and looks into the map then; here it is the other way round, so that one of the two
-    /// finds it.
+    /// An elevation is durable: requests may see it. Unless its factor went meanwhile: whoever takes factors away ends the
+    /// elevations that can be seen then, and this one may not have been.
     pub(super) async fn elevated_now(
         &self,
         caller: &Caller,
@@ -241,23 +230,17 @@ impl Authority {
         way: Way<'_>,
         now: Now,
     ) -> Result<u64, Fault> {
-        let (until, factor, row) = (row.until, Arc::new(weighed(self.config(), &row)), Arc::new(row));
+        let factor = Arc::new(weighed(self.config(), &row));
+        let row = Arc::new(row);
         self.core.elevations.put(Elevated { row: row.clone(), factor });
-        match row.is_current(self.store(), now).await {
-            Ok(true) => {}
-            Ok(false) => {
-                self.core.elevations.remove(&row);
-                // Should this fail, the row says that it counts for nothing.
-                let _ = self.store().commit(self.forgotten(Batch::new(), &row), now).await;
-                return Err(Fault::Proof);
-            }
-            Err(fault) => {
-                self.core.elevations.remove(&row);
-                return Err(fault.into());
-            }
+        let stands = self.holdings(caller, now).await.map(|held| held.stand_by(&row.proof.factor_id, row.proof.era));
+        if !matches!(stands, Ok(true)) {
+            self.core.elevations.remove(&row);
+            self.store().commit(Batch::new().forget(Table::Elevations, &row.key(self.store())), now).await?;
+            return Err(stands.err().unwrap_or(Fault::Proof));
         }
         self.core.observer.change(actor(&caller.owner(), way), Change::Elevated, None, "", now);
-        Ok(until)
+        Ok(row.until)
     }
 
     /// Adds the code at the end of a page to a commit.
@@ -266,12 +249,12 @@ impl Authority {
         batch: Batch,
         caller: &Caller,
         level: &str,
-        (proof, endings): (&Proof, u64),
+        proof: &Proof,
         now: Now,
     ) -> Result<(Batch, String), Fault> {
         let code = random::token()?;
         let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
-        let row = Handover { level: level.to_owned(), proof: proof.clone(), endings };
+        let row = Handover { level: level.to_owned(), proof: proof.clone() };
         Ok((batch.insert(Table::Handovers, &key, &row, Some(now.unix_secs() + HANDOVER_SECS)), code))
     }
 
@@ -299,12 +282,12 @@ impl Authority {
         }
         let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
         let row = self.store().get::<Handover>(Table::Handovers, &key, now).await?.ok_or(Fault::Proof)?;
-        let Handover { level, proof, endings: before } = row.value;
-        if endings(self.store(), &caller.owner().key(self.store()), now).await? != before {
+        let Handover { level, proof } = row.value;
+        if !self.holdings(caller, now).await?.stand_by(&proof.factor_id, proof.era) {
             return Err(Fault::Proof);
         }
         let batch = Batch::new().delete(Table::Handovers, &key, row.version);
-        let (batch, elevation) = self.elevate(batch, caller, &level, (&proof, before), now);
+        let (batch, elevation) = self.elevate(batch, caller, &level, &proof, now);
         match self.store().commit(batch, now).await {
             Ok(()) => {}
             Err(StoreFault::Conflict) => return Err(Fault::Proof),
@@ -339,28 +322,27 @@ impl Authority {
         Ok(())
     }
 
-    /// Adds the end of all elevations of a person's to a commit; once that is done, [`Self::elevations_ended`].
-    pub(super) fn end_elevations(&self, batch: Batch, owner_key: &str) -> (Batch, Vec<Arc<Elevation>>) {
+    /// Adds the end of all elevations of a person's to a commit; once that is done, [`Self::elevations_ended`]. A commit has
+    /// bounds: what is beyond them ends before it.
+    pub(super) async fn end_elevations(&self, mut batch: Batch, owner_key: &str, now: Now) -> Result<Batch, Fault> {
         let rows = self.core.elevations.of_owner(owner_key);
-        let batch = rows.iter().take(END_AT_ONCE).fold(batch, |batch, row| self.forgotten(batch, row));
-        (batch, rows)
+        let forget =
+            |batch: Batch, rows: &[Arc<Elevation>]| rows.iter().fold(batch, |batch, row| self.forgotten(batch, row));
+        for (number, rows) in rows.chunks(END_AT_ONCE).enumerate() {
+            if number == 0 {
+                batch = forget(batch, rows);
+            } else {
+                self.store().commit(forget(Batch::new(), rows), now).await?;
+                rows.iter().for_each(|row| self.core.elevations.remove(row));
+            }
+        }
+        Ok(batch)
     }
 
-    /// All elevations of a person's count for nothing from now on: those that were ended in the commit, and any that came
-    /// into the map meanwhile. Rows that had no room in that commit go by further ones.
-    pub(super) async fn elevations_ended(&self, owner_key: &str, rows: &[Arc<Elevation>], now: Now) {
-        let late: Vec<Arc<Elevation>> = self.core.elevations.of_owner(owner_key);
-        for row in rows.iter().chain(&late) {
-            self.core.elevations.remove(row);
-        }
-        let late: Vec<_> =
-            late.iter().filter(|row| !rows.iter().take(END_AT_ONCE).any(|ended| Arc::ptr_eq(ended, row))).collect();
-        for some in late.chunks(END_AT_ONCE) {
-            let batch = some.iter().fold(Batch::new(), |batch, row| self.forgotten(batch, row));
-            if let Err(fault) = self.store().commit(batch, now).await {
-                // Their rows say that they were made before all were ended: no start takes them.
-                tracing::error!(%fault, "elevations that were ended stay in the store until they are too old");
-            }
+    /// What was durable by then counts no more, whenever it was seen first.
+    pub(super) fn elevations_ended(&self, owner_key: &str) {
+        for row in self.core.elevations.of_owner(owner_key) {
+            self.core.elevations.remove(&row);
         }
     }
 

@@ -29,7 +29,7 @@ const TRIES: usize = 4;
 const FRESH_MS: u64 = 5 * 60 * 1000;
 
 /// What somebody brings for the right to enrol a factor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Right<'a> {
     /// An operator's invitation.
     Invitation(&'a str),
@@ -42,7 +42,7 @@ pub enum Right<'a> {
 }
 
 /// A factor that somebody wants to enrol.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Wanted {
     /// Its kind.
     pub factor: Factor,
@@ -94,6 +94,9 @@ pub(super) struct Enrolling {
     /// The invitation that is used up by it: the HMAC of its code.
     invitation: Option<String>,
     probation: bool,
+    /// How often the person's factors had been taken away by then.
+    #[serde(default)]
+    era: u32,
     state: EnrollingState,
 }
 
@@ -126,8 +129,9 @@ fn label(text: &str, factor: Factor) -> Result<String, Fault> {
     Ok(if text.is_empty() { factor.name().to_owned() } else { text.to_owned() })
 }
 
-fn is_fresh(proof: &Proof, now: Now) -> bool {
-    now.unix_ms.saturating_sub(proof.at_ms) <= FRESH_MS
+/// Whether a proof gives the right to change factors: fresh, and by a factor that is still there.
+fn is_good(proof: &Proof, holdings: &Holdings, now: Now) -> bool {
+    now.unix_ms.saturating_sub(proof.at_ms) <= FRESH_MS && holdings.stand_by(&proof.factor_id, proof.era)
 }
 
 impl Authority {
@@ -151,11 +155,14 @@ impl Authority {
         way: Way<'_>,
         now: Now,
     ) -> Result<Given, Fault> {
-        let has_factors = holdings.count() > 0;
         let given =
             |by, invitation, probation| Ok(Given { by, invitation, probation, batch: Batch::new(), guess: None });
         match right {
-            Right::Proof(proof) if is_fresh(proof, now) && has_factors => {
+            // However a recovery code was shown, what it enrols was enrolled by a recovery code.
+            Right::Proof(proof) if is_good(proof, holdings, now) && proof.factor_id.is_empty() => {
+                given(EnrolledBy::Recovery, None, true)
+            }
+            Right::Proof(proof) if is_good(proof, holdings, now) => {
                 // A proof by a factor that may not delete yet makes no factor that may.
                 given(EnrolledBy::Factor(proof.factor_id.clone()), None, !proof.may_delete)
             }
@@ -286,7 +293,7 @@ impl Authority {
             }
             Factor::Password | Factor::Recovery => return Err(Fault::Enrolment),
         };
-        let what = What::Enrolling(Enrolling { label, by, invitation, probation, state });
+        let what = What::Enrolling(Enrolling { label, by, invitation, probation, era: holdings.era(), state });
         let (batch, expires_at) = self.add_ceremony(batch, caller, &id, what, now).await?;
         match self.commit_told(batch, now).await {
             Ok(()) => {}
@@ -415,13 +422,10 @@ impl Authority {
             batch = batch.delete(Table::Invitations, &holdings.key, row.version);
         }
         let still_holds = match &enrolling.by {
-            EnrolledBy::Factor(id) if !id.is_empty() => {
-                holdings.person.as_ref().is_some_and(|person| person.value.factor(id).is_some())
-            }
-            // By a recovery code that elevated the session of a page.
-            EnrolledBy::Factor(_) => holdings.count() > 0,
+            EnrolledBy::Factor(id) => holdings.stand_by(id, enrolling.era),
+            EnrolledBy::Recovery => holdings.stand_by("", enrolling.era),
             EnrolledBy::Open => holdings.person.is_none(),
-            EnrolledBy::Invitation | EnrolledBy::Reset | EnrolledBy::Recovery => true,
+            EnrolledBy::Invitation | EnrolledBy::Reset => true,
         };
         if !still_holds {
             return Err(Fault::Enrolment);
@@ -461,7 +465,7 @@ impl Authority {
                     factors: vec![factor],
                     mail: mail.clone(),
                     probation_until: until,
-                    endings: 0,
+                    era: 0,
                 };
                 batch.insert(Table::Factors, &holdings.key, &person, None)
             }
@@ -503,10 +507,10 @@ impl Authority {
         way: Way<'_>,
         now: Now,
     ) -> Result<(), Fault> {
-        if !is_fresh(proof, now) {
+        let holdings = self.holdings(caller, now).await?;
+        if !is_good(proof, &holdings, now) {
             return Err(Fault::Enrolment);
         }
-        let holdings = self.holdings(caller, now).await?;
         let person = holdings.person.as_ref().map(|row| &row.value);
         let kind = person.and_then(|person| person.factor(factor_id)).ok_or(Fault::NotFound)?.kind();
         let new = label(new, kind)?;
@@ -538,17 +542,16 @@ impl Authority {
         way: Way<'_>,
         now: Now,
     ) -> Result<usize, Fault> {
-        if !is_fresh(proof, now) {
+        let holdings = self.holdings(caller, now).await?;
+        if !is_good(proof, &holdings, now) {
             return Err(Fault::Enrolment);
         }
-        let holdings = self.holdings(caller, now).await?;
         let person = holdings.person.as_ref().map(|row| &row.value);
         let factor = person.and_then(|person| person.factor(factor_id)).ok_or(Fault::NotFound)?;
         let (kind, old) = (factor.kind(), factor.label.clone());
         let left = holdings.count().saturating_sub(1);
         let mut batch = holdings.update(Batch::new(), |person| {
             person.factors.retain(|factor| factor.id != factor_id);
-            person.endings += 1;
         });
         if left == 0 {
             batch = batch.forget(Table::RecoveryCodes, &holdings.key).forget(Table::Subjects, &holdings.key);
@@ -561,9 +564,9 @@ impl Authority {
             way: Some(way),
         };
         let batch = self.notices(batch, &caller.owner(), self.mail_of(caller, &holdings).as_deref(), &notice, now)?;
-        let (batch, ended) = self.end_elevations(batch, &holdings.key);
+        let batch = self.end_elevations(batch, &holdings.key, now).await?;
         self.commit_told(batch, now).await.map_err(contended)?;
-        self.elevations_ended(&holdings.key, &ended, now).await;
+        self.elevations_ended(&holdings.key);
         self.core.observer.change(actor(&caller.owner(), way), Change::Removed, Some(kind), "", now);
         Ok(left)
     }
@@ -579,7 +582,7 @@ impl Authority {
         let count = self.config().recovery.ok_or(Fault::Call("there are no recovery codes here"))?;
         let holdings = self.holdings(caller, now).await?;
         // A recovery code makes no others: whoever found one would have ten.
-        if !is_fresh(proof, now) || proof.factor_id.is_empty() || holdings.count() == 0 {
+        if !is_good(proof, &holdings, now) || proof.factor_id.is_empty() {
             return Err(Fault::Enrolment);
         }
         let secs = now.unix_secs();

@@ -36,14 +36,19 @@ impl Holdings {
         self.person.iter().flat_map(move |person| person.value.of(kind))
     }
 
+    /// How often all factors were taken away.
+    pub(super) fn era(&self) -> u32 {
+        self.person.as_ref().map_or(0, |person| person.value.era)
+    }
+
+    /// Whether what was proved still counts: [`Person::stands_by`].
+    pub(super) fn stand_by(&self, factor_id: &str, era: u32) -> bool {
+        self.person.as_ref().is_some_and(|person| person.value.stands_by(factor_id, era))
+    }
+
     /// How many factors there are.
     pub(super) fn count(&self) -> usize {
         self.person.as_ref().map_or(0, |person| person.value.factors.len())
-    }
-
-    /// How often all of the person's elevations were ended.
-    pub(super) fn endings(&self) -> u64 {
-        self.person.as_ref().map_or(0, |person| person.value.endings)
     }
 
     /// Adds the person's row to a commit, changed.
@@ -182,7 +187,7 @@ impl Authority {
         }
     }
 
-    /// A passkey may have been copied: it is taken no more, and its owner is told.
+    /// A passkey may have been copied: it is taken no more, what it elevated ends, and its owner is told.
     async fn suspect(
         &self,
         caller: &Caller,
@@ -193,6 +198,7 @@ impl Authority {
     ) -> Result<(), Fault> {
         let (owner, id) = (caller.owner(), factor.id.clone());
         let batch = holdings.update_factor(&id, now.unix_secs(), |factor| factor.suspect = true);
+        let batch = self.end_elevations(batch, &holdings.key, now).await?;
         let notice = Notice {
             kind: "passkey_suspect",
             subject: "One of your passkeys may have been copied",
@@ -203,8 +209,12 @@ impl Authority {
         let batch = self.notices(batch, &owner, self.mail_of(caller, holdings).as_deref(), &notice, now)?;
         self.core.observer.change(actor(&owner, way), Change::CounterWentBack, Some(Factor::Passkey), "", now);
         match self.commit_told(batch, now).await {
+            Ok(()) => {
+                self.elevations_ended(&holdings.key);
+                Ok(())
+            }
             // Whoever changed the row meanwhile: the next such response is found as well.
-            Ok(()) | Err(crate::store::StoreFault::Conflict) => Ok(()),
+            Err(crate::store::StoreFault::Conflict) => Ok(()),
             Err(fault) => Err(fault.into()),
         }
     }

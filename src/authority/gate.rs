@@ -98,7 +98,7 @@ impl Authority {
             match self.commit_told(batch, now).await {
                 Ok(()) => {
                     self.guessed_right(&guess, now).await;
-                    return Ok((Proof::new(caller, &shown, now), shown.factor));
+                    return Ok((Proof::new(caller, &shown, holdings.era(), now), shown.factor));
                 }
                 // Somebody used a factor at the same time: look again at what is left.
                 Err(StoreFault::Conflict) => {}
@@ -117,10 +117,10 @@ impl Authority {
         now: Now,
     ) -> Result<Option<Found>, Fault> {
         let prefix = self.ceremony_prefix(caller);
-        let pending = super::ceremony::MOST_PENDING + 1;
-        let rows = self.store().page::<Ceremony>(Table::Ceremonies, &prefix, None, pending, now).await?;
+        let pending = super::ceremony::READ_PENDING;
+        let page = self.store().readable::<Ceremony>(Table::Ceremonies, &prefix, None, pending, now).await?;
         let mut found = None;
-        for row in rows {
+        for row in page.rows {
             let What::Asked { asked: Asked::Sent { factor, state }, .. } = &row.value.what else { continue };
             let Some(factor) = Factor::from_name(factor) else { continue };
             if !self.is_sent_code(caller, &row.value.id, state, code, now) || found.is_some() {

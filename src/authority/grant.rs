@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 
 use aws_lc_rs::digest;
 
+use super::Owner;
 use crate::{policy::SecondFactor, route::NormalPath};
 
 /// SHA-256 of a body.
@@ -21,6 +22,19 @@ pub struct Grant {
     pub expires_at: u64,
     /// The one request that it is good for; `None`: any of its holder's that asks for its level.
     pub binding: Option<GrantBinding>,
+    /// What it rests on.
+    pub basis: GrantBasis,
+}
+
+/// The factor that a grant rests on: once that is gone, so is the grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantBasis {
+    /// Whose it is.
+    pub owner: Owner,
+    /// The factor's identifier; empty for a recovery code.
+    pub factor_id: Box<str>,
+    /// How often the person's factors had been taken away by then.
+    pub era: u32,
 }
 
 /// The one request that a grant is good for: all of it, or nothing is bound.
@@ -201,8 +215,10 @@ mod tests {
             covers: crate::policy::Covers::Grant { level: "l".into(), bound: true },
             may_delete: true,
         };
+        let owner = Owner { issuer: "i".into(), subject: "s".into() };
+        let basis = GrantBasis { owner, factor_id: "f".into(), era: 0 };
         let bound = Some(binding("DELETE", "/a?x", b"body"));
-        let grant = Grant { id: "1".into(), proof: Arc::new(proof), expires_at: 1, binding: bound };
+        let grant = Grant { id: "1".into(), proof: Arc::new(proof), expires_at: 1, binding: bound, basis };
         assert!(grant.wants_body() && grant.fits(&binding("DELETE", "/a?x", b"body")));
         for other in [
             binding("POST", "/a?x", b"body"),

@@ -8,8 +8,8 @@ use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose:
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Authority, BodyDigest, Caller, Change, Fault, Grant, GrantBinding, Holder, Proof, Target, Way, caller::actor,
-    random,
+    Authority, BodyDigest, Caller, Change, Fault, Grant, GrantBinding, Holder, Owner, Proof, Target, Way,
+    caller::actor, grant::GrantBasis, random,
 };
 use crate::{
     clock::Now,
@@ -24,8 +24,9 @@ pub const TYPE: &str = "stepgate-grant+jwt";
 pub const TOKEN_TYPE: &str = "urn:stepgate:params:oauth:token-type:grant";
 /// The longest grant that is looked at, in bytes.
 const LONGEST: usize = 8 * 1024;
-/// How long a grant is remembered as spent after it has expired, in seconds: clocks are set right now and then.
-const AFTER_SECS: u64 = 300;
+/// How long a grant is remembered as spent after it has expired, in seconds: a request is judged by the moment at which it
+/// began, and one whose body comes slowly may use its grant long after; and clocks are set right now and then.
+const AFTER_SECS: u64 = 86_400;
 
 /// What a grant says.
 #[derive(Serialize, Deserialize)]
@@ -145,11 +146,20 @@ impl Authority {
             proof: Arc::new(self.worth(&claims.proof, covers)),
             expires_at: claims.exp,
             binding,
+            basis: GrantBasis {
+                owner: Owner::of(principal)?,
+                factor_id: claims.proof.factor_id.as_str().into(),
+                era: claims.proof.era,
+            },
         })
     }
 
-    /// Uses a grant up: whoever's commit inserts its number has used it.
+    /// Uses a grant up: whoever's commit inserts its number has used it. One whose factor is gone is used up already.
     pub(super) async fn grant_spent(&self, grant: &Grant, now: Now) -> Result<(), Fault> {
+        let GrantBasis { owner, factor_id, era } = &grant.basis;
+        if !self.holdings_of(owner, now).await?.stand_by(factor_id, *era) {
+            return Err(Fault::Spent);
+        }
         // What expires later than anything that we make is not ours, however it came here.
         let until = grant.expires_at.min(now.unix_secs() + 86_400).saturating_add(AFTER_SECS);
         let key = self.store().index("grant", &[grant.id.as_bytes()]);

@@ -45,7 +45,7 @@ pub use ceremony::{Answered, Begun, End, Finished, Purpose};
 pub use elevation::ElevationShown;
 pub use enrol::{Enrolled, EnrolmentBegun, Right, Wanted};
 pub use fault::Fault;
-pub use grant::{BodyDigest, Grant, GrantBinding, Target};
+pub use grant::{BodyDigest, Grant, GrantBasis, GrantBinding, Target};
 pub use granting::{Granted, TOKEN_TYPE as GRANT_TOKEN_TYPE, TYPE as GRANT_TYPE};
 pub use keys::Keys;
 pub use levels::Levels;

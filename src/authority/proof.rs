@@ -26,24 +26,31 @@ pub struct Proof {
     pub at_ms: u64,
     /// Whether the factor is old enough to delete something.
     pub may_delete: bool,
+    /// How often the person's factors had been taken away by then.
+    #[serde(default)]
+    pub era: u32,
 }
 
 impl Proof {
     /// What a factor proves, shown by a caller. `amr` and `categories` are the factor's own where they are more than its kind
-    /// says.
-    pub(super) fn new(caller: &Caller, shown: &FactorShown, now: Now) -> Self {
-        let categories = shown.categories.or(caller.first.categories());
-        let mut amr = caller.first.amr.clone();
+    /// says. Of what the credential says only the categories come along, and that there were several: everything else in it
+    /// is as old as the credential, and is for the policy to weigh beside this.
+    pub(super) fn new(caller: &Caller, shown: &FactorShown, era: u32, now: Now) -> Self {
+        let first = &caller.first;
+        let categories = shown.categories.or(first.categories());
+        let (mut factors, mut amr) = match first.is_now {
+            true => (first.factors.clone(), first.amr.clone()),
+            false => Default::default(),
+        };
         let mut add = |method: &str| {
             if !amr.iter().any(|known| known == method) {
                 amr.push(method.to_owned());
             }
         };
         shown.amr.iter().for_each(|method| add(method));
-        if categories.count() >= 2 {
+        if categories.count() >= 2 || first.amr.iter().any(|method| method == "mfa") {
             add("mfa");
         }
-        let mut factors = caller.first.factors.clone();
         if !factors.iter().any(|known| known == shown.factor.name()) {
             factors.push(shown.factor.name().to_owned());
         }
@@ -55,6 +62,7 @@ impl Proof {
             factor_id: shown.factor_id.clone(),
             at_ms: now.unix_ms,
             may_delete: shown.may_delete,
+            era,
         }
     }
 
@@ -126,10 +134,11 @@ impl Authority {
         worth(self.config(), proof, covers)
     }
 
-    /// Whether a proof is enough for a level, its age apart.
-    pub fn reaches(&self, proof: &Proof, level: &Requirement) -> bool {
-        let worth = self.worth(proof, Covers::Request);
-        level.level_fault(&worth.assurance).is_none()
-            && level.factors.is_none_or(|rule| rule.is_met(worth.factors, worth.categories))
+    /// Whether a caller's proof is enough for a level, its age apart.
+    pub fn reaches(&self, caller: &Caller, proof: &Proof, level: &Requirement, now: Now) -> bool {
+        let (worth, first) = (self.worth(proof, Covers::Request), caller.first.assurance());
+        let first = Some(&first).filter(|first| level.freshness_fault(first, 0.0, now).is_none());
+        level.level_fault_beside(&worth.assurance, first).is_none()
+            && level.factors_fault_beside(worth.factors, worth.categories, first).is_none()
     }
 }

@@ -17,7 +17,7 @@ pub(super) const MOST_APPS: usize = 2;
 pub(super) const MOST_LABEL: usize = 60;
 
 /// A person with factors: a row of `Table::Factors`.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Clone, Serialize, Deserialize, PartialEq)]
 pub struct Person {
     /// The issuer's identifier.
     pub issuer: String,
@@ -32,9 +32,18 @@ pub struct Person {
     /// Until when no factor that is enrolled counts as old enough to delete something: after a reset.
     #[serde(default)]
     pub probation_until: u64,
-    /// How often all of their elevations were ended: those that were made before count for nothing.
+    /// How often all factors were taken away: what was proved before is worth nothing after.
     #[serde(default)]
-    pub endings: u64,
+    pub era: u32,
+}
+
+/// The address of mail is nobody's to see.
+impl fmt::Debug for Person {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Person");
+        shown.field("issuer", &self.issuer).field("subject", &self.subject).field("factors", &self.factors);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// A factor that was enrolled.
@@ -166,6 +175,16 @@ impl Person {
     /// The factor of an identifier.
     pub fn factor(&self, id: &str) -> Option<&FactorRecord> {
         self.factors.iter().find(|factor| factor.id == id)
+    }
+
+    /// Whether what was proved by a factor in an era still counts: the factor is there, and not suspect, and was there all the
+    /// while. A recovery code is gone by being shown; what it proved counts for as long as there are factors.
+    pub fn stands_by(&self, factor_id: &str, era: u32) -> bool {
+        self.era == era
+            && match factor_id {
+                "" => !self.factors.is_empty(),
+                id => self.factor(id).is_some_and(|factor| !factor.suspect),
+            }
     }
 
     /// The factors of a kind that may be shown.

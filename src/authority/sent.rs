@@ -65,7 +65,7 @@ pub struct PushDetails {
 }
 
 /// What whoever approves chooses from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 pub struct PushShown {
     /// What is asked for.
     pub details: PushDetails,
@@ -228,7 +228,8 @@ impl Authority {
             data: json!({
                 "to": device, "details": details, "numbers": numbers, "expires_at": until,
                 "page": format!("{base}/push?token={token}"),
-                "decide": format!("{base}/api/v1/push/{token}"),
+                // Not in the address: paths stand in access logs.
+                "token": token, "decide": format!("{base}/api/v1/push"),
             }),
             expires_at: until,
         };

@@ -3,5 +3,6 @@
 
 mod abuse;
 mod api;
+mod damage;
 mod passkeys;
 mod races;

@@ -2,7 +2,7 @@
 //! should be.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
@@ -332,6 +332,11 @@ fn an_authority_is_read_with_its_defaults() {
     let secs = [authority.invitation_ttl, authority.probation, authority.elevation_ttl, authority.grant_ttl];
     assert_eq!(secs.map(|ttl| ttl.as_secs()), [7 * 86_400, 86_400, 300, 120]);
     assert_eq!((authority.grant_body_bytes, authority.send_limit.0.get()), (65_536, 3));
+    let rate = |count, burst| Rate::PerSecond {
+        count: NonZeroU32::new(count).unwrap(),
+        burst: NonZeroU32::new(burst).unwrap(),
+    };
+    assert_eq!((&authority.limit.key, &authority.limit.rate), (&LimitKey::Ip, &rate(10, 60)));
     let Guessing { failures, first, longest, hard } = authority.guessing;
     assert_eq!((failures, first.as_secs(), longest.as_secs(), hard), (5, 30, 900, 100));
     let rule = &authority.acr[0];
@@ -369,6 +374,7 @@ fn every_key_of_the_authority_is_read() {
   return_to: ['https://app.example']
   guessing: {failures: 3, first: 1m, longest: 1h, hard: 50}
   send_limit: 1/m
+  limit: {rate: 50/s}
   four_eyes: true
   notices: {email_claim: email}
   accounts:
@@ -399,6 +405,7 @@ fn every_key_of_the_authority_is_read() {
     assert_eq!((&*passkey.rp_id, &*passkey.rp_name, passkey.origins.len()), ("localhost", "Us", 1));
     let totp = authority.totp.as_ref().unwrap();
     assert_eq!((&*totp.label, totp.digits, totp.skew, authority.recovery), ("Us", 8, 0, Some(12)));
+    assert!(matches!(authority.limit.rate, Rate::PerSecond { count, burst } if count == burst && burst.get() == 50));
     assert_eq!((&*authority.path, authority.four_eyes, authority.return_to.len()), ("/mfa", true, 1));
 }
 

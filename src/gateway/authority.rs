@@ -1,12 +1,13 @@
 //! The endpoints of the gateway's own second-factor authority: every path below `authority.path`, on every listener and for every
 //! host. A credential is looked at where one comes, by the sources whose callers the authority serves, and a wrong one is refused;
-//! whether an endpoint needs one is the authority's to say. Each address has a quota, before anything is looked at.
+//! whether an endpoint needs one is the authority's to say. Each address has a quota, before anything is looked at; what the pages load is not
+//! counted.
 
 use http::{Method, StatusCode};
 
 use super::{Exchange, Gateway, Passed, Refusal, evidence, inbound::Inbound, own, step_up::refusal};
 use crate::{
-    authority::{Answer, Call, Refused},
+    authority::{Answer, Authority, Call, Refused},
     body::{ConnectionInfo, RequestBody},
     clock::Now,
     limit::{KeyFacts, Outcome},
@@ -54,6 +55,11 @@ impl Gateway {
         now: Now,
     ) -> Result<Passed<'static>, Refusal> {
         let authority = snapshot.authority.as_ref().ok_or_else(|| refusal(Reason::AuthorityUnavailable))?;
+        // What the pages load is the same for all: no credential is looked at for it, and it does not count.
+        if let Some(Answer { response, reason, .. }) = Authority::asset(&inbound.method, rest) {
+            let _permit = own::judge(&AccessPolicy::default(), inbound, &endpoint.path, &own::stranger(), now)?;
+            return Ok(Passed::Answered(response, reason));
+        }
         self.charge(endpoint, inbound, now)?;
         let presented = evidence::presented(inbound, info);
         let mut evidence = snapshot.authenticator.authenticate(&presented, &endpoint.accepted, now).await;

@@ -72,7 +72,7 @@ use crate::{
     config::Assertion,
     identity::Accepted,
     limit::RateHeaders,
-    policy::{Credential, Decision, Evidence, Permit, Principal, Reason, decide},
+    policy::{Challenge, Credential, Decision, Denial, Evidence, Permit, Principal, Reason, decide},
     runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamObserver},
 };
@@ -298,10 +298,11 @@ impl Gateway {
         Ok(Some(value))
     }
 
-    /// Judges a request by every route that it may be for; the strictest wins.
+    /// Judges a request by every route that it may be for; the strictest wins. That more proof is needed is said only where
+    /// nothing else is wrong by any of them: a code is used by being looked at.
     fn judge(&self, enforcement: &Enforcement<'_>, evidence: &Evidence) -> Result<Permit, Refusal> {
         let matched = enforcement.matched;
-        let mut permit: Option<Permit> = None;
+        let (mut permit, mut short) = (None::<Permit>, None::<Denial>);
         for (route, method) in matched.ways() {
             match enforcement.facts(route, method, evidence, |facts| decide(&route.policy, facts)) {
                 Decision::Allow(next) => {
@@ -310,8 +311,14 @@ impl Gateway {
                         None => next,
                     });
                 }
+                Decision::Deny(denial) if matches!(denial.challenge, Challenge::StepUp(_)) => {
+                    short.get_or_insert(denial);
+                }
                 Decision::Deny(denial) => return Err(denial.into()),
             }
+        }
+        if let Some(short) = short {
+            return Err(short.into());
         }
         permit.ok_or_else(|| Refusal::of(Reason::RouteNotFound))
     }

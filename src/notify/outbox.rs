@@ -159,7 +159,8 @@ impl Outbox {
     async fn sweep(&self, now: Now) -> Duration {
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.page::<Waiting>(Table::Outbox, "", after.as_deref(), PAGE, now).await;
+            // One that cannot be read is never delivered; all others are.
+            let page = self.store.readable::<Waiting>(Table::Outbox, "", after.as_deref(), PAGE, now).await;
             let page = match page {
                 Ok(page) => page,
                 Err(fault) => {
@@ -173,13 +174,13 @@ impl Outbox {
                 }
             };
             let mut schedule = self.schedule();
-            for row in &page {
+            for row in &page.rows {
                 schedule.found(row.key.as_str().into(), outline(&row.value.message, row.value.at), now.instant);
             }
             drop(schedule);
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.key.clone()),
-                Some(_) | None => {
+            match page.next {
+                Some(next) => after = Some(next),
+                None => {
                     *self.unread.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     return SWEEP;
                 }

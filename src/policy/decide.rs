@@ -677,6 +677,40 @@ mod tests {
     }
 
     #[test]
+    fn a_token_lends_its_factors_to_a_second_one_while_it_is_fresh_and_to_no_deletion_on_probation() {
+        let passkey = Factors::NONE.with(Factor::Passkey);
+        let rule = FactorRule { any_of: Some(passkey), ..FactorRule::default() };
+        let wanted = |requirement: Option<Requirement>| {
+            requirement.map(|requirement| Requirement {
+                factors: Some(rule),
+                max_age: Some(Duration::from_secs(300)),
+                ..requirement
+            })
+        };
+        let policy =
+            AccessPolicy { assurance: wanted(named().assurance), deletion: wanted(named().deletion), ..named() };
+        let app = Factors::NONE.with(Factor::Totp);
+        let second = [Arc::new(SecondFactor { factors: app, ..SecondFactor::clone(&best(Covers::Request)) })];
+        let judged = |age: f64, on_probation: bool, guarded: bool| {
+            let Credential::Valid(principal) = principal("main", None, &["pwd"], Some(age)) else { panic!("none") };
+            let assurance = Assurance { factors: passkey, on_probation, ..principal.assurance.clone() };
+            let token = Credential::Valid(Arc::new(Principal { assurance, ..Principal::clone(&principal) }));
+            match decide(&policy, &facts(&token, &second, guarded)) {
+                Decision::Allow(_) => Reason::Allowed,
+                Decision::Deny(denial) => denial.reason,
+            }
+        };
+        for (age, on_probation, plain, guarded) in [
+            (10.0, false, Reason::Allowed, Reason::Allowed),
+            (400.0, false, Reason::FactorInsufficient, Reason::FactorInsufficient),
+            (10.0, true, Reason::Allowed, Reason::FactorInsufficient),
+        ] {
+            let found = [judged(age, on_probation, false), judged(age, on_probation, true)];
+            assert_eq!(found, [plain, guarded], "{age} {on_probation}");
+        }
+    }
+
+    #[test]
     fn factors_are_those_of_our_own_authority_whichever_way_they_were_shown() {
         let rule =
             FactorRule { any_of: Some(Factors::NONE.with(Factor::Passkey)), phishing_resistant: true, categories: 2 };

@@ -146,6 +146,12 @@ impl Factors {
         Self(self.0 | factor.bit())
     }
 
+    /// These and those.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     /// Those that are in both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {

@@ -5,7 +5,8 @@
 //!                └ each second factor ─── covers it? meets all of it? ──> passes in the token's place
 //!                └ none does ──> the fault of whichever came furthest; what the token lacks is what is asked for
 //! ```
-//! Every proof is weighed whole: never the level of one and the freshness of another.
+//! Every proof is weighed whole: never the level of one and the freshness of another. What the token says stands beside a second
+//! factor for as long as it is itself fresh enough for the requirement: an old passkey is not made new by a code.
 
 use std::sync::Arc;
 
@@ -68,6 +69,8 @@ pub(super) struct Proof<'a> {
     factors: Factors,
     categories: Categories,
     leeway_secs: f64,
+    /// Beside a second factor: what the token proves, where that is fresh enough.
+    first: Option<&'a Assurance>,
     /// The second factor that it is.
     pub(super) second: Option<&'a Arc<SecondFactor>>,
 }
@@ -81,9 +84,13 @@ impl<'a> Wanted<'a> {
         second_factors: &'a [Arc<SecondFactor>],
     ) -> (Proof<'a>, Option<(Part, Reason)>) {
         let Some(mut fault) = self.first_fault(&token) else { return (token, None) };
+        let is_fresh = self.fault(&token, Part::Freshness).is_none();
+        // Nor does it lend a guarded operation what may not delete yet.
+        let is_lent = is_fresh && !(self.guarded && token.is_too_new());
+        let first = Some(token.assurance).filter(|_| is_lent);
         let mut best = token;
         for second in second_factors.iter().filter(|second| self.is_covered_by(second)) {
-            let proof = Proof::of_second(second);
+            let proof = Proof::of_second(second, first);
             let Some(other) = self.first_fault(&proof) else { return (proof, None) };
             if other.0 > fault.0 {
                 (best, fault) = (proof, other);
@@ -111,14 +118,11 @@ impl<'a> Wanted<'a> {
     pub(super) fn fault(&self, proof: &Proof<'_>, part: Part) -> Option<Reason> {
         let wanted = self.requirement;
         match part {
-            Part::Level => wanted.level_fault(proof.assurance),
+            Part::Level => wanted.level_fault_beside(proof.assurance, proof.first),
             Part::Freshness => wanted.freshness_fault(proof.assurance, proof.leeway_secs, self.now),
             Part::Factors => {
-                if wanted.factors.is_some_and(|rule| !rule.is_met(proof.factors, proof.categories)) {
-                    return Some(Reason::FactorInsufficient);
-                }
-                let too_new = proof.assurance.on_probation || proof.second.is_some_and(|second| !second.may_delete);
-                (self.guarded && too_new).then_some(Reason::FactorTooNew)
+                let fault = wanted.factors_fault_beside(proof.factors, proof.categories, proof.first);
+                fault.or((self.guarded && proof.is_too_new()).then_some(Reason::FactorTooNew))
             }
             Part::Grant => (wanted.bind && !proof.is_bound()).then_some(Reason::GrantMissing),
         }
@@ -140,7 +144,14 @@ impl<'a> Proof<'a> {
         // A passkey that verified the person is two; the authority says so in `amr`, and only its own word counts.
         let vouched = !assurance.factors.is_empty() && assurance.amr.iter().any(|amr| **amr == *"mfa");
         let categories = if vouched && own.count() < 2 { own.with(Category::Inherence) } else { own };
-        Self { assurance, factors: assurance.factors, categories, leeway_secs: principal.leeway_secs, second: None }
+        Self {
+            assurance,
+            factors: assurance.factors,
+            categories,
+            leeway_secs: principal.leeway_secs,
+            first: None,
+            second: None,
+        }
     }
 
     /// What nobody proves.
@@ -150,19 +161,26 @@ impl<'a> Proof<'a> {
             factors: Factors::NONE,
             categories: Categories::NONE,
             leeway_secs: 0.0,
+            first: None,
             second: None,
         }
     }
 
-    fn of_second(second: &'a Arc<SecondFactor>) -> Self {
+    fn of_second(second: &'a Arc<SecondFactor>, first: Option<&'a Assurance>) -> Self {
         Self {
             assurance: &second.assurance,
             factors: second.factors,
             categories: second.categories,
             // Our own clock said when.
             leeway_secs: 0.0,
+            first,
             second: Some(second),
         }
+    }
+
+    /// Whether its factor may not delete anything yet.
+    fn is_too_new(&self) -> bool {
+        self.second.map_or(self.assurance.on_probation, |second| !second.may_delete)
     }
 
     fn is_bound(&self) -> bool {

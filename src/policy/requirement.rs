@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Assurance, FactorRule, LevelName, MachineProof, Reason};
+use super::{Assurance, Categories, FactorRule, Factors, LevelName, MachineProof, Reason};
 use crate::clock::Now;
 
 /// A level of proof. Every part that is given must hold; within a list any one value is enough.
@@ -58,6 +58,25 @@ impl Requirement {
             return Some(Reason::AmrInsufficient);
         }
         None
+    }
+
+    /// The same of a proof that stands beside what was shown before it, where that is fresh enough to count: its methods do.
+    pub fn level_fault_beside(&self, proof: &Assurance, first: Option<&Assurance>) -> Option<Reason> {
+        let fault = self.level_fault(proof)?;
+        let has = |wanted: &[Arc<str>]| first.is_some_and(|first| first.amr.iter().any(|amr| wanted.contains(amr)));
+        (fault != Reason::AmrInsufficient || !self.amr.as_deref().is_some_and(has)).then_some(fault)
+    }
+
+    /// Whether the factors part holds, for a proof that stands beside what was shown before it, where that is fresh enough to
+    /// count: its factors do. The categories are those of both, whenever the first was shown.
+    pub fn factors_fault_beside(
+        &self,
+        factors: Factors,
+        categories: Categories,
+        first: Option<&Assurance>,
+    ) -> Option<Reason> {
+        let factors = first.map_or(factors, |first| factors.or(first.factors));
+        self.factors.is_some_and(|rule| !rule.is_met(factors, categories)).then_some(Reason::FactorInsufficient)
     }
 
     /// Whether the authentication is fresh enough. An `auth_time` in the future beyond the leeway proves nothing.

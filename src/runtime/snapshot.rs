@@ -1,7 +1,7 @@
 //! A configuration, compiled: everything that a request needs, resolved and ready. Immutable; a request keeps the one
 //! that it began with.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::sync::Arc;
 
 use http::Method;
 
@@ -9,7 +9,7 @@ use super::{AuthorityTeller, RevokedSessions};
 use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
-    config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rate, Rewrite, RouteDeletion},
+    config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     notify::NotifyObserver,
@@ -300,7 +300,7 @@ fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
     });
     let mut all: Vec<Arc<Limit>> = Vec::new();
     let events = config.issuers.iter().filter_map(|issuer| Some(issuer.events.as_ref()?.limit.clone()));
-    let authority = config.authority.iter().map(|authority| authority_limit(authority));
+    let authority = config.authority.iter().map(|authority| authority.limit.clone());
     for limit in config.limits.iter().cloned().chain(operations).chain(routes).chain(events).chain(authority) {
         if !all.iter().any(|known| known.name == limit.name) {
             all.push(limit);
@@ -385,13 +385,6 @@ fn events(config: &Config, limiter: &RateLimiter) -> Result<Vec<EventEndpoint>, 
     config.issuers.iter().filter_map(|issuer| Some((issuer, issuer.events.as_ref()?))).map(compile).collect()
 }
 
-/// How many calls of the authority an address may send: a page with all that it loads comes at once, and an approval is asked
-/// after every few seconds. What bounds guessing is the authority's own. The name is none that a limit of the file can have.
-fn authority_limit(authority: &config::Authority) -> Arc<Limit> {
-    let rate = Rate::PerSecond { count: NonZeroU32::MIN.saturating_add(9), burst: NonZeroU32::MIN.saturating_add(59) };
-    Arc::new(Limit { span: authority.span.clone(), name: "authority calls".into(), key: LimitKey::Ip, rate })
-}
-
 fn authority_endpoint(
     config: &Config,
     limiter: &RateLimiter,
@@ -399,7 +392,7 @@ fn authority_endpoint(
 ) -> Result<Option<AuthorityEndpoint>, Vec<Problem>> {
     let Some(authority) = &config.authority else { return Ok(None) };
     let missing = || vec![Problem::error(&authority.span, "the limit is not in the configuration")];
-    let quota = limiter.quota(&authority_limit(authority).name).ok_or_else(missing)?;
+    let quota = limiter.quota(&authority.limit.name).ok_or_else(missing)?;
     let every = config.issuers.iter().map(|issuer| &issuer.name).chain(config.credentials.iter().map(|one| &one.name));
     // An empty list would ask for nothing.
     let issuers: Box<[IssuerName]> = match &*authority.issuers {

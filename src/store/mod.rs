@@ -35,7 +35,7 @@ pub use engine::{Engine, Pending, Row, Write};
 pub use fault::StoreFault;
 pub use keys::{KeyId, MasterKey, SealingKeys};
 pub use rekey::{KeyUse, Rekeyed};
-pub use sealed::{Store, Versioned};
+pub use sealed::{Readable, Store, Versioned};
 pub use sqlite::Sqlite;
 pub use table::Table;
 pub use watched::{CommitListener, Watched};

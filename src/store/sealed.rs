@@ -38,12 +38,26 @@ pub struct Versioned<T> {
     pub value: T,
 }
 
+/// What can be read of a page. One row that cannot, as its disk or its key was damaged, is no reason for the others to be as if
+/// they were not there.
+#[derive(Debug)]
+pub struct Readable<T> {
+    /// The rows that can be read, in the order of their keys.
+    pub rows: Vec<Versioned<T>>,
+    /// The keys of those that cannot.
+    pub unreadable: Vec<String>,
+    /// After which key the next page begins; `None`: this was the last one.
+    pub next: Option<String>,
+}
+
 /// The store.
 pub struct Store {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) keys: SealingKeys,
     index: hmac::Key,
     settled: Mutex<SettledClock>,
+    /// The tables of which it was said that rows cannot be read: once, not each time they are met.
+    damaged: Mutex<Vec<Table>>,
 }
 
 impl fmt::Debug for Store {
@@ -75,7 +89,7 @@ impl Store {
     pub async fn open(engine: Arc<dyn Engine>, keys: SealingKeys, now: Now) -> Result<Self, StoreFault> {
         // Nothing is indexed before the real key is known.
         let none = hmac::Key::new(hmac::HMAC_SHA256, &[]);
-        let mut store = Self { engine, keys, index: none, settled: Mutex::default() };
+        let mut store = Self { engine, keys, index: none, settled: Mutex::default(), damaged: Mutex::default() };
         let meta = match store.meta(now).await? {
             Some(meta) => meta,
             None => store.begin(now).await?,
@@ -150,6 +164,48 @@ impl Store {
         let (prefix, after) = (prefix.to_owned(), after.map(str::to_owned));
         let rows = self.engine.page(table, prefix, after, limit.min(MAX_PAGE), now.unix_secs()).await?;
         rows.into_iter().map(|row| self.unseal(table, row)).collect()
+    }
+
+    /// The same, without those that cannot be read: for whoever goes through rows that have nothing to do with one another, and
+    /// to whom a row that is missing lets nobody in.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub async fn readable<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        now: Now,
+    ) -> Result<Readable<T>, StoreFault> {
+        let (limit, after) = (limit.min(MAX_PAGE), after.map(str::to_owned));
+        let found = self.engine.page(table, prefix.to_owned(), after, limit, now.unix_secs()).await?;
+        let next = found.last().filter(|_| found.len() >= limit).map(|row| row.key.clone());
+        let mut page = Readable { rows: Vec::with_capacity(found.len()), unreadable: Vec::new(), next };
+        for row in found {
+            let key = row.key.clone();
+            match self.unseal(table, row) {
+                Ok(row) => page.rows.push(row),
+                Err(StoreFault::Unreadable(_)) => page.unreadable.push(key),
+                Err(fault @ (StoreFault::Conflict | StoreFault::Busy | StoreFault::Unavailable(_))) => {
+                    return Err(fault);
+                }
+            }
+        }
+        if !page.unreadable.is_empty() {
+            self.tell_damage(table, page.unreadable.len());
+        }
+        Ok(page)
+    }
+
+    fn tell_damage(&self, table: Table, rows: usize) {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        if !damaged.contains(&table) {
+            damaged.push(table);
+            let table = table.name();
+            tracing::error!(table, rows, "rows of the store cannot be read, and are passed over");
+        }
     }
 
     fn unseal<T: DeserializeOwned>(&self, table: Table, row: Row) -> Result<Versioned<T>, StoreFault> {

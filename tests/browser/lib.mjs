@@ -2,9 +2,10 @@
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
-import { request as http } from "node:http";
+import { createServer as createHook, request as http } from "node:http";
 import { request as https } from "node:https";
 import { createRequire } from "node:module";
+import { createServer as createMail } from "node:net";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -31,12 +32,17 @@ export async function run(scenario) {
   // As root there is no sandbox to be had; what it shows is our own pages.
   if (process.getuid?.() === 0) args.push("--no-sandbox");
   const browser = await chromium.launch({ executablePath, args });
+  let code = 0;
   try {
     await scenario(browser);
     console.log("ok");
-  } finally {
-    await browser.close();
+  } catch (error) {
+    console.error(error);
+    code = 1;
   }
+  await browser.close();
+  // Servers that a scenario has opened are waited for by nobody.
+  process.exit(code);
 }
 
 /** A person's browser: its page, and everything that broke the content security policy or failed in a script. */
@@ -173,3 +179,72 @@ export async function look(page, name) {
 
 export const button = (page, name) => page.getByRole("button", { name });
 export const heading = (page, name) => page.getByRole("heading", { name, level: 1 }).waitFor();
+
+/** Waits until something is there. */
+export async function eventually(what, look) {
+  for (let tries = 0; tries < 300; tries += 1) {
+    const found = look();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return assert.fail(`${what} never came`);
+}
+
+/** A mail server that takes whatever comes. */
+export async function mailbox(port) {
+  const letters = [];
+  const server = createMail((socket) => {
+    let text = "";
+    let letter = null;
+    socket.on("error", () => {});
+    socket.write("220 mail\r\n");
+    socket.on("data", (part) => {
+      text += part;
+      for (let end = text.indexOf("\r\n"); end >= 0; end = text.indexOf("\r\n")) {
+        const line = text.slice(0, end);
+        text = text.slice(end + 2);
+        if (letter !== null && line !== ".") letter += `${line}\n`;
+        else if (letter !== null) {
+          letters.push(letter.replace(/=\n/g, ""));
+          letter = null;
+          socket.write("250 kept\r\n");
+        } else if (/^data$/i.test(line)) {
+          letter = "";
+          socket.write("354 go on\r\n");
+        } else if (/^quit$/i.test(line)) socket.end("221 bye\r\n");
+        else socket.write("250 mail\r\n");
+      }
+    });
+  });
+  await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
+  let read = 0;
+  /** The next letter that has something in it. */
+  const letter = (pattern) =>
+    eventually(`a letter with ${pattern}`, () => {
+      const found = letters.findIndex((text, at) => at >= read && pattern.test(text));
+      if (found < 0) return null;
+      read = found + 1;
+      return letters[found].match(pattern);
+    });
+  return { letter, code: async () => (await letter(/[Cc]ode is:? ([0-9A-Z-]+)/))[1], close: () => server.close() };
+}
+
+/** A receiver of webhooks: the messages of a type, one after the other. */
+export async function hooks(port) {
+  const messages = [];
+  const server = createHook((request, answer) => {
+    const parts = [];
+    request.on("data", (part) => parts.push(part));
+    request.on("end", () => {
+      messages.push(JSON.parse(Buffer.concat(parts)));
+      answer.writeHead(204).end();
+    });
+  });
+  await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
+  const next = (type) =>
+    eventually(`a message ${type}`, () => {
+      const found = messages.findIndex((message) => message.type === type);
+      return found < 0 ? null : messages.splice(found, 1)[0].data;
+    });
+  return { next, close: () => server.close() };
+}

@@ -206,3 +206,28 @@ fn mutated_keys_are_taken_out_of_queries_whole() {
 fn mutated_files_of_keys_are_read_or_refused() {
     run("api_key_file", bodies::api_key_file);
 }
+
+#[test]
+fn mutated_calls_to_the_authority_give_nothing() {
+    run("authority_call", bodies::authority_call);
+}
+
+#[test]
+fn mutated_calls_to_accounts_give_nothing() {
+    run("accounts_call", bodies::accounts_call);
+}
+
+#[test]
+fn mutated_codes_grants_and_targets_prove_nothing() {
+    run("request_proof", bodies::request_proof);
+}
+
+#[test]
+fn mutated_responses_of_browsers_enrol_nothing() {
+    run("passkey_response", bodies::passkey_response);
+}
+
+#[test]
+fn mutated_files_of_accounts_are_read_line_by_line() {
+    run("accounts_file", bodies::accounts_file);
+}

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Command};
 
 use serde_json::json;
 
-use crate::harness::{Authority, Gateway, World, encode, post, run};
+use crate::harness::{Authority, Gateway, World, encode, lease_port, post, run};
 
 const ADMIN_TOKEN: &str = "an-admin-token-of-the-pages";
 
@@ -28,7 +28,60 @@ routes:
   - {path: /strong, upstream: api, auth: [main], assurance: strong}
 ";
 
+/// Accounts, and a mail server that the scenario is.
+const ACCOUNTS: &str = "listeners:
+  - {address: 127.0.0.1:<tls>, tls: {certificates: [{cert: server.pem, key: server.key}]}}
+admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+notify: {mail: {server: 'smtp://127.0.0.1:MAIL', danger_cleartext: true, from: gate@example.org}}
+authority:
+  url: https://localhost:<tls>
+  mode: accounts
+  sealing: {key: {file: sealing.key}}
+  enrolment: open
+  factors:
+    passkey: {rp_id: localhost, rp_name: Example Bank}
+    totp: {}
+    recovery: {}
+  return_to: ['http://127.0.0.1:<upstream>']
+  accounts: {audience: https://api.example, registration: open}
+routes:
+  - {path: /plain, upstream: api, auth: [authority]}
+";
+
+/// Codes that are sent, and approvals: the scenario is the mail server, the webhook, and the other device.
+const SENT: &str = "listeners:
+  - {address: 127.0.0.1:<tls>, tls: {certificates: [{cert: server.pem, key: server.key}]}}
+admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+notify:
+  mail: {server: 'smtp://127.0.0.1:MAIL', danger_cleartext: true, from: gate@example.org}
+  webhooks:
+    sms: {url: 'http://127.0.0.1:HOOK/', secret: {file: hook.secret}}
+authority:
+  url: https://localhost:<tls>
+  sealing: {key: {file: sealing.key}}
+  issuers: [main]
+  elevation: by_page
+  send_limit: 30/10m
+  factors:
+    passkey: {rp_id: localhost, rp_name: Example Bank}
+    totp: {}
+    email: {}
+    webhook: {webhook: sms}
+    push: {webhook: sms}
+    recovery: {}
+  return_to: ['http://127.0.0.1:<upstream>']
+assurance:
+  strong: {categories: 2, max_age: 5m}
+routes:
+  - {path: /strong, upstream: api, auth: [main], assurance: strong}
+  - {path: /once/**, upstream: api, auth: [main], assurance: strong, deletion: {assurance: strong}}
+";
+
 fn start() -> (World, Gateway, Authority) {
+    start_as(YAML)
+}
+
+fn start_as(yaml: &str) -> (World, Gateway, Authority) {
     let world = World::new();
     let authority = Authority::new("the pages' authority");
     authority.server(world.folder(), "server", &["localhost"]);
@@ -37,7 +90,8 @@ fn start() -> (World, Gateway, Authority) {
     let mut key = [0; 32];
     aws_lc_rs::rand::fill(&mut key).unwrap();
     world.write("sealing.key", encode(&key));
-    let gateway = world.start(YAML);
+    world.write("hook.secret", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let gateway = world.start(yaml);
     (world, gateway, authority)
 }
 
@@ -59,7 +113,13 @@ fn invite(gateway: &Gateway, subject: &str) -> String {
 
 /// Runs a scenario of tests/browser.
 fn play(scenario: &str, shots: Option<&str>) {
-    let (world, _gateway, _authority) = start();
+    play_in(scenario, YAML, shots);
+}
+
+fn play_in(scenario: &str, yaml: &str, shots: Option<&str>) {
+    let (mail, hook) = (lease_port(), lease_port());
+    let yaml = yaml.replace("MAIL", &mail.to_string()).replace("HOOK", &hook.to_string());
+    let (world, gateway, _authority) = start_as(&yaml);
     let browser = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
     assert!(browser.join("node_modules").is_dir(), "playwright-core is not installed: run `./test setup`");
     let says = json!({
@@ -70,6 +130,9 @@ fn play(scenario: &str, shots: Option<&str>) {
         "admin_token": ADMIN_TOKEN,
         "spki": pin(&world),
         "shots": shots,
+        "mail": mail,
+        "hook": hook,
+        "store": world.folder().join("state/stepgate.db"),
         "tokens": {
             "alice": world.token(json!({"jti": "alice-1"})),
             "alice2": world.token(json!({"jti": "alice-2"})),
@@ -81,6 +144,18 @@ fn play(scenario: &str, shots: Option<&str>) {
     command.env("NODE_EXTRA_CA_CERTS", world.folder().join("ca.pem")).current_dir(&browser);
     let finished = run(&mut command, "");
     assert!(finished.code == 0 && finished.stdout.ends_with("ok\n"), "{}{}", finished.stdout, finished.stderr);
+    drop(gateway);
+}
+
+#[test]
+fn accounts_are_made_signed_in_and_recovered_and_apps_get_codes_that_are_bound_to_them() {
+    let shots = std::env::var("STEPGATE_SHOTS").ok();
+    play_in("accounts", ACCOUNTS, shots.as_deref());
+}
+
+#[test]
+fn codes_that_are_sent_and_approvals_elevate_make_grants_and_give_a_right_to_more() {
+    play_in("sent", SENT, std::env::var("STEPGATE_SHOTS").ok().as_deref());
 }
 
 #[test]

@@ -141,6 +141,22 @@ fn a_code_is_not_used_up_where_the_request_may_also_be_one_that_no_code_is_for()
 }
 
 #[test]
+fn a_code_is_not_looked_at_where_another_route_that_is_asked_too_lacks_something_else() {
+    let world = world();
+    let rewritten =
+        "  - {path: /v1/**, upstream: api, auth: [main], assurance: strong, rewrite: {strip_prefix: /v1}}\n";
+    world.configure(&format!("{ROUTES}{rewritten}"));
+    let token = weak(&world, "alice");
+    let people = People::of(&world);
+    let codes = people.enrol(&token);
+    drop(people);
+    let gateway = world.restart().ready();
+    let with = |request: Request| request.bearer(&token).header("Stepgate-OTP", &codes.app);
+    refused(&gateway, &with(get("/v1/scoped")), 403, "insufficient-scope", "scope_missing");
+    with(get("/v1/plain")).send(&gateway).expect(200);
+}
+
+#[test]
 fn two_who_use_one_code_at_once_are_one_and_a_refusal() {
     let world = world();
     let token = weak(&world, "alice");

@@ -59,6 +59,8 @@ operations! {
     Again: POST "/sign-in/challenges", false;
     /// Shows the second factor that a sign-in, a renewal or a recovery waits for.
     Verify: POST "/sign-in/verify", false;
+    /// Redeems the code that a sign-in at the page ended in, by the verifier of its challenge (RFC 7636).
+    Redeem: POST "/sign-in/redeem", false;
     /// Mails a code for a new password.
     Recover: POST "/recovery", false;
     /// Sets a new password by the code that was mailed.
@@ -127,6 +129,14 @@ struct Verification<'a> {
     #[serde(borrow)]
     credential: Option<&'a RawValue>,
     refresh_token: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Redemption<'a> {
+    #[serde(borrow)]
+    code: Text<'a>,
+    code_verifier: Text<'a>,
 }
 
 #[derive(Deserialize)]
@@ -304,6 +314,10 @@ impl Accounts {
                 let refresh_token = body.refresh_token.as_deref();
                 stepped(&self.second_step(second, &body.ticket, (&body.id, shown), refresh_token, way, now).await?)
             }
+            Kind::Redeem => {
+                let body: Redemption<'_> = body(call)?;
+                served(&self.redeem_entry(second, (&body.code, &body.code_verifier), agent(call), now).await?)
+            }
             Kind::Recover => {
                 let body: Forgotten<'_> = body(call)?;
                 accepted(&self.ask_recovery(&body.email, now).await?)
@@ -349,7 +363,7 @@ impl Accounts {
 }
 
 /// What the client says it is.
-fn agent<'a>(call: &Call<'a>) -> &'a str {
+pub(in crate::authority) fn agent<'a>(call: &Call<'a>) -> &'a str {
     call.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default()
 }
 

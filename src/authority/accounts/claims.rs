@@ -59,8 +59,7 @@ impl Accounts {
             aud: &self.config.audience,
             client_id: CLIENT,
             iat,
-            // Never longer than the session could live.
-            exp: iat.saturating_add(self.config.access_ttl.as_secs()),
+            exp: iat.saturating_add(self.access_secs(session, now)),
             jti: random::id()?,
             sid: &session.sid,
             auth_time: session.proof.at(),
@@ -75,6 +74,12 @@ impl Accounts {
         self.means.keys.sign(TYPE, &claims, now).ok_or_else(unsigned)
     }
 
+    /// For how long an access token is good: never longer than its session could live.
+    fn access_secs(&self, session: &Session, now: Now) -> u64 {
+        let left = session.expires_at(self.lives()).saturating_sub(now.unix_secs());
+        self.config.access_ttl.as_secs().min(left)
+    }
+
     /// What a client gets (RFC 6749 §5.1).
     pub(super) fn tokens(
         &self,
@@ -87,7 +92,7 @@ impl Accounts {
         Ok(json!({
             "access_token": self.access_token(second, session, scopes, now)?,
             "token_type": "Bearer",
-            "expires_in": self.config.access_ttl.as_secs(),
+            "expires_in": self.access_secs(session, now),
             "refresh_token": String::from_utf8_lossy(refresh.expose()),
             "refresh_expires_at": session.expires_at(self.lives()),
             "scope": scopes.join(" "),
@@ -121,6 +126,7 @@ mod tests {
             factor_id: String::new(),
             at_ms: 0,
             may_delete,
+            era: 0,
         };
         assert!(is_on_probation(&of(&[Factor::Password, Factor::Totp], false)));
         assert!(is_on_probation(&of(&[Factor::Password, Factor::Recovery], false)));

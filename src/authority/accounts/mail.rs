@@ -146,13 +146,14 @@ impl Accounts {
     }
 
     fn enqueue(&self, batch: Batch, message: Message, now: Now) -> Result<Batch, Fault> {
-        self.means.outbox.enqueue(batch, message, now).map_err(|fault| match fault {
-            EnqueueFault::Full => Fault::Store(StoreFault::Busy),
-            other @ (EnqueueFault::Unconfigured
-            | EnqueueFault::Address
-            | EnqueueFault::Expired
-            | EnqueueFault::Content(_)) => Fault::Store(StoreFault::Unavailable(other.to_string())),
-        })
+        self.means.outbox.enqueue(batch, message, now).map_err(not_taken)
+    }
+
+    /// Whether a code could be mailed to an address now; nothing is.
+    pub(super) fn has_room_for(&self, to: &str, now: Now) -> Result<(), Fault> {
+        let expires_at = now.unix_secs().saturating_add(CODE_SECS);
+        let message = mail(to, "code", "Your code", "Your code".to_owned(), expires_at)?;
+        self.means.outbox.check(&message, now).map_err(not_taken)
     }
 
     /// Whether another mail may be sent: `send_limit` for each address of mail, whether an account has it or not. Counted before
@@ -177,6 +178,16 @@ impl Accounts {
             }
         }
         Ok(false)
+    }
+}
+
+fn not_taken(fault: EnqueueFault) -> Fault {
+    match fault {
+        EnqueueFault::Full => Fault::Store(StoreFault::Busy),
+        other @ (EnqueueFault::Unconfigured
+        | EnqueueFault::Address
+        | EnqueueFault::Expired
+        | EnqueueFault::Content(_)) => Fault::Store(StoreFault::Unavailable(other.to_string())),
     }
 }
 

@@ -120,7 +120,9 @@ impl Accounts {
         let account = self.prove_again(second, &mine, current, proof, call).await?;
         self.rules.check(new, &account.value.own_words()).map_err(Fault::Call)?;
         let hash = self.hashing.fresh(new).await?;
-        self.set_password(None, account, hash, Told::PasswordChanged, Some(mine.sid), call.now).await?;
+        let here = self.network(call.client);
+        let told = (Told::PasswordChanged, Some(mine.sid), here.as_str());
+        self.set_password(None, account, hash, told, call.now).await?;
         self.changed(&mine, Change::PasswordChanged, "", call);
         Ok(())
     }

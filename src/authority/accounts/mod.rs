@@ -24,6 +24,7 @@ mod mail;
 mod manage;
 mod metadata;
 mod name;
+mod page;
 mod password;
 mod recover;
 mod register;
@@ -37,9 +38,11 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
+pub(in crate::authority) use self::api::agent;
 pub(in crate::authority) use self::describe::described;
+pub(in crate::authority) use self::page::{Entrance, Entry, is_challenge};
 pub use self::{
     api::{Kind, Operation, TABLE},
     import::{Imported, Line, LineFault, MOST_BYTES, What, read as read_import},
@@ -100,6 +103,8 @@ pub struct Accounts {
     rules: PasswordRules,
     hashing: Arc<Hashing>,
     means: AccountsMeans,
+    /// That sessions were left whose access tokens could not be refused.
+    left: Arc<Notify>,
     _upkeep: Upkeep,
 }
 
@@ -148,7 +153,8 @@ impl Accounts {
         }
         // Now, so that the first request finds them.
         means.published.publish(means.keys.verifying());
-        let upkeep = means.handle.spawn(upkeep(means.published.clone(), means.keys.clone()));
+        let left = Arc::new(Notify::new());
+        let upkeep = means.handle.spawn(upkeep(means.clone(), config.clone(), left.clone()));
         Ok(Some(Self {
             issuer: authority.issuer_url(),
             authority: authority.clone(),
@@ -156,6 +162,7 @@ impl Accounts {
             rules,
             hashing,
             means,
+            left,
             _upkeep: Upkeep(upkeep.abort_handle()),
         }))
     }
@@ -175,38 +182,81 @@ impl Accounts {
     /// Ends sessions: their refresh tokens by the rows, their access tokens by whoever refuses those. What else belongs to the
     /// commit comes with it.
     async fn end_sessions(&self, batch: Batch, sids: Vec<String>, now: Now) -> Result<(), Fault> {
-        let until = now.unix_secs().saturating_add(self.config.access_ttl.as_secs()).saturating_add(60);
-        // What else belongs to the commit comes with the first of them; the store bounds how much one commit has.
-        let (first, rest) = sids.split_at(sids.len().min(END_AT_ONCE));
-        let end = |batch, sids: &[String]| sids.iter().try_fold(batch, |batch, sid| session::end(batch, sid, until));
-        self.means.store.commit(end(batch, first)?, now).await?;
-        for some in rest.chunks(END_AT_ONCE) {
-            self.means.store.commit(end(Batch::new(), some)?, now).await?;
-        }
-        if !sids.is_empty() {
-            self.means.ends.end(&self.config.issuer, sids, until, now).await?;
-        }
-        Ok(())
+        // On a task of its own: the end is done to the last token also when whoever asked for it, a thief perhaps whose token
+        // came back, is not there any more.
+        let ending = end(self.means.clone(), self.config.clone(), self.left.clone(), batch, sids, now);
+        let stopped = |_| Fault::Store(StoreFault::Unavailable("the end of sessions was cut off".to_owned()));
+        self.means.handle.spawn(ending).await.map_err(stopped)?
     }
+}
+
+async fn end(
+    means: AccountsMeans,
+    config: config::Accounts,
+    left: Arc<Notify>,
+    batch: Batch,
+    sids: Vec<String>,
+    now: Now,
+) -> Result<(), Fault> {
+    let until = end_of(&config, now);
+    // What else belongs to the commit comes with the first of them; the store bounds how much one commit has.
+    let (first, rest) = sids.split_at(sids.len().min(END_AT_ONCE));
+    let end = |batch, sids: &[String]| sids.iter().try_fold(batch, |batch, sid| session::end(batch, sid, until));
+    means.store.commit(end(batch, first)?, now).await?;
+    for some in rest.chunks(END_AT_ONCE) {
+        means.store.commit(end(Batch::new(), some)?, now).await?;
+    }
+    if !sids.is_empty()
+        && let Err(fault) = means.ends.end(&config.issuer, sids, until, now).await
+    {
+        // The rows say that they have ended: from them it is done as soon as it can be.
+        left.notify_one();
+        return Err(fault.into());
+    }
+    Ok(())
+}
+
+/// When the last access token of a session that ends now has expired.
+fn end_of(config: &config::Accounts, now: Now) -> u64 {
+    now.unix_secs().saturating_add(config.access_ttl.as_secs()).saturating_add(60)
 }
 
 /// Refuses the access tokens of sessions that had ended when a process before did.
 async fn recover(means: &AccountsMeans, config: &config::Accounts, now: Now) -> Result<(), StoreFault> {
     let mut after = None;
     loop {
-        let rows = session::ended(&means.store, after.as_deref(), now).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = Some(last.key.clone());
-        let until = rows.iter().map(|row| row.value.until).max().unwrap_or_default();
-        let sids = rows.into_iter().map(|row| row.value.sid).collect();
-        means.ends.end(&config.issuer, sids, until, now).await?;
+        let page = session::ended(&means.store, after.as_deref(), now).await?;
+        // The key of a row that cannot be read still says which session it is of.
+        let lost: Vec<String> = page.unreadable.iter().filter_map(|key| session::sid_of(key)).collect();
+        let until = page.rows.iter().map(|row| row.value.until).max().unwrap_or_default().max(match lost.is_empty() {
+            true => 0,
+            false => end_of(config, now),
+        });
+        let sids: Vec<String> = page.rows.into_iter().map(|row| row.value.sid).chain(lost).collect();
+        if !sids.is_empty() {
+            means.ends.end(&config.issuer, sids, until, now).await?;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(());
+        }
     }
 }
 
-async fn upkeep(published: PublishedKeys, keys: Arc<Keys>) {
+async fn upkeep(means: AccountsMeans, config: config::Accounts, left: Arc<Notify>) {
+    let mut recovered = false;
     loop {
-        published.publish(keys.verifying());
-        tokio::time::sleep(LOOK).await;
+        means.published.publish(means.keys.verifying());
+        if !recovered {
+            match recover(&means, &config, means.clock.now()).await {
+                Ok(()) => recovered = true,
+                Err(fault) => tracing::error!(%fault, "sessions that have ended could not be refused"),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(if recovered { LOOK } else { Duration::from_secs(1) }) => {}
+            () = left.notified() => recovered = false,
+        }
     }
 }
 

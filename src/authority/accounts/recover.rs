@@ -45,6 +45,10 @@ impl Accounts {
             account.value.mail.as_deref().is_some_and(|known| name::folded(known) == name::folded(mail))
         });
         let may_send = self.may_send(&name::folded(mail), now).await?;
+        if may_send {
+            // Also where there is nobody to mail to: no room is no room for anybody.
+            self.has_room_for(mail, now)?;
+        }
         let (id, code) = (random::id()?, Self::mail_code()?);
         let asked = Asked {
             account: account.as_ref().map(|account| account.value.id.clone()),
@@ -107,28 +111,31 @@ impl Accounts {
         way: Way<'_>,
         now: Now,
     ) -> Result<Value, Fault> {
+        let here = self.network(way.client);
         let owner = self.owner(&account.value.id);
-        self.set_password(ticket, account, hash, Told::Recovered, None, now).await?;
+        self.set_password(ticket, account, hash, (Told::Recovered, None, &here), now).await?;
         self.means.observer.change(actor(&owner, way), Change::Recovered, Some(Factor::Password), "", now);
         Ok(json!({"status": "recovered"}))
     }
 
     /// Another password: the account's count goes on, so that no session of before can be renewed, and each is ended besides but
-    /// for the one that may stay. Somebody who signs in at the same moment, or notes something else in the account, is no reason
-    /// to give up: by then a code was used for it. Another change of password is.
+    /// for the one that may stay. Of the networks that it was signed in from, this one alone stays known: who owns the account is
+    /// here, and must not meet what strangers guess elsewhere when they sign in by the new one.
+    ///
+    /// Somebody who signs in at the same moment, or notes something else in the account, is no reason to give up: by then a code
+    /// was used for it. Another change of password is.
     pub(super) async fn set_password(
         &self,
         ticket: Option<&Versioned<Ticket>>,
         mut account: Versioned<Account>,
         hash: String,
-        told: Told,
-        stays: Option<&str>,
+        (told, stays, here): (Told, Option<&str>, &str),
         now: Now,
     ) -> Result<(), Fault> {
         let (id, before) = (account.value.id.clone(), account.value.epoch);
         for _ in 0..TRIES {
             let batch = ticket.map_or_else(Batch::new, |ticket| Self::spend(Batch::new(), ticket));
-            match self.password_set(batch, &account, &hash, told, stays, now).await {
+            match self.password_set(batch, &account, &hash, (told, stays, here), now).await {
                 Err(Fault::Store(StoreFault::Conflict)) => {}
                 result => return result,
             }
@@ -143,8 +150,7 @@ impl Accounts {
         batch: Batch,
         account: &Versioned<Account>,
         hash: &str,
-        told: Told,
-        stays: Option<&str>,
+        (told, stays, here): (Told, Option<&str>, &str),
         now: Now,
     ) -> Result<(), Fault> {
         let epoch = account.value.epoch.saturating_add(1);
@@ -154,7 +160,7 @@ impl Accounts {
             Told::Recovered => now.unix_secs().saturating_add(self.authority.probation.as_secs()),
             Told::PasswordChanged | Told::MailChanged | Told::Registered | Told::TokenReused => 0,
         };
-        let changed = Account {
+        let mut changed = Account {
             hash: hash.to_owned(),
             epoch,
             password_at: now.unix_secs(),
@@ -162,6 +168,7 @@ impl Accounts {
             probation_until: account.value.probation_until.max(until),
             ..account.value.clone()
         };
+        changed.note_network(here, now.unix_secs());
         let mut batch = rows::update(self.store(), batch, account, &changed);
         batch = self.tell(batch, &changed, told, now)?;
         let sessions = session::of(self.store(), &account.value.id, now).await?;

@@ -42,7 +42,7 @@ struct Pending {
 }
 
 /// What somebody registers with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) mail: Option<&'a str>,

@@ -130,8 +130,9 @@ pub(crate) async fn by_id(store: &Store, id: &str, now: Now) -> Result<Option<Ve
 pub(crate) async fn by_name(store: &Store, typed: &str, now: Now) -> Result<Option<Versioned<Account>>, StoreFault> {
     let folded = name::folded(typed);
     let pointer = store.get::<Pointer>(Table::Accounts, &name_key(store, &folded), now).await?;
-    let id = pointer.map_or(folded, |pointer| pointer.value.id);
-    by_id(store, &id, now).await
+    let (is_name, id) = pointer.map_or((false, folded), |pointer| (true, pointer.value.id));
+    // An account's number, which its tokens tell, is no name of it: it would have a lock of its own.
+    Ok(by_id(store, &id, now).await?.filter(|_| is_name))
 }
 
 /// Adds an account. The commit is refused as a conflict where one of its names is taken.

@@ -170,6 +170,8 @@ impl Accounts {
                 categories: vec![pwd.category().name().to_owned()],
                 amr: pwd.amr().into_iter().map(str::to_owned).collect(),
                 factors: vec![pwd.name().to_owned()],
+                at: None,
+                is_now: true,
             },
             mail: account.mail.clone(),
             addresses: Vec::new(),
@@ -185,7 +187,9 @@ impl Accounts {
             amr: pwd.amr().into_iter().map(str::to_owned).collect(),
             factor_id: String::new(),
             at_ms: now.unix_ms,
-            may_delete: false,
+            // There is no second factor that could have come too lately.
+            may_delete: true,
+            era: 0,
         }
     }
 }

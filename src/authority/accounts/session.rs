@@ -20,7 +20,7 @@ use crate::{
     authority::{Fault, Proof, random},
     clock::Now,
     secret::Secret,
-    store::{Batch, Store, StoreFault, Table, Versioned},
+    store::{Batch, Readable, Store, StoreFault, Table, Versioned},
 };
 
 const PREFIX: &str = "sgr_";
@@ -170,7 +170,8 @@ pub(super) async fn by_sid(store: &Store, sid: &str, now: Now) -> Result<Option<
 /// The sessions of an account. More than [`MOST`] may come where several began at once.
 pub(super) async fn of(store: &Store, account: &str, now: Now) -> Result<Vec<Versioned<Session>>, StoreFault> {
     let prefix = key(&owner_part(store, account));
-    let mut found: Vec<Versioned<Session>> = store.page(Table::Sessions, &prefix, None, 4 * MOST, now).await?;
+    // One that cannot be read renews nothing, and must not keep its owner from the others.
+    let mut found: Vec<Versioned<Session>> = store.readable(Table::Sessions, &prefix, None, 4 * MOST, now).await?.rows;
     found.retain(|session| session.value.account == account);
     Ok(found)
 }
@@ -202,8 +203,13 @@ pub(super) struct Ended {
 }
 
 /// Sessions that have ended while their access tokens had not, up to a page of them after a key.
-pub(super) async fn ended(store: &Store, after: Option<&str>, now: Now) -> Result<Vec<Versioned<Ended>>, StoreFault> {
-    store.page(Table::Sessions, ENDED, after, 200, now).await
+pub(super) async fn ended(store: &Store, after: Option<&str>, now: Now) -> Result<Readable<Ended>, StoreFault> {
+    store.readable(Table::Sessions, ENDED, after, 200, now).await
+}
+
+/// The number of a session that has ended, by the key of a row that cannot be read.
+pub(super) fn sid_of(key: &str) -> Option<String> {
+    Some(key.strip_prefix(ENDED)?.split_once('.')?.0.to_owned())
 }
 
 const ENDED: &str = "e:";

@@ -25,7 +25,7 @@ use crate::{
 const TRIES: u32 = 8;
 
 /// Who wants in.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Claimed<'a> {
     pub(super) name: &'a str,
     pub(super) password: &'a str,
@@ -35,11 +35,19 @@ pub(super) struct Claimed<'a> {
 }
 
 /// A session that is to begin.
-struct Fresh<'a> {
-    proof: Proof,
-    scopes: Vec<String>,
-    client: &'a str,
-    network: &'a str,
+pub(super) struct Fresh<'a> {
+    pub(super) proof: Proof,
+    pub(super) scopes: Vec<String>,
+    pub(super) client: &'a str,
+    pub(super) network: &'a str,
+}
+
+/// What a right password leads to.
+pub(super) enum First {
+    /// In.
+    In { account: Versioned<Account>, scopes: Vec<String>, network: String },
+    /// A second factor is needed first.
+    Challenge(Challenge),
 }
 
 /// What became of a step.
@@ -76,6 +84,24 @@ impl Accounts {
         way: Way<'_>,
         now: Now,
     ) -> Result<Step, Fault> {
+        match self.first_step(second, claimed, way, now).await? {
+            First::Challenge(challenge) => Ok(Step::Challenge(challenge)),
+            First::In { account, scopes, network } => {
+                let fresh =
+                    Fresh { proof: Self::password_proof(now), scopes, client: claimed.client, network: &network };
+                self.begin_session(second, account, fresh, None, now).await.map(Step::Done)
+            }
+        }
+    }
+
+    /// Looks at a name and a password, and whether a factor is to be shown as well.
+    pub(super) async fn first_step(
+        &self,
+        second: &impl SecondStep,
+        claimed: Claimed<'_>,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<First, Fault> {
         let scopes: Vec<String> = self.config.scopes.iter().map(|scope| scope.as_ref().to_owned()).collect();
         let scopes =
             Self::scopes(&scopes, claimed.scope).ok_or(Fault::Call("`scope` names one that nobody here has"))?;
@@ -85,10 +111,9 @@ impl Accounts {
         if second.has_factors(&newcomer, now).await? {
             let aim = Aim::SignIn { scopes, client: claimed.client.to_owned(), network };
             let challenge = self.challenge(second, &account.value, aim, way, now).await?;
-            return Ok(Step::Challenge(challenge));
+            return Ok(First::Challenge(challenge));
         }
-        let fresh = Fresh { proof: Self::password_proof(now), scopes, client: claimed.client, network: &network };
-        self.begin_session(second, account, fresh, None, now).await.map(Step::Done)
+        Ok(First::In { account, scopes, network })
     }
 
     /// The account of a name, if the password is its own. Everything that is wrong is [`Fault::SignIn`].
@@ -161,7 +186,7 @@ impl Accounts {
     }
 
     /// Begins a session, and says what its client gets. A ticket is used up in the same commit.
-    async fn begin_session(
+    pub(super) async fn begin_session(
         &self,
         second: &impl SecondStep,
         mut account: Versioned<Account>,

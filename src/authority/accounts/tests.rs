@@ -41,6 +41,7 @@ const CODE: &str = "246810";
 struct Steps {
     enrolled: Mutex<bool>,
     used: Mutex<Vec<String>>,
+    on_probation: Mutex<bool>,
 }
 
 impl SecondStep for Steps {
@@ -70,7 +71,8 @@ impl SecondStep for Steps {
         let mine = id == URL_SAFE_NO_PAD.encode(caller.holder);
         match shown {
             Answered::Code(CODE) if mine => {
-                Ok(Finished::Proved { proof: strong(now), elevated_until: None, handover: None })
+                let proof = Proof { may_delete: !*self.on_probation.lock().unwrap(), ..strong(now) };
+                Ok(Finished::Proved { proof, elevated_until: None, handover: None })
             }
             _ => Err(Fault::Proof),
         }
@@ -118,6 +120,7 @@ fn strong(now: Now) -> Proof {
         factor_id: "f".to_owned(),
         at_ms: now.unix_ms,
         may_delete: true,
+        era: 0,
     }
 }
 
@@ -706,6 +709,9 @@ async fn a_session_ends_when_it_is_idle_and_when_its_time_is_up() {
         assert_eq!(status, StatusCode::OK);
         tokens = next;
     }
+    // Its last access token goes with it.
+    let last = claims(text(&tokens["access_token"]));
+    assert_eq!((&tokens["expires_in"], &last["exp"]), (&json!(200), &json!(scene.now.unix_secs() + 200)));
     scene.later(201);
     assert_eq!(scene.refresh(&tokens["refresh_token"]).await.0, StatusCode::BAD_REQUEST, "in all");
 }
@@ -736,6 +742,27 @@ async fn a_renewal_that_needs_a_second_factor_asks_for_it_and_moves_auth_time_by
     assert_eq!(claims(text(&third["access_token"]))["auth_time"], scene.now.unix_secs());
     assert_ne!(claims(text(&third["access_token"]))["auth_time"], old);
     assert_eq!(scene.refresh(&third["refresh_token"]).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_token_says_so_where_the_factor_of_its_session_may_not_delete_yet() {
+    let mut scene = Scene::with("open", "assurance: strong").await;
+    scene.add("alice", None, PASSWORD).await;
+    let (_, by_password, _) = scene.sign_in("alice", PASSWORD).await;
+    assert!(claims(text(&by_password["access_token"])).get("probation").is_none(), "there is no factor");
+    *scene.second.enrolled.lock().unwrap() = true;
+    for on_probation in [true, false] {
+        *scene.second.on_probation.lock().unwrap() = on_probation;
+        let (_, asked, _) = scene.sign_in("alice", PASSWORD).await;
+        let verify = json!({"ticket": asked["ticket"], "id": asked["challenge"]["id"], "code": CODE});
+        let (_, first, _) = scene.post("/sign-in/verify", verify).await;
+        scene.later(100);
+        let (_, second) = scene.refresh(&first["refresh_token"]).await;
+        for tokens in [first, second] {
+            let said = claims(text(&tokens["access_token"])).get("probation").cloned();
+            assert_eq!(said, on_probation.then_some(json!(true)));
+        }
+    }
 }
 
 // -- the owner's own
@@ -1012,4 +1039,136 @@ async fn without_the_store_nothing_is_answered_but_that() {
     assert_eq!(scene.refresh(&tokens["refresh_token"]).await.0, StatusCode::IM_A_TEAPOT);
     breaker.mend();
     assert_eq!(scene.refresh(&tokens["refresh_token"]).await.0, StatusCode::OK, "and nothing was used up meanwhile");
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_read_keeps_its_owner_from_nothing() {
+    let scene = Scene::with_alice().await;
+    let tokens = scene.signed_in().await;
+    let store = scene.accounts.store();
+    let rows = store.page::<Value>(Table::Sessions, "s:", None, 10, scene.now).await.unwrap();
+    let (first, last) = (format!("{}!", &rows[0].key[..24]), format!("{}~", &rows[0].key[..24]));
+    let batch = Batch::new().insert(Table::Sessions, &first, &"no session", None);
+    let batch = batch.insert(Table::Sessions, &last, &"no session", None).insert(Table::Sessions, "e:!", &"none", None);
+    store.commit(batch, scene.now).await.unwrap();
+    assert_eq!(scene.sign_in("alice", PASSWORD).await.0, StatusCode::OK);
+    let token = tokens["access_token"].as_str();
+    let body = json!({"current": PASSWORD, "new": OTHER});
+    assert_eq!(scene.call(Method::POST, "/password", body, token).await.0, StatusCode::NO_CONTENT);
+    scene.refused.0.lock().unwrap().clear();
+    recover(&scene.accounts.means, &scene.accounts.config, scene.now).await.unwrap();
+    assert_eq!(scene.refused.0.lock().unwrap().len(), 1, "the one that the change of password has ended");
+}
+
+/// Refuses sessions only from the second time on.
+#[derive(Debug, Default)]
+struct Failing(Mutex<u32>, Refused);
+
+impl SessionEnds for Failing {
+    fn end(&self, issuer: &str, sids: Vec<String>, until: u64, now: Now) -> Pending<()> {
+        let mut times = self.0.lock().unwrap();
+        *times += 1;
+        if *times == 1 {
+            return Box::pin(async { Err(StoreFault::Unavailable("a test says so".to_owned())) });
+        }
+        self.1.end(issuer, sids, until, now)
+    }
+}
+
+async fn eventually(mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain");
+}
+
+#[tokio::test]
+async fn a_session_ends_to_the_last_token_though_whoever_ends_it_goes_away() {
+    let scene = Scene::with_alice().await;
+    let tokens = scene.signed_in().await;
+    let sid = text(&claims(text(&tokens["access_token"]))["sid"]).to_owned();
+    // The connection is gone as soon as the end has begun to be written.
+    let mut ending = Box::pin(scene.accounts.end_sessions(Batch::new(), vec![sid.clone()], scene.now));
+    let looked = std::future::poll_fn(|cx| std::task::Poll::Ready(ending.as_mut().poll(cx))).await;
+    assert!(looked.is_pending());
+    drop(ending);
+    eventually(|| scene.refused.0.lock().unwrap().contains(&sid)).await;
+    assert_eq!(scene.sessions().await, 0);
+}
+
+#[tokio::test]
+async fn a_session_whose_end_could_not_be_revoked_is_revoked_later_without_a_restart() {
+    let config = config("open", "");
+    let ends = Arc::new(Failing::default());
+    let means = means(&Arc::new(Store::for_tests()), &config, ends.clone());
+    let accounts = Accounts::compile(config.authority.as_ref().unwrap(), &NoFiles, means, None).unwrap().unwrap();
+    let now = SystemClock.now();
+    let (refused, ear) = (Arc::default(), Arc::default());
+    let scene = Scene { accounts, second: Steps::default(), refused, ear, now, client: "192.0.2.1" };
+    scene.add("alice", Some("alice@example.org"), PASSWORD).await;
+    let tokens = scene.signed_in().await;
+    let (.., reason) = scene.call(Method::DELETE, "/session", Value::Null, tokens["access_token"].as_str()).await;
+    assert_eq!(reason, Reason::AuthorityUnavailable);
+    assert_eq!(scene.sessions().await, 0);
+    eventually(|| ends.1.0.lock().unwrap().len() == 1).await;
+}
+
+#[tokio::test]
+async fn with_an_outbox_that_is_full_an_address_with_an_account_and_one_without_are_one_answer() {
+    let scene = Scene::with_alice().await;
+    let outbox = &scene.accounts.means.outbox;
+    for _ in 0..5_000 {
+        let message = notify::Message {
+            id: notify::new_id().unwrap(),
+            channel: notify::Channel::Mail { to: "x@example.org".into() },
+            kind: "code".into(),
+            subject: "x".into(),
+            text: "x".into(),
+            data: Value::Null,
+            expires_at: scene.now.unix_secs() + 600,
+        };
+        outbox.enqueue(Batch::new(), message, scene.now).unwrap();
+    }
+    let known = scene.post("/recovery", json!({"email": "alice@example.org"})).await;
+    let unknown = scene.post("/recovery", json!({"email": "nobody@example.org"})).await;
+    assert_eq!((known.0, known.2), (unknown.0, unknown.2));
+    assert_eq!(known.2, Reason::AuthorityUnavailable);
+}
+
+#[tokio::test]
+async fn strangers_who_filled_the_lane_keep_nobody_out_who_has_just_recovered_or_changed_the_password() {
+    let mut scene = Scene::with_alice().await;
+    let tokens = scene.signed_in().await;
+    for stranger in 0..40_u8 {
+        scene.client = Box::leak(format!("198.51.100.{stranger}").into_boxed_str());
+        scene.sign_in("alice", OTHER).await;
+    }
+    scene.client = "203.0.113.7";
+    assert_eq!(scene.sign_in("alice", PASSWORD).await.2, Reason::SignInRefused, "a new address meets the strangers");
+    scene.client = "192.0.2.1";
+    let body = json!({"current": PASSWORD, "new": OTHER});
+    let (status, ..) = scene.call(Method::POST, "/password", body, tokens["access_token"].as_str()).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(scene.sign_in("alice", OTHER).await.0, StatusCode::OK, "where it was changed, it is known");
+    scene.client = "203.0.113.7";
+    let (_, asked, _) = scene.post("/recovery", json!({"email": "alice@example.org"})).await;
+    let code = scene.code_for("alice@example.org").await;
+    let body = json!({"recovery": asked["recovery"], "code": code, "password": PASSWORD});
+    assert_eq!(scene.post("/recovery/confirm", body).await.0, StatusCode::OK);
+    assert_eq!(scene.sign_in("alice", PASSWORD).await.0, StatusCode::OK, "and where it was recovered");
+}
+
+#[tokio::test]
+async fn nobody_signs_in_by_an_accounts_number() {
+    let scene = Scene::open().await;
+    let hash = crate::password::StoredHash::fresh(PASSWORD.as_bytes()).unwrap();
+    let account = rows::Account::new("alice", None, hash, scene.now).unwrap();
+    let account = rows::Account { id: "abcdefghijklmnopqrstuv".into(), ..account };
+    let store = scene.accounts.store();
+    store.commit(rows::insert(store, Batch::new(), &account), scene.now).await.unwrap();
+    assert_eq!(scene.sign_in(&account.id, PASSWORD).await.2, Reason::SignInRefused);
+    assert_eq!(scene.sign_in("alice", PASSWORD).await.0, StatusCode::OK);
 }

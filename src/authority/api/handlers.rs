@@ -100,7 +100,14 @@ struct LinkBody {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct QuestionBody {
+    token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DecisionBody {
+    token: String,
     approve: bool,
     number: Option<String>,
 }
@@ -280,20 +287,20 @@ impl Authority {
         Ok(json(StatusCode::CREATED, &value))
     }
 
-    pub(super) async fn show_push(&self, token: &str, call: &Call<'_>) -> Result<Answer, Fault> {
-        let shown = self.push_shown(token, call.now).await?;
+    pub(super) async fn show_push(&self, call: &Call<'_>) -> Result<Answer, Fault> {
+        let shown = self.push_shown(&body::<QuestionBody>(call)?.token, call.now).await?;
         let value = serde_json::to_value(&shown).map_err(|_| Fault::Call("the question cannot be written"))?;
         Ok(json(StatusCode::OK, &value))
     }
 
-    pub(super) async fn decide_push(&self, token: &str, call: &Call<'_>) -> Result<Answer, Fault> {
+    pub(super) async fn decide_push(&self, call: &Call<'_>) -> Result<Answer, Fault> {
         let body = body::<DecisionBody>(call)?;
         let number = match (body.approve, &body.number) {
             (true, Some(number)) => Some(number.as_str()),
             (true, None) => return Err(Fault::Call("an approval has the `number` that the person was shown")),
             (false, _) => None,
         };
-        self.push_decide(token, number, call.now).await?;
+        self.push_decide(&body.token, number, call.now).await?;
         Ok(nothing())
     }
 }

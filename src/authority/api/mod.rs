@@ -50,14 +50,12 @@ impl Authority {
     }
 
     async fn run(&self, operation: &Operation, id: &str, call: &Call<'_>) -> Result<Answer, Fault> {
-        if operation.needs == Needs::Credential {
-            // Codes and tokens go no way that others read.
-            if !call.confidential {
-                return Err(Fault::Cleartext);
-            }
-            if call.principal.is_none() {
-                return Err(Fault::Anonymous);
-            }
+        // Codes and tokens go no way that others read; the description is for everybody.
+        if operation.kind != Kind::OpenApi && !call.confidential {
+            return Err(Fault::Cleartext);
+        }
+        if operation.needs == Needs::Credential && call.principal.is_none() {
+            return Err(Fault::Anonymous);
         }
         match operation.kind {
             Kind::Me => self.me(call).await,
@@ -72,8 +70,8 @@ impl Authority {
             Kind::Elevate => self.elevate_by_code(call).await,
             Kind::StepDown => self.end_elevation(call).await,
             Kind::PageLink => self.link_page(call).await,
-            Kind::PushShown => self.show_push(id, call).await,
-            Kind::PushDecide => self.decide_push(id, call).await,
+            Kind::PushShown => self.show_push(call).await,
+            Kind::PushDecide => self.decide_push(call).await,
             Kind::Token => self.exchange(call).await,
             Kind::OpenApi => {
                 let accounts = self.accounts().map(|_| super::accounts::described()).unwrap_or_default();

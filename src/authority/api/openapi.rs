@@ -179,7 +179,7 @@ fn request(kind: Kind) -> Option<(&'static str, Value)> {
         })
     };
     let schema = match kind {
-        Kind::Me | Kind::Elevations | Kind::StepDown | Kind::PushShown | Kind::OpenApi => return None,
+        Kind::Me | Kind::Elevations | Kind::StepDown | Kind::OpenApi => return None,
         Kind::Challenge => object(
             &[],
             json!({
@@ -205,7 +205,10 @@ fn request(kind: Kind) -> Option<(&'static str, Value)> {
                      (for POST /token) or `stepgate_result` in its query: a page of an origin of `authority.return_to`."},
             }),
         ),
-        Kind::PushDecide => object(&["approve"], json!({"approve": {"type": "boolean"}, "number": text()})),
+        Kind::PushShown => object(&["token"], json!({"token": text()})),
+        Kind::PushDecide => {
+            object(&["token", "approve"], json!({"token": text(), "approve": {"type": "boolean"}, "number": text()}))
+        }
         Kind::Token => {
             let schema = object(
                 &["grant_type", "subject_token", "subject_token_type"],

@@ -71,9 +71,9 @@ operations! {
     /// Makes a link that opens the authority's pages in a browser, once.
     PageLink: POST "/api/v1/page-links", Credential;
     /// What an approval is asked for, for the device that decides.
-    PushShown: GET "/api/v1/push/{id}", Nothing;
+    PushShown: POST "/api/v1/push/details", Nothing;
     /// Approves or refuses.
-    PushDecide: POST "/api/v1/push/{id}", Nothing;
+    PushDecide: POST "/api/v1/push", Nothing;
     /// Exchanges the caller's token and a proof for a grant (RFC 8693).
     Token: POST "/token", Credential;
     /// This description.
@@ -140,6 +140,14 @@ pub(super) fn find<'p>(method: &Method, path: &'p str) -> Option<Result<Route<'p
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    /// Paths are recorded, and whoever has the number of an operation that anybody may call may do what it is for.
+    #[test]
+    fn no_path_is_a_secret() {
+        for row in TABLE.iter().filter(|row| row.needs == Needs::Nothing) {
+            assert!(!row.path.contains("{id}"), "{}", row.path);
+        }
+    }
 
     #[test]
     fn every_row_is_found_by_its_own_path_and_method_alone() {

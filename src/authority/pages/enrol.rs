@@ -108,7 +108,7 @@ impl Pages<'_> {
         Ok(self.see("/add"))
     }
 
-    fn invitation_page(&self, visit: &Visit<'_>, problem: Option<&'static str>) -> Answer {
+    fn invitation_page(&self, visit: &Visit<'_>, problem: Option<&str>) -> Answer {
         let page = InvitationAsked { frame: frame::Frame { problem, ..self.frame(Some(&visit.open), "factors") } };
         let (status, reason) =
             problem.map_or((StatusCode::OK, Reason::Allowed), |_| (StatusCode::FORBIDDEN, Reason::EnrolmentRefused));
@@ -166,7 +166,8 @@ impl Pages<'_> {
     pub(super) async fn confirm(&self, visit: Visit<'_>) -> Result<Answer, Fault> {
         let now = visit.call.now;
         let (caller, ceremony) = (&visit.open.session.caller, visit.fields.text("ceremony"));
-        let enrolled = self.authority.finish_enrolment(caller, ceremony, answered(&visit), visit.way(), now).await;
+        let enrolled =
+            self.authority.finish_enrolment(caller, ceremony, answered(visit.fields), visit.way(), now).await;
         let enrolled = match enrolled {
             Ok(enrolled) => enrolled,
             Err(Fault::Proof) => return Ok(self.confirm_again(&visit, ceremony)),

@@ -31,7 +31,12 @@ impl<'a> Fields<'a> {
 
     /// A field; empty where there is none.
     pub(super) fn text(&self, name: &str) -> &str {
-        self.0.get(name).and_then(Option::as_deref).unwrap_or_default().trim()
+        self.whole(name).trim()
+    }
+
+    /// A field with the spaces around it, which belong to a password.
+    pub(super) fn whole(&self, name: &str) -> &str {
+        self.0.get(name).and_then(Option::as_deref).unwrap_or_default()
     }
 }
 

@@ -25,12 +25,14 @@ pub(super) struct Frame<'a> {
     pub(super) service: &'a str,
     /// Whom the pages are open for.
     pub(super) who: Option<&'a str>,
+    /// Whether whoever it is has signed in here, to an account.
+    pub(super) account: bool,
     /// What each form has in it.
     pub(super) token: String,
     /// Which place of the navigation this is.
     pub(super) here: &'static str,
     /// What went wrong just before.
-    pub(super) problem: Option<&'static str>,
+    pub(super) problem: Option<&'a str>,
     /// What went well just before.
     pub(super) good: Option<&'static str>,
     /// The style.
@@ -51,7 +53,11 @@ impl Pages<'_> {
         Frame {
             base: &config.path,
             service: config.passkey.as_ref().map_or(host, |passkey| &passkey.rp_name),
-            who: open.map(|open| open.session.caller.subject.as_str()),
+            who: open.map(|open| match &open.session.account {
+                Some(mark) => mark.name.as_str(),
+                None => open.session.caller.subject.as_str(),
+            }),
+            account: open.is_some_and(|open| open.session.account.is_some()),
             token: open.map(Open::token).unwrap_or_default(),
             here,
             problem: None,
@@ -63,6 +69,17 @@ impl Pages<'_> {
 
     /// A page.
     pub(super) fn html(&self, page: &impl Template, open: Option<&Open>, status: StatusCode, reason: Reason) -> Answer {
+        self.html_back(page, open.and_then(|open| open.session.return_to.as_deref()), status, reason)
+    }
+
+    /// A page from which a form may lead to an app in the end.
+    pub(super) fn html_back(
+        &self,
+        page: &impl Template,
+        back: Option<&str>,
+        status: StatusCode,
+        reason: Reason,
+    ) -> Answer {
         let Ok(text) = page.render() else {
             // Writing to a string cannot fail; were it to, nothing half-done is shown.
             return Answer { response: Response::new(Bytes::new()), ..Answer::refused(&Fault::NotFound) };
@@ -71,7 +88,6 @@ impl Pages<'_> {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        let back = open.and_then(|open| open.session.return_to.as_deref());
         protect(headers, back);
         Answer { response, reason, refusal: None }
     }
@@ -96,6 +112,20 @@ impl Pages<'_> {
 
     /// A page for somebody without a session.
     pub(super) fn closed(&self) -> Answer {
+        if self.authority.accounts().is_some() {
+            let page = Explain {
+                frame: self.frame(None, ""),
+                title: "You are not signed in",
+                lead: "These pages were open for a quarter of an hour, or until your password was changed, or were never.",
+                steps: &[
+                    "Sign in to look after your account.",
+                    "Or go back to the app that sent you here, and try again.",
+                ],
+                go: Some(("Sign in", format!("{}/sign-in", self.config().path))),
+                request_id: "",
+            };
+            return self.html(&page, None, StatusCode::FORBIDDEN, Reason::TokenMissing);
+        }
         let page = Explain {
             frame: self.frame(None, ""),
             title: "Open this from your app",
@@ -115,7 +145,13 @@ impl Pages<'_> {
     /// A page that says that something did not work, and what to do.
     pub(super) fn fault_page(&self, fault: &Fault, open: Option<&Open>, request_id: &str) -> Answer {
         let (status, title, lead, steps): (_, _, _, &[&str]) = match fault {
-            Fault::Proof | Fault::Grant | Fault::Spent | Fault::SignIn => {
+            Fault::SignIn => (
+                StatusCode::FORBIDDEN,
+                "Not accepted",
+                "It was begun too long ago, used already, or ended by something else. Nothing was changed.",
+                &["Begin again."],
+            ),
+            Fault::Proof | Fault::Grant | Fault::Spent => {
                 (StatusCode::FORBIDDEN, "Not accepted", NOT_ACCEPTED, &["Go back, and try again or take another way."])
             }
             Fault::Enrolment => (

@@ -20,7 +20,7 @@ const RETURN_BYTES: usize = 2000;
 const STATE_BYTES: usize = 512;
 
 /// A link that somebody asks for.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(in crate::authority) struct LinkWanted {
     /// What the browser is let in for.
     pub(in crate::authority) errand: Errand,
@@ -68,6 +68,7 @@ impl Authority {
             client: principal.client.as_deref().map(str::to_owned),
             invitation: wanted.invitation,
             proof: None,
+            account: None,
             until: now.saturating_add(SESSION_SECS).min(credential),
         };
         let expires_at = now.saturating_add(LINK_SECS).min(session.until);
@@ -78,7 +79,7 @@ impl Authority {
 }
 
 /// An address to go back to, if its origin is exactly one of the configuration's.
-fn return_to(config: &config::Authority, text: &str) -> Result<Url, Fault> {
+pub(super) fn return_to(config: &config::Authority, text: &str) -> Result<Url, Fault> {
     let refused = Fault::Call("`return_to` is an absolute URL of an origin that the configuration lists.");
     // What browsers read otherwise than the parser here (white space, controls, backslashes) is not guessed at.
     if text.len() > RETURN_BYTES || !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {

@@ -7,6 +7,7 @@
 //!
 //! A handler does what the JSON API does, by the same functions of [`Authority`]; it holds no rule of its own on who may do what.
 
+mod account;
 mod assets;
 mod enrol;
 mod form;
@@ -14,6 +15,7 @@ mod frame;
 mod guard;
 mod links;
 mod manage;
+mod outside;
 mod place;
 mod prove;
 mod push;
@@ -54,17 +56,19 @@ impl Visit<'_> {
 }
 
 impl Authority {
+    /// A file that pages ask for, which is there for anybody; `None`: it is none, or not looked at.
+    pub fn asset(method: &Method, path: &str) -> Option<Answer> {
+        let is_look = matches!(*method, Method::GET | Method::HEAD);
+        Asset::find(path).filter(|_| is_look).map(Asset::answer)
+    }
+
     /// Answers a call of a page; `None`: the path is none of theirs.
     pub(super) async fn page(&self, call: &Call<'_>) -> Option<Answer> {
-        if let Some(asset) = Asset::find(call.path) {
-            let is_look = matches!(*call.method, Method::GET | Method::HEAD);
-            return Some(if is_look {
-                asset.answer()
-            } else {
-                Answer::refused(&Fault::Method(&[Method::GET, Method::HEAD]))
-            });
+        if Asset::find(call.path).is_some() {
+            let refused = || Answer::refused(&Fault::Method(&[Method::GET, Method::HEAD]));
+            return Some(Self::asset(call.method, call.path).unwrap_or_else(refused));
         }
-        let place = Place::of(call.path)?;
+        let place = Place::of(call.path).filter(|place| !place.is_of_accounts() || self.accounts().is_some())?;
         if !place.methods().contains(call.method) {
             return Some(Answer::refused(&Fault::Method(place.methods())));
         }
@@ -92,10 +96,16 @@ impl<'a> Pages<'a> {
             return self.push(call).await;
         }
         let before = self.session(call).await?;
+        if place.is_outside() {
+            return self.outside(place, call, before).await;
+        }
         if place == Place::Open {
             return self.enter(call, before).await;
         }
         let Some(open) = before else {
+            if place == Place::Home && *call.method != Method::POST && self.authority.accounts().is_some() {
+                return Ok(self.see("/sign-in"));
+            }
             let mut answer = self.closed();
             set_cookie(&mut answer, &session::no_cookie());
             return Ok(answer);
@@ -116,7 +126,19 @@ impl<'a> Pages<'a> {
 
     async fn handle(&self, place: Place<'_>, visit: Visit<'_>) -> Result<Answer, Fault> {
         match place {
-            Place::Home | Place::Open | Place::Push => self.factors(visit).await,
+            Place::Password => self.password(visit).await,
+            Place::Sessions => self.sessions(visit).await,
+            Place::EndSessions => self.end_sessions(visit).await,
+            Place::Home
+            | Place::Open
+            | Place::Push
+            | Place::SignIn
+            | Place::Enter
+            | Place::EnterAgain
+            | Place::Register
+            | Place::Registered
+            | Place::Recover
+            | Place::Recovered => self.factors(visit).await,
             Place::StepUp => self.ask(&visit, prove::STEP_UP, None, None).await,
             Place::Prove if visit.is_sent() => self.prove(visit).await,
             Place::Prove => {

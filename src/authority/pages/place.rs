@@ -39,6 +39,26 @@ pub(super) enum Place<'p> {
     Leave,
     /// An approval on another device: no session.
     Push,
+    /// An account signs in: no session, nor for the four after it.
+    SignIn,
+    /// A factor is shown for that, or for a recovery.
+    Enter,
+    /// Another one is asked for.
+    EnterAgain,
+    /// An account is made.
+    Register,
+    /// By the code that was mailed.
+    Registered,
+    /// A forgotten password.
+    Recover,
+    /// By the code that was mailed.
+    Recovered,
+    /// The password is changed.
+    Password,
+    /// Where the account is signed in.
+    Sessions,
+    /// And is not any more.
+    EndSessions,
 }
 
 impl<'p> Place<'p> {
@@ -58,6 +78,16 @@ impl<'p> Place<'p> {
             "/activity/end" => Self::End,
             "/leave" => Self::Leave,
             "/push" => Self::Push,
+            "/sign-in" => Self::SignIn,
+            "/sign-in/factor" => Self::Enter,
+            "/sign-in/send" => Self::EnterAgain,
+            "/register" => Self::Register,
+            "/register/code" => Self::Registered,
+            "/recover" => Self::Recover,
+            "/recover/code" => Self::Recovered,
+            "/password" => Self::Password,
+            "/sessions" => Self::Sessions,
+            "/sessions/end" => Self::EndSessions,
             path => {
                 if let Some(factor) = path.strip_prefix("/add/") {
                     return Factor::from_name(factor).map(Self::AddAt);
@@ -74,23 +104,54 @@ impl<'p> Place<'p> {
         })
     }
 
+    /// Whether it is for somebody who is not signed in.
+    pub(super) fn is_outside(self) -> bool {
+        matches!(
+            self,
+            Self::SignIn
+                | Self::Enter
+                | Self::EnterAgain
+                | Self::Register
+                | Self::Registered
+                | Self::Recover
+                | Self::Recovered
+        )
+    }
+
+    /// Whether there is such a page only where the authority keeps accounts.
+    pub(super) fn is_of_accounts(self) -> bool {
+        self.is_outside() || matches!(self, Self::Password | Self::Sessions | Self::EndSessions)
+    }
+
     /// The methods that it takes.
     pub(super) fn methods(self) -> &'static [Method] {
         const LOOK: &[Method] = &[Method::GET, Method::HEAD];
         const SEND: &[Method] = &[Method::POST];
         const BOTH: &[Method] = &[Method::GET, Method::HEAD, Method::POST];
         match self {
-            Self::Home | Self::StepUp | Self::Activity | Self::AddAt(_) => LOOK,
+            Self::Home | Self::StepUp | Self::Activity | Self::AddAt(_) | Self::Sessions => LOOK,
             // No HEAD: it would use the ticket up and show nothing.
             Self::Open => &[Method::GET],
-            Self::Send | Self::Confirm | Self::End | Self::Leave => SEND,
+            Self::Send
+            | Self::Confirm
+            | Self::End
+            | Self::Leave
+            | Self::Enter
+            | Self::EnterAgain
+            | Self::Registered
+            | Self::Recovered
+            | Self::EndSessions => SEND,
             Self::Prove
             | Self::Add
             | Self::Invitation
             | Self::Rename(_)
             | Self::Remove(_)
             | Self::RecoveryCodes
-            | Self::Push => BOTH,
+            | Self::Push
+            | Self::SignIn
+            | Self::Register
+            | Self::Recover
+            | Self::Password => BOTH,
         }
     }
 
@@ -104,7 +165,8 @@ impl<'p> Place<'p> {
                 | Self::AddAt(_)
                 | Self::Rename(_)
                 | Self::Remove(_)
-                | Self::RecoveryCodes,
+                | Self::RecoveryCodes
+                | Self::Password,
             ) => path.starts_with('/'),
             Some(
                 Self::Open
@@ -115,7 +177,16 @@ impl<'p> Place<'p> {
                 | Self::Activity
                 | Self::End
                 | Self::Leave
-                | Self::Push,
+                | Self::Push
+                | Self::SignIn
+                | Self::Enter
+                | Self::EnterAgain
+                | Self::Register
+                | Self::Registered
+                | Self::Recover
+                | Self::Recovered
+                | Self::Sessions
+                | Self::EndSessions,
             )
             | None => false,
         }

@@ -3,10 +3,12 @@
 use http::StatusCode;
 
 use super::{
-    Errand, Pages, Visit, frame,
+    Errand, Pages, Visit,
+    form::Fields,
+    frame::{self, Frame},
     links::handed_back,
     place::Place,
-    views::{Choice, Done, Prove, called},
+    views::{Choice, Done, Prove},
 };
 use crate::{
     authority::{Answer, Answered, Begun, End, Fault, Finished, Purpose},
@@ -24,7 +26,7 @@ impl Pages<'_> {
         visit: &Visit<'_>,
         then: &str,
         sent: Option<Factor>,
-        problem: Option<&'static str>,
+        problem: Option<&str>,
     ) -> Result<Answer, Fault> {
         let then = if Place::follows(then) { then } else { "/" };
         let Some(purpose) = purpose(&visit.open.session.errand, then) else { return Ok(self.see("/")) };
@@ -37,12 +39,7 @@ impl Pages<'_> {
         }
         let mut frame = self.frame(Some(&visit.open), "");
         frame.problem = problem;
-        let is_sent = matches!(sent, Some(Factor::Email | Factor::Webhook));
-        let others = [Factor::Email, Factor::Webhook, Factor::Push].into_iter();
-        let others =
-            others.filter(|factor| fits(*factor) && sent != Some(*factor)).map(|factor| Choice::of(factor, false));
         let page = Prove {
-            frame,
             title: if is_manage { "Show one of your factors" } else { "Confirm that it is you" },
             lead: if is_manage {
                 "Your second factors are about to change, so that has to be you."
@@ -50,16 +47,8 @@ impl Pages<'_> {
                 "Something important is to be done in your name. It takes a second factor."
             },
             asked: if is_manage { Vec::new() } else { asked(&session.errand, session.client.as_deref()) },
-            ceremony: &begun.id,
-            then,
-            passkey: begun.passkey.as_ref().filter(|_| sent.is_none()).map(ToString::to_string),
-            code: is_sent || (sent.is_none() && fits(Factor::Totp)),
-            code_label: if is_sent { "Code" } else { "Code from your authenticator app" },
-            code_hint: hint(&begun, is_sent),
-            sent_to: begun.sent_to.as_deref(),
-            number: begun.number.as_deref(),
-            others: others.collect(),
-            recovery: fits(Factor::Recovery) && sent.is_none(),
+            kept: vec![("then", then)],
+            ..proving(frame, &begun, sent)
         };
         let (status, reason) =
             problem.map_or((StatusCode::OK, Reason::Allowed), |_| (StatusCode::FORBIDDEN, Reason::ProofRefused));
@@ -102,7 +91,7 @@ impl Pages<'_> {
             Purpose::Manage | Purpose::SignIn => End::Nothing,
         };
         let (caller, ceremony, now) = (&visit.open.session.caller, visit.fields.text("ceremony"), visit.call.now);
-        let answered = answered(&visit);
+        let answered = answered(visit.fields);
         match self.authority.finish(caller, ceremony, answered, end, visit.way(), now).await {
             Ok(Finished::Proved { proof, handover, .. }) => {
                 let kept = matches!(purpose, Purpose::Grant { .. }).then(|| ceremony.to_owned());
@@ -130,23 +119,8 @@ impl Pages<'_> {
     /// The page that waits for the other device.
     fn pending(&self, visit: &Visit<'_>, then: &str, ceremony: &str) -> Result<Answer, Fault> {
         let page = Prove {
-            frame: super::frame::Frame {
-                good: Some("Nothing was approved yet. Choose the number on your other device, then go on here."),
-                ..self.frame(Some(&visit.open), "")
-            },
-            title: "Waiting for your other device",
-            lead: "It can take a moment until the request is there.",
-            asked: Vec::new(),
-            ceremony,
-            then,
-            passkey: None,
-            code: false,
-            code_label: "",
-            code_hint: String::new(),
-            sent_to: None,
-            number: Some(visit.fields.text("number")).filter(|number| is_number(number)),
-            others: Vec::new(),
-            recovery: false,
+            kept: vec![("then", then)],
+            ..waiting(self.frame(Some(&visit.open), ""), ceremony, visit.fields.text("number"))
         };
         Ok(self.html(&page, Some(&visit.open), StatusCode::OK, Reason::Allowed))
     }
@@ -178,6 +152,55 @@ impl Pages<'_> {
     }
 }
 
+/// The page that asks for one of the factors that will do. `sent`: one for which something was sent.
+pub(super) fn proving<'a>(frame: Frame<'a>, begun: &'a Begun, sent: Option<Factor>) -> Prove<'a> {
+    let fits = |factor: Factor| begun.factors.contains(&factor);
+    let is_sent = matches!(sent, Some(Factor::Email | Factor::Webhook));
+    let others = [Factor::Email, Factor::Webhook, Factor::Push].into_iter();
+    let others = others.filter(|factor| fits(*factor) && sent != Some(*factor)).map(|factor| Choice::of(factor, false));
+    Prove {
+        frame,
+        title: "Confirm that it is you",
+        lead: "",
+        asked: Vec::new(),
+        ceremony: &begun.id,
+        action: "/prove",
+        send: "/prove/send",
+        kept: Vec::new(),
+        passkey: begun.passkey.as_ref().filter(|_| sent.is_none()).map(ToString::to_string),
+        code: is_sent || (sent.is_none() && fits(Factor::Totp)),
+        code_label: if is_sent { "Code" } else { "Code from your authenticator app" },
+        code_hint: hint(begun, is_sent),
+        sent_to: begun.sent_to.as_deref(),
+        number: begun.number.as_deref(),
+        others: others.collect(),
+        recovery: fits(Factor::Recovery) && sent.is_none(),
+    }
+}
+
+/// The page that waits for the other device.
+pub(super) fn waiting<'a>(frame: Frame<'a>, ceremony: &'a str, number: &'a str) -> Prove<'a> {
+    let good = Some("Nothing was approved yet. Choose the number on your other device, then go on here.");
+    Prove {
+        frame: Frame { good, ..frame },
+        title: "Waiting for your other device",
+        lead: "It can take a moment until the request is there.",
+        asked: Vec::new(),
+        ceremony,
+        action: "/prove",
+        send: "/prove/send",
+        kept: Vec::new(),
+        passkey: None,
+        code: false,
+        code_label: "",
+        code_hint: String::new(),
+        sent_to: None,
+        number: Some(number).filter(|number| is_number(number)),
+        others: Vec::new(),
+        recovery: false,
+    }
+}
+
 /// What a proof is for. `None`: the browser was let in for something that takes none.
 fn purpose(errand: &Errand, then: &str) -> Option<Purpose> {
     if then != STEP_UP {
@@ -191,11 +214,11 @@ fn purpose(errand: &Errand, then: &str) -> Option<Purpose> {
 }
 
 /// What a form shows.
-pub(super) fn answered<'v>(visit: &'v Visit<'_>) -> Answered<'v> {
-    match visit.fields.text("way") {
-        "passkey" => Answered::Credential(visit.fields.text("credential").as_bytes()),
+pub(super) fn answered<'v>(fields: &'v Fields<'_>) -> Answered<'v> {
+    match fields.text("way") {
+        "passkey" => Answered::Credential(fields.text("credential").as_bytes()),
         "approval" => Answered::Approval,
-        _ => Answered::Code(visit.fields.text("code")),
+        _ => Answered::Code(fields.text("code")),
     }
 }
 
@@ -215,7 +238,7 @@ fn hint(begun: &Begun, is_sent: bool) -> String {
     match &begun.sent_to {
         Some(to) => format!("We sent it to {to}. It may take a minute."),
         None if is_sent => "If we know where to send one, it is on its way.".to_owned(),
-        None => format!("{} shows it; it changes every half minute.", called(Factor::Totp).0),
+        None => "The app shows it; it changes every half minute.".to_owned(),
     }
 }
 

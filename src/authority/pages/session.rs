@@ -66,8 +66,22 @@ pub(super) struct Session {
     pub(super) invitation: Option<String>,
     /// A factor that was shown in this session.
     pub(super) proof: Option<Proof>,
+    /// The account that signed in here; `None`: an app opened the pages for its token's holder.
+    #[serde(default)]
+    pub(super) account: Option<Mark>,
     /// When it ends, in seconds since the epoch.
     pub(super) until: u64,
+}
+
+/// An account that signed in at the pages.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Mark {
+    /// Its identifier.
+    pub(super) id: String,
+    /// Its count when it did: a new password ends the session.
+    pub(super) epoch: u64,
+    /// What its owner signs in with.
+    pub(super) name: String,
 }
 
 /// A session with its number.
@@ -80,18 +94,17 @@ pub(super) struct Open {
 impl Open {
     /// What each form of the session has in it: made of the number, which no other site knows.
     pub(super) fn token(&self) -> String {
-        BASE64_URL_SAFE_NO_PAD.encode(hash("form", &self.id))
+        form_token(&self.id)
     }
 
     /// Whether a form was made for this session.
     pub(super) fn made(&self, token: &str) -> bool {
-        constant_time::verify_slices_are_equal(self.token().as_bytes(), token.as_bytes()).is_ok()
+        is_made(&self.id, token)
     }
 
     /// The `Set-Cookie` that gives the browser the number.
     pub(super) fn cookie(&self, now: Now) -> String {
-        let secs = self.session.until.saturating_sub(now.unix_secs());
-        format!("{COOKIE}={}; Path=/; Max-Age={secs}; Secure; HttpOnly; SameSite=Lax", self.id)
+        cookie(&self.id, self.session.until.saturating_sub(now.unix_secs()))
     }
 
     /// A proof that is fresh enough to change factors.
@@ -100,18 +113,40 @@ impl Open {
     }
 }
 
+/// What each form has in it that is made for a number.
+pub(super) fn form_token(id: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(hash("form", id))
+}
+
+/// Whether a form was made for a number.
+pub(super) fn is_made(id: &str, token: &str) -> bool {
+    constant_time::verify_slices_are_equal(form_token(id).as_bytes(), token.as_bytes()).is_ok()
+}
+
+/// The `Set-Cookie` that gives the browser a number.
+pub(super) fn cookie(id: &str, secs: u64) -> String {
+    format!("{COOKIE}={id}; Path=/; Max-Age={secs}; Secure; HttpOnly; SameSite=Lax")
+}
+
 /// The `Set-Cookie` that takes it away.
 pub(super) fn no_cookie() -> String {
-    format!("{COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax")
+    cookie("", 0)
 }
 
 impl Pages<'_> {
     /// The session of a call, if its cookie has the number of one.
     pub(super) async fn session(&self, call: &Call<'_>) -> Result<Option<Open>, Fault> {
-        let Some(id) = form::cookie(call.headers, COOKIE).filter(|id| id.len() == 43) else { return Ok(None) };
+        let Some(id) = number(call) else { return Ok(None) };
         let row = self.store.get::<Session>(Table::PageSessions, &session_key(id), call.now).await?;
         let row = row.filter(|row| row.value.until > call.now.unix_secs());
-        Ok(row.map(|row| Open { session: row.value, id: id.to_owned(), version: row.version }))
+        let Some(row) = row else { return Ok(None) };
+        if let Some(mark) = &row.value.account {
+            let Some(accounts) = self.authority.accounts() else { return Ok(None) };
+            if !accounts.is_current(&mark.id, mark.epoch, call.now).await? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Open { session: row.value, id: id.to_owned(), version: row.version }))
     }
 
     /// Writes a session that changed, under the same number.
@@ -136,6 +171,16 @@ impl Pages<'_> {
         Ok(Open { session, id, version: 1 })
     }
 
+    /// A new session, and what is to be written for it. One that this browser had before ends by it.
+    pub(super) fn begin(&self, session: Session, before: Option<Open>) -> Result<(Open, Batch), Fault> {
+        let id = random::token()?;
+        let mut batch = Batch::new().insert(Table::PageSessions, &session_key(&id), &session, Some(session.until));
+        if let Some(before) = before {
+            batch = batch.forget(Table::PageSessions, &session_key(&before.id));
+        }
+        Ok((Open { session, id, version: 1 }, batch))
+    }
+
     /// Ends a session.
     pub(super) async fn leave(&self, open: &Open, now: Now) -> Result<(), Fault> {
         let batch = Batch::new().forget(Table::PageSessions, &session_key(&open.id));
@@ -155,23 +200,19 @@ impl Pages<'_> {
     pub(super) async fn open(&self, ticket: &str, before: Option<Open>, now: Now) -> Result<Option<Open>, Fault> {
         let key = ticket_key(ticket);
         let Some(row) = self.store.get::<Session>(Table::PageSessions, &key, now).await? else { return Ok(None) };
-        let (session, id) = (row.value, random::token()?);
-        let mut batch = Batch::new().delete(Table::PageSessions, &key, row.version).insert(
-            Table::PageSessions,
-            &session_key(&id),
-            &session,
-            Some(session.until),
-        );
-        if let Some(before) = before {
-            batch = batch.forget(Table::PageSessions, &session_key(&before.id));
-        }
-        match self.store.commit(batch, now).await {
-            Ok(()) => Ok(Some(Open { session, id, version: 1 })),
+        let (open, batch) = self.begin(row.value, before)?;
+        match self.store.commit(batch.delete(Table::PageSessions, &key, row.version), now).await {
+            Ok(()) => Ok(Some(open)),
             // Somebody else used the ticket at this moment.
             Err(StoreFault::Conflict) => Ok(None),
             Err(fault) => Err(fault.into()),
         }
     }
+}
+
+/// The number that a browser has; whether it is one of a session is another question.
+pub(super) fn number<'c>(call: &Call<'c>) -> Option<&'c str> {
+    form::cookie(call.headers, COOKIE).filter(|id| id.len() == 43)
 }
 
 fn session_key(id: &str) -> String {

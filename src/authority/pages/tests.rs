@@ -17,6 +17,7 @@ fn frame() -> Frame<'static> {
         base: "/stepgate",
         service: "Example Bank",
         who: Some("anna@example.com"),
+        account: false,
         token: "0123456789".to_owned(),
         here: "factors",
         problem: None,
@@ -48,7 +49,9 @@ fn pages(text: &'static str) -> Vec<(&'static str, String)> {
         lead: "Something important is to be done in your name. It takes a second factor.",
         asked: vec![("Asked by", text.to_owned()), ("For", "strong".to_owned())],
         ceremony: "c1",
-        then: "/step-up",
+        action: "/prove",
+        send: "/prove/send",
+        kept: vec![("then", text)],
         passkey: Some(format!("{{\"challenge\":\"{text}\"}}")),
         code: true,
         code_label: "Code from your authenticator app",
@@ -123,6 +126,41 @@ fn pages(text: &'static str) -> Vec<(&'static str, String)> {
                 hint: "Codes are sent there.",
                 input: "email",
                 autocomplete: "email",
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "sign-in",
+            Ask {
+                frame: Frame { who: None, ..problem() },
+                title: "Sign in",
+                lead: "With your account.",
+                asked: Some(text),
+                action: "/sign-in",
+                kept: vec![("state", text)],
+                fields: vec![AskField {
+                    name: "name",
+                    label: "Name or mail address",
+                    hint: "",
+                    kind: "text",
+                    autocomplete: "username",
+                    value: text,
+                    required: true,
+                    fixed: false,
+                }],
+                focus: "name",
+                button: "Sign in",
+                links: vec![("Forgot your password?", "/recover".to_owned())],
+            }
+            .render()
+            .unwrap(),
+        ),
+        (
+            "sessions",
+            Sessions {
+                frame: Frame { here: "sessions", account: true, ..frame() },
+                sessions: vec![SessionRow { sid: text, client: text, created: at(), renewed: at(), until: at() }],
             }
             .render()
             .unwrap(),
@@ -202,4 +240,15 @@ fn every_page_has_what_a_screen_reader_needs_and_no_style_or_script_in_it() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_a_page_that_says_so_and_nothing_more() {
+    let bench = crate::authority::testing::Bench::new();
+    let fault = crate::authority::Fault::Store(crate::store::StoreFault::Unavailable("/var/lib/secret.db".to_owned()));
+    let answer = super::Pages::of(&bench.authority).fault_page(&fault, None, "r-1");
+    assert_eq!(answer.response.status(), 503);
+    assert!(answer.response.headers().contains_key("retry-after"));
+    let page = String::from_utf8(answer.response.body().to_vec()).unwrap();
+    assert!(page.contains("Nothing was changed.") && page.contains("r-1") && !page.contains("secret"), "{page}");
 }

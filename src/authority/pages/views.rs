@@ -55,8 +55,12 @@ pub(super) struct Prove<'a> {
     /// Who asks, and for what.
     pub(super) asked: Vec<(&'a str, String)>,
     pub(super) ceremony: &'a str,
-    /// Where it goes on.
-    pub(super) then: &'a str,
+    /// Where it is sent, below the base.
+    pub(super) action: &'a str,
+    /// Where another factor is asked for.
+    pub(super) send: &'a str,
+    /// What the forms carry along.
+    pub(super) kept: Vec<(&'a str, &'a str)>,
     /// WebAuthn's options.
     pub(super) passkey: Option<String>,
     /// Whether a code may be typed.
@@ -120,6 +124,56 @@ pub(super) struct FactorRow<'a> {
 pub(super) struct Add<'a> {
     pub(super) frame: Frame<'a>,
     pub(super) choices: Vec<Choice>,
+}
+
+/// A page with one form of fields to fill in.
+#[derive(Template)]
+#[template(path = "ask.html")]
+pub(super) struct Ask<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) title: &'a str,
+    pub(super) lead: &'a str,
+    /// Who asks.
+    pub(super) asked: Option<&'a str>,
+    /// Where it is sent, below the base.
+    pub(super) action: &'a str,
+    /// What the form carries along.
+    pub(super) kept: Vec<(&'a str, &'a str)>,
+    pub(super) fields: Vec<AskField<'a>>,
+    /// The field that has the focus.
+    pub(super) focus: &'a str,
+    pub(super) button: &'a str,
+    /// Other ways, below the base.
+    pub(super) links: Vec<(&'a str, String)>,
+}
+
+/// A field to fill in.
+pub(super) struct AskField<'a> {
+    pub(super) name: &'a str,
+    pub(super) label: &'a str,
+    pub(super) hint: &'a str,
+    pub(super) kind: &'a str,
+    pub(super) autocomplete: &'a str,
+    pub(super) value: &'a str,
+    pub(super) required: bool,
+    /// Whether it is there to be read alone.
+    pub(super) fixed: bool,
+}
+
+#[derive(Template)]
+#[template(path = "sessions.html")]
+pub(super) struct Sessions<'a> {
+    pub(super) frame: Frame<'a>,
+    pub(super) sessions: Vec<SessionRow<'a>>,
+}
+
+/// A session in the list.
+pub(super) struct SessionRow<'a> {
+    pub(super) sid: &'a str,
+    pub(super) client: &'a str,
+    pub(super) created: At,
+    pub(super) renewed: At,
+    pub(super) until: At,
 }
 
 #[derive(Template)]

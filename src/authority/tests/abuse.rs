@@ -400,8 +400,10 @@ async fn an_approval_takes_the_right_number_of_three_and_counts_once() {
     let right = Right::Invitation(&invitation.code);
     let begun = bench.authority.begin_enrolment(&ann, wanted, right, way(1), at(START)).await.unwrap();
     let token = |message: &serde_json::Value| {
+        let token = message["data"]["token"].as_str().unwrap().to_owned();
         let url = message["data"]["decide"].as_str().unwrap();
-        url.rsplit('/').next().unwrap().to_owned()
+        assert!(!url.contains(&token), "a path stands in logs");
+        token
     };
     let asked = bench.messages("push").await;
     let enrolling = token(&asked[0]);
@@ -536,4 +538,183 @@ async fn a_code_that_cannot_be_looked_at_for_want_of_the_store_is_said_to_be_nei
     breaker.mend();
     let proved = bench.authority.prove_in_request(&who, way(1), b"123456", at(START)).await;
     assert_eq!(proved.map(drop), Err(Reason::CodeRefused));
+}
+
+#[tokio::test]
+async fn a_recovery_code_in_a_proofs_clothes_enrols_a_factor_that_waits_all_the_same() {
+    let bench = Bench::new();
+    let (ann, who) = (bench.caller("ann", "t1"), Arc::new(principal("ann", "t1")));
+    let (_, enrolled) = bench.enrol_app(&ann, START).await;
+    // A code in the place of an app's, and one in a challenge.
+    let [first, second] = [&enrolled.recovery_codes[0], &enrolled.recovery_codes[1]];
+    let by_code =
+        bench.authority.prove_code(&who, first.as_bytes(), Occasion::Manage, way(1), at(START)).await.unwrap();
+    let begun = bench.authority.begin(&ann, Purpose::Manage, None, way(1), at(START)).await.unwrap();
+    let answered = Answered::Code(second);
+    let finished = bench.authority.finish(&ann, &begun.id, answered, End::Nothing, way(1), at(START)).await;
+    let Ok(Finished::Proved { proof: by_challenge, .. }) = finished else { panic!() };
+    let (_, new) = bench.enrol_app_by(&ann, Right::Proof(&by_code), START).await;
+    assert_eq!(new.may_delete_from, Some(START + DAY));
+    let id = new.id;
+    assert_eq!(bench.authority.remove(&ann, &id, &by_challenge, way(1), at(START)).await, Ok(1));
+    let (_, new) = bench.enrol_app_by(&ann, Right::Proof(&by_challenge), START).await;
+    assert_eq!(new.may_delete_from, Some(START + DAY));
+}
+
+/// A proof by an app, kept for what comes.
+async fn kept(
+    bench: &Bench,
+    purpose: Purpose,
+    secret: &crate::secret::Secret,
+    end: End,
+    now: u64,
+) -> (String, Finished) {
+    let ann = bench.caller("ann", "t1");
+    let begun = bench.authority.begin(&ann, purpose, None, way(1), at(now)).await.unwrap();
+    let code = code(secret, now);
+    let finished = bench.authority.finish(&ann, &begun.id, Answered::Code(&code), end, way(1), at(now)).await.unwrap();
+    (begun.id, finished)
+}
+
+#[tokio::test]
+async fn what_was_proved_by_a_factor_is_worth_nothing_once_that_is_gone() {
+    for by_reset in [true, false] {
+        let bench = Bench::new();
+        let ann = bench.caller("ann", "t1");
+        let (stolen, old) = bench.enrol_app(&ann, START).await;
+        let now = START + 600;
+        let (_, page) = kept(&bench, step_up(), &stolen, End::Handover, now - 120).await;
+        let Finished::Proved { handover: Some(handover), .. } = page else { panic!() };
+        let (_, managing) = kept(&bench, Purpose::Manage, &stolen, End::Nothing, now - 90).await;
+        let Finished::Proved { proof: managing, .. } = managing else { panic!() };
+        let grant = Purpose::Grant { level: "mfa".into() };
+        let (id, _) = kept(&bench, grant.clone(), &stolen, End::Keep, now - 60).await;
+        let (_, proved) = kept(&bench, grant.clone(), &stolen, End::Nothing, now - 30).await;
+        let Finished::Proved { proof, .. } = proved else { panic!() };
+        let granted = bench.authority.grant(&ann, "mfa", &proof, None, way(1), at(now - 30)).unwrap();
+        if by_reset {
+            bench.authority.reset(&ann.owner(), "op", at(now - 10)).await.unwrap();
+            bench.enrol_app(&ann, now - 10).await;
+        } else {
+            let (_, new) = bench.enrol_app_by(&ann, Right::Proof(&proof), now - 10).await;
+            bench.authority.remove(&ann, &old.id, &proof, way(1), at(now - 10)).await.unwrap();
+            assert_eq!(new.may_delete_from, None);
+        }
+        let handed = bench.authority.hand_over(&ann, &handover, way(1), at(now - 5)).await;
+        assert_eq!(handed.map(drop), Err(Fault::Proof));
+        assert!(bench.authority.elevations(&principal("ann", "t1"), at(now)).is_empty());
+        assert_eq!(bench.authority.redeem(&ann, &id, &grant, at(now - 5)).await.map(drop), Err(Fault::Proof));
+        let read = bench.authority.read_grant(granted.token.as_bytes(), &principal("ann", "t1"), at(now - 5));
+        assert!(bench.authority.spend(&read.unwrap(), at(now - 5)).await.is_err());
+        let wanted = Wanted { factor: Factor::Totp, label: String::new(), address: None };
+        let begun = bench.authority.begin_enrolment(&ann, wanted, Right::Proof(&managing), way(1), at(now - 5)).await;
+        assert_eq!(begun.map(drop), Err(Fault::Enrolment));
+        assert!(bench.authority.new_recovery_codes(&ann, &managing, way(1), at(now - 5)).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn an_enrolment_that_a_recovery_code_began_ends_with_a_reset() {
+    let bench = Bench::new();
+    let ann = bench.caller("ann", "t1");
+    let (_, enrolled) = bench.enrol_app(&ann, START).await;
+    let wanted = Wanted { factor: Factor::Totp, label: String::new(), address: None };
+    let right = Right::Recovery(&enrolled.recovery_codes[0]);
+    let begun = bench.authority.begin_enrolment(&ann, wanted, right, way(1), at(START)).await.unwrap();
+    bench.authority.reset(&ann.owner(), "op", at(START)).await.unwrap();
+    let code = code(&super::super::testing::from_base32(&begun.secret.unwrap()), START);
+    let confirmed = bench.authority.finish_enrolment(&ann, &begun.id, Answered::Code(&code), way(1), at(START)).await;
+    assert_eq!(confirmed.map(drop), Err(Fault::Enrolment));
+}
+
+#[tokio::test]
+async fn a_reset_ends_every_elevation_however_many_there_are() {
+    let bench = Bench::new();
+    let ann = bench.caller("ann", "t1");
+    let (secret, _) = bench.enrol_app(&ann, START).await;
+    let now = START + 60;
+    let (_, proved) = kept(&bench, step_up(), &secret, End::Nothing, now).await;
+    let Finished::Proved { proof, .. } = proved else { panic!() };
+    let tokens: Vec<String> = (0..250).map(|number| format!("t{number}")).collect();
+    for token in &tokens {
+        let caller = bench.caller("ann", token);
+        let (batch, row) = bench.authority.elevate(crate::store::Batch::new(), &caller, "mfa", &proof, at(now));
+        bench.authority.store().commit(batch, at(now)).await.unwrap();
+        bench.authority.elevated_now(&caller, row, way(1), at(now)).await.unwrap();
+    }
+    bench.authority.reset(&ann.owner(), "op", at(now)).await.unwrap();
+    let again = bench.again();
+    for token in &tokens {
+        for authority in [&bench.authority, &again.authority] {
+            assert!(authority.elevations(&principal("ann", token), at(now)).is_empty(), "{token}");
+        }
+    }
+    // One whose commit came first, and that is told after.
+    let caller = bench.caller("ann", "late");
+    let (batch, row) = bench.authority.elevate(crate::store::Batch::new(), &caller, "mfa", &proof, at(now));
+    bench.authority.store().commit(batch, at(now)).await.unwrap();
+    assert!(bench.again().authority.elevations(&principal("ann", "late"), at(now)).is_empty(), "nor after a crash");
+    assert_eq!(bench.authority.elevated_now(&caller, row, way(1), at(now)).await, Err(Fault::Proof));
+    assert!(bench.authority.elevations(&principal("ann", "late"), at(now)).is_empty());
+    assert!(bench.again().authority.elevations(&principal("ann", "late"), at(now)).is_empty());
+}
+
+#[tokio::test]
+async fn a_weak_factor_makes_no_strong_one_of_the_token_fresh_again() {
+    let yaml =
+        super::super::testing::YAML.replace("assurance:\n", "assurance:\n  keys: {factors: [passkey], max_age: 5m}\n");
+    let yaml =
+        yaml.replace("routes:\n", "routes:\n  - {path: /keys/**, upstream: api, auth: [main], assurance: keys}\n");
+    let bench = Bench::of(&yaml);
+    let (secret, _) = bench.enrol_app(&bench.caller("ann", "t1"), START).await;
+    let now = START + 36_000;
+    // Signed in by a passkey, ten hours ago.
+    let mut old = principal("ann", "t1");
+    old.assurance.factors = [Factor::Password, Factor::Passkey].into_iter().collect();
+    old.assurance.amr = ["pwd", "hwk", "mfa"].into_iter().map(Arc::from).collect();
+    old.assurance.auth_time = Some(START as f64);
+    let (old, code) = (Arc::new(old), code(&secret, now));
+    let second = bench.authority.prove_in_request(&old, way(1), code.as_bytes(), at(now)).await.unwrap();
+    let level = bench.authority.levels().get("keys").unwrap().clone();
+    let policy = crate::policy::AccessPolicy {
+        issuers: Box::new(["main".into()]),
+        assurance: Some(level.clone()),
+        ..Default::default()
+    };
+    let hwk = crate::policy::AccessPolicy {
+        assurance: Some(crate::policy::Requirement { amr: Some(Box::new(["hwk".into()])), factors: None, ..level }),
+        issuers: policy.issuers.clone(),
+        ..Default::default()
+    };
+    let any = crate::policy::AccessPolicy {
+        assurance: Some(crate::policy::Requirement { max_age: None, ..hwk.assurance.clone().unwrap() }),
+        issuers: policy.issuers.clone(),
+        ..Default::default()
+    };
+    let headers = http::HeaderMap::new();
+    let credential = crate::policy::Credential::Valid(old.clone());
+    let seconds = [Arc::new(second)];
+    let is_allowed = |policy: &crate::policy::AccessPolicy| {
+        let input = crate::policy::ConditionInput {
+            method: "GET",
+            path: "/",
+            path_params: &[],
+            query: None,
+            headers: &headers,
+            client_ip: [192, 0, 2, 1].into(),
+            principal: None,
+            now: at(now),
+        };
+        let facts = crate::policy::Facts {
+            credential: &credential,
+            possession: None,
+            second_factors: &seconds,
+            guarded: false,
+            input,
+        };
+        matches!(crate::policy::decide(policy, &facts), crate::policy::Decision::Allow(_))
+    };
+    assert!(!is_allowed(&policy), "the passkey is ten hours old");
+    assert!(!is_allowed(&hwk), "so is the key");
+    assert!(is_allowed(&any), "which is no matter where no age is asked for");
 }

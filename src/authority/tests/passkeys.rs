@@ -84,8 +84,10 @@ async fn a_counter_that_went_back_is_told_and_the_passkey_taken_no_more() {
     let (ann, mut key) = (bench.caller("ann", "t1"), key());
     enrol(&bench, &ann, &mut key).await;
     prove(&bench, &ann, &mut key, START + 1).await.unwrap();
+    assert_eq!(bench.authority.elevations(&principal("ann", "t1"), at(START + 2)).len(), 1);
     key.counter -= 1;
     assert_eq!(prove(&bench, &ann, &mut key, START + 2).await.map(drop), Err(Fault::Proof));
+    assert!(bench.authority.elevations(&principal("ann", "t1"), at(START + 2)).is_empty(), "perhaps not by its owner");
     assert!(bench.ear.changes.lock().unwrap().contains(&Change::CounterWentBack));
     assert_eq!(bench.messages("passkey_suspect").await.len(), 1);
     key.counter += 100;

@@ -104,10 +104,9 @@ async fn an_elevation_that_was_under_way_when_all_were_ended_counts_for_nothing(
     let proof =
         authority.prove_code(&who, code(&secret, now).as_bytes(), Occasion::StepUp, way(1), at(now)).await.unwrap();
     // Durable, and not in the map yet, when an operator takes everything away.
-    let endings = authority.holdings(&ann, at(now)).await.unwrap().endings();
-    let (batch, row) = authority.elevate(Batch::new(), &ann, "mfa", (&proof, endings), at(now));
+    let (batch, row) = authority.elevate(Batch::new(), &ann, "mfa", &proof, at(now));
     authority.store().commit(batch, at(now)).await.unwrap();
-    let (batch, handover) = authority.handover(Batch::new(), &ann, "mfa", (&proof, endings), at(now)).unwrap();
+    let (batch, handover) = authority.handover(Batch::new(), &ann, "mfa", &proof, at(now)).unwrap();
     authority.store().commit(batch, at(now)).await.unwrap();
     authority.reset(&ann.owner(), "op", at(now)).await.unwrap();
     assert!(bench.again().authority.elevations(&who, at(now)).is_empty(), "not after a crash either");

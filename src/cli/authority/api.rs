@@ -132,9 +132,8 @@ impl Operators<'_> {
             }
         }
         let now = self.now;
-        let people: Vec<Listed> =
+        let (people, next): (Vec<Listed>, Option<String>) =
             self.done(move |authority| async move { authority.people(after.as_deref(), limit, now).await })?;
-        let next = if people.len() == limit { people.last().map(|last| last.key.clone()) } else { None };
         let people: Vec<Value> = people.iter().map(|person| self.named(person)).collect();
         Ok(AdminAnswer { status: StatusCode::OK, body: json!({"subjects": people, "next": next}) })
     }

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use url::Url;
 
-use super::{File, Source, Span};
+use super::{File, Limit, Source, Span};
 use crate::policy::{Categories, Factor, FactorRule, Factors, IssuerName};
 
 /// The authority.
@@ -60,6 +60,8 @@ pub struct Authority {
     pub guessing: Guessing,
     /// How many codes are sent to somebody in a period.
     pub send_limit: (NonZeroU32, Duration),
+    /// How many calls and pages an address may ask for.
+    pub limit: Arc<Limit>,
     /// Whether a reset needs a second operator.
     pub four_eyes: bool,
     /// How changes are told.

@@ -7,12 +7,15 @@ use crate::{
     config::{
         Limit, LimitKey, Rate, Span,
         decode::At,
-        document::{self, AssuranceText, Document, Level},
-        quantity::RateText,
+        document::{AssuranceText, Document, Level},
+        quantity::{Count, RateText},
         text::LimitText,
     },
     policy::Requirement,
 };
+
+/// How many may come at once.
+type Burst = Count<1, 1_000_000_000>;
 
 pub(super) fn levels(document: &Document, to: &mut Context<'_>) -> Table<Requirement> {
     Table::new("assurance level", "assurance", &document.assurance, |entry, level| {
@@ -64,15 +67,15 @@ fn requirement(level: &Level, to: &mut Context<'_>) -> Option<Requirement> {
 
 pub(super) fn limits(document: &Document, to: &mut Context<'_>) -> Table<Limit> {
     Table::new("limit", "limits", &document.limits, |entry, limit| {
-        let rate = rate(limit, to)?;
+        let rate = rate(&limit.rate, limit.burst.as_ref(), to)?;
         let name = entry.name.clone();
         Some(Limit { span: entry.span.clone(), name, key: limit.key.value.clone(), rate })
     })
 }
 
-fn rate(limit: &document::Limit, to: &mut Context<'_>) -> Option<Rate> {
-    let plain = plain_rate(limit.rate.value);
-    let Some(burst) = &limit.burst else { return Some(plain) };
+pub(super) fn rate(rate: &At<RateText>, burst: Option<&At<Burst>>, to: &mut Context<'_>) -> Option<Rate> {
+    let plain = plain_rate(rate.value);
+    let Some(burst) = burst else { return Some(plain) };
     match plain {
         Rate::PerSecond { count, .. } => {
             let burst = u32::try_from(burst.value.0).ok().and_then(NonZeroU32::new)?;

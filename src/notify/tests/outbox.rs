@@ -188,6 +188,21 @@ async fn what_waits_survives_the_end_of_the_process() {
 }
 
 #[tokio::test]
+async fn a_row_that_cannot_be_read_keeps_no_other_from_being_delivered() {
+    let receiver = Receiver::start(Mood::Status(200), None).await;
+    let store = Arc::new(Store::for_tests());
+    let now = SystemClock.now();
+    // Written by a process that ended at once; what it wrote first was damaged since, and so was what it wrote last.
+    let before = Outbox::new(Arc::clone(&store), hook_at(&receiver), Arc::new(SystemClock), Arc::new(Unobserved));
+    let batch = Batch::new().insert(Table::Outbox, "!", &"no message", None).insert(Table::Outbox, "~", &7, None);
+    let batch = before.enqueue(batch, to_hook("notify", 300), now).unwrap();
+    store.commit(batch, now).await.unwrap();
+    drop(before);
+    let running = Running::on(store, hook_at(&receiver));
+    running.says("sent notify", 1).await;
+}
+
+#[tokio::test]
 async fn a_crash_between_a_delivery_and_its_mark_makes_a_repetition_with_the_same_number() {
     let receiver = Receiver::start(Mood::Status(200), None).await;
     let (store, breaker) = Store::breakable_for_tests();

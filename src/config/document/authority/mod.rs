@@ -62,6 +62,8 @@ section! {
         guessing: Guessing = "{}",
         /// How many codes are sent to a person.
         send_limit: At<RateText> = "3/10m",
+        /// How many calls and pages one address may ask for; one that asks for more is told to wait.
+        limit: CallLimit = "{rate: 10/s, burst: 60}",
         /// Whether a reset needs a second operator to approve it.
         four_eyes: bool = "false",
         /// How people are told of changes to their factors.
@@ -70,6 +72,16 @@ section! {
         danger_cleartext: At<bool> = "false",
         /// The accounts, with `mode: accounts`.
         accounts: Option<Accounts>,
+    }
+}
+
+section! {
+    /// How many calls and pages one address (IPv6: one /64) may ask for, whoever asks. What bounds guessing is another thing.
+    "calls by address" CallLimit {
+        /// How much is admitted.
+        rate: At<RateText> = "10/s",
+        /// How many at once, for a rate per second only; by default N.
+        burst: Option<At<Count<1, 1_000_000_000>>>,
     }
 }
 

@@ -10,10 +10,11 @@ pub(super) use level::{Ways, rule};
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Context, route::Shared};
+use super::{Context, limit, route::Shared};
 use crate::{
     config::{
-        Authority, Guessing, Listener, ListenerMode, Notices, Route, Sealing, SealingKey, Source, Span,
+        Authority, Guessing, Limit, LimitKey, Listener, ListenerMode, Notices, Route, Sealing, SealingKey, Source,
+        Span,
         decode::At,
         document::{self, Document, Mode, SealingKeyText},
         text::{Name, is_loopback_address},
@@ -82,6 +83,10 @@ pub(super) fn authority(
     let acr = acr(written, to);
     weak::report(written, to);
     let (count, period) = (written.send_limit.value.count, written.send_limit.value.period);
+    let rate = limit::rate(&written.limit.rate, written.limit.burst.as_ref(), to);
+    // The name is none that a limit of the file can have.
+    let limit =
+        Limit { span: written.limit.span.clone(), name: "authority calls".into(), key: LimitKey::Ip, rate: rate? };
     Some(Arc::new(Authority {
         span: written.span.clone(),
         accounts: accounts?,
@@ -108,6 +113,7 @@ pub(super) fn authority(
         return_to: origins(&written.return_to, to),
         guessing,
         send_limit: (count, period),
+        limit: Arc::new(limit),
         four_eyes: written.four_eyes,
         notices,
         danger_cleartext: written.danger_cleartext.value,
