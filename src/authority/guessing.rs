@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Authority, Change, Fault, Owner, Way,
     caller::actor,
-    guess::{Lane, Look, Near, Pass, Rules},
+    guess::{Lane, Look, Near, Pass, Rules, Which, count},
 };
 use crate::{
     clock::Now,
@@ -87,25 +87,11 @@ impl Authority {
         let (rules, secs) = (self.rules(), now.unix_secs());
         for _ in 0..TRIES {
             let (_, homes) = self.guessed::<Homes>(&guess.homes, now).await?;
-            guess.lane = lane_prefix.clone() + if homes.has(&guess.home, secs) { "home" } else { "others" };
+            guess.lane = lane_prefix.clone() + Which::of(homes.has(&guess.home, secs)).name();
             let (near_version, mut near) = self.guessed::<Near>(&guess.near, now).await?;
             let (lane_version, mut lane) = self.guessed::<Lane>(&guess.lane, now).await?;
-            let (mut looked, mut passed) = (near, lane);
-            let look = looked.take(&rules, secs);
-            let pass = match look {
-                Look::Taken { .. } if !long => passed.take(&rules, secs),
-                Look::Taken { .. } => Pass::Taken { hard: false },
-                Look::TurnedAway => Pass::TurnedAway,
-            };
+            let (look, pass) = count(&mut near, &mut lane, long, &rules, secs);
             let taken = matches!(pass, Pass::Taken { .. });
-            if taken {
-                if !long {
-                    looked.points = looked.points.saturating_add(1);
-                }
-                (near, lane) = (looked, passed);
-            } else {
-                near.turned_away();
-            }
             let batch = Batch::new()
                 .update(Table::Guesses, &guess.near, near_version, &near, Some(near.expires_at(&rules).max(secs + 1)))
                 .update(Table::Guesses, &guess.lane, lane_version, &lane, Some(lane.expires_at().max(secs + 1)));
