@@ -134,3 +134,63 @@ impl Keys {
         json!({ "keys": keys })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{
+        jose,
+        store::testing::{at, wait},
+    };
+
+    const DAY: u64 = 86_400;
+    const START: u64 = 1_800_000_000;
+    /// How long a key is published before it signs, and after that another one is.
+    const LEAD: u64 = 600;
+    const RETIRED: u64 = 3600;
+
+    fn kids(keys: &Keys, secs: u64) -> Vec<String> {
+        let set = keys.jwks(at(secs));
+        set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Whether a token is one of ours, for the gateway itself and for whoever fetches the published keys; and by which it is.
+    fn verified(keys: &Keys, token: &str, secs: u64) -> (bool, bool) {
+        let algorithms = [Algorithm::EdDSA].into_iter().collect();
+        let is_by =
+            |set: &[VerifyingKey]| jose::verify_any(jose::inspect(token, 8192).unwrap(), set, algorithms).is_ok();
+        let published = jose::JwkSet::parse(keys.jwks(at(secs)).to_string().as_bytes()).unwrap().keys;
+        (is_by(&keys.verifying()), is_by(&published))
+    }
+
+    #[test]
+    fn another_key_is_published_before_it_signs_and_the_old_ones_tokens_verify_until_they_end() {
+        let store = Store::for_tests();
+        let rotate = Duration::from_secs(DAY);
+        let renew = |keys: &Keys, secs: u64| wait(keys.renew(&store, Algorithm::EdDSA, rotate, at(secs))).unwrap();
+        let sign = |keys: &Keys, secs: u64| keys.sign("at+jwt", &json!({"sub": "alice"}), at(secs)).unwrap();
+        let keys = wait(Keys::open(&store, Algorithm::EdDSA, rotate, at(START))).unwrap();
+        renew(&keys, START + DAY - 1);
+        let [first] = kids(&keys, START + DAY - 1).try_into().unwrap();
+        let due = START + DAY;
+        renew(&keys, due);
+        let [old, second] = kids(&keys, due).try_into().unwrap();
+        assert_eq!(old, first);
+        let by = |secs: u64| keys.held.load().ring.signing(secs).unwrap().kid().to_owned();
+        assert_eq!((by(due), by(due + LEAD - 1), by(due + LEAD)), (first.clone(), first.clone(), second.clone()));
+        let (last, next) = (sign(&keys, due + LEAD - 1), sign(&keys, due + LEAD));
+        let end = due + LEAD - 1 + RETIRED;
+        renew(&keys, end);
+        assert_eq!((verified(&keys, &last, end), verified(&keys, &next, end)), ((true, true), (true, true)));
+        assert_eq!(kids(&keys, end + 1), [second.clone()], "no token of the old one lives");
+        // A start after that finds the same keys, and another process's do for this one.
+        let again = wait(Keys::open(&store, Algorithm::EdDSA, rotate, at(end))).unwrap();
+        assert_eq!(kids(&again, end), kids(&keys, end));
+        renew(&again, due + DAY);
+        renew(&keys, due + DAY);
+        assert_eq!(kids(&again, due + DAY), kids(&keys, due + DAY), "of two who make one at once one counts");
+        assert_eq!(kids(&keys, due + DAY).len(), 2, "the first is forgotten");
+        assert_eq!(verified(&keys, &last, due + DAY), (false, false));
+    }
+}

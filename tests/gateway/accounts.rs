@@ -102,7 +102,12 @@ fn world(registration: &str, more: &str) -> World {
 
 /// One with an account of alice's, by an invitation.
 fn with_alice() -> (World, Gateway) {
-    let world = world("invitation", "");
+    with_alice_by("ES256")
+}
+
+/// The same with tokens that are signed so.
+fn with_alice_by(algorithm: &str) -> (World, Gateway) {
+    let world = world(&format!("invitation\n    algorithm: {algorithm}"), "");
     let people = People::of(&world);
     let invitation = people.invite_account();
     drop(people);
@@ -237,8 +242,13 @@ fn sessions_outlive_a_crash_and_so_does_their_end() {
 
 #[test]
 fn a_token_is_verified_by_an_independent_library_that_finds_everything_by_itself() {
-    let (_world, gateway) = with_alice();
+    ["ES256", "EdDSA"].into_iter().for_each(is_verified_by_an_independent_library);
+}
+
+fn is_verified_by_an_independent_library(algorithm: &str) {
+    let (_world, gateway) = with_alice_by(algorithm);
     let (access, _) = tokens(sign_in(&gateway, "alice", PASSWORD));
+    get("/plain").bearer(&access).send(&gateway).expect(200);
     let metadata = get("/.well-known/oauth-authorization-server/second").send(&gateway).expect(200).json();
     assert_eq!(metadata["issuer"], "https://gate.example/second");
     assert_eq!(metadata["token_endpoint"], "https://gate.example/second/token");
@@ -254,15 +264,15 @@ fn a_token_is_verified_by_an_independent_library_that_finds_everything_by_itself
     assert!(!keys.text().contains("\"d\""), "public halves alone");
 
     let script = "import {jwtVerify, createLocalJWKSet} from 'jose';
-        const {keys, token} = JSON.parse(process.argv[1]);
+        const {keys, token, algorithm} = JSON.parse(process.argv[1]);
         const {payload, protectedHeader} = await jwtVerify(token, createLocalJWKSet(keys), {
-            issuer: 'https://gate.example/second', audience: 'https://api.example', typ: 'at+jwt', algorithms: ['ES256'],
+            issuer: 'https://gate.example/second', audience: 'https://api.example', typ: 'at+jwt', algorithms: [algorithm],
             requiredClaims: ['iss', 'exp', 'aud', 'sub', 'client_id', 'iat', 'jti', 'auth_time'], maxTokenAge: '1m',
         });
         console.log(JSON.stringify({payload, protectedHeader}));";
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/idp");
     assert!(folder.join("node_modules").is_dir(), "jose is not installed: run `./test setup`");
-    let given = json!({"keys": keys.json(), "token": access}).to_string();
+    let given = json!({"keys": keys.json(), "token": access, "algorithm": algorithm}).to_string();
     let finished =
         run(Command::new("node").current_dir(folder).args(["--input-type=module", "-e", script, &given]), "");
     assert_eq!(finished.code, 0, "{}", finished.stderr);
@@ -270,6 +280,7 @@ fn a_token_is_verified_by_an_independent_library_that_finds_everything_by_itself
     assert_eq!(told["payload"]["scope"], "items:read");
     assert_eq!(told["payload"]["amr"], json!(["pwd"]));
     assert_eq!(told["protectedHeader"]["typ"], "at+jwt");
+    assert_eq!(told["protectedHeader"]["alg"], algorithm);
 }
 
 #[test]
