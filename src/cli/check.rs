@@ -109,6 +109,32 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
         AssertionKey::Given { besides, .. } => besides.as_slice(),
         AssertionKey::Own { .. } => &[],
     });
-    let named = users.chain(authorities).chain(published).map(|file| file.path.clone());
+    let refused =
+        config.authority.iter().filter_map(|authority| authority.accounts.as_ref()?.refused_passwords.as_ref());
+    let named = users.chain(refused).chain(authorities).chain(published).map(|file| file.path.clone());
     files.chain(named).chain(certificates).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn the_list_of_refused_passwords_is_watched() {
+        let text = "listeners: [{address: '127.0.0.1:0', cleartext: true}]
+authority:
+  url: http://localhost:8080
+  mode: accounts
+  sealing: {key: {env: KEY}}
+  accounts: {audience: https://api.example, password: {refused: refused.txt}}
+upstreams: {api: {targets: ['http://127.0.0.1:1']}}
+routes: [{path: /**, upstream: api, auth: [authority]}]
+";
+        let env = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
+        let file = Path::new("gateway.yaml");
+        let input = crate::config::Input { file, text, base: Path::new("/etc/stepgate"), env: &env };
+        let config = crate::config::load(&input).ok().unwrap().config;
+        assert_eq!(super::secret_files(&config), [Path::new("/etc/stepgate/refused.txt")]);
+    }
 }
