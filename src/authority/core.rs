@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustls::RootCertStore;
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{AuthorityObserver, accounts::SessionEnds, elevation::Elevations, keys::Keys};
 use crate::{
@@ -63,7 +63,18 @@ pub(super) struct Core {
     path: PathBuf,
     /// What the keys are to be, and how often another follows.
     signing: Mutex<(Algorithm, Duration)>,
-    tasks: Mutex<Vec<AbortHandle>>,
+    handle: Handle,
+    clock: Arc<dyn Clock>,
+    background: Mutex<Background>,
+}
+
+/// The tasks of a core. They run once it is in force, and no longer: of two outboxes over one store each would deliver all.
+enum Background {
+    /// Not in force yet; whose place it takes.
+    Before(Option<Weak<Core>>),
+    Running(Vec<JoinHandle<()>>),
+    /// Another one is in force.
+    After,
 }
 
 impl fmt::Debug for Core {
@@ -74,19 +85,19 @@ impl fmt::Debug for Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
-        for task in self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            task.abort();
+        if let Background::Running(tasks) = self.background.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            tasks.iter().for_each(JoinHandle::abort);
         }
     }
 }
 
 /// Runs a future to its end where nobody can wait for it otherwise: on a thread of its own, so that it does not matter what
 /// runs here.
-fn wait<T: Send>(future: impl Future<Output = Result<T, StoreFault>> + Send) -> Result<T, StoreFault> {
+pub(super) fn wait<T: Send>(future: impl Future<Output = Result<T, StoreFault>> + Send) -> Result<T, StoreFault> {
     let none = |why: &str| StoreFault::Unavailable(why.to_owned());
     std::thread::scope(|scope| {
         let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
             runtime.map_err(|error| none(&error.to_string()))?.block_on(future)
         };
         scope.spawn(run).join().unwrap_or_else(|_| Err(none("its reader stopped")))
@@ -146,7 +157,6 @@ impl Core {
         });
         let (store, ring, elevations) = opened.map_err(problem)?;
         let outbox = Outbox::new(store.clone(), channels.clone(), means.clock.clone(), means.deliveries.clone());
-        let delivering = means.handle.spawn(outbox.clone().run());
         let core = Arc::new(Self {
             store,
             outbox,
@@ -158,19 +168,75 @@ impl Core {
             sealing: authority.sealing.clone(),
             path,
             signing: Mutex::new((algorithm, rotate)),
-            tasks: Mutex::new(vec![delivering.abort_handle()]),
+            handle: means.handle.clone(),
+            clock: means.clock.clone(),
+            background: Mutex::new(Background::Before(previous.map(Arc::downgrade))),
         });
-        let keeping = means.handle.spawn(keep(Arc::downgrade(&core), means.clock.clone()));
-        core.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(keeping.abort_handle());
         Ok((core, channels))
     }
 
     /// Goes on as this configuration says.
-    pub(super) fn put_in_force(&self, authority: &config::Authority, channels: Arc<Channels>) {
+    pub(super) fn put_in_force(self: &Arc<Self>, authority: &config::Authority, channels: Arc<Channels>) {
+        self.start();
         self.outbox.replace(channels);
         self.elevations.weigh(authority);
         // The next round makes another key, where that asks for one.
         *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = signing(authority);
+    }
+
+    /// Starts what runs in the background, where it does not run yet; what ran for the one before has ended by then.
+    fn start(self: &Arc<Self>) {
+        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+        let Background::Before(previous) = &*background else { return };
+        let before = previous.as_ref().and_then(Weak::upgrade).map_or_else(Vec::new, |previous| previous.stop());
+        let (outbox, keeping) = (self.outbox.clone(), keep(Arc::downgrade(self), self.clock.clone()));
+        let delivering = self.handle.spawn(async move {
+            for task in before {
+                // How it ended says nothing: it was stopped.
+                let _ = task.await;
+            }
+            outbox.run().await;
+        });
+        *background = Background::Running(vec![delivering, self.handle.spawn(keeping)]);
+    }
+
+    /// Stops what runs in the background, for good.
+    fn stop(&self) -> Vec<JoinHandle<()>> {
+        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *background, Background::After) {
+            Background::Running(tasks) => {
+                tasks.iter().for_each(JoinHandle::abort);
+                tasks
+            }
+            Background::Before(_) | Background::After => Vec::new(),
+        }
+    }
+
+    /// The same over another store.
+    #[cfg(test)]
+    pub(super) fn over(&self, store: Store) -> Arc<Self> {
+        let (outbox, keys) = (self.outbox.clone(), self.keys.clone());
+        let (observer, engine, sealing) = (self.observer.clone(), self.engine.clone(), self.sealing.clone());
+        Arc::new(Self {
+            store: Arc::new(store),
+            outbox,
+            elevations: self.elevations.clone(),
+            keys,
+            observer,
+            engine,
+            sealed_by: self.sealed_by,
+            sealing,
+            path: self.path.clone(),
+            signing: Mutex::new(self.signing()),
+            handle: self.handle.clone(),
+            clock: self.clock.clone(),
+            background: Mutex::new(Background::After),
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_running(&self) -> bool {
+        matches!(&*self.background.lock().unwrap_or_else(PoisonError::into_inner), Background::Running(_))
     }
 
     fn signing(&self) -> (Algorithm, Duration) {

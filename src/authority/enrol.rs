@@ -432,6 +432,11 @@ impl Authority {
         }
         let waits = enrolling.probation || enrolling.by.is_on_probation();
         let until = holdings.person.as_ref().map_or(0, |person| person.value.probation_until);
+        // An account that was recovered may never have had a factor.
+        let until = match &self.accounts {
+            Some(accounts) => accounts.probation_until(&caller.owner(), now).await?.max(until),
+            None => until,
+        };
         let from = if waits { secs + self.config().probation.as_secs() } else { 0 }.max(until);
         let may_delete_from = Some(from).filter(|from| *from > secs);
         let factor = FactorRecord {
@@ -459,7 +464,7 @@ impl Authority {
                     enrolled_at: secs,
                     factors: vec![factor],
                     mail: mail.clone(),
-                    probation_until: 0,
+                    probation_until: until,
                     era: 0,
                 };
                 batch.insert(Table::Factors, &holdings.key, &person, None)

@@ -65,33 +65,47 @@ impl Authority {
         let caller = self.caller(principal).ok_or(Fault::Proof)?;
         let code = std::str::from_utf8(code).map_err(|_| Fault::Proof)?.trim();
         let owner = caller.owner();
+        let mut is_taken = true;
+        let result = self.code_proved(&caller, code, &mut is_taken, way, now).await;
+        let (outcome, factor) = match &result {
+            Ok((_, factor)) => (Outcome::Proved, Some(*factor)),
+            Err(Fault::Store(_)) => (Outcome::Unavailable, None),
+            Err(_) if is_taken => (Outcome::Refused, None),
+            Err(_) => (Outcome::Locked, None),
+        };
+        self.core.observer.ceremony(actor(&owner, way), factor, occasion, outcome, now);
+        result.map(|(proof, _)| proof)
+    }
+
+    /// Counts the guess, and looks at the code where that says so.
+    async fn code_proved(
+        &self,
+        caller: &super::Caller,
+        code: &str,
+        is_taken: &mut bool,
+        way: Way<'_>,
+        now: Now,
+    ) -> Result<(Proof, Factor), Fault> {
         let long = recovery::plain(code).is_some();
-        let guess = self.count_guess(&owner, &caller.credential, long, way, now).await?;
-        let mut result = Err(Fault::Proof);
+        let guess = self.count_guess(&caller.owner(), &caller.credential, long, way, now).await?;
+        *is_taken = guess.taken;
         for _ in 0..TRIES {
-            let holdings = self.holdings(&caller, now).await?;
+            let holdings = self.holdings(caller, now).await?;
             let by_app = self.find_code(&holdings, code, now);
-            let by_sent = self.find_sent(&caller, &holdings, code, now).await?;
+            let by_sent = self.find_sent(caller, &holdings, code, now).await?;
             let Some(Found { shown, batch }) = by_app.or(by_sent).filter(|_| guess.taken) else { break };
-            let batch = self.recovery_told(batch, &caller, &shown, &holdings, way, now)?;
+            let batch = self.recovery_told(batch, caller, &shown, &holdings, way, now)?;
             match self.commit_told(batch, now).await {
                 Ok(()) => {
                     self.guessed_right(&guess, now).await;
-                    result = Ok((Proof::new(&caller, &shown, holdings.era(), now), shown.factor));
-                    break;
+                    return Ok((Proof::new(caller, &shown, holdings.era(), now), shown.factor));
                 }
                 // Somebody used a factor at the same time: look again at what is left.
                 Err(StoreFault::Conflict) => {}
                 Err(fault) => return Err(fault.into()),
             }
         }
-        let (outcome, factor) = match &result {
-            Ok((_, factor)) => (Outcome::Proved, Some(*factor)),
-            Err(_) if guess.taken => (Outcome::Refused, None),
-            Err(_) => (Outcome::Locked, None),
-        };
-        self.core.observer.ceremony(actor(&owner, way), factor, occasion, outcome, now);
-        result.map(|(proof, _)| proof)
+        Err(Fault::Proof)
     }
 
     /// A code that was sent in one of the holder's ceremonies, which ends by it.

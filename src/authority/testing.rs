@@ -23,7 +23,7 @@ use crate::{
     clock::{Clock, Now, SystemClock},
     config::{self, Config, Materials},
     policy::{Assurance, Factor, Kind, Marks, Principal, Reason},
-    store::Table,
+    store::{Store, Table, testing::Breaker},
 };
 
 /// A moment of tests.
@@ -128,6 +128,16 @@ impl Bench {
 
     pub(crate) fn of(yaml: &str) -> Self {
         Self::over(yaml, Arc::new(tempfile::tempdir().unwrap()), None)
+    }
+
+    /// One whose store can be broken.
+    pub(crate) fn breakable() -> (Self, Breaker) {
+        let bench = Self::new();
+        let (store, breaker) = Store::breakable_for_tests();
+        let Self { authority, ear, folder, config } = bench;
+        let made = Arc::into_inner(authority).unwrap();
+        let core = made.core.over(store);
+        (Self { authority: Arc::new(Authority { core, ..made }), ear, folder, config }, breaker)
     }
 
     /// The same folder, as a start after this one would find it.

@@ -122,7 +122,7 @@ impl Accounts {
         let hash = self.hashing.fresh(new).await?;
         let here = self.network(call.client);
         let told = (Told::PasswordChanged, Some(mine.sid), here.as_str());
-        self.set_password(Batch::new(), &account, hash, told, call.now).await?;
+        self.set_password(None, account, hash, told, call.now).await?;
         self.changed(&mine, Change::PasswordChanged, "", call);
         Ok(())
     }

@@ -50,7 +50,7 @@ pub use self::{
     register::AccountInvitation,
 };
 use self::{hashing::Hashing, password::PasswordRules, session::Lives};
-use super::{AuthorityObserver, Fault, Keys, Owner};
+use super::{AuthorityObserver, Fault, Keys, Owner, core::wait};
 use crate::{
     clock::{Clock, Now},
     config::{self, Materials, Problem},
@@ -61,6 +61,9 @@ use crate::{
 
 /// How often it is looked whether there are other keys to publish: far sooner than a new one signs.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How long a start waits until the sessions that have ended are refused.
+const LONGEST_RECOVERY: Duration = Duration::from_secs(30);
 
 /// How many sessions end in one commit: two writes each, of the 256 that one may have.
 const END_AT_ONCE: usize = 60;
@@ -127,8 +130,8 @@ impl Accounts {
         PasswordRules::compile(authority.accounts.as_ref()?, materials).err()
     }
 
-    /// Prepares the accounts, if there are to be any. In the background, sessions are refused that had ended when a process
-    /// before did.
+    /// Prepares the accounts, if there are to be any. Where there were none before, sessions are refused that had ended when a
+    /// process before did: no token of theirs may pass, not even for a moment, so without that there are no accounts.
     pub fn compile(
         authority: &Arc<config::Authority>,
         materials: &dyn Materials,
@@ -141,6 +144,20 @@ impl Accounts {
             Some(previous) => previous.hashing.clone(),
             None => Arc::new(Hashing::new(means.handle.clone())),
         };
+        if previous.is_none() {
+            let ended = recover(&means, &config, means.clock.now());
+            let known = wait(async { Ok(tokio::time::timeout(LONGEST_RECOVERY, ended).await) });
+            let why = match known {
+                Ok(Ok(Ok(()))) => None,
+                Ok(Ok(Err(fault))) => Some(fault.to_string()),
+                Ok(Err(_)) => Some("the store is slow".to_owned()),
+                Err(fault) => Some(fault.to_string()),
+            };
+            if let Some(why) = why {
+                let message = format!("sessions that have ended cannot be refused: {why}");
+                return Err(Problem::error(&authority.span, message));
+            }
+        }
         // Now, so that the first request finds them.
         means.published.publish(means.keys.verifying());
         let left = Arc::new(Notify::new());
@@ -155,11 +172,6 @@ impl Accounts {
             left,
             _upkeep: Upkeep(upkeep.abort_handle()),
         }))
-    }
-
-    /// Refuses the access tokens of sessions that had ended when a process before did. Before requests are served.
-    pub async fn recover(&self, now: Now) -> Result<(), Fault> {
-        recover(&self.means, &self.config, now).await
     }
 
     fn store(&self) -> &Store {

@@ -341,10 +341,11 @@ impl Accounts {
         self.rules.check(new, &proved.value.own_words()).map_err(Fault::Call)?;
         let hash = self.hashing.fresh(new).await?;
         let here = self.network(way.client);
-        self.set_password(Batch::new(), &proved, hash, (Told::PasswordChanged, None, &here), now).await?;
+        let epoch = proved.value.epoch.saturating_add(1);
+        self.set_password(None, proved, hash, (Told::PasswordChanged, None, &here), now).await?;
         let owner = self.owner(id);
         self.means.observer.change(actor(&owner, way), Change::PasswordChanged, None, "", now);
-        Ok(proved.value.epoch.saturating_add(1))
+        Ok(epoch)
     }
 
     fn entry_key(&self, code: &str) -> String {

@@ -16,11 +16,14 @@ use super::{
     sign_in::Step,
 };
 use crate::{
-    authority::{Change, Fault, Person, Way, caller::actor, random},
+    authority::{Change, Fault, Owner, Way, caller::actor, random},
     clock::Now,
     policy::Factor,
-    store::{Batch, Table, Versioned},
+    store::{Batch, StoreFault, Table, Versioned},
 };
+
+/// How often another password is tried to be set where others write to the account at the same moment.
+const TRIES: u32 = 8;
 
 /// A recovery that was asked for: a row of `Table::Ceremonies`. Without an account it is there all the same.
 #[derive(Serialize, Deserialize)]
@@ -108,29 +111,62 @@ impl Accounts {
         way: Way<'_>,
         now: Now,
     ) -> Result<Value, Fault> {
-        let batch = ticket.map_or_else(Batch::new, |ticket| Self::spend(Batch::new(), ticket));
-        let batch = self.on_probation(batch, &account.value, now).await?;
         let here = self.network(way.client);
-        self.set_password(batch, &account, hash, (Told::Recovered, None, &here), now).await?;
         let owner = self.owner(&account.value.id);
+        self.set_password(ticket, account, hash, (Told::Recovered, None, &here), now).await?;
         self.means.observer.change(actor(&owner, way), Change::Recovered, Some(Factor::Password), "", now);
         Ok(json!({"status": "recovered"}))
     }
 
     /// Another password: the account's count goes on, so that no session of before can be renewed, and each is ended besides but
     /// for the one that may stay. Of the networks that it was signed in from, this one alone stays known: who owns the account is
-    /// here, and must not meet what strangers guess elsewhere when they sign in by the new one.
+    /// here, and must not meet what strangers guess elsewhere when they sign in by the new one. Somebody who signs in at the same
+    /// moment, or notes something else in the account, is no reason to give up: by then a code was used for it. Another change of
+    /// password is.
     pub(super) async fn set_password(
         &self,
-        batch: Batch,
-        account: &Versioned<Account>,
+        ticket: Option<&Versioned<Ticket>>,
+        mut account: Versioned<Account>,
         hash: String,
         (told, stays, here): (Told, Option<&str>, &str),
         now: Now,
     ) -> Result<(), Fault> {
+        let (id, before) = (account.value.id.clone(), account.value.epoch);
+        for _ in 0..TRIES {
+            let batch = ticket.map_or_else(Batch::new, |ticket| Self::spend(Batch::new(), ticket));
+            match self.password_set(batch, &account, &hash, (told, stays, here), now).await {
+                Err(Fault::Store(StoreFault::Conflict)) => {}
+                result => return result,
+            }
+            let again = rows::by_id(self.store(), &id, now).await?;
+            account = again.filter(|again| again.value.epoch == before).ok_or(Fault::SignIn)?;
+        }
+        Err(Fault::Store(StoreFault::Busy))
+    }
+
+    async fn password_set(
+        &self,
+        batch: Batch,
+        account: &Versioned<Account>,
+        hash: &str,
+        (told, stays, here): (Told, Option<&str>, &str),
+        now: Now,
+    ) -> Result<(), Fault> {
         let epoch = account.value.epoch.saturating_add(1);
-        let mut changed =
-            Account { hash, epoch, password_at: now.unix_secs(), familiar: Vec::new(), ..account.value.clone() };
+        // After a recovery, factors that are enrolled delete nothing for a while: whoever has somebody's mail must not have
+        // that at once, also where there was no factor before.
+        let until = match told {
+            Told::Recovered => now.unix_secs().saturating_add(self.authority.probation.as_secs()),
+            Told::PasswordChanged | Told::MailChanged | Told::Registered | Told::TokenReused => 0,
+        };
+        let mut changed = Account {
+            hash: hash.to_owned(),
+            epoch,
+            password_at: now.unix_secs(),
+            familiar: Vec::new(),
+            probation_until: account.value.probation_until.max(until),
+            ..account.value.clone()
+        };
         changed.note_network(here, now.unix_secs());
         let mut batch = rows::update(self.store(), batch, account, &changed);
         batch = self.tell(batch, &changed, told, now)?;
@@ -150,14 +186,13 @@ impl Accounts {
         Ok(())
     }
 
-    /// Factors that are enrolled from now on delete nothing for a while: whoever has somebody's mail must not have that at once.
-    async fn on_probation(&self, batch: Batch, account: &Account, now: Now) -> Result<Batch, Fault> {
-        let key = self.owner(&account.id).key(self.store());
-        let row: Option<Versioned<Person>> = self.store().get(Table::Factors, &key, now).await?;
-        let Some(row) = row else { return Ok(batch) };
-        let until = now.unix_secs().saturating_add(self.authority.probation.as_secs());
-        let person = Person { probation_until: row.value.probation_until.max(until), ..row.value };
-        Ok(batch.update(Table::Factors, &key, row.version, &person, row.expires_at))
+    /// Until when factors that an account's owner enrols delete nothing; 0 for whoever is no account's owner.
+    pub(in crate::authority) async fn probation_until(&self, owner: &Owner, now: Now) -> Result<u64, Fault> {
+        if owner.issuer != self.issuer {
+            return Ok(0);
+        }
+        let account = rows::by_id(self.store(), &owner.subject, now).await?;
+        Ok(account.map_or(0, |account| account.value.probation_until))
     }
 
     fn asked_key(&self, id: &str) -> String {

@@ -38,6 +38,10 @@ pub(crate) struct Account {
     /// Networks that it was signed in from: others' guessing locks nobody out there.
     #[serde(default)]
     pub(crate) familiar: Vec<Familiar>,
+    /// Until when no factor that its owner enrols deletes anything: after a recovery. Here and not with the factors, as there
+    /// may never have been any.
+    #[serde(default)]
+    pub(crate) probation_until: u64,
 }
 
 /// A network that an account was signed in from, by a digest.
@@ -71,6 +75,7 @@ impl Account {
             password_at: now.unix_secs(),
             epoch: 1,
             familiar: Vec::new(),
+            probation_until: 0,
         })
     }
 

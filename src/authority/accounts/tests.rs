@@ -895,8 +895,82 @@ async fn sessions_that_had_ended_when_the_process_did_are_refused_by_the_next_on
     let until = scene.now.unix_secs() + 300;
     scene.accounts.store().commit(session::end(Batch::new(), &sid, until).unwrap(), scene.now).await.unwrap();
     assert!(scene.refused.0.lock().unwrap().is_empty());
-    scene.accounts.recover(scene.now).await.unwrap();
-    assert_eq!(*scene.refused.0.lock().unwrap(), [sid]);
+    let again = |refused: Arc<dyn SessionEnds>, previous: Option<&Accounts>| {
+        let means = AccountsMeans { ends: refused, ..scene.accounts.means.clone() };
+        Accounts::compile(&scene.accounts.authority, &NoFiles, means, previous).map(drop)
+    };
+    // By the time that there are accounts, and with them requests, it is done.
+    let refused = Arc::new(Refused::default());
+    again(refused.clone(), None).unwrap();
+    assert_eq!(*refused.0.lock().unwrap(), [sid]);
+    // A process that cannot do so does not begin; one that goes on has done so.
+    assert!(again(Arc::new(Unable), None).is_err());
+    again(Arc::new(Unable), Some(&scene.accounts)).unwrap();
+}
+
+/// Cannot refuse anybody's tokens.
+struct Unable;
+
+impl SessionEnds for Unable {
+    fn end(&self, _: &str, _: Vec<String>, _: u64, _: Now) -> Pending<()> {
+        Box::pin(async { Err(StoreFault::Unavailable("no list".to_owned())) })
+    }
+}
+
+#[tokio::test]
+async fn a_password_is_set_whoever_signs_in_meanwhile_but_not_over_one_that_was_set_meanwhile() {
+    let scene = Scene::with_alice().await;
+    let read = async || rows::by_name(scene.accounts.store(), "alice", scene.now).await.unwrap().unwrap();
+    let hash = |password: &str| crate::password::StoredHash::fresh(password.as_bytes()).unwrap();
+    let before = read().await;
+    scene.signed_in().await;
+    assert_ne!(read().await.version, before.version, "the sign-in was noted");
+    let way = Way { client: "192.0.2.1".parse().unwrap(), request_id: "r" };
+    scene.accounts.set_recovered(None, before, hash(OTHER), way, scene.now).await.unwrap();
+    assert_eq!(scene.sessions().await, 0, "that of the sign-in as well");
+    assert_eq!(scene.sign_in("alice", OTHER).await.0, StatusCode::OK);
+    let before = read().await;
+    scene.accounts.set_recovered(None, before.clone(), hash(PASSWORD), way, scene.now).await.unwrap();
+    let late = scene.accounts.set_recovered(None, before, hash(OTHER), way, scene.now).await;
+    assert_eq!(late.map(drop), Err(Fault::SignIn));
+    assert_eq!(scene.sign_in("alice", PASSWORD).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn after_a_recovery_the_first_factor_that_there_ever_was_waits_as_well() {
+    use crate::authority::{
+        Right, Wanted,
+        testing::{self, START},
+    };
+    let yaml = YAML.replace("env: KEY", "env: SEALING_KEY").replace("REGISTRATION", "closed").replace("REFRESH", "");
+    let yaml =
+        yaml.replace(", refused: refused.txt", "").replace("mode: accounts\n", "mode: accounts\n  enrolment: open\n");
+    let bench = testing::Bench::of(&yaml);
+    let (authority, start) = (&bench.authority, testing::at(START));
+    let accounts = authority.accounts().unwrap();
+    let probation = authority.config().probation.as_secs();
+    let new = async |name: &str| {
+        let account = rows::Account::new(name, None, String::new(), start).unwrap();
+        authority.store().commit(rows::insert(authority.store(), Batch::new(), &account), start).await.unwrap();
+        rows::by_id(authority.store(), &account.id, start).await.unwrap().unwrap()
+    };
+    let (known, recovered, later) = (new("known").await, new("recovered").await, new("later").await);
+    for account in [&recovered, &later] {
+        accounts.set_recovered(None, account.clone(), String::new(), testing::way(1), start).await.unwrap();
+    }
+    let enrol = async |account: &rows::Account, secs: u64| {
+        bench.enrol_app(&accounts.newcomer(account, "t"), secs).await.1.may_delete_from
+    };
+    assert_eq!(enrol(&known.value, START).await, None, "an operator's word, and nothing was recovered");
+    assert_eq!(enrol(&recovered.value, START + 60).await, Some(START + probation));
+    assert_eq!(enrol(&recovered.value, START + 120).await, Some(START + 120 + probation), "as after a reset");
+    assert_eq!(enrol(&later.value, START + probation).await, None);
+    // And it is as good as one who never had factors: the first who comes may enrol where that is enough.
+    let open = new("open").await;
+    accounts.set_recovered(None, open.clone(), String::new(), testing::way(1), start).await.unwrap();
+    let wanted = Wanted { factor: Factor::Totp, label: "phone".into(), address: None };
+    let caller = accounts.newcomer(&open.value, "t");
+    authority.begin_enrolment(&caller, wanted, Right::Nothing, testing::way(1), start).await.unwrap();
 }
 
 #[tokio::test]
@@ -957,7 +1031,7 @@ async fn a_session_that_cannot_be_read_keeps_its_owner_from_nothing() {
     let body = json!({"current": PASSWORD, "new": OTHER});
     assert_eq!(scene.call(Method::POST, "/password", body, token).await.0, StatusCode::NO_CONTENT);
     scene.refused.0.lock().unwrap().clear();
-    scene.accounts.recover(scene.now).await.unwrap();
+    super::recover(&scene.accounts.means, &scene.accounts.config, scene.now).await.unwrap();
     assert_eq!(scene.refused.0.lock().unwrap().len(), 1, "the one that the change of password has ended");
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::super::{
-    Answered, End, Purpose,
-    testing::{Bench, START, at, code, principal, way},
+    Answered, End, Fault, Finished, Occasion, Purpose,
+    testing::{Bench, START, YAML, at, code, principal, way},
 };
-use crate::policy::Reason;
+use crate::{policy::Reason, store::Batch};
 
 #[tokio::test]
 async fn of_many_uses_of_one_code_at_once_one_counts() {
@@ -93,4 +93,68 @@ async fn guesses_in_parallel_gain_nothing() {
     let said = bench.ear.ceremonies.lock().unwrap().clone();
     let looked_at = said.iter().filter(|(_, outcome, _)| *outcome == super::super::Outcome::Refused).count();
     assert_eq!(looked_at, 5);
+}
+
+#[tokio::test]
+async fn an_elevation_that_was_under_way_when_all_were_ended_counts_for_nothing() {
+    let bench = Bench::new();
+    let (authority, ann, who) = (&bench.authority, bench.caller("ann", "t1"), principal("ann", "t1"));
+    let (secret, _) = bench.enrol_app(&ann, START).await;
+    let now = START + 60;
+    let proof =
+        authority.prove_code(&who, code(&secret, now).as_bytes(), Occasion::StepUp, way(1), at(now)).await.unwrap();
+    // Durable, and not in the map yet, when an operator takes everything away.
+    let (batch, row) = authority.elevate(Batch::new(), &ann, "mfa", &proof, at(now));
+    authority.store().commit(batch, at(now)).await.unwrap();
+    let (batch, handover) = authority.handover(Batch::new(), &ann, "mfa", &proof, at(now)).unwrap();
+    authority.store().commit(batch, at(now)).await.unwrap();
+    authority.reset(&ann.owner(), "op", at(now)).await.unwrap();
+    assert!(bench.again().authority.elevations(&who, at(now)).is_empty(), "not after a crash either");
+    assert_eq!(authority.elevated_now(&ann, row, way(1), at(now)).await, Err(Fault::Proof));
+    assert!(authority.elevations(&who, at(now)).is_empty());
+    let handed = authority.hand_over(&ann, &handover, way(1), at(now)).await;
+    assert_eq!(handed.map(drop), Err(Fault::Proof), "nor does the code at the end of a page");
+    assert!(authority.elevations(&who, at(now)).is_empty());
+}
+
+#[tokio::test]
+async fn a_reset_leaves_no_elevation_whoever_steps_up_at_that_moment() {
+    let bench = Bench::new();
+    let (ann, who) = (bench.caller("ann", "t1"), principal("ann", "t1"));
+    let mut elevated = 0;
+    for round in 0..12 {
+        let now = START + 1000 * (round + 1);
+        let (secret, _) = bench.enrol_app(&ann, now).await;
+        let now = now + 60;
+        let purpose = Purpose::StepUp { level: "mfa".into() };
+        let begun = bench.authority.begin(&ann, purpose, None, way(1), at(now)).await.unwrap();
+        let (authority, caller, code) = (bench.authority.clone(), ann.clone(), code(&secret, now));
+        let stepping = tokio::spawn(async move {
+            authority.finish(&caller, &begun.id, Answered::Code(&code), End::Elevate, way(1), at(now)).await
+        });
+        // A commit that is in the way is answered with 503, and the operator asks again.
+        while bench.authority.reset(&ann.owner(), "op", at(now)).await.is_err() {}
+        elevated += u32::from(matches!(stepping.await.unwrap(), Ok(Finished::Proved { .. })));
+        assert!(bench.authority.elevations(&who, at(now)).is_empty(), "round {round}, {elevated} before");
+    }
+    assert!(bench.again().authority.elevations(&who, at(START + 12_060)).is_empty());
+}
+
+#[tokio::test]
+async fn of_two_cores_over_one_store_the_one_in_force_alone_delivers() {
+    let bench = Bench::new();
+    let yaml = YAML.replace("{key: {env: SEALING_KEY}}", "{key: {env: SECOND_KEY}, previous: [{env: SEALING_KEY}]}");
+    let refused = Bench::over(&yaml, bench.folder.clone(), Some(&bench.authority));
+    let running = |bench: &Bench| bench.authority.core.is_running();
+    assert!(running(&bench) && !running(&refused), "it may be refused yet");
+    drop(refused);
+    assert!(running(&bench));
+    let reloaded = Bench::over(&yaml, bench.folder.clone(), Some(&bench.authority));
+    for _ in 0..2 {
+        reloaded.authority.put_in_force();
+        assert!(running(&reloaded) && !running(&bench));
+    }
+    // Whoever still has the one before does not start it again.
+    bench.authority.put_in_force();
+    assert!(running(&reloaded) && !running(&bench));
 }
