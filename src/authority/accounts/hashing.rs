@@ -1,10 +1,7 @@
 //! Passwords, hashed in their queue; and the one time after which a sign-in is refused, whatever was the matter.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -28,20 +25,37 @@ pub(super) struct Hashing {
     queue: HashQueue,
     /// What a sign-in that is refused takes, in microseconds: the longest that one took lately.
     pace: AtomicU64,
-    /// How many hashes were computed.
-    computed: Arc<AtomicU64>,
+    hashed: Hashed,
+}
+
+/// Which threads hashed, for tests: none that serves requests may.
+#[derive(Debug, Clone, Default)]
+struct Hashed(#[cfg(test)] std::sync::Arc<std::sync::Mutex<Vec<std::thread::ThreadId>>>);
+
+impl Hashed {
+    /// One more, on this thread.
+    fn here(&self) {
+        #[cfg(test)]
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(std::thread::current().id());
+    }
 }
 
 impl Hashing {
     pub(super) fn new(handle: Handle) -> Self {
         let concurrent = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { queue: HashQueue::new(concurrent, WAITING, handle), pace: AtomicU64::new(0), computed: Arc::default() }
+        Self { queue: HashQueue::new(concurrent, WAITING, handle), pace: AtomicU64::new(0), hashed: Hashed::default() }
     }
 
     /// How many hashes were computed since the start.
     #[cfg(test)]
     pub(super) fn computed(&self) -> u64 {
-        self.computed.load(Ordering::Relaxed)
+        self.hashed_on().len() as u64
+    }
+
+    /// The thread of each.
+    #[cfg(test)]
+    pub(super) fn hashed_on(&self) -> Vec<std::thread::ThreadId> {
+        self.hashed.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     /// Whether a password is the stored one; where none is stored, one is hashed all the same. The cost is told, so that it can
@@ -52,9 +66,9 @@ impl Hashing {
         let cost = stored.as_ref().map(StoredHash::cost);
         let stored = stored.unwrap_or_else(|| StoredHash::decoy(None, &[0; 16]));
         let password = Secret::new(password);
-        let computed = self.computed.clone();
+        let hashed = self.hashed.clone();
         let job = move || {
-            computed.fetch_add(1, Ordering::Relaxed);
+            hashed.here();
             stored.verify(password.expose())
         };
         Ok((self.queue.run(job).await.map_err(busy)? && cost.is_some(), cost))
@@ -63,9 +77,9 @@ impl Hashing {
     /// A password as it is to be stored.
     pub(super) async fn fresh(&self, password: &str) -> Result<String, Fault> {
         let password = Secret::new(password);
-        let computed = self.computed.clone();
+        let hashed = self.hashed.clone();
         let job = move || {
-            computed.fetch_add(1, Ordering::Relaxed);
+            hashed.here();
             StoredHash::fresh(password.expose())
         };
         let none = || Fault::Store(StoreFault::Unavailable("a password cannot be hashed".to_owned()));

@@ -908,6 +908,31 @@ async fn sessions_that_had_ended_when_the_process_did_are_refused_by_the_next_on
     again(Arc::new(Unable), Some(&scene.accounts)).unwrap();
 }
 
+#[tokio::test]
+async fn no_password_is_hashed_on_a_thread_that_serves_requests() {
+    let scene = Scene::with_alice().await;
+    let hashed = |count: u64, what: &str| {
+        let hashing = &scene.accounts.hashing;
+        assert_eq!(hashing.computed(), count, "{what}");
+        // This thread is the whole runtime: it serves, and it waits.
+        let here = std::thread::current().id();
+        assert!(hashing.hashed_on().iter().all(|thread| *thread != here), "{what}");
+    };
+    scene.sign_in("alice", PASSWORD).await;
+    hashed(1, "a right password");
+    scene.sign_in("alice", OTHER).await;
+    hashed(2, "a wrong one");
+    scene.sign_in("nobody", OTHER).await;
+    hashed(3, "nobody's");
+    scene.post("/registrations", json!({"email": "new@example.org", "password": OTHER})).await;
+    hashed(4, "registering");
+    let (_, asked, _) = scene.post("/recovery", json!({"email": "alice@example.org"})).await;
+    let code = scene.code_for("alice@example.org").await;
+    let body = json!({"recovery": asked["recovery"], "code": code, "password": OTHER});
+    assert_eq!(scene.post("/recovery/confirm", body).await.0, StatusCode::OK);
+    hashed(5, "another one");
+}
+
 /// Cannot refuse anybody's tokens.
 struct Unable;
 
