@@ -550,9 +550,7 @@ impl Authority {
         let factor = person.and_then(|person| person.factor(factor_id)).ok_or(Fault::NotFound)?;
         let (kind, old) = (factor.kind(), factor.label.clone());
         let left = holdings.count().saturating_sub(1);
-        let mut batch = holdings.update(Batch::new(), |person| {
-            person.factors.retain(|factor| factor.id != factor_id);
-        });
+        let mut batch = holdings.update(Batch::new(), |person| person.factors.retain(|factor| factor.id != factor_id));
         if left == 0 {
             batch = batch.forget(Table::RecoveryCodes, &holdings.key).forget(Table::Subjects, &holdings.key);
         }

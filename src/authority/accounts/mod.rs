@@ -146,10 +146,17 @@ impl Accounts {
         };
         if previous.is_none() {
             let ended = recover(&means, &config, means.clock.now());
-            let ended = async { tokio::time::timeout(LONGEST_RECOVERY, ended).await };
-            let known = wait(async { ended.await.unwrap_or(Err(StoreFault::Busy)) });
-            let problem = |fault| format!("sessions that have ended cannot be refused: {fault}");
-            known.map_err(|fault| Problem::error(&authority.span, problem(fault)))?;
+            let known = wait(async { Ok(tokio::time::timeout(LONGEST_RECOVERY, ended).await) });
+            let why = match known {
+                Ok(Ok(Ok(()))) => None,
+                Ok(Ok(Err(fault))) => Some(fault.to_string()),
+                Ok(Err(_)) => Some("the store is slow".to_owned()),
+                Err(fault) => Some(fault.to_string()),
+            };
+            if let Some(why) = why {
+                let message = format!("sessions that have ended cannot be refused: {why}");
+                return Err(Problem::error(&authority.span, message));
+            }
         }
         // Now, so that the first request finds them.
         means.published.publish(means.keys.verifying());
@@ -221,8 +228,7 @@ fn end_of(config: &config::Accounts, now: Now) -> u64 {
     now.unix_secs().saturating_add(config.access_ttl.as_secs()).saturating_add(60)
 }
 
-/// Refuses the access tokens of sessions that had ended when a process before did.
-async fn recover(means: &AccountsMeans, config: &config::Accounts, now: Now) -> Result<(), StoreFault> {
+async fn recover(means: &AccountsMeans, config: &config::Accounts, now: Now) -> Result<(), Fault> {
     let mut after = None;
     loop {
         let page = session::ended(&means.store, after.as_deref(), now).await?;

@@ -120,10 +120,9 @@ impl Accounts {
 
     /// Another password: the account's count goes on, so that no session of before can be renewed, and each is ended besides but
     /// for the one that may stay. Of the networks that it was signed in from, this one alone stays known: who owns the account is
-    /// here, and must not meet what strangers guess elsewhere when they sign in by the new one.
-    ///
-    /// Somebody who signs in at the same moment, or notes something else in the account, is no reason to give up: by then a code
-    /// was used for it. Another change of password is.
+    /// here, and must not meet what strangers guess elsewhere when they sign in by the new one. Somebody who signs in at the same
+    /// moment, or notes something else in the account, is no reason to give up: by then a code was used for it. Another change of
+    /// password is.
     pub(super) async fn set_password(
         &self,
         ticket: Option<&Versioned<Ticket>>,

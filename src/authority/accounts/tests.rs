@@ -1056,7 +1056,7 @@ async fn a_session_that_cannot_be_read_keeps_its_owner_from_nothing() {
     let body = json!({"current": PASSWORD, "new": OTHER});
     assert_eq!(scene.call(Method::POST, "/password", body, token).await.0, StatusCode::NO_CONTENT);
     scene.refused.0.lock().unwrap().clear();
-    recover(&scene.accounts.means, &scene.accounts.config, scene.now).await.unwrap();
+    super::recover(&scene.accounts.means, &scene.accounts.config, scene.now).await.unwrap();
     assert_eq!(scene.refused.0.lock().unwrap().len(), 1, "the one that the change of password has ended");
 }
 

@@ -528,19 +528,6 @@ async fn nothing_that_is_kept_in_memory_or_said_shows_a_secret() {
 }
 
 #[tokio::test]
-async fn a_code_that_cannot_be_looked_at_for_want_of_the_store_is_said_to_be_neither_wrong_nor_right() {
-    let (bench, breaker) = Bench::breakable();
-    breaker.break_it();
-    let who = Arc::new(principal("ann", "t1"));
-    let proved = bench.authority.prove_in_request(&who, way(1), b"123456", at(START)).await;
-    assert_eq!(proved.map(drop), Err(Reason::AuthorityUnavailable));
-    assert_eq!(*bench.ear.ceremonies.lock().unwrap(), [(Occasion::Request, Outcome::Unavailable, None)]);
-    breaker.mend();
-    let proved = bench.authority.prove_in_request(&who, way(1), b"123456", at(START)).await;
-    assert_eq!(proved.map(drop), Err(Reason::CodeRefused));
-}
-
-#[tokio::test]
 async fn a_recovery_code_in_a_proofs_clothes_enrols_a_factor_that_waits_all_the_same() {
     let bench = Bench::new();
     let (ann, who) = (bench.caller("ann", "t1"), Arc::new(principal("ann", "t1")));
@@ -717,4 +704,17 @@ async fn a_weak_factor_makes_no_strong_one_of_the_token_fresh_again() {
     assert!(!is_allowed(&policy), "the passkey is ten hours old");
     assert!(!is_allowed(&hwk), "so is the key");
     assert!(is_allowed(&any), "which is no matter where no age is asked for");
+}
+
+#[tokio::test]
+async fn a_code_that_cannot_be_looked_at_for_want_of_the_store_is_said_to_be_neither_wrong_nor_right() {
+    let (bench, breaker) = Bench::breakable();
+    breaker.break_it();
+    let who = Arc::new(principal("ann", "t1"));
+    let proved = bench.authority.prove_in_request(&who, way(1), b"123456", at(START)).await;
+    assert_eq!(proved.map(drop), Err(Reason::AuthorityUnavailable));
+    assert_eq!(*bench.ear.ceremonies.lock().unwrap(), [(Occasion::Request, Outcome::Unavailable, None)]);
+    breaker.mend();
+    let proved = bench.authority.prove_in_request(&who, way(1), b"123456", at(START)).await;
+    assert_eq!(proved.map(drop), Err(Reason::CodeRefused));
 }
