@@ -23,13 +23,15 @@ pub(super) fn write(waiting: &Waiting, from: &Mailbox, to: &Address) -> Option<V
     if from.name.iter().any(|name| name.chars().any(char::is_control)) {
         return None;
     }
+    // A lone CR is no end of a line (RFC 5322 §2.3), and the library would send it as it is.
+    let text = message.text.replace("\r\n", "\n").replace('\r', "\n");
     let mut letter = Letter::builder()
         .from(from.clone())
         .to(Mailbox::new(None, to.clone()))
         .subject(message.subject.clone())
         .date(UNIX_EPOCH + Duration::from_secs(waiting.at.min(LATEST)))
         .message_id(Some(format!("<{}@{}>", message.id, from.email.domain())))
-        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(message.text.clone()))
+        .singlepart(SinglePart::builder().header(ContentType::TEXT_PLAIN).body(text))
         .ok()?;
     let name = HeaderName::new_from_ascii_str("Auto-Submitted");
     letter.headers_mut().insert_raw(HeaderValue::new(name, "auto-generated".to_owned()));
