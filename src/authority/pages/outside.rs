@@ -155,8 +155,30 @@ impl Pages<'_> {
             Place::Recover if outsider.is_sent() => self.recover(&outsider).await?,
             Place::Recover => self.recover_page(&outsider, None),
             Place::Recovered => self.recovered(&outsider).await?,
-            _ if outsider.is_sent() => self.sign_in(&outsider, before).await?,
-            _ => self.sign_in_page(&outsider, None),
+            // Wherever one wanted to go: it takes somebody who is signed in.
+            Place::Home
+            | Place::Open
+            | Place::StepUp
+            | Place::Prove
+            | Place::Send
+            | Place::Add
+            | Place::AddAt(_)
+            | Place::Invitation
+            | Place::Confirm
+            | Place::Rename(_)
+            | Place::Remove(_)
+            | Place::RecoveryCodes
+            | Place::Activity
+            | Place::End
+            | Place::Leave
+            | Place::Push
+            | Place::SignIn
+            | Place::Password
+            | Place::Sessions
+            | Place::EndSessions => match outsider.is_sent() {
+                true => self.sign_in(&outsider, before).await?,
+                false => self.sign_in_page(&outsider, None),
+            },
         };
         if let Some(id) = fresh {
             frame::set_cookie(&mut answer, &session::cookie(&id, VISIT_SECS));
