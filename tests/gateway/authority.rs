@@ -204,9 +204,11 @@ fn what_lets_whoever_knows_it_approve_is_in_no_log() {
     let gateway = world.restart().ready();
     let token = "bm90LWluLWFueS1sb2ctdGhhdC1pcy1rZXB0LWhlcmUtcGw";
     remember_secret(token);
-    let body = format!(r#"{{"token": "{token}", "approve": false}}"#);
-    assert_eq!(post("/second/api/v1/push/details", &format!(r#"{{"token": "{token}"}}"#)).send(&gateway).status, 403);
-    assert_eq!(post("/second/api/v1/push", &body).send(&gateway).problem(403), "invalid-proof");
+    let to = |path: &str, body: &Value| post(path, &body.to_string()).header("content-type", "application/json");
+    let shown = to("/second/api/v1/push/details", &json!({"token": token})).send(&gateway);
+    assert_eq!(shown.problem(403), "invalid-proof");
+    let decided = to("/second/api/v1/push", &json!({"token": token, "approve": false})).send(&gateway);
+    assert_eq!(decided.problem(403), "invalid-proof");
     let record = gateway.access(|record| record["path"] == "/second/api/v1/push");
     assert_eq!(record["method"], "POST");
     assert!(!gateway.stdout().contains(token) && !gateway.stderr().contains(token));
