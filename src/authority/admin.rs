@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
@@ -17,8 +17,6 @@ use crate::{
 
 /// How long a reset waits for a second operator, in seconds.
 const RESET_SECS: u64 = 86_400;
-/// How many rows of locks are lifted in one commit.
-const LOCKS: usize = 100;
 
 /// A person with factors, for lists: a row of `Table::Subjects`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -213,17 +211,10 @@ impl Authority {
     pub async fn unlock(&self, owner: &Owner, by: &str, now: Now) -> Result<(), Fault> {
         let store = self.store();
         for prefix in guessing::prefixes(&owner.key(store)).into_iter().take(2) {
-            // As many as a stranger can make: each costs a guess that was counted.
-            loop {
-                // What they say does not matter, nor whether that can be read: where it cannot, all codes are refused.
-                let page = store.readable::<IgnoredAny>(Table::Guesses, &prefix, None, LOCKS, now).await?;
-                let keys = page.rows.iter().map(|row| &row.key).chain(&page.unreadable);
-                let batch = keys.fold(Batch::new(), |batch, key| batch.forget(Table::Guesses, key));
-                store.commit(batch, now).await.map_err(contended)?;
-                if page.next.is_none() {
-                    break;
-                }
-            }
+            guessing::forget(store, &prefix, now).await.map_err(contended)?;
+        }
+        if let Some(accounts) = self.accounts() {
+            accounts.unlock(owner, now).await?;
         }
         self.core.observer.change(operator(owner, by), Change::Unlocked, None, "", now);
         Ok(())

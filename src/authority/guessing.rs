@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
     Authority, Change, Fault, Owner, Way,
@@ -14,9 +14,11 @@ use super::{
 };
 use crate::{
     clock::Now,
-    store::{Batch, StoreFault, Table, Versioned},
+    store::{Batch, Store, StoreFault, Table, Versioned},
 };
 
+/// How many rows of locks are lifted in one commit.
+const LOCKS: usize = 100;
 /// How often a guess is tried to be counted while others are being counted for the same person.
 const TRIES: usize = 16;
 /// How many addresses are remembered from which somebody was right.
@@ -52,6 +54,19 @@ fn network(client: IpAddr) -> Vec<u8> {
     match client.to_canonical() {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
+    }
+}
+
+/// Takes guesses away: as many as a stranger can make, as each costs one that was counted.
+pub(super) async fn forget(store: &Store, prefix: &str, now: Now) -> Result<(), StoreFault> {
+    loop {
+        // What they say does not matter, nor whether that can be read: where it cannot, all codes are refused.
+        let page = store.readable::<IgnoredAny>(Table::Guesses, prefix, None, LOCKS, now).await?;
+        let keys = page.rows.iter().map(|row| &row.key).chain(&page.unreadable);
+        store.commit(keys.fold(Batch::new(), |batch, key| batch.forget(Table::Guesses, key)), now).await?;
+        if page.next.is_none() {
+            return Ok(());
+        }
     }
 }
 

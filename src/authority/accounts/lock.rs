@@ -4,11 +4,12 @@
 //! An attempt is written down before anything is looked at. Guessing in parallel meets the row's version: one commit counts, the
 //! others read again.
 
-use super::{Accounts, name};
+use super::{Accounts, name, rows};
 use crate::{
     authority::{
-        Fault,
+        Fault, Owner,
         guess::{Lane, Look, Near, Pass, Rules},
+        guessing::forget,
     },
     clock::Now,
     store::{Batch, Store, StoreFault, Table, Versioned},
@@ -36,9 +37,10 @@ impl Accounts {
     ) -> Result<Option<Attempt>, Fault> {
         let store = self.store();
         let lane = if familiar { "known" } else { "others" };
+        let prefix = prefix(store, folded);
         let attempt = Attempt {
-            near: format!("p:{}", store.index("password guesses", &[folded.as_bytes(), network.as_bytes()])),
-            lane: format!("p:{}", store.index("password guesses over all", &[folded.as_bytes(), lane.as_bytes()])),
+            near: prefix.clone() + &store.index("network of guesses", &[network.as_bytes()]),
+            lane: prefix + lane,
         };
         let (rules, secs) = (Rules::from(&self.authority.guessing), now.unix_secs());
         for _ in 0..TRIES {
@@ -77,10 +79,28 @@ impl Accounts {
         Ok(())
     }
 
+    /// Lifts what wrong passwords have led to for an account, by whichever of its names.
+    pub(in crate::authority) async fn unlock(&self, owner: &Owner, now: Now) -> Result<(), Fault> {
+        if *owner.issuer != *self.issuer {
+            return Ok(());
+        }
+        let Some(account) = rows::by_id(self.store(), &owner.subject, now).await? else { return Ok(()) };
+        let names = [Some(account.value.name), account.value.mail];
+        for name in names.iter().flatten() {
+            forget(self.store(), &prefix(self.store(), &name::folded(name)), now).await?;
+        }
+        Ok(())
+    }
+
     /// A network, by a digest.
     pub(super) fn network(&self, client: std::net::IpAddr) -> String {
         self.store().index("network", &[&name::network(client)])
     }
+}
+
+/// What the keys of a name's rows begin with.
+fn prefix(store: &Store, folded: &str) -> String {
+    format!("p:{}:", store.index("password guesses", &[folded.as_bytes()]))
 }
 
 async fn read<T: Default + serde::de::DeserializeOwned>(

@@ -506,6 +506,23 @@ async fn a_lock_is_at_one_address_and_ends_and_a_restart_keeps_it() {
 }
 
 #[tokio::test]
+async fn an_operator_lifts_the_locks_of_an_account_by_all_its_names_and_of_no_other() {
+    let scene = Scene::with_alice().await;
+    scene.add("berta", None, PASSWORD).await;
+    for name in ["alice", "alice@example.org", "berta"] {
+        for _ in 0..5 {
+            scene.sign_in(name, OTHER).await;
+        }
+        assert_eq!(scene.sign_in(name, PASSWORD).await.2, Reason::SignInRefused);
+    }
+    let account = super::rows::by_name(scene.accounts.store(), "alice", scene.now).await.unwrap().unwrap();
+    scene.accounts.unlock(&scene.accounts.owner(&account.value.id), scene.now).await.unwrap();
+    assert_eq!(scene.sign_in("alice", PASSWORD).await.0, StatusCode::OK);
+    assert_eq!(scene.sign_in("alice@example.org", PASSWORD).await.0, StatusCode::OK);
+    assert_eq!(scene.sign_in("berta", PASSWORD).await.2, Reason::SignInRefused);
+}
+
+#[tokio::test]
 async fn guessing_in_parallel_gains_nothing() {
     let scene = Scene::with_alice().await;
     let before = scene.accounts.hashing.computed();
