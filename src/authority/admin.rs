@@ -1,4 +1,4 @@
-//! What operators do: invite, look, reset, unlock. Each is audited and told to the person.
+//! What operators do: invite, look, reset, unlock. Each change is audited; invitations and resets are told to the person.
 
 use std::time::Duration;
 
@@ -207,7 +207,7 @@ impl Authority {
         Ok(ResetState::Done { factors })
     }
 
-    /// Lifts the locks on guessing for somebody.
+    /// Lifts the locks on guessing for somebody: on codes, and on the password of an account.
     pub async fn unlock(&self, owner: &Owner, by: &str, now: Now) -> Result<(), Fault> {
         let store = self.store();
         for prefix in guessing::prefixes(&owner.key(store)).into_iter().take(2) {
