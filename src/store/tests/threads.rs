@@ -67,7 +67,7 @@ fn of_many_who_replace_one_version_each_counts_once() {
 fn while_another_process_writes_reads_go_on_and_the_queue_has_a_bound() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stepgate.db");
-    let options = crate::store::sqlite::Options { patience: Duration::from_secs(60), ..Default::default() };
+    let options = crate::store::sqlite::Options { patience: Duration::from_secs(120), ..Default::default() };
     let engine = Sqlite::open_with(&path, options).unwrap();
     wait(engine.commit(vec![put("there", 1)], 1)).unwrap();
     let other = rusqlite::Connection::open(&path).unwrap();
@@ -100,7 +100,9 @@ fn another_process_that_does_not_give_up_its_lock_is_busy_and_nothing_is_written
 fn values_that_wait_have_a_bound_in_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stepgate.db");
-    let engine = Sqlite::open(&path).unwrap();
+    // Filling the queue may take long on a busy machine: nothing in it gives up before that.
+    let options = crate::store::sqlite::Options { patience: Duration::from_secs(120), ..Default::default() };
+    let engine = Sqlite::open_with(&path, options).unwrap();
     let other = rusqlite::Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let big = |n: usize| {
