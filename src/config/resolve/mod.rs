@@ -113,6 +113,8 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         notify,
         authority,
         deletion_guard: guard?,
+        deletions: None,
+        sealing: None,
         audit,
         access_log,
         routes,
