@@ -76,8 +76,21 @@ pub struct DeletionPlan {
     pub cancel_assurance: Option<Requirement>,
     /// Its quota, by issuer and subject.
     pub limit: Arc<Limit>,
+    /// The routes that its operations reach, each with the proof that it needs there: the guard's, the route's and the plan's together.
+    pub routes: Vec<PlannedRoute>,
     /// What a deletion is made under.
     pub terms: Arc<Terms>,
+}
+
+/// A route that an operation of a plan reaches.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRoute {
+    /// The place of the operation in [`DeletionPlan::operations`].
+    pub operation: usize,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// What it needs, all in all.
+    pub requirement: Requirement,
 }
 
 /// An operation that a plan takes over.
