@@ -97,6 +97,8 @@ pub struct Form {
 pub struct Outgoing {
     /// The method.
     pub method: Method,
+    /// Path and query, as they are sent.
+    pub target: String,
     /// The fields; a `Host` or `User-Agent` among them takes the place of the client's own.
     pub fields: HeaderMap,
     /// The body; empty: none, and no `Content-Length` for methods without one.
@@ -159,11 +161,11 @@ impl Fetcher {
         self.send(url, request, async |response| Ok(response.status())).await
     }
 
-    /// Sends any request, and gives the answer whatever its status. Where no connection was made (see
+    /// Sends any request to the origin of a URL, and gives the answer whatever its status. Where no connection was made (see
     /// [`FetchFault::is_unsent`]) nothing was sent, and another address may be tried.
     pub async fn call(&self, url: &Url, outgoing: Outgoing) -> Result<Incoming, FetchFault> {
-        let Outgoing { method, fields, body, most, connect_within } = outgoing;
-        let mut request = head(url).method(method).body(Full::from(body))?;
+        let Outgoing { method, target, fields, body, most, connect_within } = outgoing;
+        let mut request = head(url).method(method).uri(target).body(Full::from(body))?;
         // One of a name replaces what the client says; several of a name stay several.
         let mut last = None;
         for (name, value) in fields {
@@ -204,7 +206,11 @@ impl Fetcher {
         let host = url.host().ok_or(FetchFault::Name)?;
         let stream = open(host.clone(), port).await.map_err(FetchFault::Connect)?;
         if tls {
-            self.connector.secure(host, stream).await.map(|stream| Stream::Tls(Box::new(stream))).map_err(FetchFault::Tls)
+            self.connector
+                .secure(host, stream)
+                .await
+                .map(|stream| Stream::Tls(Box::new(stream)))
+                .map_err(FetchFault::Tls)
         } else {
             Ok(Stream::Plain(stream))
         }
