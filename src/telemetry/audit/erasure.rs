@@ -24,10 +24,10 @@ pub struct Place {
 /// Who did something in the life of a deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErasureParty {
-    /// The person whose data it is.
-    Subject,
+    /// The person whose data it is, with a credential of theirs.
+    Owner,
     /// Somebody else with a credential: one who may ask for, cancel or approve other people's.
-    Principal {
+    Caller {
         /// Who vouches for them: the issuer's identifier.
         issuer_url: Arc<str>,
         /// Who they are.
@@ -45,8 +45,8 @@ impl ErasureParty {
     /// Its name in records and certificates.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::Subject => "subject",
-            Self::Principal { .. } => "principal",
+            Self::Owner => "owner",
+            Self::Caller { .. } => "caller",
             Self::Operator(_) => "operator",
             Self::Link => "link",
             Self::Gateway => "gateway",
@@ -80,7 +80,7 @@ pub struct ErasureRecord {
     pub id: Arc<str>,
     /// Its plan.
     pub plan: Arc<str>,
-    /// The event's own number within the deletion, from 1, without a gap.
+    /// The event's own number within the deletion, from 0, without a gap.
     pub number: u32,
     /// What happened.
     pub event: &'static str,
@@ -103,9 +103,9 @@ impl ErasureRecord {
     pub(super) fn weight(&self) -> usize {
         let call = self.call.iter().flat_map(|call| [&call.name, &call.upstream, &call.method, &call.target]);
         let by: [Option<&Arc<str>>; 2] = match &self.by {
-            ErasureParty::Principal { issuer_url, subject } => [Some(issuer_url), Some(subject)],
+            ErasureParty::Caller { issuer_url, subject } => [Some(issuer_url), Some(subject)],
             ErasureParty::Operator(name) => [Some(name), None],
-            ErasureParty::Subject | ErasureParty::Link | ErasureParty::Gateway => [None, None],
+            ErasureParty::Owner | ErasureParty::Link | ErasureParty::Gateway => [None, None],
         };
         let subject = self.subject.iter().flat_map(|(issuer_url, subject)| [issuer_url, subject]);
         let optional = [&self.reason, &self.request_id].into_iter().flatten();
@@ -135,12 +135,12 @@ impl ErasureRecord {
         let mut by = Object::open(line.member("by"));
         by.string("party", self.by.name());
         match &self.by {
-            ErasureParty::Principal { issuer_url, subject } => {
+            ErasureParty::Caller { issuer_url, subject } => {
                 by.string("issuer_url", issuer_url);
-                commitments.commit("principal", subject)?;
+                commitments.commit("caller", subject)?;
             }
             ErasureParty::Operator(name) => commitments.commit("operator", name)?,
-            ErasureParty::Subject | ErasureParty::Link | ErasureParty::Gateway => {}
+            ErasureParty::Owner | ErasureParty::Link | ErasureParty::Gateway => {}
         }
         by.close();
         if let Some((issuer_url, subject)) = &self.subject {
