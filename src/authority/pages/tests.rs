@@ -4,11 +4,14 @@
 use askama::Template;
 
 use super::{
-    assets::{SCRIPT, STYLE},
+    assets::SCRIPT,
     frame::Frame,
     views::*,
 };
-use crate::policy::Factor;
+use crate::{
+    endpoint::{At, STYLE},
+    policy::Factor,
+};
 
 const EVIL: &str = "\"><script>alert(1)</script>'&";
 
