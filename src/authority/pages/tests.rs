@@ -3,11 +3,7 @@
 
 use askama::Template;
 
-use super::{
-    assets::SCRIPT,
-    frame::Frame,
-    views::*,
-};
+use super::{assets::SCRIPT, frame::Frame, views::*};
 use crate::{
     endpoint::{At, STYLE},
     policy::Factor,
