@@ -34,7 +34,7 @@ impl Authority {
                         tracing::error!(%fault, request_id = call.request_id, "the authority's store does not answer");
                         self.core.observer.store_fault();
                     }
-                    Answer::refused(&fault)
+                    fault.answer()
                 }
             },
             Ok(Route::Preflight(methods)) => {
@@ -43,7 +43,7 @@ impl Authority {
                 self.preflight(call, methods, response.headers_mut());
                 Answer::served(response)
             }
-            Err(fault) => Answer::refused(&fault),
+            Err(fault) => fault.answer(),
         };
         self.allow_origin(call, answer.response.headers_mut());
         Some(answer)
