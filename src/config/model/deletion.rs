@@ -35,6 +35,19 @@ pub struct Deletions {
     pub danger_cleartext: bool,
     /// The plans, in the order of the file.
     pub plans: Vec<Arc<DeletionPlan>>,
+    /// What proof each plan needs on each guarded route that its operations reach: the guard's, the route's and its own together.
+    pub requirements: Vec<PlannedRequirement>,
+}
+
+/// The proof that the operations of a plan need on a route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRequirement {
+    /// The plan's name.
+    pub plan: Arc<str>,
+    /// The route's place in the list.
+    pub route: usize,
+    /// The proof.
+    pub requirement: Requirement,
 }
 
 /// When too many deletions are asked for.
@@ -76,21 +89,8 @@ pub struct DeletionPlan {
     pub cancel_assurance: Option<Requirement>,
     /// Its quota, by issuer and subject.
     pub limit: Arc<Limit>,
-    /// The routes that its operations reach, each with the proof that it needs there: the guard's, the route's and the plan's together.
-    pub routes: Vec<PlannedRoute>,
     /// What a deletion is made under.
     pub terms: Arc<Terms>,
-}
-
-/// A route that an operation of a plan reaches.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PlannedRoute {
-    /// The place of the operation in [`DeletionPlan::operations`].
-    pub operation: usize,
-    /// The route's name.
-    pub route: Arc<str>,
-    /// What it needs, all in all.
-    pub requirement: Requirement,
 }
 
 /// An operation that a plan takes over.

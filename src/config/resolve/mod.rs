@@ -19,6 +19,7 @@ mod listener;
 mod machine;
 mod name;
 mod notify;
+mod planned;
 mod route;
 mod server;
 mod table;

@@ -9,7 +9,7 @@ mod whose;
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 
-use super::{Context, authority, limit, listener, route::Shared, table::Table};
+use super::{Context, authority, limit, listener, planned, route::Shared, table::Table};
 use crate::{
     config::{
         DeletionBreaker, DeletionGuard, DeletionPlan, Deletions, GuardedOperation, Limit, LimitKey, Listener, Route,
@@ -118,6 +118,8 @@ pub(super) fn deletions(
     let rate = limit::plain_rate(written.limit.value);
     // The name is none that a limit of the file can have.
     let limit = Limit { span: written.limit.span.clone(), name: "deletion calls".into(), key: LimitKey::Ip, rate };
+    let plans = plans.into_iter().collect::<Option<Vec<Arc<DeletionPlan>>>>()?;
+    let requirements = planned::requirements(&plans, neighbours.routes, to);
     Some(Arc::new(Deletions {
         span: written.span.clone(),
         url: written.url.value.0.clone(),
@@ -130,7 +132,8 @@ pub(super) fn deletions(
         evidence_for: written.evidence_for.as_ref().map(|at| at.value),
         limit: Arc::new(limit),
         danger_cleartext: written.danger_cleartext.value,
-        plans: plans.into_iter().collect::<Option<Vec<Arc<DeletionPlan>>>>()?,
+        plans,
+        requirements,
     }))
 }
 

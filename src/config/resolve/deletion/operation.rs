@@ -6,9 +6,9 @@ use http::Method;
 
 use crate::{
     config::{
-        Auth, PlannedOperation, PlannedRoute, Route, RouteDeletion,
+        Auth, PlannedOperation, Route, RouteDeletion,
         document::{self},
-        resolve::{Context, guard, limit},
+        resolve::{Context, limit},
     },
     policy::{IssuerName, Requirement},
     route::{PathPattern, Segment, overlap},
@@ -22,7 +22,6 @@ const MAX_OPERATIONS: usize = 32;
 /// The operations of a plan, and who can call them.
 pub(super) struct Operations {
     pub(super) operations: Vec<PlannedOperation>,
-    pub(super) routes: Vec<PlannedRoute>,
     /// Who may vouch for a caller of every operation, on some route.
     pub(super) issuers: Vec<IssuerName>,
     /// Whether who may call is known: otherwise it was reported.
@@ -56,13 +55,8 @@ pub(super) fn operations(
     to: &mut Context<'_>,
 ) -> Operations {
     let own = proof(written, around, to);
-    let mut found = Operations {
-        operations: Vec::new(),
-        routes: Vec::new(),
-        issuers: Vec::new(),
-        complete: own.is_some(),
-        own: own.clone().flatten(),
-    };
+    let mut found =
+        Operations { operations: Vec::new(), issuers: Vec::new(), complete: own.is_some(), own: own.clone().flatten() };
     if written.operations.0.len() > MAX_OPERATIONS {
         to.error(&written.span, format!("there are more than {MAX_OPERATIONS} operations"));
     }
@@ -71,7 +65,6 @@ pub(super) fn operations(
             found.complete = false;
             continue;
         };
-        let number = found.operations.len();
         let path = &operation.value.path;
         let ways = ways(&method, path, around);
         if ways.is_empty() && !around.document.broken {
@@ -93,24 +86,13 @@ pub(super) fn operations(
                     found.issuers.extend(new);
                 }
             }
-            let RouteDeletion::Guarded { requirement, .. } = &route.deletion else {
-                // Where the guard is off altogether that is reported once.
-                if around.shared.guard.as_ref().is_some_and(|guard| guard.enabled) {
-                    let message =
-                        format!("the route on line {line}, which takes this operation, is outside the deletion guard");
-                    to.error_with_help(&operation.span, message, "leave out its `danger_unguarded_deletion`");
-                }
-                continue;
-            };
-            let Some(own) = &own else { continue };
-            let together = own.as_ref().map_or_else(|| requirement.clone(), |own| guard::both(requirement, own));
-            if let (Some(list), None) = (guard::empty_list(&together), guard::empty_list(requirement)) {
-                let message = format!(
-                    "no `{list}` value satisfies both this plan's assurance and what the route on line {line} needs"
-                );
-                to.error_with_help(&operation.span, message, "let them share a value");
+            // Where the guard is off altogether that is reported once.
+            let guarding = around.shared.guard.as_ref().is_some_and(|guard| guard.enabled);
+            if guarding && matches!(route.deletion, RouteDeletion::Unguarded) {
+                let message =
+                    format!("the route on line {line}, which takes this operation, is outside the deletion guard");
+                to.error_with_help(&operation.span, message, "leave out its `danger_unguarded_deletion`");
             }
-            found.routes.push(PlannedRoute { operation: number, route: route.name.clone(), requirement: together });
         }
         found.operations.push(PlannedOperation {
             span: operation.span.clone(),

@@ -57,7 +57,6 @@ pub(super) fn plan(
         cancel_assurance: Some(cancel_assurance?),
         limit: quota?.clone(),
         terms: Arc::new(terms?),
-        routes: operations.routes,
         operations: operations.operations,
     })
 }
