@@ -50,6 +50,9 @@ pub(super) struct Outline {
     /// The deletion that it tells of.
     #[serde(default)]
     pub(super) erasure: Option<String>,
+    /// The request that it tells of.
+    #[serde(default)]
+    pub(super) request_id: Option<String>,
     #[serde(default)]
     pub(super) who: Whom,
     #[serde(default)]

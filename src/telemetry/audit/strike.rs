@@ -28,19 +28,21 @@ const BYTES_PER_SEC: u64 = 32 << 20;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Struck {
     /// The number of their deletion: its records are about them.
-    pub erasure: Arc<str>,
+    pub id: Box<str>,
     /// Who vouches for them: the issuer's identifier.
-    pub issuer_url: Arc<str>,
+    pub issuer_url: Box<str>,
     /// The subjects of their tokens, as far as they are known.
-    pub subjects: Vec<Arc<str>>,
+    pub subjects: Vec<Box<str>>,
+    /// The `X-Request-Id`s of requests for their deletion: what these name is theirs, whoever sent them.
+    pub request_ids: Vec<Box<str>>,
     /// The path that is theirs, `/accounts/42`: whoever was recorded there, or below, it names this person.
-    pub under: Option<Arc<str>>,
+    pub under: Option<Box<str>>,
 }
 
 /// Names are not for logs.
 impl fmt::Debug for Struck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Struck").field("erasure", &self.erasure).finish_non_exhaustive()
+        f.debug_struct("Struck").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -51,17 +53,20 @@ pub fn forget(path: &Path, whose: &[Struck]) -> io::Result<u64> {
 }
 
 /// Whom records are searched for.
+#[derive(Default)]
 struct People<'a> {
     erasures: HashSet<&'a str>,
     named: HashSet<(&'a str, &'a str)>,
+    requests: HashSet<&'a str>,
     under: HashSet<&'a str>,
 }
 
 impl<'a> People<'a> {
     fn new(whose: impl IntoIterator<Item = &'a Struck>) -> Self {
-        let mut people = Self { erasures: HashSet::new(), named: HashSet::new(), under: HashSet::new() };
+        let mut people = Self::default();
         for one in whose {
-            people.erasures.insert(&one.erasure);
+            people.erasures.insert(&one.id);
+            people.requests.extend(one.request_ids.iter().map(|id| &**id));
             people.named.extend(one.subjects.iter().map(|subject| (&*one.issuer_url, &**subject)));
             // The root is everybody's.
             people
@@ -81,13 +86,14 @@ impl<'a> People<'a> {
         let own = is_person(&outline.who.issuer_url, "subject");
         let acted = is_person(&outline.by.issuer_url, "caller");
         let told = outline.erasure.as_deref().is_some_and(|id| self.erasures.contains(id));
-        let under = value("path").is_some_and(|path| self.is_under(path));
+        let theirs = outline.request_id.as_deref().is_some_and(|id| self.requests.contains(id))
+            || value("path").is_some_and(|path| self.is_under(path));
         let judge = |one: &Disclosed<'_>| match one.name.as_str() {
             "subject" | "reason" => own || told,
             "client" | "address" => own,
             "caller" => acted,
-            "path" => own || under,
-            name => name.starts_with("path_params.") && (own || under),
+            "path" => own || theirs,
+            name => name.starts_with("path_params.") && (own || theirs),
         };
         disclosed.iter().map(judge).collect()
     }
