@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
-    &["client", "config", "files", "notify", "password", "store", "telemetry"],
+    &["client", "config", "endpoint", "files", "notify", "password", "store", "telemetry"],
     &["assertion", "authority", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],
