@@ -165,6 +165,11 @@ impl Index {
         self.due.first().map(|(due, _)| *due)
     }
 
+    /// When the next one is due after a time.
+    pub(super) fn due_after(&self, at: u64) -> Option<u64> {
+        self.due.range((at.saturating_add(1), 0)..).next().map(|(due, _)| *due)
+    }
+
     /// Those of which events are to be written to the audit chain.
     pub(super) fn unplaced(&self, most: usize) -> Vec<Box<str>> {
         self.unplaced.iter().take(most).map(|id| text(*id)).collect()
