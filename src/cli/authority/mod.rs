@@ -25,6 +25,7 @@ use crate::{
     runtime::{AuthorityTeller, DiskMaterials},
     secret::Secret,
     server::{AdminAnswer, LockError, StateLock},
+    state::{State, StateMeans, StateObserver},
     telemetry::{
         Metrics,
         audit::{AuditFault, AuditFiles, AuditLog},
@@ -95,7 +96,7 @@ pub(crate) enum FactorsCommand {
 
 /// Seals what the authority keeps with its current key
 ///
-/// The new key is `authority.sealing.key` and the one before stands under `previous`; a gateway that runs has been reloaded.
+/// The new key is `sealing.key` and the one before stands under `previous`; a gateway that runs has been reloaded.
 #[derive(Debug, Args)]
 pub(crate) struct RekeyArgs {
     /// The configuration
@@ -302,15 +303,21 @@ impl Authorities {
                 let background = Background::start().map_err(Fault::Runtime)?;
                 let clock: Arc<dyn Clock> = Arc::new(SystemClock);
                 let teller = Arc::new(teller(&config, &clock)?);
-                let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) =
-                    (teller.clone(), teller);
-                let means = AuthorityMeans {
+                let opening = StateMeans {
                     handle: &background.handle,
                     clock: &clock,
                     state_dir: &config.server.state_dir,
                     roots: &Arc::new(crate::client::native_roots()),
-                    observer: &observer,
-                    deliveries: &deliveries,
+                    observer: &(teller.clone() as Arc<dyn StateObserver>),
+                    deliveries: &(teller.clone() as Arc<dyn NotifyObserver>),
+                };
+                let state = State::open(&config, &DiskMaterials, &opening, None).map_err(refused)?;
+                let state = state.ok_or_else(|| Fault::NoAuthority(file.to_owned()))?;
+                let means = AuthorityMeans {
+                    handle: &background.handle,
+                    clock: &clock,
+                    state: &state,
+                    observer: &(teller as Arc<dyn AuthorityObserver>),
                     // No gateway runs that could be asked with an access token.
                     ends: &(Arc::new(NoEnds) as Arc<dyn SessionEnds>),
                     published: &PublishedKeys::default(),

@@ -19,6 +19,7 @@ mod machine;
 mod name;
 mod notify;
 mod route;
+mod sealing;
 mod server;
 mod table;
 mod tie;
@@ -81,6 +82,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let guard = guard::guard(document, &levels, &limits, to);
     let assertions = assertion::assertions(document, to);
     let notify = notify::notify(document, to).map(std::sync::Arc::new);
+    let sealing = sealing::sealing(document, to);
     let audit = server::audit(&document.audit, &server, to);
     let access_log = match &document.access_log {
         AccessLogText::Word(word) => server::access_log(*word),
@@ -114,7 +116,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         authority,
         deletion_guard: guard?,
         deletions: None,
-        sealing: None,
+        sealing,
         audit,
         access_log,
         routes,
