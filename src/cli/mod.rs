@@ -9,6 +9,7 @@ mod explain;
 mod keys;
 mod load;
 mod observers;
+mod place;
 mod reload;
 mod revocations;
 mod run;

@@ -23,6 +23,7 @@ mod render;
 mod resolve;
 mod schema;
 mod shape;
+mod template;
 mod text;
 mod unguarded;
 mod yaml;
@@ -38,6 +39,7 @@ pub use problem::{Problem, Problems, Severity, Span};
 pub use reference::reference;
 pub use render::Color;
 pub use schema::schema;
+pub use template::{Part, Placeholder, TargetTemplate, Template, TemplateFault};
 pub use unguarded::unguarded;
 
 use decode::{Cx, Decode, FromText};

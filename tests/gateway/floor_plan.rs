@@ -9,7 +9,7 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
-    &["client", "config", "files", "notify", "password", "state", "store", "telemetry"],
+    &["client", "config", "endpoint", "files", "notify", "password", "state", "store", "telemetry"],
     &["assertion", "authority", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],

@@ -18,6 +18,7 @@ mod listener;
 mod machine;
 mod name;
 mod notify;
+mod planned;
 mod route;
 mod sealing;
 mod server;

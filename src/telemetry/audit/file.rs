@@ -104,6 +104,11 @@ impl ChainFile {
         }
     }
 
+    /// Where the last durable record ends.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Brings the file back to its last durable record after an error.
     pub(super) fn repair(&mut self) -> io::Result<()> {
         if self.length()? > self.end {

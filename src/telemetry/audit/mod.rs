@@ -11,6 +11,7 @@
 mod ceremony;
 mod disclosure;
 mod erase;
+mod erasure;
 mod file;
 mod head;
 mod record;
@@ -30,6 +31,7 @@ use thiserror::Error;
 pub use self::{
     ceremony::{AuthorityRecord, Happening},
     erase::erase,
+    erasure::{ErasureCall, ErasureParty, ErasureRecord, Place},
     head::{Head, PublicKey},
     record::{Attempt, Outcome},
     verify::{Fault, Finding, Report, verify},
@@ -104,6 +106,8 @@ pub struct AuditFiles {
 /// The audit log.
 pub struct AuditLog {
     shared: Arc<Shared>,
+    path: PathBuf,
+    signer: Arc<Signer>,
     public_key: PublicKey,
 }
 
@@ -152,17 +156,25 @@ impl AuditLog {
             tracing::warn!(records = lines.lines().count(), "the audit log was brought in order after a crash");
             file.append(&lines).map_err(fault)?;
         }
-        let shared = Arc::new(Shared::new(metrics, clock));
-        let writer = Writer::new(Arc::clone(&shared), file, tip, signer, head_path, files.head_interval);
+        let shared = Arc::new(Shared::new(file.end(), metrics, clock));
+        let signer = Arc::new(signer);
+        let writer = Writer::new(Arc::clone(&shared), file, tip, Arc::clone(&signer), head_path, files.head_interval);
         thread::Builder::new().name("audit-log".into()).spawn(move || writer.run()).map_err(AuditFault::Thread)?;
-        Ok(Self { shared, public_key })
+        Ok(Self { shared, path: path.to_owned(), signer, public_key })
     }
 
     /// Records that an operation is about to be forwarded; comes back when that is durable, and only then may it be.
     pub async fn intent(&self, attempt: Attempt) -> Result<IntentId, AuditFault> {
         let answered = self.shared.intend(attempt)?;
-        let seq = answered.await.map_err(|_| AuditFault::Unwritable)??;
+        let Place { seq, .. } = answered.await.map_err(|_| AuditFault::Unwritable)??;
         Ok(IntentId { seq, shared: Some(Arc::clone(&self.shared)) })
+    }
+
+    /// Records what happened in the life of a deletion; comes back with its place when that is durable. After a fault it may be in
+    /// the chain or not: it is told again then, under the same number.
+    pub async fn erasure(&self, record: ErasureRecord) -> Result<Place, AuditFault> {
+        let answered = self.shared.tell(record)?;
+        answered.await.map_err(|_| AuditFault::Unwritable)?
     }
 
     /// Records what became of an operation. Never waits.

@@ -15,6 +15,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::{
     ceremony::AuthorityRecord,
     disclosure::{Commitments, NoSalt},
+    erasure::ErasureRecord,
 };
 use crate::{
     policy::{Factor, Possession, Principal, Reason, SecondFactor, SecondFactors},
@@ -110,8 +111,22 @@ pub(super) enum Entry {
     Attempts { from_ms: u64, until_ms: u64, counts: Vec<(Reason, Arc<str>, u64)> },
     /// The authority did something.
     Authority(AuthorityRecord),
+    /// Something happened in the life of an account deletion.
+    Erasure(ErasureRecord),
+    /// Disclosures are about to be struck out, in the records of these numbers.
+    Struck(StruckRecord),
     /// The file was brought in order when it was opened, or can be written again.
     Recovered(Recovered),
+}
+
+/// Which records disclosures are struck out of: a chain that says so tells what was forgotten by right from what somebody hid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StruckRecord {
+    pub(super) unix_ms: u64,
+    /// How many disclosures.
+    pub(super) values: u64,
+    /// The numbers of their records: `3,7-9`.
+    pub(super) records: String,
 }
 
 /// What was wrong with the log, and is no more.
@@ -142,6 +157,8 @@ impl Entry {
             Self::Refusal(_) => "refusal",
             Self::Attempts { .. } => "attempts",
             Self::Authority(record) => record.kind(),
+            Self::Erasure(_) => "erasure",
+            Self::Struck(_) => "struck",
             Self::Recovered(_) => "recovered",
         }
     }
@@ -152,6 +169,8 @@ impl Entry {
             Self::Outcome { unix_ms, .. } => *unix_ms,
             Self::Attempts { until_ms, .. } => *until_ms,
             Self::Authority(record) => record.unix_ms,
+            Self::Erasure(record) => record.unix_ms,
+            Self::Struck(record) => record.unix_ms,
             Self::Recovered(recovered) => recovered.unix_ms,
         }
     }
@@ -171,6 +190,11 @@ impl Entry {
             Self::Outcome { intent, outcome, .. } => push_outcome(&mut line, *intent, *outcome),
             Self::Attempts { from_ms, counts, .. } => push_counts(&mut line, *from_ms, counts),
             Self::Authority(record) => record.push(&mut line, &mut commitments)?,
+            Self::Erasure(record) => record.push(&mut line, &mut commitments)?,
+            Self::Struck(record) => {
+                line.number("values", record.values);
+                line.string("records", &record.records);
+            }
             Self::Recovered(recovered) => push_recovered(&mut line, recovered),
         }
         if !commitments.digests.is_empty() {

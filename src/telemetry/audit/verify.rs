@@ -251,7 +251,7 @@ impl Check {
                     self.find(Fault::Outcome(intent));
                 }
             }
-            ("refusal" | "attempts" | "recovered" | "ceremony" | "change", None) => {}
+            ("refusal" | "attempts" | "recovered" | "ceremony" | "change" | "erasure" | "struck", None) => {}
             (kind, _) => self.find(Fault::Content(format!("a kind that is not known here: {kind:?}"))),
         }
     }

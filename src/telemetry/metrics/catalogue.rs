@@ -117,6 +117,28 @@ families! {
         "Attempts to deliver a message, by channel (mail, or a webhook's name): delivered, retried, or lost as expired or refused.";
     MESSAGES_WAITING = Gauge "stepgate_messages_waiting" ["channel"]
         "Messages in the outbox that are not delivered yet.";
+    ERASURES = Gauge "stepgate_erasures" ["plan", "state"]
+        "Account deletions, by plan and state: held, carrying_out, verifying, scrubbing, erased, cancelled. The last two are those whose certificate is kept.";
+    ERASURE_HOLDS = Gauge "stepgate_erasure_holds" ["hold"]
+        "Account deletions that wait, by what holds them: approval, legal, breaker, dispute. One may be held by several.";
+    ERASURE_EVENTS = Counter "stepgate_erasure_events_total" ["plan", "event"]
+        "What happened to account deletions. `disputed` and `came_back` deserve a look.";
+    ERASURE_STEPS = Counter "stepgate_erasure_steps_total" ["upstream", "outcome"]
+        "Requests of steps that were answered, or were not: done, retried (to be sent again) or parked (a person must look).";
+    ERASURE_LOOKS = Counter "stepgate_erasure_probes_total" ["plan", "seen"]
+        "Looks at whether data is gone: gone, there, or unclear where the answer was neither.";
+    ERASURES_PARKED = Gauge "stepgate_erasures_parked" []
+        "Account deletions of which a step or a probe waits for a person.";
+    ERASURES_OVERDUE = Gauge "stepgate_erasures_overdue" []
+        "Account deletions that should have gone on more than ten minutes ago, and did not.";
+    ERASURE_UNPLACED = Gauge "stepgate_erasure_evidence_unplaced" []
+        "Events of account deletions that have no place in the audit log yet.";
+    ERASURE_FROZEN = Gauge "stepgate_erasure_frozen_subjects" []
+        "People whose deletions are frozen, as they said that it was not them.";
+    ERASURE_BREAKER = Gauge "stepgate_erasure_breaker_tripped" []
+        "1 while the mass-deletion breaker is tripped: every further deletion is held for a person.";
+    ERASURE_UNTOLD = Counter "stepgate_erasure_notices_lost_total" []
+        "Notices of account deletions that nobody could be sent: no address, or a channel that is no longer configured.";
     AUDIT_RECORDS = Counter "stepgate_audit_records_total" ["kind"]
         "Audit records written, by kind.";
     AUDIT_FAILURES = Counter "stepgate_audit_failures_total" []
