@@ -203,6 +203,14 @@ fn print_people(authority: &Authorities) -> Result<(), Fault> {
 struct Kept {
     authority: Arc<Authority>,
     background: Background,
+    audit: Arc<AuditLog>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Whatever else still has the log: nobody would wait for the last records when the process ends.
+        self.audit.close();
+    }
 }
 
 /// The authority of a configuration, wherever it is in force.
@@ -217,7 +225,8 @@ impl place::Kept for Kept {
         let config = &loaded.config;
         let background = Background::start()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let teller = Arc::new(teller(config, &clock)?);
+        let (teller, audit) = teller(config, &clock)?;
+        let teller = Arc::new(teller);
         let opening = StateMeans {
             handle: &background.handle,
             clock: &clock,
@@ -238,7 +247,7 @@ impl place::Kept for Kept {
             published: &PublishedKeys::default(),
         };
         let authority = Authority::compile(config, &DiskMaterials, &means, None).map_err(refused)?;
-        Ok(Self { authority: Arc::new(authority.ok_or(Fault::Config)?), background })
+        Ok(Self { authority: Arc::new(authority.ok_or(Fault::Config)?), background, audit })
     }
 
     fn call(&self, config: &Config, now: Now, call: (&Method, &str, Option<&str>), body: &[u8]) -> Option<AdminAnswer> {
@@ -248,13 +257,13 @@ impl place::Kept for Kept {
 }
 
 /// Records in the audit log of the gateway that does not run what is done in its place.
-fn teller(config: &Config, clock: &Arc<dyn Clock>) -> Result<AuthorityTeller, Fault> {
+fn teller(config: &Config, clock: &Arc<dyn Clock>) -> Result<(AuthorityTeller, Arc<AuditLog>), Fault> {
     let metrics = Metrics::new()?;
     let files = AuditFiles {
         file: config.audit.file.path.clone(),
         key: config.server.state_dir.join("audit.key"),
         head_interval: config.audit.head_interval,
     };
-    let audit = AuditLog::open(&files, clock.clone(), metrics.audit())?;
-    Ok(AuthorityTeller::new(metrics.authority(), Arc::new(audit)))
+    let audit = Arc::new(AuditLog::open(&files, clock.clone(), metrics.audit())?);
+    Ok((AuthorityTeller::new(metrics.authority(), audit.clone()), audit))
 }
