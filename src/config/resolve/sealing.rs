@@ -9,7 +9,8 @@ use crate::config::{
 pub(super) fn sealing(document: &Document, to: &mut Context<'_>) -> Option<Sealing> {
     // Of a section with a key that is not known more may be missing: it may be this.
     let authority = document.authority.as_ref().map(|written| ("authority", &written.span, written.broken));
-    let needed = authority;
+    let deletions = document.deletions.as_ref().map(|written| ("deletions", &written.span, written.broken));
+    let needed = authority.or(deletions);
     match (&document.sealing, needed) {
         (Some(written), needed) => {
             // A section that could not be read may be the one that needs it.
