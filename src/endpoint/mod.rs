@@ -15,7 +15,7 @@ pub use self::{
     asset::{Asset, STYLE},
     form::{Fields, cookie},
     guard::{is_from_elsewhere, is_navigation, is_of_own_page, is_same_origin},
-    page::{At, Look, page, see, set_cookie},
+    page::{At, Frame, Look, Said, page, see, set_cookie},
 };
 use crate::{
     clock::Now,
