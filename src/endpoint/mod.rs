@@ -4,6 +4,8 @@
 mod asset;
 mod form;
 mod guard;
+pub mod json;
+pub mod openapi;
 mod page;
 
 use std::{net::IpAddr, sync::Arc};
@@ -63,7 +65,7 @@ pub struct Answer {
 }
 
 /// What is said of a refusal besides its reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refused {
     /// For the caller, where the reason's own text does not say enough.
     pub detail: Option<&'static str>,
