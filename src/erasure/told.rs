@@ -6,13 +6,12 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    carry::fill,
     life::Told,
     record::{Erasure, HoldKind, Outcome, State},
 };
 use crate::{
     clock::Now,
-    config::{self, Placeholder, Recipient, Template, Terms},
+    config::{self, Part, Placeholder, Recipient, Template, Terms},
     endpoint::At,
     notify::{Channel, EnqueueFault, Message, Outbox, line, new_id},
     store::{Batch, StoreFault},
@@ -180,29 +179,28 @@ fn is_told_otherwise(told: Told, all: &[Told]) -> bool {
 fn channel(recipient: &Recipient, tale: &Tale<'_>) -> Option<Channel> {
     match recipient {
         Recipient::Webhook(name) => Some(Channel::Webhook { name: name.to_string() }),
-        Recipient::Mail(text) => {
-            let to = fill::text(&Template::parse(text).ok()?, tale.erasure).ok()?;
-            Some(Channel::Mail { to })
-        }
+        Recipient::Mail(text) => Some(Channel::Mail { to: address(text, tale.erasure)? }),
     }
 }
 
-/// The values that an address is made of.
-impl fill::Values for Erasure {
-    fn value(&self, name: &Placeholder) -> Option<&str> {
-        match name {
-            Placeholder::Deletion => Some(&self.id),
-            Placeholder::Subject => self.personal.as_ref().map(|personal| &*personal.subject),
-            Placeholder::Path(_)
-            | Placeholder::Query(_)
-            | Placeholder::Body(_)
-            | Placeholder::Claim(_)
-            | Placeholder::Captured(_) => {
-                let values = &self.personal.as_ref()?.values;
-                values.get(name.to_string().as_str()).map(|value| &**value)
-            }
-        }
-    }
+/// The address that a template makes; `None`: a value of it is missing.
+fn address(text: &str, erasure: &Erasure) -> Option<String> {
+    let personal = erasure.personal.as_ref();
+    let value = |name: &Placeholder| match name {
+        Placeholder::Deletion => Some(&*erasure.id),
+        Placeholder::Subject => personal.map(|personal| &*personal.subject),
+        Placeholder::Path(_)
+        | Placeholder::Query(_)
+        | Placeholder::Body(_)
+        | Placeholder::Claim(_)
+        | Placeholder::Captured(_) => personal?.values.get(name.to_string().as_str()).map(|value| &**value),
+    };
+    let template = Template::parse(text).ok()?;
+    let parts = template.parts().iter().map(|part| match part {
+        Part::Text(text) => Some(&**text),
+        Part::Value(name) => value(name),
+    });
+    parts.collect()
 }
 
 /// The word for receivers.
