@@ -115,12 +115,7 @@ impl Erasures {
     fn fault_page(&self, fault: &Fault, call: &Call<'_>) -> Answer {
         match fault {
             Fault::NotFound => self.said(&NO_LINK, Reason::RouteNotFound, call),
-            Fault::Store(_)
-            | Fault::NotNow(_)
-            | Fault::Frozen
-            | Fault::AnotherOpen
-            | Fault::Absent
-            | Fault::Lookup => {
+            Fault::Store(_) | Fault::NotNow(_) | Fault::Frozen | Fault::AnotherOpen | Fault::Absent | Fault::Lookup => {
                 let mut answer = self.said(&LATER, Reason::AuthorityUnavailable, call);
                 answer.response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
                 answer
@@ -178,7 +173,8 @@ const LATER: What = What {
     steps: &["Try again in a minute.", "If it is urgent, tell whoever runs the service."],
 };
 
-const STOPPED: &str = "It was stopped, and whoever runs the service was told. No further deletion can be asked for until they lift that.";
+const STOPPED: &str =
+    "It was stopped, and whoever runs the service was told. No further deletion can be asked for until they lift that.";
 const TOO_LATE: &str = "It is too late to stop it: nothing of it is left to do.";
 const STOPS: &str = "This button cancels the deletion: nothing is deleted. Nobody can ask for another one until whoever runs the service has \
      looked at it, and they are told now.";
