@@ -214,8 +214,8 @@ impl Ledger {
     }
 
     /// When the next one is due.
-    pub(super) fn next_due(&self) -> Option<u64> {
-        self.index_read().next_due()
+    pub(super) fn due_after(&self, at: u64) -> Option<u64> {
+        self.index_read().due_after(at)
     }
 
     /// Those of which events are to be written to the audit chain.

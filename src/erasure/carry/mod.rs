@@ -42,20 +42,20 @@ use crate::{
 
 /// Carries deletions out; one of a process, that outlives configurations.
 pub(super) struct Carrier {
-    pub(super) ledger: Arc<Ledger>,
+    ledger: Arc<Ledger>,
     pub(super) calls: Arc<Calls>,
-    pub(super) evidence: Arc<dyn EvidenceLog>,
-    pub(super) own_data: Arc<dyn OwnData>,
-    pub(super) observer: Arc<dyn ErasureObserver>,
-    pub(super) clock: Arc<dyn Clock>,
+    evidence: Arc<dyn EvidenceLog>,
+    own_data: Arc<dyn OwnData>,
+    observer: Arc<dyn ErasureObserver>,
+    clock: Arc<dyn Clock>,
     /// Who it is in leases: drawn at random, so that what another process had in hand, or this one before it was killed, is not taken
     /// for its own.
-    pub(super) holder: u64,
-    pub(super) settled: Mutex<SettledClock>,
-    pub(super) pace: Pace,
+    holder: u64,
+    settled: Mutex<SettledClock>,
+    pace: Pace,
     /// Held while people are struck out of the audit log.
-    pub(super) striking: tokio::sync::Mutex<()>,
-    pub(super) to_strike: Mutex<Vec<Waiting>>,
+    striking: tokio::sync::Mutex<()>,
+    to_strike: Mutex<Vec<Waiting>>,
 }
 
 impl fmt::Debug for Carrier {

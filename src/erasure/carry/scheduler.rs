@@ -116,13 +116,8 @@ impl Hands {
         let room = MOST.saturating_sub(self.tasks.len());
         // Those that are in hand or left alone may stand before the others.
         let beside = self.tasks.len().saturating_add(self.penalties.by_id.len());
-        let (due, unplaced) = {
-            let index = carrier.ledger.kept.index.read().unwrap_or_else(PoisonError::into_inner);
-            (
-                index.due(now.unix_secs(), room.saturating_add(beside)),
-                index.unplaced(MOST_UNPLACED.saturating_add(beside)),
-            )
-        };
+        let due = carrier.ledger.due(now.unix_secs(), room.saturating_add(beside));
+        let unplaced = carrier.ledger.unplaced(MOST_UNPLACED.saturating_add(beside));
         let is_free = |hands: &Self, id: &str| {
             !hands.ids.values().any(|taken| &**taken == id) && !hands.penalties.is_on(id, now.instant)
         };
@@ -145,11 +140,7 @@ impl Hands {
         if let Some(until) = self.store.1.filter(|until| *until > now.instant) {
             return until.saturating_duration_since(now.instant);
         }
-        let next = {
-            let index = carrier.ledger.kept.index.read().unwrap_or_else(PoisonError::into_inner);
-            index.due_after(now.unix_secs())
-        };
-        let next = next.map(|at| Duration::from_millis(at.saturating_mul(1000).saturating_sub(now.unix_ms)));
+        let next = carrier.ledger.due_after(now.unix_secs()).map(|at| Duration::from_millis(at.saturating_mul(1000).saturating_sub(now.unix_ms)));
         let lifted = self.penalties.next(now.instant);
         next.into_iter().chain(lifted).min().unwrap_or(LONGEST_SLEEP)
     }
