@@ -140,7 +140,10 @@ impl Hands {
         if let Some(until) = self.store.1.filter(|until| *until > now.instant) {
             return until.saturating_duration_since(now.instant);
         }
-        let next = carrier.ledger.due_after(now.unix_secs()).map(|at| Duration::from_millis(at.saturating_mul(1000).saturating_sub(now.unix_ms)));
+        let next = carrier
+            .ledger
+            .due_after(now.unix_secs())
+            .map(|at| Duration::from_millis(at.saturating_mul(1000).saturating_sub(now.unix_ms)));
         let lifted = self.penalties.next(now.instant);
         next.into_iter().chain(lifted).min().unwrap_or(LONGEST_SLEEP)
     }
