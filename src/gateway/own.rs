@@ -121,7 +121,7 @@ pub(super) fn judge(
     let facts = Facts {
         credential: &evidence.credential,
         possession: evidence.possession,
-        second_factors: &[],
+        second_factors: &evidence.second_factors,
         guarded: false,
         planned: None,
         input: ConditionInput {
