@@ -9,6 +9,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod endpoint;
+pub mod erasure;
 pub mod files;
 pub mod gateway;
 mod gather;
