@@ -100,3 +100,11 @@ pub(super) fn presented<'a>(inbound: &'a Inbound, info: &'a ConnectionInfo) -> P
         confidential: is_confidential(info),
     }
 }
+
+/// Refuses a credential of somebody whose data was erased since it was made, or is being erased.
+pub(super) fn refuse_erased(snapshot: &Snapshot, evidence: &mut Evidence) {
+    let (Some(erasures), Credential::Valid(principal)) = (&snapshot.erasures, &evidence.credential) else { return };
+    if erasures.standing(principal) == Standing::Erased {
+        evidence.credential = Credential::Invalid(Reason::SubjectErased);
+    }
+}

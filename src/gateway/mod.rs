@@ -209,7 +209,7 @@ impl Gateway {
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             // Boxed: rare, and large.
-            return Box::pin(self.serve_own(snapshot, own, exchange, (&inbound, info), body, now)).await;
+            return Box::pin(self.serve_own(snapshot, own, exchange, (&inbound, info, &path), body, now)).await;
         }
 
         let (matched, mut form) = match form_to_read(snapshot, &inbound, &path)? {
