@@ -21,7 +21,9 @@ use crate::{
     client::native_roots,
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey, Materials},
-    gateway::{Enforcement, Gathered, Inbound, Matched, Planned, Refusal, RequestId, form_to_read, gather, known_method, own},
+    gateway::{
+        Enforcement, Gathered, Inbound, Matched, Planned, Refusal, RequestId, form_to_read, gather, known_method, own,
+    },
     identity::{Authenticator, SourceServices, Unobserved, revocation::Revocations},
     limit::Quota,
     policy::{

@@ -17,6 +17,7 @@ mod index;
 mod ledger;
 pub mod life;
 mod means;
+mod pages;
 pub mod record;
 mod standing;
 mod subject;

@@ -126,13 +126,14 @@ pub(super) fn target(
     let values = RequestValues { path: &path, query, body };
     erasures.target(&plan.plan, principal, &values).map_err(|fault| match fault {
         TargetFault::NotOwner => Refusal::of(Reason::DeletionNotOwner),
-        TargetFault::Missing(ValueSource::Caller) => {
-            Refusal::of(Reason::DeletionNotOwner).because("the caller's credential lacks a claim that the plan's requests need")
-        }
+        TargetFault::Missing(ValueSource::Caller) => Refusal::of(Reason::DeletionNotOwner)
+            .because("the caller's credential lacks a claim that the plan's requests need"),
         TargetFault::Missing(ValueSource::Path(_)) => doubtful("The path does not say whose data it is about."),
         TargetFault::Missing(ValueSource::Query(_)) => doubtful("The query does not say whose data it is about."),
         TargetFault::Missing(ValueSource::Body(_)) => doubtful("The body does not say whose data it is about."),
-        TargetFault::Ambiguous => doubtful("A value that says whose data it is about is there twice, or is none that could be one."),
+        TargetFault::Ambiguous => {
+            doubtful("A value that says whose data it is about is there twice, or is none that could be one.")
+        }
     })
 }
 
@@ -142,7 +143,8 @@ fn doubtful(said: &'static str) -> Refusal {
 
 /// A body as a value is looked for in it: JSON or a form, said once, and as it is.
 fn readable<'b>(headers: &HeaderMap, body: &'b Bytes) -> Result<RequestBody<'b>, Refusal> {
-    let unreadable = || doubtful("The body is application/json or application/x-www-form-urlencoded, without a coding.");
+    let unreadable =
+        || doubtful("The body is application/json or application/x-www-form-urlencoded, without a coding.");
     let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(kind), None, false) = (kinds.next(), kinds.next(), headers.contains_key(header::CONTENT_ENCODING)) else {
         return Err(unreadable());
@@ -192,7 +194,9 @@ pub(super) fn refusal(fault: &Fault) -> Refusal {
         Fault::NotNow(why) => Refusal::of(Reason::DeletionTooLate).because(why.to_string()),
         Fault::Frozen => Refusal::of(Reason::DeletionFrozen),
         Fault::AnotherOpen => Refusal::of(Reason::DeletionOpen),
-        Fault::Lookup => Refusal::of(Reason::UpstreamInvalid).because("a lookup of the deletion plan had no usable answer"),
+        Fault::Lookup => {
+            Refusal::of(Reason::UpstreamInvalid).because("a lookup of the deletion plan had no usable answer")
+        }
         Fault::Store(fault) => unavailable().because(fault.to_string()),
     }
 }

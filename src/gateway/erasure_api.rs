@@ -47,10 +47,7 @@ const MAX_TARGET: usize = 8 << 10;
 pub(super) const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
 
 /// The deletions' endpoints, where a path is one of them, and the path below.
-pub(super) fn endpoint<'a>(
-    snapshot: &'a Snapshot,
-    path: &'a NormalPath<'_>,
-) -> Option<(&'a ErasureEndpoint, &'a str)> {
+pub(super) fn endpoint<'a>(snapshot: &'a Snapshot, path: &'a NormalPath<'_>) -> Option<(&'a ErasureEndpoint, &'a str)> {
     let endpoint = snapshot.erasure_endpoint.as_ref()?;
     match path.as_str().strip_prefix(&*endpoint.path)? {
         "" => Some((endpoint, "/")),
@@ -151,10 +148,14 @@ impl Gateway {
                 return self.preview(snapshot, erasures, (principal, &evidence), caller).await;
             }
             (Kind::Cancel, Some(principal)) => {
-                return self.act((snapshot, endpoint), (May::Cancel, id), principal.clone(), (evidence, caller), body).await;
+                return self
+                    .act((snapshot, endpoint), (May::Cancel, id), principal.clone(), (evidence, caller), body)
+                    .await;
             }
             (Kind::Approve, Some(principal)) => {
-                return self.act((snapshot, endpoint), (May::Approve, id), principal.clone(), (evidence, caller), body).await;
+                return self
+                    .act((snapshot, endpoint), (May::Approve, id), principal.clone(), (evidence, caller), body)
+                    .await;
             }
             (Kind::List | Kind::Show | Kind::Preview | Kind::Cancel | Kind::Approve, None) => return Err(anonymous()),
         };
@@ -222,7 +223,8 @@ impl Gateway {
     ) -> Result<Passed<'static>, Refusal> {
         let erasures = snapshot.erasures.as_deref().ok_or_else(unavailable)?;
         // Whoever may not is told of none, before anything is said of a proof.
-        let view = erasures.for_caller(id, Viewer::Caller(&principal), may, now).await.map_err(|fault| refusal(&fault))?;
+        let view =
+            erasures.for_caller(id, Viewer::Caller(&principal), may, now).await.map_err(|fault| refusal(&fault))?;
         let plan = snapshot.plans.iter().find(|plan| *plan.plan.name == *view.known.erasure.plan);
         let asked = asked(endpoint, plan, may);
         if let Some(authority) = &snapshot.authority {
@@ -342,7 +344,8 @@ impl<'q> Wanted<'q> {
             headers.insert(header::HOST, host);
         }
         // What says how the call's own body is framed says nothing of the request's.
-        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONTENT_TYPE, header::CONTENT_ENCODING] {
+        for name in [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONTENT_TYPE, header::CONTENT_ENCODING]
+        {
             headers.remove(name);
         }
         let (mut parts, ()) = Request::new(()).into_parts();

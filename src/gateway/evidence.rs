@@ -55,7 +55,9 @@ pub async fn gather(
 /// Whether the caller's account stands: a credential of one that is held by a deletion is refused, and so is one of somebody whose
 /// data was erased since, or is being erased. Nothing is looked up where no account is.
 fn stand(snapshot: &Snapshot, evidence: &mut Evidence) -> Option<Box<HeldAccount>> {
-    let (Some(erasures), Credential::Valid(principal)) = (&snapshot.erasures, &evidence.credential) else { return None };
+    let (Some(erasures), Credential::Valid(principal)) = (&snapshot.erasures, &evidence.credential) else {
+        return None;
+    };
     match erasures.standing(principal) {
         Standing::Good => None,
         Standing::Erased => {

@@ -5,7 +5,9 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 
-use super::{Exchange, Gateway, Passed, Refusal, authority, erasure_api, events, inbound::Inbound, known_method, metadata};
+use super::{
+    Exchange, Gateway, Passed, Refusal, authority, erasure_api, events, inbound::Inbound, known_method, metadata,
+};
 use crate::{
     body::{ConnectionInfo, RequestBody},
     clock::Now,

@@ -31,9 +31,7 @@ pub fn document(base: &str) -> Value {
     let mut document = openapi::document(about, base, &operations, schemas());
     // The parameters of a preview are the one thing that a path does not say.
     if let Some(operation) = document.pointer_mut("/paths/~1preview/get").and_then(Value::as_object_mut) {
-        let parameter = |name: &str, required: bool, description: &str| {
-            json!({"name": name, "in": "query", "required": required, "schema": text(), "description": description})
-        };
+        let parameter = |name: &str, required: bool, description: &str| json!({"name": name, "in": "query", "required": required, "schema": text(), "description": description});
         operation.insert(
             "parameters".to_owned(),
             json!([

@@ -63,7 +63,7 @@ impl Previewed<'_> {
         let calls = calls.chain(terms.steps.iter().map(|step| call("step", &step.call)));
         let calls = calls.chain(terms.probes.iter().map(|probe| call("check", &probe.call)));
         json!({
-            "plan": plan.name,
+            "plan": &*plan.name,
             "operation": operation,
             "own": own,
             "proof": {"held": lacks.is_empty(), "lacks": lacks},
@@ -98,7 +98,7 @@ fn quota(limit: &Limit) -> Value {
         Rate::PerSecond { count, .. } => (count, 1),
         Rate::PerPeriod { count, period } => (count, period.as_secs()),
     };
-    json!({"name": limit.name, "requests": count, "seconds": secs})
+    json!({"name": &*limit.name, "requests": count, "seconds": secs})
 }
 
 pub(super) fn scope(scope: &Scope) -> Value {
