@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::harness::{Finished, World, ports, remember_secret, run};
+use crate::harness::{Finished, World, lease_port, remember_secret, run};
 
 const GUIDE: &str = include_str!("../../docs/authority/guide.md");
 const DELETIONS: &str = include_str!("../../docs/deletions/guide.md");
@@ -85,7 +85,7 @@ fn every_command_of_the_guide_does_what_it_says() {
 #[test]
 fn every_command_of_the_deletions_guide_does_what_it_says() {
     let world = World::new();
-    let ports = [("8443", world.tls), ("9090", world.admin), ("9100", ports::lease()), ("9110", ports::lease())];
+    let ports = [("8443", world.tls), ("9090", world.admin), ("9100", lease_port()), ("9110", lease_port())];
     write_policy(&world, DELETIONS, &ports);
     world.write("legacy.py", blocks(DELETIONS, "```python")[0].to_owned());
     let (script, statuses) = script(DELETIONS, &ports);

@@ -134,7 +134,9 @@ fn prepare(dir: &Path, ports: Ports) -> Result<(PathBuf, Loaded), Exit> {
 
 /// The example with its commented sections in force. Each begins with a key, two characters further than where it belongs.
 fn in_full(text: &str) -> String {
-    let begins = |line: &str| ["# sealing:", "# authority:", "# deletions:", "  # search:"].iter().any(|key| line.starts_with(key));
+    let begins = |line: &str| {
+        ["# sealing:", "# authority:", "# deletions:", "  # search:"].iter().any(|key| line.starts_with(key))
+    };
     let (mut inside, mut lines) = (false, String::with_capacity(text.len()));
     for line in text.lines() {
         inside = begins(line) || (inside && line.starts_with("#   "));

@@ -45,9 +45,7 @@ impl SearchIndex {
             ("GET" | "HEAD", Some(name)) if documents.contains(name) => {
                 json(StatusCode::OK, json!({"document": name, "text": "all that is found of them"}))
             }
-            ("DELETE", Some(name)) if documents.remove(name) => {
-                answer(StatusCode::NO_CONTENT, "application/json", "")
-            }
+            ("DELETE", Some(name)) if documents.remove(name) => answer(StatusCode::NO_CONTENT, "application/json", ""),
             _ => json(StatusCode::NOT_FOUND, json!({"error": "not found"})),
         }
     }
