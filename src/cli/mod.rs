@@ -1,6 +1,7 @@
 //! The command line: which command, with what, and the exit code that it ends with.
 
 mod admin_client;
+mod answers;
 mod audit;
 mod authority;
 mod check;
