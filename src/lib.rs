@@ -8,6 +8,8 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod endpoint;
+pub mod erasure;
 pub mod files;
 pub mod gateway;
 mod gather;

@@ -12,12 +12,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use stepgate::{
     authority::{
-        Authority, AuthorityMeans, AuthorityObserver, Call, Target, Unobserved, Way,
+        Authority, AuthorityMeans, AuthorityObserver, Target, Unobserved, Way,
         accounts::{NoEnds, SessionEnds, read_import},
         passkey::{EnrolmentState, Passkeys, Person},
     },
     clock::{Clock, Now, SystemClock},
     config::{self, Input, Materials},
+    endpoint::Call,
     jose::PublishedKeys,
     notify::{self, NotifyObserver},
     policy::{Assurance, Kind, Marks, Principal, Reason},

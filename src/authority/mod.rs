@@ -4,7 +4,6 @@
 pub mod accounts;
 mod admin;
 pub mod api;
-mod call;
 mod caller;
 mod ceremony;
 mod core;
@@ -39,7 +38,6 @@ mod upkeep;
 
 pub use self::core::AuthorityMeans;
 pub use admin::{Invitation, Listed, ResetState};
-pub use call::{Answer, Call, Refused};
 pub use caller::{Caller, Shown, Way};
 pub use ceremony::{Answered, Begun, End, Finished, Purpose};
 pub use elevation::ElevationShown;
@@ -65,6 +63,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, Materials, Problem},
+    endpoint::{Answer, Call},
     notify::Channels,
     store::Store,
 };

@@ -549,3 +549,64 @@ fn a_sign_too_many_shows_no_secret() {
         }
     }
 }
+
+#[test]
+fn a_plan_means_what_it_says() {
+    let loaded = loaded(include_str!("cases/deletions_good.yaml"));
+    let warnings = loaded.warnings.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>();
+    assert_eq!(
+        warnings,
+        [
+            "nothing verifies that the data is gone: the evidence is the steps' word alone",
+            "there is no `grace`: a deletion begins at once, and nobody can take it back",
+        ]
+    );
+    let config = loaded.config;
+    let deletions = config.deletions.as_deref().unwrap();
+    assert_eq!((deletions.url.as_str(), &*deletions.path), ("https://api.example/", "/deletions"));
+    assert_eq!(deletions.breaker.total, (NonZeroU32::new(50).unwrap(), Duration::from_secs(7_200)));
+    assert_eq!(deletions.breaker.by_principal, (NonZeroU32::new(10).unwrap(), Duration::from_secs(3_600)));
+    assert_eq!(deletions.operators, [Recipient::Mail("dpo@example.com".into()), Recipient::Webhook("crm".into())]);
+    assert_eq!(deletions.limit.key, LimitKey::Ip);
+
+    let plan = &deletions.plans[0];
+    let id = ValueSource::Path("id".into());
+    assert_eq!((&plan.subject, plan.owner.as_ref()), (&id, Some(&ClaimPath::Pointer("/sub".into()))));
+    assert_eq!(plan.bind, [(ValueSource::Path("tenant".into()), ClaimPath::Pointer("/tenant_id".into()))]);
+    assert_eq!((plan.issuer.as_deref(), &*plan.others[0]), (Some("main"), "admin:accounts"));
+    let covered: Vec<_> = plan.covers.iter().map(|cover| (&*cover.text, cover.what.clone())).collect();
+    let mutations = Covered::Mutations(vec!["deleteAccount".into(), "eraseMe".into()]);
+    assert_eq!(
+        covered,
+        [("DELETE /v1/accounts/{id}", Covered::Whole), ("* /graphql", mutations), ("POST /batch", Covered::Batch)]
+    );
+    let way = deletions.requirements.iter().find(|way| &*way.plan == "account" && way.route == 0).unwrap();
+    let gold: Box<[Arc<str>]> = ["gold".into()].into();
+    assert_eq!((way.requirement.acr.as_ref(), way.requirement.bind), (Some(&gold), true));
+    assert_eq!(way.requirement.max_age, Some(Duration::from_secs(120)));
+    assert_eq!(plan.cancel_assurance.as_ref().unwrap().acr, Some(gold));
+
+    let terms = &plan.terms;
+    assert_eq!((terms.grace_secs, terms.while_held), (Some(30 * 86_400), WhileHeld::Block(410)));
+    let after: Vec<&[usize]> = terms.steps.iter().map(|step| step.after.as_slice()).collect();
+    assert_eq!(after, [&[][..], &[], &[0, 1]]);
+    assert_eq!(terms.steps[0].done, [200, 202, 204, 404, 410]);
+    let body = serde_json::json!({"customer": "{captured.customer}", "hard": true, "tries": 3, "note": "3", "nothing": null,
+        "list": [1.5, "{subject}"]});
+    assert_eq!(terms.steps[1].call.body, Some(body));
+    assert_eq!((terms.verify_after_secs.as_slice(), terms.give_up_secs), (&[0, 3_600][..], 2 * 86_400));
+    assert_eq!(terms.probes[1].call.method.as_ref(), "HEAD");
+    let kept: Terms = serde_json::from_str(&serde_json::to_string(&**terms).unwrap()).unwrap();
+    assert_eq!(kept, **terms, "what is kept beside a deletion is the whole of it");
+
+    // Each operation is under the guard, with the plan's quota.
+    let guarded = |text: &str| config.deletion_guard.operations.iter().find(|known| &*known.text == text).unwrap();
+    assert_eq!(guarded("DELETE /tenants/{tenant}/accounts/{id}").limit.as_deref(), Some(&*plan.limit));
+    let own = guarded("DELETE /me").limit.clone().unwrap();
+    assert_eq!((&*own.name, own.key.clone()), ("deletions me", LimitKey::Subject));
+    // What is not said is as safe as can be.
+    let me = &deletions.plans[1];
+    assert_eq!((me.terms.grace_secs, me.terms.while_held, me.terms.own_data), (None, WhileHeld::Block(403), true));
+    assert_eq!(me.cancel_assurance.as_ref(), Some(&config.deletion_guard.assurance));
+    assert!(me.others.is_empty() && me.issuer.is_none() && me.assurance.is_none());
+}

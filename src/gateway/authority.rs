@@ -7,9 +7,10 @@ use http::{Method, StatusCode};
 
 use super::{Exchange, Gateway, Passed, Refusal, evidence, inbound::Inbound, own, step_up::refusal};
 use crate::{
-    authority::{Answer, Authority, Call, Refused},
+    authority::Authority,
     body::{ConnectionInfo, RequestBody},
     clock::Now,
+    endpoint::{Answer, Call, Refused},
     limit::{KeyFacts, Outcome},
     policy::{AccessPolicy, Challenge, Credential, Reason},
     route::NormalPath,

@@ -111,6 +111,7 @@ impl Enforcement<'_> {
             possession: evidence.possession,
             second_factors: &evidence.second_factors,
             guarded: matched.guarded(),
+            planned: matched.planned_requirement(route),
             input: ConditionInput {
                 method: method.as_str(),
                 path: path.as_str(),

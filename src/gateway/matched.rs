@@ -13,10 +13,11 @@ use super::{
     outbound::rewritten,
 };
 use crate::{
+    config::PlannedOperation,
     limit::Quota,
-    policy::Reason,
+    policy::{Reason, Requirement},
     route::{Found, NormalPath},
-    runtime::{CompiledRoute, GuardedOperation, Snapshot},
+    runtime::{CompiledPlan, CompiledRoute, GuardedOperation, Snapshot},
 };
 
 /// What a request is for.
@@ -35,6 +36,20 @@ pub struct Matched<'s> {
     pub target_path: Option<String>,
     /// The guarded operations that it is, or may be taken for.
     pub operations: Vec<&'s GuardedOperation>,
+    /// The operation of a deletion plan that it is, or may be taken for.
+    pub planned: Option<Planned<'s>>,
+}
+
+/// The operation of a deletion plan that a request is, or may be taken for.
+#[derive(Debug, Clone, Copy)]
+pub struct Planned<'s> {
+    /// The plan.
+    pub plan: &'s CompiledPlan,
+    /// The operation.
+    pub operation: &'s PlannedOperation,
+    /// Whether the request is the operation in its own form, and no other. Else it is refused: never taken over, as it is not said
+    /// plainly what it is, and never forwarded, as the service may take it for the operation.
+    pub is_exact: bool,
 }
 
 /// Refuses methods that the configuration does not list.
@@ -150,8 +165,9 @@ impl<'s> Matched<'s> {
         }
         aliases.retain(|alias| alias.number != route.number);
         let operations = guarded_operations(snapshot, path, target_path.as_deref(), [said, method])?;
+        let planned = planned(snapshot, path, target_path.as_deref(), [said, method])?;
         let said = doubtful.then(|| said.clone());
-        Ok(Self { route, aliases, method: method.clone(), said, target_path, operations })
+        Ok(Self { route, aliases, method: method.clone(), said, target_path, operations, planned })
     }
 
     /// The route, then its aliases.
@@ -165,17 +181,23 @@ impl<'s> Matched<'s> {
         self.all().flat_map(move |route| methods.into_iter().flatten().map(move |method| (route, method)))
     }
 
-    /// Whether the operation is under the deletion guard.
+    /// Whether the operation is under the deletion guard, as those of a deletion plan always are.
     pub fn guarded(&self) -> bool {
-        !self.operations.is_empty()
+        !self.operations.is_empty() || self.planned.is_some()
     }
 
-    /// The quotas of a guarded operation: the route's own takes the place of the operations'.
+    /// The proof that the request needs on a route, where a deletion plan takes it over.
+    pub fn planned_requirement(&self, route: &CompiledRoute) -> Option<&'s Requirement> {
+        self.planned.as_ref()?.plan.requirements.get(&route.number)
+    }
+
+    /// The quotas of a guarded operation: the route's own takes the place of the operations', and none takes that of a plan's.
     pub fn deletion_quotas(&self) -> impl Iterator<Item = &'s Arc<Quota>> {
         let all_have_own = self.all().all(|route| route.deletion_quota.is_some());
         let operations = if all_have_own { &[] } else { self.operations.as_slice() };
         let own = self.all().filter_map(|route| route.deletion_quota.as_ref());
-        operations.iter().filter_map(|operation| operation.quota.as_ref()).chain(own)
+        let plan = self.planned.iter().map(|planned| &planned.plan.quota);
+        operations.iter().filter_map(|operation| operation.quota.as_ref()).chain(own).chain(plan)
     }
 }
 
@@ -231,6 +253,35 @@ fn guarded_operations<'s>(
                 || target.as_ref().is_some_and(|target| operation.path.matches_folded(target)))
         {
             found.push(operation);
+        }
+    }
+    Ok(found)
+}
+
+/// The operation of a deletion plan that a request is, or may be taken for, by its own path or by the one that the upstream gets.
+fn planned<'s>(
+    snapshot: &'s Snapshot,
+    path: &NormalPath<'_>,
+    target_path: Option<&str>,
+    [said, method]: [&Method; 2],
+) -> Result<Option<Planned<'s>>, Refusal> {
+    let target = target_path.map(NormalPath::parse).transpose().map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
+    let mut found: Option<Planned<'s>> = None;
+    for plan in &snapshot.plans {
+        for operation in &plan.plan.operations {
+            let is_method =
+                |seen: &Method| *seen == operation.method || (operation.method == Method::GET && *seen == Method::HEAD);
+            let is_path = |path: &NormalPath<'_>| operation.path.matches_folded(path);
+            if !(is_method(said) || is_method(method)) || !(is_path(path) || target.as_ref().is_some_and(is_path)) {
+                continue;
+            }
+            let is_exact =
+                *said == operation.method && *method == operation.method && operation.path.matches_exactly(path);
+            found = Some(match found {
+                // What may be for either of two plans is for neither.
+                Some(other) => Planned { is_exact: false, ..other },
+                None => Planned { plan, operation, is_exact },
+            });
         }
     }
     Ok(found)

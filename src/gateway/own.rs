@@ -123,6 +123,7 @@ pub(super) fn judge(
         possession: evidence.possession,
         second_factors: &[],
         guarded: false,
+        planned: None,
         input: ConditionInput {
             method: inbound.method.as_str(),
             path,

@@ -515,7 +515,7 @@ fn problem(reason: Reason) -> Problem {
         R::TokenMalformed | R::TokenTooLarge | R::TokenType | R::TokenAlgorithm | R::TokenIssuerUnknown
         | R::TokenIssuerNotAccepted | R::TokenKeyUnknown | R::TokenSignature | R::TokenClaims | R::TokenAudience
         | R::TokenNotYetValid | R::TokenIssuedInFuture | R::TokenInactive | R::TokenRevoked | R::BindingRequired
-        | R::BindingMissing | R::BindingMismatch | R::DpopInvalid | R::DpopReplayed => of("invalid-token", StatusCode::UNAUTHORIZED, "Invalid token",
+        | R::BindingMissing | R::BindingMismatch | R::DpopInvalid | R::DpopReplayed | R::SubjectErased => of("invalid-token", StatusCode::UNAUTHORIZED, "Invalid token",
             "The access token is not valid here. Get a new one from an issuer that the resource metadata names."),
         R::ScopeMissing => of("insufficient-scope", StatusCode::FORBIDDEN, "Insufficient scope",
             "The access token lacks a scope that this needs. Ask for a token with the scopes in `scope`."),
@@ -535,12 +535,28 @@ fn problem(reason: Reason) -> Problem {
             "This does not sign anybody in."),
         R::CallRefused => of("invalid-call", StatusCode::BAD_REQUEST, "Invalid call",
             "The request is not in the form that this endpoint takes."),
+        R::SubjectHeld => of("account-held", StatusCode::FORBIDDEN, "Account held",
+            "A deletion of this account was asked for, and it is closed meanwhile. The deletion can be cancelled at `cancel_url` with these credentials, as long as it has not begun."),
+        R::DeletionAmbiguous => of("ambiguous-deletion", StatusCode::BAD_REQUEST, "Ambiguous deletion",
+            "Send the deletion in exactly the form that the service documents, with each value once: another spelling is not taken for it."),
+        R::DeletionCovered => of("deletion-covered", StatusCode::FORBIDDEN, "Deletion not possible this way",
+            "This would erase what has a deletion operation of its own. Use that."),
+        R::DeletionNotOwner => of("not-the-owner", StatusCode::FORBIDDEN, "Not the owner",
+            "The deletion names what is not the caller's own."),
+        R::DeletionFrozen => of("deletions-frozen", StatusCode::CONFLICT, "Deletions frozen",
+            "A deletion of this account was disputed. None is taken until an operator of the service lifts that."),
+        R::DeletionNotFound => of("not-found", StatusCode::NOT_FOUND, "Not found",
+            "There is no such deletion here, or nothing to erase."),
+        R::DeletionTooLate => of("deletion-too-late", StatusCode::CONFLICT, "Too late",
+            "The deletion has begun, or is over."),
+        R::DeletionOwnApproval => of("second-person-required", StatusCode::FORBIDDEN, "Second person required",
+            "Somebody else than who asked for the deletion must approve it."),
         R::SendingLimited => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
             "Wait as long as Retry-After says, then repeat the request."),
         R::QuotaExceeded => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
             "Wait as long as Retry-After says, then repeat the request."),
         R::KeysUnavailable | R::IntrospectionUnavailable | R::RevocationUnavailable | R::PasswordsBusy | R::AuditUnavailable
-        | R::AuthorityUnavailable | R::Overloaded =>
+        | R::AuthorityUnavailable | R::ErasureUnavailable | R::Overloaded =>
             of("temporarily-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable",
             "The gateway cannot decide on this request now. Repeat it later."),
         R::InternalFault => of("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Internal error",

@@ -46,6 +46,9 @@ pub struct Facts<'a> {
     pub second_factors: &'a [Arc<SecondFactor>],
     /// Whether it is an operation under the deletion guard.
     pub guarded: bool,
+    /// The proof that it needs as an operation of a deletion plan: the guard's, the route's and the plan's together. `None`: no plan
+    /// takes it over.
+    pub planned: Option<&'a Requirement>,
     /// What a condition sees; its principal is filled in from the credential.
     pub input: ConditionInput<'a>,
 }
@@ -203,7 +206,7 @@ impl Denial {
 }
 
 fn is_guarded(policy: &AccessPolicy, facts: &Facts<'_>) -> bool {
-    facts.guarded && policy.deletion.is_some()
+    facts.planned.is_some() || (facts.guarded && policy.deletion.is_some())
 }
 
 /// A guarded operation always needs a token, on a public route one of any issuer.
@@ -276,7 +279,7 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn of(policy: &'a AccessPolicy, facts: &Facts<'a>) -> Option<Self> {
-        let requirement = policy.requirement(facts.guarded)?;
+        let requirement = facts.planned.or_else(|| policy.requirement(facts.guarded))?;
         let principal = principal(facts);
         let wanted = Wanted { requirement, guarded: is_guarded(policy, facts), now: facts.input.now };
         // Nobody has shown a second factor who has shown no first.
@@ -386,18 +389,24 @@ mod tests {
     }
 
     fn facts<'a>(credential: &'a Credential, second_factors: &'a [Arc<SecondFactor>], guarded: bool) -> Facts<'a> {
-        Facts { credential, possession: None, second_factors, guarded, input: input() }
+        Facts { credential, possession: None, second_factors, guarded, planned: None, input: input() }
     }
 
     fn reason(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Reason {
-        match decide(policy, &Facts { credential, possession: None, second_factors: &[], guarded, input: input() }) {
+        match decide(
+            policy,
+            &Facts { credential, possession: None, second_factors: &[], guarded, planned: None, input: input() },
+        ) {
             Decision::Allow(_) => Reason::Allowed,
             Decision::Deny(denial) => denial.reason,
         }
     }
 
     fn challenge(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Challenge {
-        match decide(policy, &Facts { credential, possession: None, second_factors: &[], guarded, input: input() }) {
+        match decide(
+            policy,
+            &Facts { credential, possession: None, second_factors: &[], guarded, planned: None, input: input() },
+        ) {
             Decision::Allow(_) => panic!("allowed"),
             Decision::Deny(denial) => denial.challenge,
         }
@@ -800,7 +809,7 @@ mod tests {
         policy.deletion = policy.deletion.map(|r| Requirement { machines: Some(proof), ..r });
         let judge = |policy: &AccessPolicy, credential: &Credential, possession, guarded| match decide(
             policy,
-            &Facts { credential, possession, second_factors: &[], guarded, input: input() },
+            &Facts { credential, possession, second_factors: &[], guarded, planned: None, input: input() },
         ) {
             Decision::Allow(_) => Reason::Allowed,
             Decision::Deny(denial) => denial.reason,
@@ -865,7 +874,7 @@ mod tests {
                 AccessPolicy { assurance: requirement.clone(), deletion: requirement, ..strict() }
             };
             let judge = |policy: &AccessPolicy, possession| {
-                match decide(policy, &Facts { credential: &credential, possession, second_factors: &[], guarded, input: input() }) {
+                match decide(policy, &Facts { credential: &credential, possession, second_factors: &[], guarded, planned: None, input: input() }) {
                     Decision::Allow(_) => None,
                     Decision::Deny(denial) => Some(denial),
                 }

@@ -14,4 +14,6 @@ pub use materials::DiskMaterials;
 pub use observers::{IssuerObserver, WorkerObserver};
 pub use services::Services;
 pub use session_ends::RevokedSessions;
-pub use snapshot::{AuthorityEndpoint, CompiledRoute, EventEndpoint, GuardedOperation, Means, Snapshot};
+pub use snapshot::{
+    AuthorityEndpoint, CompiledPlan, CompiledRoute, ErasureEndpoint, EventEndpoint, GuardedOperation, Means, Snapshot,
+};

@@ -1,7 +1,7 @@
 //! A configuration, compiled: everything that a request needs, resolved and ready. Immutable; a request keeps the one
 //! that it began with.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use http::Method;
 
@@ -9,11 +9,13 @@ use super::{AuthorityTeller, RevokedSessions};
 use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
-    config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
+    config::{
+        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
+    },
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     notify::NotifyObserver,
-    policy::{AccessPolicy, Condition, IssuerName},
+    policy::{AccessPolicy, Condition, IssuerName, Requirement},
     route::{Entry, PathPattern, RouteTable},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
     upstream::{Service, Upstreams},
@@ -32,6 +34,10 @@ pub struct Snapshot {
     pub routes: Vec<CompiledRoute>,
     /// The operations under the deletion guard; empty where it is off.
     pub guarded: Vec<GuardedOperation>,
+    /// The deletion plans.
+    pub plans: Vec<CompiledPlan>,
+    /// Where deletions are seen, cancelled and approved.
+    pub erasure_endpoint: Option<ErasureEndpoint>,
     /// Where providers report what ended.
     pub events: Vec<EventEndpoint>,
     /// Who may vouch for a caller.
@@ -124,6 +130,32 @@ pub struct GuardedOperation {
     pub quota: Option<Arc<Quota>>,
 }
 
+/// A deletion plan, compiled: the requests that it takes over.
+#[derive(Debug)]
+pub struct CompiledPlan {
+    /// What it was compiled from.
+    pub plan: Arc<DeletionPlan>,
+    /// Its quota.
+    pub quota: Arc<Quota>,
+    /// The proof that it needs, by the route's number. A route that is not there is none that it can be asked for on.
+    pub requirements: HashMap<usize, Requirement>,
+    /// What is asked of whoever cancels.
+    pub cancelling: AccessPolicy,
+}
+
+/// Where deletions are seen, cancelled and approved, compiled.
+#[derive(Debug)]
+pub struct ErasureEndpoint {
+    /// The path, in normal form, below which they are.
+    pub path: Arc<str>,
+    /// How many calls an address may send.
+    pub quota: Arc<Quota>,
+    /// Whose credentials are looked at.
+    pub accepted: Accepted,
+    /// What is asked of a call that carries one.
+    pub policy: AccessPolicy,
+}
+
 impl GuardedOperation {
     /// Whether one of these methods is the operation's. GET includes HEAD.
     pub fn covers(&self, methods: [&Method; 2]) -> bool {
@@ -204,6 +236,8 @@ impl Snapshot {
             table: RouteTable::build(&entries),
             routes,
             guarded: guarded(&config, &limiter),
+            plans: plans(&config, &limiter)?,
+            erasure_endpoint: erasure_endpoint(&config, &limiter, &authenticator)?,
             events: events(&config, &limiter)?,
             authority_endpoint: authority_endpoint(&config, &limiter, &authenticator)?,
             authority,
@@ -291,7 +325,7 @@ fn access_log(config: &Config, means: &Means<'_>, previous: Option<&Snapshot>) -
         .map_err(|fault| Problem::error(&span, fault.to_string()))
 }
 
-/// Every quota: the named ones, those of guarded operations, and those of endpoints for events.
+/// Every quota: the named ones, those of guarded operations and deletion plans, and those of endpoints.
 fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
     let operations = config.deletion_guard.operations.iter().filter_map(|operation| operation.limit.clone());
     let routes = config.routes.iter().filter_map(|route| match &route.deletion {
@@ -301,7 +335,11 @@ fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
     let mut all: Vec<Arc<Limit>> = Vec::new();
     let events = config.issuers.iter().filter_map(|issuer| Some(issuer.events.as_ref()?.limit.clone()));
     let authority = config.authority.iter().map(|authority| authority.limit.clone());
-    for limit in config.limits.iter().cloned().chain(operations).chain(routes).chain(events).chain(authority) {
+    let deletions = config.deletions.iter();
+    let plans = deletions
+        .flat_map(|deletions| deletions.plans.iter().map(|plan| plan.limit.clone()).chain([deletions.limit.clone()]));
+    let named = config.limits.iter().cloned();
+    for limit in named.chain(operations).chain(routes).chain(events).chain(authority).chain(plans) {
         if !all.iter().any(|known| known.name == limit.name) {
             all.push(limit);
         }
@@ -376,6 +414,49 @@ fn guarded(config: &Config, limiter: &RateLimiter) -> Vec<GuardedOperation> {
     config.deletion_guard.operations.iter().map(compile).collect()
 }
 
+fn plans(config: &Config, limiter: &RateLimiter) -> Result<Vec<CompiledPlan>, Vec<Problem>> {
+    let Some(deletions) = &config.deletions else { return Ok(Vec::new()) };
+    let compile = |plan: &Arc<DeletionPlan>| {
+        let missing = || vec![Problem::error(&plan.span, "the limit is not in the configuration")];
+        let of_plan = deletions.requirements.iter().filter(|asked| asked.plan == plan.name);
+        let cancelling = plan.cancel_assurance.as_ref().unwrap_or(&config.deletion_guard.assurance);
+        Ok(CompiledPlan {
+            plan: plan.clone(),
+            quota: limiter.quota(&plan.limit.name).ok_or_else(missing)?,
+            requirements: of_plan.map(|asked| (asked.route, asked.requirement.clone())).collect(),
+            cancelling: AccessPolicy {
+                issuers: every_source(config),
+                assurance: Some(cancelling.clone()),
+                ..AccessPolicy::default()
+            },
+        })
+    };
+    deletions.plans.iter().map(compile).collect()
+}
+
+fn erasure_endpoint(
+    config: &Config,
+    limiter: &RateLimiter,
+    authenticator: &Authenticator,
+) -> Result<Option<ErasureEndpoint>, Vec<Problem>> {
+    let Some(deletions) = &config.deletions else { return Ok(None) };
+    let missing = || vec![Problem::error(&deletions.span, "the limit is not in the configuration")];
+    let quota = limiter.quota(&deletions.limit.name).ok_or_else(missing)?;
+    let issuers = every_source(config);
+    Ok(Some(ErasureEndpoint {
+        path: deletions.path.clone(),
+        quota,
+        accepted: authenticator.accepted(&issuers),
+        policy: AccessPolicy { issuers, ..AccessPolicy::default() },
+    }))
+}
+
+/// Whoever may vouch for a caller anywhere.
+fn every_source(config: &Config) -> Box<[IssuerName]> {
+    let issuers = config.issuers.iter().map(|issuer| &issuer.name);
+    issuers.chain(config.credentials.iter().map(|one| &one.name)).cloned().collect()
+}
+
 fn events(config: &Config, limiter: &RateLimiter) -> Result<Vec<EventEndpoint>, Vec<Problem>> {
     let compile = |(issuer, events): (&Arc<config::Issuer>, &config::Events)| {
         let quota = limiter.quota(&events.limit.name);
@@ -393,10 +474,9 @@ fn authority_endpoint(
     let Some(authority) = &config.authority else { return Ok(None) };
     let missing = || vec![Problem::error(&authority.span, "the limit is not in the configuration")];
     let quota = limiter.quota(&authority.limit.name).ok_or_else(missing)?;
-    let every = config.issuers.iter().map(|issuer| &issuer.name).chain(config.credentials.iter().map(|one| &one.name));
     // An empty list would ask for nothing.
     let issuers: Box<[IssuerName]> = match &*authority.issuers {
-        [] => every.cloned().collect(),
+        [] => every_source(config),
         named => named.into(),
     };
     Ok(Some(AuthorityEndpoint {

@@ -9,8 +9,8 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
-    &["client", "config", "files", "notify", "password", "store", "telemetry"],
-    &["assertion", "authority", "identity", "limit", "upstream"],
+    &["client", "config", "endpoint", "files", "notify", "password", "store", "telemetry"],
+    &["assertion", "authority", "erasure", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],
     &["server"],

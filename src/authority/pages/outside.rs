@@ -9,9 +9,8 @@ use http::{Method, StatusCode};
 
 use super::{
     Pages,
-    form::Fields,
     frame::{self, Frame, NOT_ACCEPTED},
-    guard, links,
+    links,
     place::Place,
     prove::{answered, proving, waiting},
     session::{self, Errand, Mark, Open, SESSION_SECS, Session},
@@ -19,11 +18,12 @@ use super::{
 };
 use crate::{
     authority::{
-        Answer, Call, Fault, Way,
+        Fault, Way,
         accounts::{Accounts, Entrance, Entry, agent, is_challenge},
         random,
     },
     config::{self, Registration},
+    endpoint::{self, Answer, Call, Fields},
     policy::{Factor, Reason},
 };
 
@@ -138,7 +138,7 @@ impl Pages<'_> {
         };
         if call.method == Method::POST {
             let is_made = known.is_some_and(|id| session::is_made(id, fields.text("token")));
-            if !is_made || !guard::is_same_origin(call.headers, &self.config().url) {
+            if !is_made || !endpoint::is_same_origin(call.headers, &self.config().url) {
                 return Ok(self.fault_page(&Fault::Call("The form is not one of ours."), None, call.request_id));
             }
         }

@@ -15,10 +15,11 @@ use aws_lc_rs::{constant_time, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::{Pages, form};
+use super::Pages;
 use crate::{
-    authority::{Call, Caller, Fault, Proof, random},
+    authority::{Caller, Fault, Proof, random},
     clock::Now,
+    endpoint::{self, Call},
     store::{Batch, StoreFault, Table},
 };
 
@@ -212,7 +213,7 @@ impl Pages<'_> {
 
 /// The number that a browser has; whether it is one of a session is another question.
 pub(super) fn number<'c>(call: &Call<'c>) -> Option<&'c str> {
-    form::cookie(call.headers, COOKIE).filter(|id| id.len() == 43)
+    endpoint::cookie(call.headers, COOKIE).filter(|id| id.len() == 43)
 }
 
 fn session_key(id: &str) -> String {

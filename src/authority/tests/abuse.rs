@@ -697,6 +697,7 @@ async fn a_weak_factor_makes_no_strong_one_of_the_token_fresh_again() {
             possession: None,
             second_factors: &seconds,
             guarded: false,
+            planned: None,
             input,
         };
         matches!(crate::policy::decide(policy, &facts), crate::policy::Decision::Allow(_))

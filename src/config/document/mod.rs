@@ -7,6 +7,7 @@ mod authority;
 mod basic;
 mod certificate;
 mod credential;
+mod deletion;
 mod dpop;
 mod events;
 mod guard;
@@ -30,6 +31,10 @@ pub(super) use authority::{
 pub(super) use basic::{Basic, Lockout};
 pub(super) use certificate::ClientCertificates;
 pub(super) use credential::CredentialSource;
+pub(super) use deletion::{
+    CallText, CoveredText, DeletionPlan, Deletions, Grace, JsonText, RecipientText, Scope, SourceText, Status, Step,
+    Texts, Verify,
+};
 pub(super) use dpop::{Dpop, ProofAlgorithm};
 pub(super) use events::Events;
 pub(super) use guard::DeletionGuard;
@@ -76,6 +81,8 @@ section! {
         authority: Option<Authority>,
         /// What protects deletions, on every route.
         deletion_guard: DeletionGuard = "{}",
+        /// What becomes of account deletions. Without this section they are requests like others, under the guard.
+        deletions: Option<Deletions>,
         /// Where attempts at guarded operations are recorded.
         audit: Audit = "{}",
         /// Where requests are recorded: `stdout`, `off`, or `{file: path}`.
@@ -107,6 +114,8 @@ fn note_keys(section: &SectionShape, fields: &mut Vec<(&'static str, bool)>) -> 
 fn holds_secret(shape: &Shape, fields: &mut Vec<(&'static str, bool)>) -> bool {
     match shape {
         Shape::Bool | Shape::Integer { .. } | Shape::Words(_) => false,
+        // A body may hold what nobody thought of as one.
+        Shape::Json => true,
         Shape::Text(text) => text.name == secret::INLINE,
         Shape::List { item, .. } | Shape::Named(item) | Shape::Keyed { item, .. } => holds_secret(item, fields),
         Shape::Section(section) => note_keys(section, fields),

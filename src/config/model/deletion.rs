@@ -35,6 +35,19 @@ pub struct Deletions {
     pub danger_cleartext: bool,
     /// The plans, in the order of the file.
     pub plans: Vec<Arc<DeletionPlan>>,
+    /// What proof each plan needs on each guarded route that its operations reach: the guard's, the route's and its own together.
+    pub requirements: Vec<PlannedRequirement>,
+}
+
+/// The proof that the operations of a plan need on a route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRequirement {
+    /// The plan's name.
+    pub plan: Arc<str>,
+    /// The route's place in the list.
+    pub route: usize,
+    /// The proof.
+    pub requirement: Requirement,
 }
 
 /// When too many deletions are asked for.

@@ -32,8 +32,8 @@ pub use self::{
         ApiKeys, Basic, CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, CrlDepth, Lockout,
     },
     deletion::{
-        Call, Covered, CoveredOperation, DeletionBreaker, DeletionPlan, Deletions, Kept, PlannedOperation, Probe,
-        Recipient, Scope, Step, Terms, ValueSource, WhileHeld,
+        Call, Covered, CoveredOperation, DeletionBreaker, DeletionPlan, Deletions, Kept, PlannedOperation,
+        PlannedRequirement, Probe, Recipient, Scope, Step, Terms, ValueSource, WhileHeld,
     },
     dpop::{DpopNonce, DpopRules},
     events::{Events, SignOut},

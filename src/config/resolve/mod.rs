@@ -7,6 +7,7 @@ mod authority;
 mod basic;
 mod certificate;
 mod credential;
+mod deletion;
 mod dpop;
 mod events;
 mod guard;
@@ -18,6 +19,7 @@ mod listener;
 mod machine;
 mod name;
 mod notify;
+mod planned;
 mod route;
 mod server;
 mod table;
@@ -78,7 +80,8 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         limits.use_all();
     }
     let upstreams = upstream::upstreams(document, to);
-    let guard = guard::guard(document, &levels, &limits, to);
+    let mut guard = guard::guard(document, &levels, &limits, to);
+    let quotas = deletion::guard(document, guard.as_mut(), &limits, to);
     let assertions = assertion::assertions(document, to);
     let notify = notify::notify(document, to).map(std::sync::Arc::new);
     let audit = server::audit(&document.audit, &server, to);
@@ -96,6 +99,12 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         jwks_path: assertions.as_ref().map(|assertions| &*assertions.jwks_path),
     };
     let authority = authority::authority(document, &shared, &neighbours, to);
+    let neighbours = deletion::Neighbours {
+        listeners: &listeners,
+        routes: &routes,
+        jwks_path: assertions.as_ref().map(|assertions| &*assertions.jwks_path),
+    };
+    let deletions = deletion::deletions(document, &quotas, &shared, &neighbours, to);
     // What is unused may be so because of the error.
     if !to.cx.failed() {
         shared.report_unused(to.cx);
@@ -113,7 +122,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         notify,
         authority,
         deletion_guard: guard?,
-        deletions: None,
+        deletions,
         sealing: None,
         audit,
         access_log,

@@ -10,14 +10,13 @@ pub(super) use level::{Ways, rule};
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Context, limit, route::Shared};
+use super::{Context, limit, listener, route::Shared};
 use crate::{
     config::{
-        Authority, Guessing, Limit, LimitKey, Listener, ListenerMode, Notices, Route, Sealing, SealingKey, Source,
-        Span,
+        Authority, Guessing, Limit, LimitKey, Listener, Notices, Route, Sealing, SealingKey, Source, Span,
         decode::At,
         document::{self, Document, Mode, SealingKeyText},
-        text::{Name, is_loopback_address},
+        text::Name,
     },
     policy::IssuerName,
 };
@@ -49,7 +48,17 @@ pub(super) fn authority(
 ) -> Option<Arc<Authority>> {
     let written = document.authority.as_ref()?;
     report_path(written, shared, neighbours, to);
-    report_listeners(written, neighbours.listeners, to);
+    // Codes are taken where nobody can read them on the way.
+    listener::report_cleartext(
+        neighbours.listeners,
+        (&written.span, &written.danger_cleartext),
+        &listener::Without {
+            danger: "codes and the pages' cookies can be read on the way",
+            some: "the authority refuses codes, tokens and pages here",
+            none: "codes are refused without: nobody could use the authority",
+        },
+        to,
+    );
     let sealing = sealing(&written.sealing, to);
     let issuers = issuers(written, shared, to);
     let accounts = match (written.mode.value, &written.accounts) {
@@ -148,35 +157,8 @@ fn report_path(written: &document::Authority, shared: &Shared<'_>, neighbours: &
 }
 
 /// Whether a path or pattern is this path, or goes on from it.
-fn below(path: &str, prefix: &str) -> bool {
+pub(super) fn below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Codes are taken where nobody can read them on the way.
-fn report_listeners(written: &document::Authority, listeners: &[Listener], to: &mut Context<'_>) {
-    let cleartext = &written.danger_cleartext;
-    if cleartext.value {
-        let message = "`danger_cleartext`: codes and the pages' cookies can be read on the way";
-        to.warn(&cleartext.span, message, "leave it out unless a proxy before the gateway speaks TLS to the clients");
-        return;
-    }
-    let open = |listener: &&Listener| {
-        matches!(listener.mode, ListenerMode::Cleartext) && !is_loopback_address(&listener.address)
-    };
-    let closed = listeners.iter().any(|listener| match listener.mode {
-        ListenerMode::Tls(_) => true,
-        ListenerMode::Cleartext => is_loopback_address(&listener.address),
-        ListenerMode::RedirectToHttps(_) => false,
-    });
-    let Some(listener) = listeners.iter().find(open) else { return };
-    if closed {
-        let message = "this listener has no TLS: the authority refuses codes, tokens and pages here";
-        to.warn(&listener.span, message, "let callers use the listener with `tls`");
-    } else {
-        let message = "no listener has TLS, and codes are refused without: nobody could use the authority";
-        let help = "give a listener `tls`; or behind a proxy that ends TLS say `danger_cleartext: true`";
-        to.error_with_help(&written.span, message, help);
-    }
 }
 
 fn sealing(written: &document::Sealing, to: &mut Context<'_>) -> Option<Sealing> {
@@ -289,7 +271,7 @@ fn origins(written: &[At<document::WebOrigin>], to: &mut Context<'_>) -> Vec<url
     origins
 }
 
-fn at_most(value: &At<Duration>, longest: Duration, message: &str, to: &mut Context<'_>) {
+pub(super) fn at_most(value: &At<Duration>, longest: Duration, message: &str, to: &mut Context<'_>) {
     if value.value > longest {
         to.error(&value.span, message);
     }
@@ -302,7 +284,7 @@ fn webhook(name: &At<Name>, document: &Document, to: &mut Context<'_>) -> Arc<st
 }
 
 /// What is sent by mail needs a server that takes it.
-fn needs_mail(span: &Span, document: &Document, to: &mut Context<'_>) {
+pub(super) fn needs_mail(span: &Span, document: &Document, to: &mut Context<'_>) {
     let Some(notify) = &document.notify else {
         to.error_with_help(span, "mail needs a server that takes it", "write `notify: {mail: …}`");
         return;

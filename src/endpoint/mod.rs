@@ -1,11 +1,24 @@
-//! A call of one of the authority's endpoints, and its answer: no sockets, no hyper.
+//! What the gateway's own endpoints are made of, whoever is behind them: a call and its answer, without sockets and hyper; forms, and
+//! whether they are ours; the style and the head of pages. It knows no rule of who may do what.
+
+mod asset;
+mod form;
+mod guard;
+pub mod json;
+pub mod openapi;
+mod page;
 
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 
-use super::Fault;
+pub use self::{
+    asset::{Asset, STYLE},
+    form::{Fields, cookie},
+    guard::{is_from_elsewhere, is_navigation, is_of_own_page, is_same_origin},
+    page::{At, Look, page, see, set_cookie},
+};
 use crate::{
     clock::Now,
     policy::{Principal, Reason},
@@ -17,7 +30,7 @@ use crate::{
 pub struct Call<'a> {
     /// The method.
     pub method: &'a Method,
-    /// The path below `authority.path`, beginning with `/`.
+    /// The path below that of the endpoints, beginning with `/`.
     pub path: &'a str,
     /// The query, without the question mark.
     pub query: Option<&'a str>,
@@ -52,7 +65,7 @@ pub struct Answer {
 }
 
 /// What is said of a refusal besides its reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refused {
     /// For the caller, where the reason's own text does not say enough.
     pub detail: Option<&'static str>,
@@ -69,23 +82,7 @@ impl Answer {
     }
 
     /// A refusal in the house's form.
-    pub fn refused(fault: &Fault) -> Self {
-        let detail = match fault {
-            Fault::Call(detail) => Some(*detail),
-            Fault::Cleartext => Some("Codes and tokens are taken over TLS alone, and this call came without."),
-            Fault::Proof
-            | Fault::Enrolment
-            | Fault::Grant
-            | Fault::Spent
-            | Fault::SignIn
-            | Fault::Sending(_)
-            | Fault::Anonymous
-            | Fault::NotFound
-            | Fault::Method(_)
-            | Fault::Store(_) => None,
-        };
-        let allow = if let Fault::Method(allow) = fault { *allow } else { &[] };
-        let refusal = Some(Refused { detail, retry_after: fault.retry_after(), allow });
-        Self { response: Response::new(Bytes::new()), reason: fault.reason(), refusal }
+    pub fn refused(reason: Reason, refused: Refused) -> Self {
+        Self { response: Response::new(Bytes::new()), reason, refusal: Some(refused) }
     }
 }

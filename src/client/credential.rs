@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Makes the header that carries a service's credential, if it has one.
-pub(super) fn compile(
+pub fn credential(
     upstream: &Upstream,
     materials: &dyn Materials,
 ) -> Result<Option<(HeaderName, HeaderValue)>, Problem> {

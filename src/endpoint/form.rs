@@ -10,11 +10,11 @@ const FIELDS: usize = 32;
 
 /// Fields by their names.
 #[derive(Default)]
-pub(super) struct Fields<'a>(BTreeMap<Cow<'a, str>, Option<Cow<'a, str>>>);
+pub struct Fields<'a>(BTreeMap<Cow<'a, str>, Option<Cow<'a, str>>>);
 
 impl<'a> Fields<'a> {
     /// Of `application/x-www-form-urlencoded` text.
-    pub(super) fn read(text: &'a [u8]) -> Self {
+    pub fn read(text: &'a [u8]) -> Self {
         let mut fields = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(text).take(FIELDS) {
             fields.entry(name).and_modify(|known| *known = None).or_insert(Some(value));
@@ -23,25 +23,25 @@ impl<'a> Fields<'a> {
     }
 
     /// Of a form that was sent; none of a body of another kind.
-    pub(super) fn of_form(headers: &HeaderMap, body: &'a [u8]) -> Self {
+    pub fn of_form(headers: &HeaderMap, body: &'a [u8]) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
         if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") { Self::read(body) } else { Self::default() }
     }
 
     /// A field; empty where there is none.
-    pub(super) fn text(&self, name: &str) -> &str {
+    pub fn text(&self, name: &str) -> &str {
         self.whole(name).trim()
     }
 
     /// A field with the spaces around it, which belong to a password.
-    pub(super) fn whole(&self, name: &str) -> &str {
+    pub fn whole(&self, name: &str) -> &str {
         self.0.get(name).and_then(Option::as_deref).unwrap_or_default()
     }
 }
 
 /// The value of a cookie (RFC 6265 §4.2); `None` where it is not there exactly once.
-pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let fields = headers.get_all(header::COOKIE).into_iter().filter_map(|field| field.to_str().ok());
     let mut found = fields.flat_map(|field| field.split(';')).filter_map(|pair| {
         let (key, value) = pair.trim().split_once('=')?;

@@ -1,0 +1,652 @@
+//! Deletions in the store: each change is one commit, of the record with the version that it replaces, of the person's row, and of the
+//! notices that tell of it. An index in memory knows when each open one is due.
+//!
+//! ```text
+//!   a command ─> read the record ─> life::apply ─> record + person's row + notices ─ commit ─> the index, the standing, the observer
+//!                    ▲                                                             │
+//!                    └───────── somebody else was first: once more ────────────────┘
+//! ```
+//! A change is done on the runtime of background work, so that it is done to its end, and seen here, whoever waits for it.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use dashmap::DashMap;
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, Notify},
+};
+
+use super::{
+    breaker::{ASKED, Asked, Breaker, RESET, Reset, Said, TRIPPED, Tripped, window},
+    fault::Fault,
+    index::{Index, Sought, Tally},
+    life::{self, Command, NotNow, Told},
+    means::ErasureObserver,
+    record::{Erasure, FORM, Known, Personal, Selector, State, What, hash_of},
+    standing::Standings,
+    subject::{Frozen, SubjectRow, short},
+    told::{Tale, Teller},
+    view::link_token,
+};
+use crate::{
+    clock::Now,
+    config::{self, Terms},
+    notify::Outbox,
+    store::{Batch, MAX_WRITES, Store, StoreFault, Table, Versioned},
+};
+
+/// What the keys of deletions begin with that something is left to do for.
+const OPEN: &str = "open/";
+/// What the keys of all others begin with: they are read one by one, or in pages, and never all at once.
+const DONE: &str = "done/";
+/// The row of the claims by which people are known.
+const SELECTORS: &str = "selectors";
+/// How often a change is tried that others were before with.
+const TRIES: usize = 16;
+/// How many rows are read at once.
+const PAGE: usize = 500;
+/// How many changes of people's rows go on at once.
+const LANES: usize = 64;
+
+/// What there is in memory; it outlives a store that is sealed by other keys.
+pub(super) struct Kept {
+    pub(super) standings: Standings,
+    pub(super) breaker: Breaker,
+    pub(super) index: RwLock<Index>,
+    /// The configuration that is in force.
+    pub(super) config: ArcSwapOption<config::Deletions>,
+    /// Somebody should look what is due.
+    pub(super) wake: Notify,
+    terms: DashMap<Box<str>, Arc<Terms>>,
+    lanes: [Mutex<()>; LANES],
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            standings: Standings::default(),
+            breaker: Breaker::default(),
+            index: RwLock::default(),
+            config: ArcSwapOption::empty(),
+            wake: Notify::new(),
+            terms: DashMap::new(),
+            lanes: std::array::from_fn(|_| Mutex::new(())),
+        }
+    }
+}
+
+/// Deletions in the store.
+pub(super) struct Ledger {
+    pub(super) store: Arc<Store>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) observer: Arc<dyn ErasureObserver>,
+    pub(super) kept: Arc<Kept>,
+    pub(super) handle: Handle,
+}
+
+/// A deletion that somebody wants.
+pub(super) struct Wanted {
+    /// The record as far as it is known: [`life::begin_with`] does the rest.
+    pub(super) erasure: Erasure,
+    pub(super) terms: Arc<Terms>,
+}
+
+/// What came of a request.
+pub(super) struct Opened {
+    pub(super) known: Known,
+    pub(super) repeated: bool,
+}
+
+/// Whether this can be the number of a deletion.
+pub(super) fn is_id(id: &str) -> bool {
+    id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+fn damaged(what: &str) -> StoreFault {
+    StoreFault::Unreadable(format!("in erasures: {what}"))
+}
+
+impl Ledger {
+    fn index(&self) -> std::sync::RwLockWriteGuard<'_, Index> {
+        self.kept.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.kept.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lane(&self, key: &str) -> &Mutex<()> {
+        let place = short(key).and_then(|number| usize::try_from(number % (LANES as u128)).ok()).unwrap_or(0);
+        self.kept.lanes.get(place).unwrap_or(&self.kept.lanes[0])
+    }
+
+    // ── reading ──
+
+    /// The terms with a hash.
+    pub(super) async fn terms(&self, hash: &str, now: Now) -> Result<Arc<Terms>, StoreFault> {
+        if let Some(terms) = self.kept.terms.get(hash) {
+            return Ok(terms.clone());
+        }
+        let row = self.store.get::<Terms>(Table::ErasurePlans, hash, now).await?;
+        let terms = Arc::new(row.ok_or_else(|| damaged("the terms of a deletion are missing"))?.value);
+        // What it was made under is what it is carried out by.
+        if hash_of(&terms).as_deref() != Some(hash) {
+            return Err(damaged("the terms of a deletion are not what they were"));
+        }
+        self.kept.terms.insert(hash.into(), terms.clone());
+        Ok(terms)
+    }
+
+    /// A deletion, and the key of its row.
+    async fn find(&self, id: &str, now: Now) -> Result<Option<(Known, String)>, StoreFault> {
+        if !is_id(id) {
+            return Ok(None);
+        }
+        // In this order: a row moves from the one to the other, and never back.
+        for folder in [OPEN, DONE] {
+            let key = format!("{folder}{id}");
+            if let Some(row) = self.store.get::<Erasure>(Table::Erasures, &key, now).await? {
+                let terms = self.terms(&row.value.terms, now).await?;
+                return Ok(Some((known(row, terms)?, key)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A deletion.
+    pub(super) async fn get(&self, id: &str, now: Now) -> Result<Option<Known>, StoreFault> {
+        Ok(self.find(id, now).await?.map(|(known, _)| known))
+    }
+
+    /// A person's row.
+    pub(super) async fn subject(&self, key: &str, now: Now) -> Result<Option<Versioned<SubjectRow>>, StoreFault> {
+        self.store.get(Table::ErasureSubjects, key, now).await
+    }
+
+    /// Deletions that nothing is left to do for, after a number, in the order of the numbers; and the last one that was looked at, if there
+    /// may be more.
+    pub(super) async fn done(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        now: Now,
+    ) -> Result<(Vec<Known>, Option<Box<str>>), StoreFault> {
+        let after = after.map(|id| format!("{DONE}{id}"));
+        let page = self.store.readable::<Erasure>(Table::Erasures, DONE, after.as_deref(), limit, now).await?;
+        let mut found = Vec::with_capacity(page.rows.len());
+        for row in page.rows {
+            let terms = self.terms(&row.value.terms, now).await?;
+            found.push(known(row, terms)?);
+        }
+        Ok((found, page.next.and_then(|key| key.strip_prefix(DONE).map(Into::into))))
+    }
+
+    /// Open deletions that are sought, after a number.
+    pub(super) fn page(&self, sought: Sought<'_>, after: Option<&str>, most: usize) -> Vec<Box<str>> {
+        self.index_read().page(sought, after, most)
+    }
+
+    /// How many there are.
+    pub(super) fn tally(&self, at: u64) -> Tally {
+        self.index_read().tally(at)
+    }
+
+    /// Those that are due, the longest first.
+    pub(super) fn due(&self, at: u64, most: usize) -> Vec<Box<str>> {
+        self.index_read().due(at, most)
+    }
+
+    /// When the next one is due.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.index_read().next_due()
+    }
+
+    /// Those of which events are to be written to the audit chain.
+    pub(super) fn unplaced(&self, most: usize) -> Vec<Box<str>> {
+        self.index_read().unplaced(most)
+    }
+
+    // ── starting ──
+
+    /// Reads all that must be known before anything is served.
+    pub(super) async fn load(&self, now: Now) -> Result<(), StoreFault> {
+        self.load_selectors(now).await?;
+        self.load_subjects(now).await?;
+        self.load_breaker(now).await?;
+        self.rescan(now).await
+    }
+
+    async fn load_selectors(&self, now: Now) -> Result<(), StoreFault> {
+        let row = self.store.get::<Vec<Selector>>(Table::ErasurePlans, SELECTORS, now).await?;
+        self.kept.standings.know(row.map(|row| row.value).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Reads everybody of whom something is to be said. A row that cannot be read may be of somebody who is erased: nothing is served
+    /// without it.
+    async fn load_subjects(&self, now: Now) -> Result<(), StoreFault> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.page::<SubjectRow>(Table::ErasureSubjects, "", after.as_deref(), PAGE, now).await?;
+            for row in &page {
+                self.kept.standings.note(&row.key, &row.value);
+                if row.value.frozen.is_some() {
+                    self.index().freeze(&row.key, true);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() >= PAGE => after = Some(last.key.clone()),
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    async fn load_breaker(&self, now: Now) -> Result<(), StoreFault> {
+        let reset = self.store.get::<Reset>(Table::ErasureBreaker, RESET, now).await?;
+        let tripped = self.store.page::<Tripped>(Table::ErasureBreaker, TRIPPED, None, PAGE, now).await?;
+        if let Some(reset) = reset {
+            self.kept.breaker.reset_before(reset.value.at);
+        }
+        self.kept.breaker.set(tripped.into_iter().map(|row| row.value).collect());
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.page::<Asked>(Table::ErasureBreaker, ASKED, after.as_deref(), PAGE, now).await?;
+            for row in &page {
+                let id = row.key.strip_prefix(ASKED).and_then(short);
+                if let (Some(by), Some(id)) = (short(&row.value.by), id) {
+                    self.kept.breaker.note(row.value.at, by, id);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() >= PAGE => after = Some(last.key.clone()),
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads every open deletion, and whatever another process has done meanwhile. One that cannot be read is told, and stays.
+    pub(super) async fn rescan(&self, now: Now) -> Result<(), StoreFault> {
+        let mut seen = HashSet::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.readable::<Erasure>(Table::Erasures, OPEN, after.as_deref(), PAGE, now).await?;
+            for row in page.rows {
+                let Some(id) = short(&row.value.id) else { continue };
+                seen.insert(id);
+                if self.index_read().version(id) == Some(row.version) {
+                    continue;
+                }
+                // One whose terms cannot be read is as one that cannot be read.
+                let Ok(terms) = self.terms(&row.value.terms, now).await else { continue };
+                let Ok(known) = known(row, terms) else { continue };
+                self.index().note(&known);
+                self.renote(&known.erasure.whose.key, now).await?;
+            }
+            seen.extend(page.unreadable.iter().filter_map(|key| key.strip_prefix(OPEN).and_then(short)));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        let gone = self.index_read().others(&seen);
+        for id in gone {
+            let id = format!("{id:032x}");
+            match self.get(&id, now).await? {
+                Some(known) => {
+                    self.index().note(&known);
+                    self.renote(&known.erasure.whose.key, now).await?;
+                }
+                None => self.index().forget(&id),
+            }
+        }
+        self.kept.wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes a person's row as it is in the store.
+    async fn renote(&self, key: &str, now: Now) -> Result<(), StoreFault> {
+        let _one_at_a_time = self.lane(key).lock().await;
+        let row = self.subject(key, now).await?;
+        let row = row.map(|row| row.value).unwrap_or_default();
+        self.note_person(key, &row);
+        Ok(())
+    }
+
+    // ── changing ──
+
+    /// Does something to a deletion. Whoever waits may go away: it is done all the same, or not at all.
+    pub(super) async fn change(self: &Arc<Self>, id: &str, command: Command, now: Now) -> Result<Known, Fault> {
+        let (ledger, id) = (self.clone(), id.to_owned());
+        self.to_its_end(async move { ledger.change_here(&id, command, now).await }).await
+    }
+
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let ended = |_| Fault::Store(StoreFault::Unavailable("the gateway is stopping".to_owned()));
+        let done = self.handle.spawn(work).await.map_err(ended)?;
+        if let Err(Fault::Store(StoreFault::Unavailable(_) | StoreFault::Unreadable(_))) = &done {
+            self.observer.store_fault();
+        }
+        done
+    }
+
+    async fn change_here(&self, id: &str, command: Command, now: Now) -> Result<Known, Fault> {
+        let whose = self.get(id, now).await?.ok_or(Fault::NotFound)?.erasure.whose.key;
+        let _one_at_a_time = self.lane(&whose).lock().await;
+        for _ in 0..TRIES {
+            let (before, row) = self.find(id, now).await?.ok_or(Fault::NotFound)?;
+            let changed = match life::apply(&before.erasure, &before.terms, command.clone(), now.unix_secs()) {
+                Ok(changed) => changed,
+                // Said once more by whoever has the link, it still counts for what may be asked for later.
+                Err(NotNow::Already) if matches!(command, Command::Dispute(_)) => {
+                    life::Changed { erasure: before.erasure.clone(), told: Vec::new() }
+                }
+                Err(not_now) => return Err(not_now.into()),
+            };
+            let freezes = matches!(command, Command::Dispute(_));
+            match self.commit(&before, &row, changed, freezes, now).await {
+                Ok(known) => return Ok(known),
+                Err(StoreFault::Conflict) => {}
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Err(StoreFault::Busy.into())
+    }
+
+    async fn commit(
+        &self,
+        before: &Known,
+        row: &str,
+        changed: life::Changed,
+        freezes: bool,
+        now: Now,
+    ) -> Result<Known, StoreFault> {
+        let Known { terms, version, .. } = before;
+        let (erasure, at) = (changed.erasure, now.unix_secs());
+        let id = &*before.erasure.id;
+        let config = self.kept.config.load_full();
+        let mut batch = Batch::new();
+        let moves = erasure.is_settled() && row.starts_with(OPEN);
+        batch = if moves {
+            let expires_at = self.evidence_until(&erasure, config.as_deref());
+            batch.delete(Table::Erasures, row, *version).insert(
+                Table::Erasures,
+                &format!("{DONE}{id}"),
+                &erasure,
+                expires_at,
+            )
+        } else {
+            let expires_at =
+                if row.starts_with(DONE) { self.evidence_until(&erasure, config.as_deref()) } else { None };
+            batch.update(Table::Erasures, row, *version, &erasure, expires_at)
+        };
+        let key = &*before.erasure.whose.key;
+        let (subject_version, was) = self.person(key, now).await?;
+        let mut person = was.clone();
+        person.follow(id, life::tokens(&erasure, terms), erasure.state.is_final());
+        if freezes && person.frozen.is_none() && erasure.state != State::Erased {
+            person.frozen = Some(Frozen { at, id: id.into() });
+        }
+        if was != person {
+            batch = batch.update(Table::ErasureSubjects, key, subject_version, &person, person.expires_at(at));
+        }
+        let batch = self.tell(batch, &erasure, before.erasure.personal.as_ref(), terms, &changed.told, now)?;
+        let versions = self.store.commit_versions(batch, now).await?;
+        self.outbox.poke();
+        let known = Known { version: versions.first().copied().unwrap_or(0), terms: terms.clone(), erasure };
+        self.note_person(key, &person);
+        self.seen(before.erasure.events.len(), &known);
+        Ok(known)
+    }
+
+    fn evidence_until(&self, erasure: &Erasure, config: Option<&config::Deletions>) -> Option<u64> {
+        let kept = config.and_then(|config| config.evidence_for).as_ref().map(Duration::as_secs)?;
+        Some(erasure.ended_at?.saturating_add(kept))
+    }
+
+    /// Adds the notices of a change to its commit. Addresses are of the person as the record had them before: the last change takes
+    /// them out of it.
+    fn tell(
+        &self,
+        batch: Batch,
+        erasure: &Erasure,
+        personal: Option<&Personal>,
+        terms: &Terms,
+        told: &[Told],
+        now: Now,
+    ) -> Result<Batch, StoreFault> {
+        let Some(config) = self.kept.config.load_full() else { return Ok(batch) };
+        if told.is_empty() {
+            return Ok(batch);
+        }
+        let erasure = Erasure { personal: personal.cloned(), ..erasure.clone() };
+        let teller = Teller { config: &config, outbox: &self.outbox };
+        let token = link_token(&self.store, &erasure.id);
+        let (batch, untold) = teller.add(batch, &Tale { erasure: &erasure, terms, told, token: &token }, now)?;
+        for _ in 0..untold {
+            self.observer.untold();
+        }
+        Ok(batch)
+    }
+
+    async fn person(&self, key: &str, now: Now) -> Result<(u64, SubjectRow), StoreFault> {
+        let row = self.subject(key, now).await?;
+        Ok(row.map_or_else(Default::default, |row| (row.version, row.value)))
+    }
+
+    fn note_person(&self, key: &str, row: &SubjectRow) {
+        self.kept.standings.note(key, row);
+        self.index().freeze(key, row.frozen.is_some());
+    }
+
+    /// Takes what was done.
+    fn seen(&self, events_before: usize, known: &Known) {
+        self.index().note(known);
+        let plan = &*known.erasure.plan;
+        for event in known.erasure.events.iter().skip(events_before) {
+            self.observer.happened(plan, event.what.name());
+            if let What::Looked { there, .. } = event.what {
+                self.observer.looked(plan, if there { "there" } else { "gone" });
+            }
+        }
+        self.kept.wake.notify_one();
+    }
+
+    // ── asking ──
+
+    /// The deletion of a person that is open, or why none may be asked for now.
+    pub(super) async fn open_of(&self, key: &str, plan: &str, now: Now) -> Result<Option<Known>, Fault> {
+        let (_, person) = self.person(key, now).await?;
+        self.open_in(&person, plan, now).await
+    }
+
+    async fn open_in(&self, person: &SubjectRow, plan: &str, now: Now) -> Result<Option<Known>, Fault> {
+        let open = match &person.open {
+            Some(id) => Some(self.get(id, now).await?.ok_or_else(|| damaged("an open deletion is missing"))?),
+            None => None,
+        };
+        match open {
+            Some(known) if *known.erasure.plan == *plan => Ok(Some(known)),
+            Some(_) => Err(Fault::AnotherOpen),
+            None if person.frozen.is_some() => Err(Fault::Frozen),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes a deletion, or finds the one that is open.
+    pub(super) async fn ask(self: &Arc<Self>, wanted: Wanted, now: Now) -> Result<Opened, Fault> {
+        let ledger = self.clone();
+        self.to_its_end(async move { ledger.ask_here(wanted, now).await }).await
+    }
+
+    async fn ask_here(&self, wanted: Wanted, now: Now) -> Result<Opened, Fault> {
+        let _one_at_a_time = self.lane(&wanted.erasure.whose.key).lock().await;
+        let at = now.unix_secs();
+        let config = self.kept.config.load_full();
+        let (id, by) = (short(&wanted.erasure.id).unwrap_or(0), short(&wanted.erasure.requester_key).unwrap_or(0));
+        for _ in 0..TRIES {
+            let (version, person) = self.person(&wanted.erasure.whose.key, now).await?;
+            if let Some(known) = self.open_in(&person, &wanted.erasure.plan, now).await? {
+                return Ok(Opened { known, repeated: true });
+            }
+            let said = config
+                .as_ref()
+                .map(|config| self.kept.breaker.reserve(at, (&wanted.erasure.requester_key, by), id, &config.breaker));
+            let made = self.open(&wanted, (version, person), said.as_ref(), config.as_deref(), now).await;
+            match made {
+                Ok(known) => return Ok(Opened { known, repeated: false }),
+                Err(fault) => {
+                    self.kept.breaker.take_back(at, id);
+                    match fault {
+                        Fault::Store(StoreFault::Conflict) => {}
+                        fault => return Err(fault),
+                    }
+                }
+            }
+        }
+        Err(StoreFault::Busy.into())
+    }
+
+    async fn open(
+        &self,
+        wanted: &Wanted,
+        (version, mut person): (u64, SubjectRow),
+        said: Option<&Said>,
+        config: Option<&config::Deletions>,
+        now: Now,
+    ) -> Result<Known, Fault> {
+        let (terms, at) = (&wanted.terms, now.unix_secs());
+        let is_held = said.is_some_and(|said| said.is_held);
+        let life::Changed { erasure, told } = life::begin_with(wanted.erasure.clone(), terms, is_held, at);
+        let (id, key) = (&*erasure.id, &*erasure.whose.key);
+        person.opened(id);
+        person.follow(id, life::tokens(&erasure, terms), false);
+        let mut batch = Batch::new().insert(Table::Erasures, &format!("{OPEN}{id}"), &erasure, None).update(
+            Table::ErasureSubjects,
+            key,
+            version,
+            &person,
+            person.expires_at(at),
+        );
+        if self.store.get::<serde::de::IgnoredAny>(Table::ErasurePlans, &erasure.terms, now).await?.is_none() {
+            batch = batch.insert(Table::ErasurePlans, &erasure.terms, &**terms, None);
+        }
+        batch = self.keep_selector(batch, &erasure.whose.claim, now).await?;
+        if let Some(config) = config {
+            let asked = Asked { at, by: erasure.requester_key.clone() };
+            let until = at.saturating_add(window(&config.breaker)).saturating_add(1);
+            batch = batch.insert(Table::ErasureBreaker, &format!("{ASKED}{id}"), &asked, Some(until));
+        }
+        let trips = said.and_then(|said| said.trips.as_ref());
+        if let Some(tripped) = trips {
+            let row = self.store.get::<Tripped>(Table::ErasureBreaker, &tripped.row(), now).await?;
+            if row.is_none() {
+                batch = batch.insert(Table::ErasureBreaker, &tripped.row(), tripped, None);
+            }
+        }
+        let batch = self.tell(batch, &erasure, erasure.personal.as_ref(), terms, &told, now)?;
+        let versions = self.store.commit_versions(batch, now).await?;
+        self.outbox.poke();
+        self.kept.terms.insert(erasure.terms.clone(), terms.clone());
+        self.kept.standings.know([erasure.whose.claim.clone()]);
+        self.note_person(key, &person);
+        if let Some(tripped) = trips {
+            self.kept.breaker.trip(tripped.clone());
+            self.observer.breaker(true);
+        }
+        let version = versions.first().copied().unwrap_or(0);
+        let known = Known { terms: terms.clone(), version, erasure };
+        self.seen(0, &known);
+        Ok(known)
+    }
+
+    /// Remembers the claim by which a person is known, for when the plan is there no more.
+    async fn keep_selector(&self, batch: Batch, claim: &Selector, now: Now) -> Result<Batch, StoreFault> {
+        let row = self.store.get::<Vec<Selector>>(Table::ErasurePlans, SELECTORS, now).await?;
+        let (version, mut known) = row.map_or_else(Default::default, |row| (row.version, row.value));
+        if known.contains(claim) {
+            return Ok(batch);
+        }
+        known.push(claim.clone());
+        Ok(batch.update(Table::ErasurePlans, SELECTORS, version, &known, None))
+    }
+
+    // ── operators ──
+
+    /// Changes a person's row; whether there was one that was changed.
+    pub(super) async fn change_person(
+        self: &Arc<Self>,
+        key: &str,
+        change: fn(&mut SubjectRow),
+        now: Now,
+    ) -> Result<bool, Fault> {
+        let (ledger, key) = (self.clone(), key.to_owned());
+        self.to_its_end(async move { ledger.change_person_here(&key, change, now).await }).await
+    }
+
+    async fn change_person_here(&self, key: &str, change: fn(&mut SubjectRow), now: Now) -> Result<bool, Fault> {
+        let _one_at_a_time = self.lane(key).lock().await;
+        for _ in 0..TRIES {
+            let (version, was) = self.person(key, now).await?;
+            let mut person = was.clone();
+            change(&mut person);
+            if version == 0 || person == was {
+                return Ok(false);
+            }
+            let expires_at = person.expires_at(now.unix_secs());
+            let batch = Batch::new().update(Table::ErasureSubjects, key, version, &person, expires_at);
+            match self.store.commit(batch, now).await {
+                Ok(()) => {
+                    self.note_person(key, &person);
+                    return Ok(true);
+                }
+                Err(StoreFault::Conflict) => {}
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Err(StoreFault::Busy.into())
+    }
+
+    /// Lets deletions go on as before; those that are held stay so until each is released.
+    pub(super) async fn reset_breaker(self: &Arc<Self>, now: Now) -> Result<bool, Fault> {
+        let ledger = self.clone();
+        self.to_its_end(async move { ledger.reset_here(now).await }).await
+    }
+
+    async fn reset_here(&self, now: Now) -> Result<bool, Fault> {
+        let at = now.unix_secs();
+        let tripped = self.store.page::<Tripped>(Table::ErasureBreaker, TRIPPED, None, PAGE, now).await?;
+        let config = self.kept.config.load_full();
+        let until = config.map(|config| at.saturating_add(window(&config.breaker)).saturating_add(1));
+        let row = self.store.get::<Reset>(Table::ErasureBreaker, RESET, now).await?;
+        let version = row.map_or(0, |row| row.version);
+        let mut batch = Batch::new().update(Table::ErasureBreaker, RESET, version, &Reset { at }, until);
+        for row in tripped.iter().take(MAX_WRITES - 1) {
+            batch = batch.forget(Table::ErasureBreaker, &row.key);
+        }
+        self.store.commit(batch, now).await?;
+        self.kept.breaker.reset(at);
+        self.observer.breaker(false);
+        Ok(!tripped.is_empty())
+    }
+}
+
+fn known(row: Versioned<Erasure>, terms: Arc<Terms>) -> Result<Known, StoreFault> {
+    if row.value.v > FORM {
+        return Err(damaged("a deletion was written by a later version"));
+    }
+    Ok(Known { erasure: row.value, terms, version: row.version })
+}
