@@ -84,12 +84,12 @@ impl Authority {
                 data: data.clone(),
                 expires_at: now.unix_secs() + NOTICE_SECS,
             };
-            match self.core.outbox.check(&message, now) {
+            match self.core.state.outbox().check(&message, now) {
                 // An address that the provider vouches for and that is none is not worth refusing the change for.
                 Err(EnqueueFault::Address | EnqueueFault::Unconfigured) => continue,
                 Ok(()) | Err(EnqueueFault::Full | EnqueueFault::Expired | EnqueueFault::Content(_)) => {}
             }
-            batch = self.core.outbox.enqueue(batch, message, now)?;
+            batch = self.core.state.outbox().enqueue(batch, message, now)?;
         }
         Ok(batch)
     }
@@ -97,7 +97,7 @@ impl Authority {
     /// Does a commit with messages, and has them delivered.
     pub(super) async fn commit_told(&self, batch: Batch, now: Now) -> Result<(), StoreFault> {
         self.store().commit(batch, now).await?;
-        self.core.outbox.poke();
+        self.core.state.outbox().poke();
         Ok(())
     }
 }

@@ -78,6 +78,9 @@ said_of! {
     accounts_have_a_name_of_their_own_and_lives_that_fit: "authority_accounts";
     what_the_authority_gives_needs_one: "authority_none";
     an_authority_that_is_weaker_than_need_be_is_a_warning: "authority_weak";
+    the_sealing_key_that_is_where_it_was_before_is_told_where_it_is_now: "sealing_moved";
+    whoever_keeps_something_has_a_sealing_key: "sealing_missing";
+    a_sealing_key_without_anything_to_seal_is_a_warning: "sealing_idle";
     a_disabled_guard_lists_what_it_leaves_open: "disabled";
 }
 
@@ -312,16 +315,14 @@ fn what_is_told_is_read() {
 
 #[test]
 fn an_authority_is_read_with_its_defaults() {
-    let text = "authority: {url: 'https://api.example', sealing: {key: {file: seal.key}}, notices: {email_claim: /email}, \
+    let text = "sealing: {key: {file: seal.key}}\nauthority: {url: 'https://api.example', notices: {email_claim: /email}, \
                 acr: {'urn:example:acr:phr': {phishing_resistant: true}}}\n";
     let loaded = loaded(&format!("{text}{MAIL}{AUTHORITY}"));
     let config = loaded.config;
-    let authority = config.authority.unwrap();
+    let (authority, sealing) = (config.authority.unwrap(), config.sealing.unwrap());
     assert!(authority.accounts.is_none() && authority.issuers.is_empty() && !authority.four_eyes);
     assert_eq!((authority.url.as_str(), &*authority.path), ("https://api.example/", "/stepgate"));
-    assert!(
-        matches!(&authority.sealing.key, SealingKey::Source(Source::File(file)) if file.path.ends_with("seal.key"))
-    );
+    assert!(matches!(&sealing.key, SealingKey::Source(Source::File(file)) if file.path.ends_with("seal.key")));
     let (passkey, totp) = (authority.passkey.as_ref().unwrap(), authority.totp.as_ref().unwrap());
     assert_eq!((&*passkey.rp_id, &*passkey.rp_name, passkey.user_verification), ("api.example", "api.example", true));
     assert_eq!((&*totp.label, totp.digits, totp.skew), ("api.example", 6, 1));
@@ -352,11 +353,11 @@ fn an_authority_is_read_with_its_defaults() {
 
 #[test]
 fn every_key_of_the_authority_is_read() {
-    let text = "authority:
+    let text = "sealing: {key: {command: [vault, read, key]}, previous: [{env: OLD}, \"${FROM_ENV}\"]}
+authority:
   url: http://localhost:8080
   path: /mfa
   mode: accounts
-  sealing: {key: {command: [vault, read, key]}, previous: [{env: OLD}, \"${FROM_ENV}\"]}
   issuers: [main, own]
   first_factor: knowledge
   acr: {'urn:example:acr:phr': {factors: [passkey], categories: 2}, gold: {}}
@@ -388,16 +389,17 @@ fn every_key_of_the_authority_is_read() {
     scopes: [items:read]
     password: {min_length: 14, refused: refused.txt}
 ";
-    let authority = loaded(&format!("{text}{MAIL}{AUTHORITY}")).config.authority.unwrap();
+    let config = loaded(&format!("{text}{MAIL}{AUTHORITY}")).config;
+    let (authority, sealing) = (config.authority.unwrap(), config.sealing.unwrap());
     let accounts = authority.accounts.as_ref().unwrap();
     assert_eq!((&*accounts.issuer, &*accounts.audience), ("own", "https://api.example"));
     assert_eq!((accounts.algorithm, accounts.registration), (AssertionAlgorithm::EdDSA, Registration::Closed));
     assert_eq!((accounts.password_chars, accounts.scopes.len()), (14, 1));
     assert!(accounts.refresh_assurance.as_ref().unwrap().factors.is_some() && accounts.refused_passwords.is_some());
     assert_eq!((accounts.refresh_idle.as_secs(), accounts.refresh_ttl.as_secs()), (86_400, 2 * 86_400));
-    assert!(matches!(&authority.sealing.key, SealingKey::Command { argv, .. } if argv.len() == 3));
+    assert!(matches!(&sealing.key, SealingKey::Command { argv, .. } if argv.len() == 3));
     assert!(matches!(
-        &authority.sealing.previous[..],
+        &sealing.previous[..],
         [SealingKey::Source(Source::Env { .. }), SealingKey::Source(Source::Inline { .. })]
     ));
     assert_eq!(authority.issuers, ["main".into(), "own".into()]);

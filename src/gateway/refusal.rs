@@ -731,7 +731,8 @@ mod tests {
     fn authority() -> std::sync::Arc<config::Authority> {
         let text = "
 issuers: {main: {issuer: https://idp.example/, audience: [a], keys: {discovery: true}, algorithms: [RS256]}}
-authority: {url: https://gate.example, path: /second, sealing: {key: {env: KEY}}, factors: {passkey: {}, totp: {}, recovery: {}}}
+sealing: {key: {env: KEY}}
+authority: {url: https://gate.example, path: /second, factors: {passkey: {}, totp: {}, recovery: {}}}
 listeners: [{address: 127.0.0.1:1, tls: {danger_self_signed: true}}]
 upstreams: {api: {targets: [http://127.0.0.1:9]}}
 routes: [{path: /, upstream: api, auth: [main]}]

@@ -17,6 +17,7 @@ use crate::{
     notify::NotifyObserver,
     policy::{AccessPolicy, Condition, IssuerName, Requirement},
     route::{Entry, PathPattern, RouteTable},
+    state::{State, StateMeans, StateObserver},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
     upstream::{Service, Upstreams},
 };
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub events: Vec<EventEndpoint>,
     /// Who may vouch for a caller.
     pub authenticator: Arc<Authenticator>,
+    /// What is durable; `None` where nothing is kept, and where a configuration is only looked at.
+    pub state: Option<Arc<State>>,
     /// The second-factor authority; `None` where there is none, and where a configuration is only looked at.
     pub authority: Option<Arc<Authority>>,
     /// Where its endpoints are.
@@ -210,9 +213,9 @@ impl Snapshot {
         let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
         let access_log = access_log(&config, means, previous).map_err(|problem| problems.push(problem));
         let assertions = assertions(&config, materials, means, previous).map_err(|problem| problems.push(problem));
-        let authority = authority(&config, materials, means, previous).map_err(|found| problems.extend(found));
-        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok(authority)) =
-            (authenticator, upstreams, access_log, assertions, authority)
+        let kept = kept(&config, materials, means, previous).map_err(|found| problems.extend(found));
+        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok((state, authority))) =
+            (authenticator, upstreams, access_log, assertions, kept)
         else {
             return Err(problems);
         };
@@ -240,6 +243,7 @@ impl Snapshot {
             erasure_endpoint: erasure_endpoint(&config, &limiter, &authenticator)?,
             events: events(&config, &limiter)?,
             authority_endpoint: authority_endpoint(&config, &limiter, &authenticator)?,
+            state,
             authority,
             authenticator: Arc::new(authenticator),
             assertions,
@@ -251,6 +255,17 @@ impl Snapshot {
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
             config,
         })
+    }
+
+    /// Lets what outlives configurations go on as this one says.
+    pub(super) fn put_in_force(&self) {
+        // First of all, as what is kept goes by its channels.
+        if let Some(state) = &self.state {
+            state.put_in_force();
+        }
+        if let Some(authority) = &self.authority {
+            authority.put_in_force();
+        }
     }
 
     /// A route by its number.
@@ -268,30 +283,42 @@ impl Snapshot {
     }
 }
 
-/// The second-factor authority. Its store is opened once, and kept over reloads.
-fn authority(
+/// What keeps something: the state, opened once and kept over reloads, and the second-factor authority over it.
+type Kept = (Option<Arc<State>>, Option<Arc<Authority>>);
+
+fn kept(
     config: &Config,
     materials: &dyn Materials,
     means: &Means<'_>,
     previous: Option<&Snapshot>,
-) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
-    let Some(teller) = means.teller else { return Ok(None) };
-    let SourceServices { handle, clock, roots, revocations, authority_keys, .. } = means.issuers;
-    let ends: Arc<dyn SessionEnds> = Arc::new(RevokedSessions::new(revocations.clone(), handle.clone()));
-    let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) =
-        (teller.clone(), teller.clone());
+) -> Result<Kept, Vec<Problem>> {
+    let Some(teller) = means.teller else { return Ok((None, None)) };
+    let SourceServices { handle, clock, roots, .. } = means.issuers;
+    // Before anything is opened or made.
+    let problems = Authority::check(config, materials);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (observer, deliveries): (Arc<dyn StateObserver>, Arc<dyn NotifyObserver>) = (teller.clone(), teller.clone());
     let state_dir = &*config.server.state_dir;
+    let opening = StateMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
+    let before = previous.and_then(|previous| previous.state.as_deref());
+    let Some(state) = State::open(config, materials, &opening, before)? else { return Ok((None, None)) };
+    let authority = authority(config, materials, (means, teller), (&state, previous))?;
+    Ok((Some(state), authority))
+}
+
+fn authority(
+    config: &Config,
+    materials: &dyn Materials,
+    (means, teller): (&Means<'_>, &Arc<AuthorityTeller>),
+    (state, previous): (&Arc<State>, Option<&Snapshot>),
+) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
+    let SourceServices { handle, clock, revocations, authority_keys, .. } = means.issuers;
+    let ends: Arc<dyn SessionEnds> = Arc::new(RevokedSessions::new(revocations.clone(), handle.clone()));
+    let observer: Arc<dyn AuthorityObserver> = teller.clone();
     let before = previous.and_then(|previous| previous.authority.as_deref());
-    let means = AuthorityMeans {
-        handle,
-        clock,
-        state_dir,
-        roots,
-        observer: &observer,
-        deliveries: &deliveries,
-        ends: &ends,
-        published: authority_keys,
-    };
+    let means = AuthorityMeans { handle, clock, state, observer: &observer, ends: &ends, published: authority_keys };
     let made = Authority::compile(config, materials, &means, before)?;
     Ok(made.map(Arc::new))
 }

@@ -4,6 +4,7 @@
 pub(super) mod api;
 mod kept;
 mod shown;
+mod told;
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +68,7 @@ pub(crate) struct Person {
 /// Works with account deletions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ErasuresCommand {
-    /// Lists deletions, the newest first
+    /// Lists deletions: those that are open, then the others
     List(ListArgs),
     /// Shows all that is known of one: its steps, its probes, what happened to it
     Show {

@@ -18,6 +18,7 @@ mod listener;
 mod machine;
 mod notify;
 mod route;
+mod sealing;
 mod secret;
 mod server;
 mod upstream;
@@ -25,8 +26,7 @@ mod upstream;
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use authority::{
-    Accounts, Authority, FactorText, Guessing, Mode, Passkey, Sealing, SealingKeyText, Totp, UserVerification,
-    WebOrigin,
+    Accounts, Authority, FactorText, Guessing, Mode, Passkey, Totp, UserVerification, WebOrigin,
 };
 pub(super) use basic::{Basic, Lockout};
 pub(super) use certificate::ClientCertificates;
@@ -45,6 +45,7 @@ pub(super) use listener::{Listener, Tls};
 pub(super) use machine::{Machines, Switch};
 pub(super) use notify::{Mail, Notify};
 pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
+pub(super) use sealing::{Sealing, SealingKeyText};
 pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
 pub(super) use upstream::{Credential, Upstream};
@@ -77,6 +78,8 @@ section! {
         assertions: Option<Assertions>,
         /// What people and systems are told by: mail and webhooks.
         notify: Option<Notify>,
+        /// What durable state is encrypted with: needed where `authority` or `deletions` is.
+        sealing: Option<Sealing>,
         /// A second factor of the gateway's own.
         authority: Option<Authority>,
         /// What protects deletions, on every route.

@@ -21,6 +21,7 @@ mod name;
 mod notify;
 mod planned;
 mod route;
+mod sealing;
 mod server;
 mod table;
 mod tie;
@@ -84,6 +85,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let quotas = deletion::guard(document, guard.as_mut(), &limits, to);
     let assertions = assertion::assertions(document, to);
     let notify = notify::notify(document, to).map(std::sync::Arc::new);
+    let sealing = sealing::sealing(document, to);
     let audit = server::audit(&document.audit, &server, to);
     let access_log = match &document.access_log {
         AccessLogText::Word(word) => server::access_log(*word),
@@ -123,7 +125,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         authority,
         deletion_guard: guard?,
         deletions,
-        sealing: None,
+        sealing,
         audit,
         access_log,
         routes,

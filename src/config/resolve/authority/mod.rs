@@ -13,9 +13,9 @@ use std::{sync::Arc, time::Duration};
 use super::{Context, limit, listener, route::Shared};
 use crate::{
     config::{
-        Authority, Guessing, Limit, LimitKey, Listener, Notices, Route, Sealing, SealingKey, Source, Span,
+        Authority, Guessing, Limit, LimitKey, Listener, Notices, Route, Span,
         decode::At,
-        document::{self, Document, Mode, SealingKeyText},
+        document::{self, Document, Mode},
         text::Name,
     },
     policy::IssuerName,
@@ -59,7 +59,6 @@ pub(super) fn authority(
         },
         to,
     );
-    let sealing = sealing(&written.sealing, to);
     let issuers = issuers(written, shared, to);
     let accounts = match (written.mode.value, &written.accounts) {
         (Mode::SecondFactor, None) => Some(None),
@@ -101,7 +100,6 @@ pub(super) fn authority(
         accounts: accounts?,
         url: written.url.value.0.clone(),
         path: written.path.value.0.as_str().into(),
-        sealing: sealing?,
         issuers,
         first_factor: written.first_factor.value,
         acr,
@@ -159,51 +157,6 @@ fn report_path(written: &document::Authority, shared: &Shared<'_>, neighbours: &
 /// Whether a path or pattern is this path, or goes on from it.
 pub(super) fn below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn sealing(written: &document::Sealing, to: &mut Context<'_>) -> Option<Sealing> {
-    let key = sealing_key(&written.key, &written.span, to);
-    let previous = written.previous.iter().map(|key| sealing_key(key, &written.span, to)).collect::<Vec<_>>();
-    let sealing = Sealing { key: key?, previous: previous.into_iter().collect::<Option<_>>()? };
-    if sealing.previous.iter().any(|previous| place(previous) == place(&sealing.key)) {
-        to.error(&written.span, "the key is among the previous ones: it cannot be followed by itself");
-    }
-    Some(sealing)
-}
-
-/// Where a key is, for comparing; the text of one that is written out is not compared.
-fn place(key: &SealingKey) -> Option<String> {
-    match key {
-        SealingKey::Source(Source::File(file)) => Some(format!("file {}", file.path.display())),
-        SealingKey::Source(Source::Env { name, .. }) => Some(format!("env {name}")),
-        SealingKey::Source(Source::Inline { span, .. }) => Some(format!("inline {}:{}", span.line, span.column)),
-        SealingKey::Command { argv, .. } => Some(format!("command {argv:?}")),
-    }
-}
-
-fn sealing_key(text: &SealingKeyText, section: &Span, to: &mut Context<'_>) -> Option<SealingKey> {
-    match text {
-        SealingKeyText::Inline { span, value, from_env } => {
-            if !from_env {
-                to.warn_written_out(span);
-            }
-            Some(SealingKey::Source(Source::Inline { span: span.clone(), value: value.clone() }))
-        }
-        SealingKeyText::Place(written) => {
-            let Some(command) = &written.command else {
-                let span = if written.span.line > 0 { &written.span } else { section };
-                return to
-                    .place(span, written.broken, written.file.as_ref(), written.env.as_ref())
-                    .map(SealingKey::Source);
-            };
-            if written.file.is_some() || written.env.is_some() {
-                let message = "a sealing key is in one place: a file, the environment, or printed by a command";
-                to.error(&written.span, message);
-                return None;
-            }
-            Some(SealingKey::Command { span: command.span.clone(), argv: command.value.0.clone() })
-        }
-    }
 }
 
 fn issuers(written: &document::Authority, shared: &Shared<'_>, to: &mut Context<'_>) -> Vec<IssuerName> {
