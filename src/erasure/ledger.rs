@@ -557,6 +557,8 @@ impl Ledger {
                 batch = batch.insert(Table::ErasureBreaker, &tripped.row(), tripped, None);
             }
         }
+        // Operators are told when it trips, and not once more for each that is held by it.
+        let told: Vec<Told> = told.into_iter().filter(|told| *told != Told::Breaker || trips.is_some()).collect();
         let batch = self.tell(batch, &erasure, erasure.personal.as_ref(), terms, &told, now)?;
         let versions = self.store.commit_versions(batch, now).await?;
         self.outbox.poke();

@@ -16,6 +16,7 @@ mod index;
 mod ledger;
 pub mod life;
 mod means;
+mod pages;
 pub mod record;
 mod standing;
 mod subject;
