@@ -176,9 +176,9 @@ impl Operators<'_> {
     }
 
     fn report(&self, id: &str) -> Result<AdminAnswer, AdminAnswer> {
-        let (id, now) = (id.to_owned(), self.now);
-        let certificate = self.done(move |erasures| async move { erasures.certificate(&id, now).await })?;
-        Ok(ok(json!({"certificate": certificate})))
+        let certificate = self.known(id)?.erasure.certificate;
+        let none = || problem(StatusCode::CONFLICT, "it is not over: there is no certificate yet");
+        Ok(ok(json!({"certificate": certificate.ok_or_else(none)?})))
     }
 
     /// Does something to one deletion; `None`: there is no such thing to do.
@@ -374,7 +374,11 @@ fn items(known: &Known, name: Option<&str>) -> Vec<Item> {
         Item::Step(_) => *own == name || name.strip_prefix("step:") == Some(own),
         Item::Probe(_) => *own == name || name.strip_prefix("probe:") == Some(own),
     };
-    all.filter(is_named).max_by_key(|(_, item, is_parked)| (*is_parked, matches!(item, Item::Step(_)))).map(|(_, item, _)| item).into_iter().collect()
+    all.filter(is_named)
+        .max_by_key(|(_, item, is_parked)| (*is_parked, matches!(item, Item::Step(_))))
+        .map(|(_, item, _)| item)
+        .into_iter()
+        .collect()
 }
 
 fn hold_kind(name: &str) -> Result<HoldKind, AdminAnswer> {
@@ -393,7 +397,9 @@ fn ok(body: Value) -> AdminAnswer {
 fn refused(fault: &Fault) -> AdminAnswer {
     match fault {
         Fault::NotFound => problem(StatusCode::NOT_FOUND, "there is no such deletion"),
-        Fault::NotNow(NotNow::SamePerson) => problem(StatusCode::FORBIDDEN, "refused: who asked for it cannot approve it"),
+        Fault::NotNow(NotNow::SamePerson) => {
+            problem(StatusCode::FORBIDDEN, "refused: who asked for it cannot approve it")
+        }
         Fault::NotNow(why) => problem(StatusCode::CONFLICT, &format!("not now: {why}")),
         Fault::Store(StoreFault::Conflict) => problem(StatusCode::CONFLICT, "somebody changed it meanwhile: try again"),
         Fault::Store(fault) => {

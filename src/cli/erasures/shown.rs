@@ -95,7 +95,11 @@ fn step(step: &Value) -> Vec<String> {
 fn probe(probe: &Value) -> Vec<String> {
     let seen = |seen: &Value| {
         let what = if seen.get("there") == Some(&Value::Bool(true)) { "there" } else { "gone" };
-        [Some(what.to_owned()), text(seen, "status"), text(seen, "at")].into_iter().flatten().collect::<Vec<_>>().join(" ")
+        [Some(what.to_owned()), text(seen, "status"), text(seen, "at")]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     let before = match probe.get("before").filter(|before| !before.is_null()) {
         Some(before) => format!("before: {}", seen(before)),
@@ -164,7 +168,8 @@ fn who(one: &Value) -> Option<String> {
 
 fn state(one: &Value) -> String {
     let mut state = text(one, "state").unwrap_or_default();
-    let holds: Vec<String> = one.get("holds").and_then(Value::as_array).into_iter().flatten().filter_map(kind).collect();
+    let holds: Vec<String> =
+        one.get("holds").and_then(Value::as_array).into_iter().flatten().filter_map(kind).collect();
     if !holds.is_empty() {
         state.push_str(&format!(" ({})", holds.join(", ")));
     }

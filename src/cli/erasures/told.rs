@@ -41,9 +41,7 @@ pub(super) fn line(known: &Known, config: &Config) -> Value {
 pub(super) fn whole(known: &Known, config: &Config) -> Value {
     let (erasure, terms) = (&known.erasure, &known.terms);
     let mut whole = line(known, config);
-    let hold = |hold: &crate::erasure::record::Hold| {
-        json!({"hold": hold.kind.name(), "at": moment(hold.at), "by": party(&hold.by), "reason": hold.reason})
-    };
+    let hold = |hold: &crate::erasure::record::Hold| json!({"hold": hold.kind.name(), "at": moment(hold.at), "by": party(&hold.by), "reason": hold.reason});
     let steps = terms.steps.iter().zip(&erasure.steps).map(|(step, state)| self::step(Some(&step.call), state));
     let own = erasure.own_data.iter().map(|state| self::step(None, state));
     let probes = terms.probes.iter().zip(&erasure.probes).map(|(probe, state)| self::probe(&probe.call, state));
