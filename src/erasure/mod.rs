@@ -10,6 +10,7 @@
 //! ```
 //! docs/decisions/012-account-deletion.md says why it is so.
 
+pub mod api;
 mod breaker;
 pub mod carry;
 mod fault;
