@@ -237,6 +237,7 @@ impl Gateway {
         }
 
         let Gathered { mut evidence, held } = evidence::gather(snapshot, &inbound, info, &matched, now).await;
+        let is_held = held.is_some();
         exchange.held = held;
         exchange.fresh_nonce = evidence.fresh_nonce.take();
         if let Credential::Valid(principal) = &evidence.credential {
@@ -257,7 +258,7 @@ impl Gateway {
         let taken = match matched.planned {
             Some(planned) => {
                 let (proved, body_and_form) = ((&permit, used.as_ref()), (&mut *body, &mut form));
-                let taken = Box::pin(self.whose(snapshot, planned, &enforcement, proved, body_and_form)).await;
+                let taken = Box::pin(self.whose((snapshot, is_held), planned, &enforcement, proved, body_and_form)).await;
                 Some(taken.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, None, refusal.reason))?)
             }
             None => None,
