@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{AuditEvidence, AuthorityTeller, ErasureTeller, IssuerObserver, KeptOfPeople, Means};
+use super::{AuthorityTeller, IssuerObserver, Means};
 use crate::{
     clock::Clock,
-    erasure::{ErasureObserver, EvidenceLog},
     identity::{SourceServices, revocation::Revocations},
     telemetry::{Metrics, RouteMetrics, audit::AuditLog, metrics::NO_ROUTE},
 };
@@ -26,18 +25,6 @@ pub struct Services {
     pub revocations: Arc<Revocations>,
     /// Who hears what the authority does.
     pub teller: Arc<AuthorityTeller>,
-    /// What deletions need of others.
-    pub erasure: Arc<ErasureEnds>,
-}
-
-/// What deletions need of others, over every configuration.
-pub struct ErasureEnds {
-    /// Who hears of them.
-    pub observer: Arc<dyn ErasureObserver>,
-    /// Where their evidence goes.
-    pub evidence: Arc<dyn EvidenceLog>,
-    /// The gateway's own data of people.
-    pub own_data: Arc<KeptOfPeople>,
 }
 
 impl std::fmt::Debug for Services {
@@ -49,12 +36,7 @@ impl std::fmt::Debug for Services {
 impl Services {
     /// What compiling a configuration needs of them.
     pub fn means(&self) -> Means<'_> {
-        Means {
-            issuers: &self.issuers,
-            metrics: &self.metrics,
-            teller: Some(&self.teller),
-            erasure: Some(&self.erasure),
-        }
+        Means { issuers: &self.issuers, metrics: &self.metrics, teller: Some(&self.teller) }
     }
 
     /// Puts the services together; `handle` is the runtime of background work.
@@ -67,14 +49,8 @@ impl Services {
     ) -> Arc<Self> {
         let observer = Arc::new(IssuerObserver::new(metrics.clone(), clock.clone()));
         let teller = Arc::new(AuthorityTeller::new(metrics.authority(), audit.clone()));
-        let erasure = Arc::new(ErasureEnds {
-            observer: Arc::new(ErasureTeller::new(metrics.erasure())),
-            evidence: Arc::new(AuditEvidence(audit.clone())),
-            own_data: Arc::default(),
-        });
         Arc::new(Self {
             teller,
-            erasure,
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {
                 handle,

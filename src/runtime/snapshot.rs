@@ -5,14 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use http::Method;
 
-use super::{AuthorityTeller, ErasureEnds, KeptOfPeople, RevokedSessions};
+use super::{AuthorityTeller, RevokedSessions};
 use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{
         self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
     },
-    erasure::{ErasureMeans, Erasures, OwnData},
+    erasure::Erasures,
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     notify::NotifyObserver,
@@ -38,8 +38,6 @@ pub struct Snapshot {
     pub guarded: Vec<GuardedOperation>,
     /// Account deletions; `None` where there is no plan, and where a configuration is only looked at.
     pub erasures: Option<Arc<Erasures>>,
-    /// Who takes away what the gateway keeps of people.
-    own_data: Option<Arc<KeptOfPeople>>,
     /// The deletion plans.
     pub plans: Vec<CompiledPlan>,
     /// Where deletions are seen, cancelled and approved.
@@ -199,8 +197,6 @@ pub struct Means<'a> {
     /// Who hears what the authority does; `None` where a configuration is only looked at, beside a gateway that runs: then no
     /// durable state is opened.
     pub teller: Option<&'a Arc<AuthorityTeller>>,
-    /// What deletions need of others; `None` where a configuration is only looked at.
-    pub erasure: Option<&'a Arc<ErasureEnds>>,
 }
 
 impl Snapshot {
@@ -225,7 +221,7 @@ impl Snapshot {
         let access_log = access_log(&config, means, previous).map_err(|problem| problems.push(problem));
         let assertions = assertions(&config, materials, means, previous).map_err(|problem| problems.push(problem));
         let kept = kept(&config, materials, means, previous).map_err(|found| problems.extend(found));
-        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok((state, authority, erasures))) =
+        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok((state, authority))) =
             (authenticator, upstreams, access_log, assertions, kept)
         else {
             return Err(problems);
@@ -256,8 +252,7 @@ impl Snapshot {
             authority_endpoint: authority_endpoint(&config, &limiter, &authenticator)?,
             state,
             authority,
-            erasures,
-            own_data: means.erasure.map(|ends| ends.own_data.clone()),
+            erasures: None,
             authenticator: Arc::new(authenticator),
             assertions,
             limiter: Arc::new(limiter),
@@ -279,12 +274,6 @@ impl Snapshot {
         if let Some(authority) = &self.authority {
             authority.put_in_force();
         }
-        if let Some(own_data) = &self.own_data {
-            own_data.put_in_force(self.authority.as_ref(), self.state.as_ref());
-        }
-        if let Some(erasures) = &self.erasures {
-            erasures.put_in_force();
-        }
     }
 
     /// A route by its number.
@@ -302,8 +291,8 @@ impl Snapshot {
     }
 }
 
-/// What keeps something: the state, opened once and kept over reloads, and the second-factor authority and deletions over it.
-type Kept = (Option<Arc<State>>, Option<Arc<Authority>>, Option<Arc<Erasures>>);
+/// What keeps something: the state, opened once and kept over reloads, and the second-factor authority over it.
+type Kept = (Option<Arc<State>>, Option<Arc<Authority>>);
 
 fn kept(
     config: &Config,
@@ -311,7 +300,7 @@ fn kept(
     means: &Means<'_>,
     previous: Option<&Snapshot>,
 ) -> Result<Kept, Vec<Problem>> {
-    let Some(teller) = means.teller else { return Ok((None, None, None)) };
+    let Some(teller) = means.teller else { return Ok((None, None)) };
     let SourceServices { handle, clock, roots, .. } = means.issuers;
     // Before anything is opened or made.
     let problems = Authority::check(config, materials);
@@ -322,30 +311,9 @@ fn kept(
     let state_dir = &*config.server.state_dir;
     let opening = StateMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
     let before = previous.and_then(|previous| previous.state.as_deref());
-    let Some(state) = State::open(config, materials, &opening, before)? else { return Ok((None, None, None)) };
+    let Some(state) = State::open(config, materials, &opening, before)? else { return Ok((None, None)) };
     let authority = authority(config, materials, (means, teller), (&state, previous))?;
-    let erasures = erasures(config, materials, means, (&state, &authority, previous))?;
-    Ok((Some(state), authority, erasures))
-}
-
-/// Deletions. What is left to do for those that were asked for before goes on where they were; so what they need must be there.
-fn erasures(
-    config: &Config,
-    materials: &dyn Materials,
-    means: &Means<'_>,
-    (state, authority, previous): (&Arc<State>, &Option<Arc<Authority>>, Option<&Snapshot>),
-) -> Result<Option<Arc<Erasures>>, Vec<Problem>> {
-    let Some(ErasureEnds { observer, evidence, own_data }) = means.erasure.map(|ends| &**ends) else { return Ok(None) };
-    let SourceServices { handle, clock, roots, .. } = means.issuers;
-    if previous.is_none() {
-        // The first configuration is in force at once.
-        own_data.put_in_force(authority.as_ref(), Some(state));
-    }
-    let own_data: Arc<dyn OwnData> = own_data.clone();
-    let (store, outbox) = (state.store(), state.outbox());
-    let means = ErasureMeans { handle, clock, store, outbox, roots, observer, evidence, own_data: &own_data };
-    let before = previous.and_then(|previous| previous.erasures.as_deref());
-    Ok(Erasures::compile(config, materials, &means, before)?.map(Arc::new))
+    Ok((Some(state), authority))
 }
 
 fn authority(
