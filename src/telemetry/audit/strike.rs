@@ -129,15 +129,18 @@ impl Striker {
     /// Has people struck out; how many values in the pass that they were in, once that is durable.
     pub(super) async fn strike(self: &Arc<Self>, whose: Vec<Struck>) -> Result<u64, Arc<AuditFault>> {
         let (answer, answered) = oneshot::channel();
-        let mut asked = self.asked();
-        asked.waiting.push((whose, answer));
-        let is_first = !mem::replace(&mut asked.running, true);
-        drop(asked);
-        if is_first {
+        if self.ask(whose, answer) {
             let striker = Arc::clone(self);
             tokio::task::spawn_blocking(move || striker.run());
         }
         answered.await.unwrap_or_else(|_| Err(Arc::new(AuditFault::Unwritable)))
+    }
+
+    /// Puts somebody on the list; whether nobody is at work on it.
+    fn ask(&self, whose: Vec<Struck>, answer: oneshot::Sender<Result<u64, Arc<AuditFault>>>) -> bool {
+        let mut asked = self.asked();
+        asked.waiting.push((whose, answer));
+        !mem::replace(&mut asked.running, true)
     }
 
     fn asked(&self) -> MutexGuard<'_, Asked> {
