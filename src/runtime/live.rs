@@ -24,6 +24,9 @@ pub struct LiveView {
 impl Live {
     /// Puts the first snapshot in force.
     pub fn new(snapshot: Snapshot) -> Self {
+        if let Some(erasures) = &snapshot.erasures {
+            erasures.put_in_force();
+        }
         Self(Arc::new(ArcSwap::from_pointee(snapshot)))
     }
 
