@@ -1,6 +1,7 @@
 //! From a valid configuration to one in force: compile it, swap it in, and keep warm what did not change.
 
 mod authority;
+mod erasure;
 mod erasure_teller;
 mod live;
 mod materials;
@@ -11,6 +12,7 @@ mod snapshot;
 
 pub use authority::AuthorityTeller;
 pub use erasure_teller::{ErasureTeller, tell_erasures};
+pub use erasure::AuditEvidence;
 pub use live::{Live, LiveView, OnWorker};
 pub use materials::DiskMaterials;
 pub use observers::{IssuerObserver, WorkerObserver};
