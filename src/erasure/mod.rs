@@ -197,19 +197,25 @@ impl Erasures {
             .map_err(|fault| vec![Problem::error(&deletions.span, format!("account deletions: {fault}"))])?;
         let made = Self { config: deletions.clone(), issuers: issuers(config), upstreams, core };
         if previous.is_none() {
-            made.put_in_force();
+            made.know();
         }
         Ok(Some(made))
     }
 
-    /// Puts it in force: people are known by the claims that it says, and told as it says.
-    pub fn put_in_force(&self) {
+    /// People are known by the claims that it says, and told as it says.
+    fn know(&self) {
         let kept = &self.core.ledger.kept;
         kept.standings.know(self.config.plans.iter().map(|plan| Selector::of(plan.owner.as_ref())));
         kept.config.store(Some(self.config.clone()));
+    }
+
+    /// Puts it in force: people are known by the claims that it says, and told as it says; what is due is carried out from now on. A
+    /// process that only notes what operators say never comes here.
+    pub fn put_in_force(&self) {
+        self.know();
         self.core.carrier.calls.replace(self.upstreams.clone());
         self.core.start();
-        kept.wake.notify_one();
+        self.core.ledger.kept.wake.notify_one();
     }
 
     /// What it was compiled from.
