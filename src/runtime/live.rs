@@ -24,9 +24,7 @@ pub struct LiveView {
 impl Live {
     /// Puts the first snapshot in force.
     pub fn new(snapshot: Snapshot) -> Self {
-        if let Some(erasures) = &snapshot.erasures {
-            erasures.put_in_force();
-        }
+        snapshot.carry_out();
         Self(Arc::new(ArcSwap::from_pointee(snapshot)))
     }
 
