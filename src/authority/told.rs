@@ -5,23 +5,9 @@ use serde_json::{Value, json};
 use super::{Authority, Fault, Owner, Way, random};
 use crate::{
     clock::Now,
-    notify::{Channel, EnqueueFault, Message},
+    notify::{Channel, EnqueueFault, Message, line},
     store::{Batch, StoreFault},
 };
-
-/// The longest name, label or sentence in a text, in characters.
-const MOST_CHARS: usize = 300;
-
-/// A name as a line of a text may have it: whoever chose it makes no further line of it, nor turns round what follows, nor can it
-/// not be sent for the characters that are in it. A name is the provider's to choose, and no reason to refuse a change.
-fn line(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-    };
-    text.chars().map(|c| if hidden(c) { ' ' } else { c }).take(MOST_CHARS).collect()
-}
 
 /// For how long a notice is tried to be delivered, in seconds.
 const NOTICE_SECS: u64 = 3 * 86_400;

@@ -16,6 +16,8 @@
 //! ```
 //! What was sent and has no answer is sent again by whoever takes the lease next.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use super::record::{
@@ -57,18 +59,18 @@ pub enum Command {
     Probed(u64, usize, Answer),
     /// A step is about to be sent.
     Send(u64, usize),
+    /// The answer of a step that was sent has values, by their names, for what comes after it.
+    Captured(u64, usize, BTreeMap<Box<str>, Box<str>>),
     /// A step was answered.
     Answered(u64, usize, Answer),
     /// The gateway's own data is gone.
     OwnDataGone(u64),
     /// A person has something done again, or accepts it as it is.
     Retry(Item, Party, Accept),
-    /// The person was taken out of what is left; the certificate.
-    Scrubbed(u64, Box<str>),
+    /// The person was taken out of what is left.
+    Scrubbed(u64),
     /// Events were written to the audit chain.
     Placed(Vec<(u32, Place)>),
-    /// The certificate of a deletion that was cancelled.
-    Certified(Box<str>),
 }
 
 /// What came of a request.
@@ -184,7 +186,7 @@ pub enum Due {
 }
 
 /// Something that may be done for a deletion now, by whoever has the lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Work {
     /// Remind people.
     Remind,
@@ -389,12 +391,12 @@ impl Turn<'_> {
             Command::Begin(holder) => self.begin(holder),
             Command::Probed(holder, place, answer) => self.probed(holder, place, answer),
             Command::Send(holder, place) => self.send(holder, place),
+            Command::Captured(holder, place, values) => self.captured(holder, place, values),
             Command::Answered(holder, place, answer) => self.answered(holder, place, answer),
             Command::OwnDataGone(holder) => self.own_data_gone(holder),
             Command::Retry(item, by, accept) => self.retry(item, by, accept),
-            Command::Scrubbed(holder, certificate) => self.scrubbed(holder, certificate),
+            Command::Scrubbed(holder) => self.scrubbed(holder),
             Command::Placed(places) => self.placed(places),
-            Command::Certified(certificate) => self.certified(certificate),
         }
     }
 
@@ -660,6 +662,16 @@ impl Turn<'_> {
         Ok(())
     }
 
+    fn captured(&mut self, holder: u64, place: usize, values: BTreeMap<Box<str>, Box<str>>) -> Result<(), NotNow> {
+        self.hold_lease(holder)?;
+        if self.now.steps.get(place).is_none_or(|step| step.outcome != Outcome::Sent) {
+            return Err(NotNow::Nothing);
+        }
+        let personal = self.now.personal.as_mut().ok_or(NotNow::Nothing)?;
+        personal.values.extend(values.into_iter().map(|(name, value)| (format!("captured.{name}").into(), value)));
+        Ok(())
+    }
+
     fn answered(&mut self, holder: u64, place: usize, answer: Answer) -> Result<(), NotNow> {
         self.hold_lease(holder)?;
         let at = self.at;
@@ -820,7 +832,7 @@ impl Turn<'_> {
         }
     }
 
-    fn scrubbed(&mut self, holder: u64, certificate: Box<str>) -> Result<(), NotNow> {
+    fn scrubbed(&mut self, holder: u64) -> Result<(), NotNow> {
         self.hold_live_lease(holder)?;
         if self.now.state != State::Scrubbing {
             return Err(NotNow::State);
@@ -829,7 +841,6 @@ impl Turn<'_> {
         self.now.state = State::Erased;
         self.now.ended_at = Some(self.at);
         self.now.lease = None;
-        self.now.certificate = Some(certificate);
         self.forget_person();
         self.event(Party::Gateway, What::Erased);
         self.told.push(Told::Erased);
@@ -860,14 +871,6 @@ impl Turn<'_> {
     fn forget_person(&mut self) {
         self.now.personal = None;
         self.now.holds.clear();
-    }
-
-    fn certified(&mut self, certificate: Box<str>) -> Result<(), NotNow> {
-        if !self.now.state.is_final() {
-            return Err(NotNow::State);
-        }
-        self.now.certificate = Some(certificate);
-        Ok(())
     }
 
     fn step_name(&self, place: usize) -> Box<str> {

@@ -10,26 +10,37 @@
 //! ```
 //! docs/decisions/012-account-deletion.md says why it is so.
 
+pub mod api;
 mod breaker;
+pub mod carry;
+mod evidence;
 mod fault;
 mod index;
 mod ledger;
 pub mod life;
 mod means;
+mod pages;
 pub mod record;
+mod scrub;
 mod standing;
 mod subject;
 mod target;
 mod told;
 mod view;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::task::JoinHandle;
 
 pub use self::{
     breaker::Tripped,
     fault::Fault,
     index::Tally,
-    means::{Answering, ErasureMeans, ErasureObserver, EvidenceFault, EvidenceLog, OwnData, Struck, Unobserved},
+    means::{Answering, ErasureMeans, ErasureObserver, EvidenceFault, EvidenceLog, OwnData, Unobserved},
     record::{Erasure, HoldKind, Known, Party, Shown, State},
     standing::Standing,
     subject::{Frozen, SubjectRow},
@@ -37,6 +48,7 @@ pub use self::{
     view::{May, Role, Viewer},
 };
 use self::{
+    carry::{Carrier, Upstreams},
     index::Sought,
     ledger::{Kept, Ledger, Wanted},
     life::{Accept, Command, Item, NotNow},
@@ -48,6 +60,7 @@ use crate::{
     config::{self, Config, CredentialSource, DeletionPlan, Materials, Problem, Terms},
     policy::Principal,
     store::{Store, StoreFault},
+    telemetry::audit::SignedCertificate,
 };
 
 /// The most deletions of one page.
@@ -60,6 +73,8 @@ pub struct Erasures {
     config: Arc<config::Deletions>,
     /// The identifiers of issuers by their names in the configuration.
     issuers: HashMap<Arc<str>, Arc<str>>,
+    /// The services that calls go to.
+    upstreams: Arc<Upstreams>,
     core: Arc<Core>,
 }
 
@@ -67,8 +82,16 @@ pub struct Erasures {
 pub(in crate::erasure) struct Core {
     ledger: Arc<Ledger>,
     clock: Arc<dyn Clock>,
-    evidence: Arc<dyn EvidenceLog>,
-    own_data: Arc<dyn OwnData>,
+    carrier: Arc<Carrier>,
+    running: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            running.abort();
+        }
+    }
 }
 
 impl fmt::Debug for Erasures {
@@ -163,15 +186,16 @@ impl Erasures {
     /// What is wrong with the store: without it nobody could be told from somebody who is erased.
     pub fn compile(
         config: &Config,
-        _materials: &dyn Materials,
+        materials: &dyn Materials,
         means: &ErasureMeans<'_>,
         previous: Option<&Self>,
     ) -> Result<Option<Self>, Vec<Problem>> {
         let Some(deletions) = &config.deletions else { return Ok(None) };
+        let upstreams = Arc::new(Upstreams::compile(config, materials, means.roots)?);
         let before = previous.map(|previous| &previous.core);
         let core = Core::open(means, before)
             .map_err(|fault| vec![Problem::error(&deletions.span, format!("account deletions: {fault}"))])?;
-        let made = Self { config: deletions.clone(), issuers: issuers(config), core };
+        let made = Self { config: deletions.clone(), issuers: issuers(config), upstreams, core };
         if previous.is_none() {
             made.put_in_force();
         }
@@ -183,6 +207,8 @@ impl Erasures {
         let kept = &self.core.ledger.kept;
         kept.standings.know(self.config.plans.iter().map(|plan| Selector::of(plan.owner.as_ref())));
         kept.config.store(Some(self.config.clone()));
+        self.core.carrier.calls.replace(self.upstreams.clone());
+        self.core.start();
         kept.wake.notify_one();
     }
 
@@ -236,9 +262,13 @@ impl Erasures {
         } else {
             Party::Caller { issuer_url: (&*principal.issuer_url).into(), subject: (&*principal.subject).into() }
         };
+        let id = new_id()?;
+        let mut personal = target.personal;
+        // While the data is still there to say them; nothing is made without them.
+        self.core.carrier.look_up(&plan.terms, &id, &mut personal).await?;
         let erasure = Erasure {
             v: FORM,
-            id: new_id()?,
+            id,
             plan: (&*plan.name).into(),
             terms: hash_of(&plan.terms).ok_or_else(none)?,
             operation: operation.into(),
@@ -247,7 +277,7 @@ impl Erasures {
             requester_key: requester_key(store, &principal.issuer_url, &principal.subject).into(),
             requester_issuer: (&*principal.issuer_url).into(),
             proof,
-            personal: Some(target.personal),
+            personal: Some(personal),
             requested_at: now.unix_secs(),
             state: State::Held { until: 0 },
             holds: Vec::new(),
@@ -261,7 +291,6 @@ impl Erasures {
             probes: Vec::new(),
             lease: None,
             events: Vec::new(),
-            certificate: None,
         };
         let asked = ledger.ask(Wanted { erasure, terms: plan.terms.clone() }, now).await?;
         Ok(Receipt { known: asked.known, repeated: asked.repeated })
@@ -478,6 +507,14 @@ impl Erasures {
         self.core.ledger.reset_breaker(now).await
     }
 
+    /// What a deletion has come to, signed: once it has ended the same whenever it is asked for, before that a report.
+    pub async fn certificate(&self, id: &str, now: Now) -> Result<SignedCertificate, Fault> {
+        let known = self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?;
+        let signed = self.core.carrier.evidence().certify(evidence::certificate(&known, now.unix_secs()));
+        // Whoever asks is told the same as where the store cannot be used: that it is not to be had now.
+        signed.map_err(|fault| StoreFault::Unavailable(fault.to_string()).into())
+    }
+
     /// How many there are.
     pub fn counts(&self, at: u64) -> Tally {
         self.core.ledger.tally(at)
@@ -485,6 +522,14 @@ impl Erasures {
 }
 
 impl Core {
+    /// Carries deletions out from now on, if nobody does yet.
+    fn start(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_none() {
+            *running = Some(self.ledger.handle.spawn(self.carrier.clone().run()));
+        }
+    }
+
     /// Over this store, with all that is known from before; or all that is there is read.
     fn open(means: &ErasureMeans<'_>, previous: Option<&Arc<Self>>) -> Result<Arc<Self>, StoreFault> {
         if let Some(previous) = previous
@@ -504,12 +549,8 @@ impl Core {
             let now = means.clock.now();
             wait(ledger.load(now))?;
         }
-        Ok(Arc::new(Self {
-            ledger,
-            clock: means.clock.clone(),
-            evidence: means.evidence.clone(),
-            own_data: means.own_data.clone(),
-        }))
+        let carrier = Arc::new(Carrier::new(&ledger, means)?);
+        Ok(Arc::new(Self { ledger, clock: means.clock.clone(), carrier, running: Mutex::default() }))
     }
 }
 

@@ -63,8 +63,6 @@ pub struct Erasure {
     pub lease: Option<Lease>,
     /// What happened to it, in order.
     pub events: Vec<Event>,
-    /// The signed certificate, once it is erased or cancelled.
-    pub certificate: Option<Box<str>>,
 }
 
 impl fmt::Debug for Erasure {
@@ -131,6 +129,9 @@ pub struct Personal {
     pub values: BTreeMap<Box<str>, Box<str>>,
     /// Who asked, where it was the person: the subject of their token, which need not be what the claim says.
     pub token_subject: Option<Box<str>>,
+    /// The path that is theirs, `/accounts/42`: in the audit log it names them, whoever asked for it.
+    #[serde(default)]
+    pub under: Option<Box<str>>,
 }
 
 impl fmt::Debug for Personal {
@@ -370,6 +371,8 @@ pub enum Why {
     Unsendable,
     /// The configuration has no such upstream any more.
     NoUpstream,
+    /// A step is done, but its answer has not the values that later ones need.
+    NoValue,
     /// A probe that counts saw no data before the first step.
     NothingThere,
     /// A probe saw the data after the last step.
@@ -384,6 +387,7 @@ impl Why {
             Self::GaveUp => "gave_up",
             Self::Unsendable => "unsendable",
             Self::NoUpstream => "no_upstream",
+            Self::NoValue => "no_value",
             Self::NothingThere => "nothing_there",
             Self::StillThere => "still_there",
         }
