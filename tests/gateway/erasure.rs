@@ -12,7 +12,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Gateway, Recorder, Request, World, delete, eventually, get, h2, post, unix_now};
+use crate::harness::{
+    Answer, Gateway, People, Recorder, Request, World, delete, eventually, get, h2, post, run, unix_now,
+};
 
 /// A service with accounts in it: what is there is answered with 200, what is not with 404, and DELETE takes it away.
 struct Legacy {
