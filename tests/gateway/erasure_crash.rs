@@ -22,7 +22,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, Recorder, World, eventually, get, let_pass, lease_port, stepgate};
+use crate::harness::{Gateway, Recorder, Signer, World, get, let_pass, stepgate, unix_now};
 
 /// Two plans: one whose deletions are held for a second, one whose begin at once.
 fn yaml(search: u16, mail: u16, verify: &str) -> String {
@@ -159,7 +159,8 @@ fn attempt(port: u16, method: &str, target: &str, token: &str) -> Option<(u16, V
     stream.read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     if length != Some(body.len()) {
         return None;
     }
@@ -177,18 +178,26 @@ struct Told {
 }
 
 /// Asks for deletions, and cancels some, until it is over.
-fn client(world: &World, told: &Mutex<Told>, (next, over): (&AtomicU64, &AtomicBool), chance: &Chance) {
+fn client(
+    (port, signer): (u16, &Signer),
+    told: &Mutex<Told>,
+    (next, over): (&AtomicU64, &AtomicBool),
+    chance: &Chance,
+) {
     while !over.load(Ordering::Relaxed) {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let (subject, path) = (format!("person-{number}"), if number % 3 == 0 { "profiles" } else { "accounts" });
-        let token = world.fresh_for(&subject, 0);
+        let proof = json!({"acr": "urn:example:acr:mfa", "amr": ["pwd", "otp", "mfa"], "auth_time": unix_now()});
+        let mut claims = json!({"sub": subject});
+        claims.as_object_mut().unwrap().extend(proof.as_object().unwrap().clone());
+        let token = signer.token(claims);
         // Whoever has no answer asks again, as people do: that is the same deletion.
         let mut id = None;
         for _ in 0..200 {
             if over.load(Ordering::Relaxed) {
                 return;
             }
-            match attempt(world.port, "DELETE", &format!("/{path}/{subject}"), &token) {
+            match attempt(port, "DELETE", &format!("/{path}/{subject}"), &token) {
                 Some((202, body)) => {
                     id = Some(body["id"].as_str().unwrap().to_owned());
                     break;
@@ -208,7 +217,7 @@ fn client(world: &World, told: &Mutex<Told>, (next, over): (&AtomicU64, &AtomicB
                 if over.load(Ordering::Relaxed) {
                     return;
                 }
-                match attempt(world.port, "POST", &format!("/deletions/{id}/cancel"), &token) {
+                match attempt(port, "POST", &format!("/deletions/{id}/cancel"), &token) {
                     Some((200, _)) => {
                         told.lock().unwrap().cancelled.insert(id.clone());
                         break;
@@ -236,16 +245,17 @@ fn nothing_is_lost_and_nothing_cancelled_is_done_however_often_the_gateway_is_ki
     let services: Vec<Service> = (0..3).map(|_| Service::start(&chance)).collect();
     let [api, search, mail] = &services[..] else { unreachable!() };
     let world = World::with(Recorder::new());
-    world.write("seal.key", "0".repeat(64));
+    world.write("seal.key", "0011223344556677".repeat(4));
     let text = yaml(search.recorder.port, mail.recorder.port, "[0s, 1s]");
     let text = text.replace("<upstream>", &api.recorder.port.to_string());
     world.configure(&text);
     let (told, mut killed) = (Mutex::<Told>::default(), Vec::new());
     let mut gateway = world.restart().ready();
+    let (port, signer) = (world.port, world.signer());
+    let (next, over) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let (next, over) = (AtomicU64::new(0), AtomicBool::new(false));
         let clients: Vec<_> =
-            (0..3).map(|_| scope.spawn(|| client(&world, &told, (&next, &over), &chance))).collect();
+            (0..3).map(|_| scope.spawn(|| client((port, signer), &told, (&next, &over), &chance))).collect();
         for _ in 0..kills {
             let_pass(Duration::from_millis(30 + chance.below(900)));
             let from = Instant::now();
@@ -305,7 +315,10 @@ fn count(services: &[Service], told: &Told, ended: &HashMap<String, String>, kil
                 repeated += 1;
                 let says_done = matches!(before.status, 204 | 404);
                 let around_a_kill = killed.iter().any(|(from, _)| before.at <= *from && *from <= after.at);
-                assert!(!says_done || around_a_kill, "{key} was done, and sent again without a crash: {before:?} {after:?}");
+                assert!(
+                    !says_done || around_a_kill,
+                    "{key} was done, and sent again without a crash: {before:?} {after:?}"
+                );
             }
         }
         for (subject, id) in &told.accepted {
@@ -334,7 +347,8 @@ fn certificates(world: &World, gateway: &Gateway, told: &Told) {
     for id in told.accepted.values() {
         let certificate = get(&format!("/erasures/{id}/report")).send_to(gateway.admin).expect(200).text();
         world.write("certificate", certificate);
-        let verified = stepgate(world.folder(), &["audit", "verify", "--certificate", "certificate", "state/audit.jsonl"]);
+        let verified =
+            stepgate(world.folder(), &["audit", "verify", "--certificate", "certificate", "state/audit.jsonl"]);
         assert_eq!(verified.code, 0, "{id}: {}{}", verified.stdout, verified.stderr);
     }
 }
