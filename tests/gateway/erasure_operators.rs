@@ -95,7 +95,7 @@ deletions:
       steps:
         - {{name: account, upstream: api, request: 'DELETE /accounts/{{subject}}'}}
       verify:
-        probes: [{{name: account, upstream: api, request: 'GET /accounts/{{subject}}'}}]
+        probes: [{{name: account-gone, upstream: api, request: 'GET /accounts/{{subject}}'}}]
         after: [0s]
 "
         ));
