@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 
 use super::{AuditEvidence, ErasureTeller};
 use crate::{
-    authority::Authority,
+    authority::{Authority, forget_rows},
     clock::Now,
     erasure::{Answering, ErasureObserver, EvidenceLog, OwnData},
     state::State,
@@ -59,9 +59,15 @@ impl Own {
 
 impl OwnData for Own {
     fn forget<'a>(&'a self, issuer_url: &'a str, subject: &'a str, now: Now) -> Answering<'a, Result<(), StoreFault>> {
-        let _ = (issuer_url, subject, now, self.state.load_full());
-        let is_none = self.authority.load_full().is_none();
-        let waits = || StoreFault::Unavailable("the gateway's own data".to_owned());
-        Box::pin(async move { if is_none { Ok(()) } else { Err(waits()) } })
+        Box::pin(async move {
+            if let Some(authority) = self.authority.load_full() {
+                return authority.forget(issuer_url, subject, now).await;
+            }
+            // Where the authority was taken out of the configuration, what it kept is there all the same.
+            match self.state.load_full() {
+                Some(state) => forget_rows(state.store(), issuer_url, subject, now).await,
+                None => Ok(()),
+            }
+        })
     }
 }
