@@ -6,12 +6,12 @@ use arc_swap::ArcSwapOption;
 
 use super::{AuditEvidence, ErasureTeller};
 use crate::{
-    authority::Authority,
+    authority::{Authority, forget_rows},
     clock::Now,
     erasure::{Answering, ErasureObserver, EvidenceLog, OwnData},
     state::State,
     store::StoreFault,
-    telemetry::{audit::AuditLog, metrics::ErasureMetrics},
+    telemetry::{Metrics, audit::AuditLog},
 };
 
 /// What account deletions need; it outlives every configuration.
@@ -33,9 +33,9 @@ impl fmt::Debug for Erasing {
 
 impl Erasing {
     /// Counts in `metrics`, and writes evidence to `audit`.
-    pub fn new(metrics: ErasureMetrics, audit: Arc<AuditLog>) -> Self {
+    pub fn new(metrics: &Metrics, audit: Arc<AuditLog>) -> Self {
         Self {
-            observer: Arc::new(ErasureTeller::new(metrics)),
+            observer: Arc::new(ErasureTeller::new(metrics.erasure(), metrics.authority())),
             evidence: Arc::new(AuditEvidence(audit)),
             own: Arc::default(),
         }
@@ -59,9 +59,15 @@ impl Own {
 
 impl OwnData for Own {
     fn forget<'a>(&'a self, issuer_url: &'a str, subject: &'a str, now: Now) -> Answering<'a, Result<(), StoreFault>> {
-        let _ = (issuer_url, subject, now, self.state.load_full());
-        let is_none = self.authority.load_full().is_none();
-        let waits = || StoreFault::Unavailable("the gateway's own data".to_owned());
-        Box::pin(async move { if is_none { Ok(()) } else { Err(waits()) } })
+        Box::pin(async move {
+            if let Some(authority) = self.authority.load_full() {
+                return authority.forget(issuer_url, subject, now).await;
+            }
+            // Where the authority was taken out of the configuration, what it kept is there all the same.
+            match self.state.load_full() {
+                Some(state) => forget_rows(state.store(), issuer_url, subject, now).await,
+                None => Ok(()),
+            }
+        })
     }
 }

@@ -46,6 +46,12 @@ pub(crate) struct Breaker {
     left: Arc<AtomicUsize>,
 }
 
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { broken: Arc::default(), left: Arc::new(AtomicUsize::new(usize::MAX)) }
+    }
+}
+
 impl Breaker {
     /// From now on nothing can be read or written.
     pub(crate) fn break_it(&self) {
