@@ -11,7 +11,7 @@ use crate::{
     erasure::{Answering, ErasureObserver, EvidenceLog, OwnData},
     state::State,
     store::StoreFault,
-    telemetry::{audit::AuditLog, metrics::ErasureMetrics},
+    telemetry::{Metrics, audit::AuditLog},
 };
 
 /// What account deletions need; it outlives every configuration.
@@ -33,9 +33,9 @@ impl fmt::Debug for Erasing {
 
 impl Erasing {
     /// Counts in `metrics`, and writes evidence to `audit`.
-    pub fn new(metrics: ErasureMetrics, audit: Arc<AuditLog>) -> Self {
+    pub fn new(metrics: &Metrics, audit: Arc<AuditLog>) -> Self {
         Self {
-            observer: Arc::new(ErasureTeller::new(metrics)),
+            observer: Arc::new(ErasureTeller::new(metrics.erasure(), metrics.authority())),
             evidence: Arc::new(AuditEvidence(audit)),
             own: Arc::default(),
         }
