@@ -25,6 +25,7 @@ use stepgate::{
     notify,
     policy::{Credential, Factor},
     runtime::{DiskMaterials, RevokedSessions},
+    state::{self, State, StateMeans},
 };
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -125,9 +126,9 @@ server: {{workers: 1, state_dir: state}}
 access_log: off
 issuers:
   main: {{issuer: https://idp.example/, audience: [api], keys: {{secret: '${{SECRET}}'}}, algorithms: [HS256]}}
+sealing: {{key: {{env: SEALING}}}}
 authority:
   url: https://gate.example
-  sealing: {{key: {{env: SEALING}}}}
   enrolment: open
   danger_cleartext: true
 assurance: {{strong: {{amr: [mfa], max_age: 1h}}}}
@@ -158,13 +159,20 @@ fn prepare(folder: &Path, yaml: &str, tokens: &[String]) -> Option<()> {
     };
     let materials = Environment;
     let authenticator = Authenticator::compile(&config, &materials, &services, None).ok()?;
-    let means = AuthorityMeans {
+    let means = StateMeans {
         handle: runtime.handle(),
         clock: &clock,
         state_dir: &config.server.state_dir,
         roots: &roots,
-        observer: &(Arc::new(Unobserved) as _),
+        observer: &(Arc::new(state::Unobserved) as _),
         deliveries: &(Arc::new(notify::Unobserved) as _),
+    };
+    let state = State::open(&config, &materials, &means, None).map_err(|problems| eprintln!("{problems:?}")).ok()??;
+    let means = AuthorityMeans {
+        handle: runtime.handle(),
+        clock: &clock,
+        state: &state,
+        observer: &(Arc::new(Unobserved) as _),
         ends: &(Arc::new(RevokedSessions::new(services.revocations.clone(), runtime.handle().clone())) as _),
         published: &services.authority_keys,
     };

@@ -23,6 +23,7 @@ pub mod route;
 pub mod runtime;
 pub mod secret;
 pub mod server;
+pub mod state;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

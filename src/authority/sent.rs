@@ -135,7 +135,7 @@ impl Authority {
         let until = now.unix_secs().saturating_add(sent.ttl.as_secs());
         let letter = Letter { factor, sent, address };
         let message = self.letter(&letter, caller, &code, until, way)?;
-        let batch = self.core.outbox.enqueue(batch, message, now)?;
+        let batch = self.core.state.outbox().enqueue(batch, message, now)?;
         let tag = self.code_tag(caller, ceremony, &code);
         Ok((batch, SentState { tag, until, factor_id: factor_id.to_owned(), address: address.to_owned() }))
     }
@@ -235,7 +235,7 @@ impl Authority {
         };
         let approval = Approval { number: number.clone(), numbers, details, decided: None };
         let batch = batch.insert(Table::Sent, &row, &approval, Some(until));
-        let batch = self.core.outbox.enqueue(batch, message, now)?;
+        let batch = self.core.state.outbox().enqueue(batch, message, now)?;
         self.core.observer.sent(Factor::Push, true);
         let state = PushState { row, factor_id: factor_id.to_owned(), device: device.to_owned() };
         Ok((batch, state, number))

@@ -5,6 +5,7 @@ mod asset;
 mod form;
 mod guard;
 pub mod json;
+mod number;
 pub mod openapi;
 mod page;
 
@@ -17,12 +18,16 @@ pub use self::{
     asset::{Asset, STYLE},
     form::{Fields, cookie},
     guard::{is_from_elsewhere, is_navigation, is_of_own_page, is_same_origin},
-    page::{At, Look, page, see, set_cookie},
+    number::{form_token, hidden, is_made},
+    page::{At, Frame, Look, Said, page, see, set_cookie},
 };
 use crate::{
     clock::Now,
     policy::{Principal, Reason},
 };
+
+/// The cookie of the operators' pages. It is here for those who must not let it through.
+pub const OPERATORS_COOKIE: &str = "stepgate-operator";
 
 /// A call. Its head was normalised and its body bounded before it comes here; a bearer token on it was verified, and one that
 /// did not verify was refused.

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use url::Url;
 
+use super::{Asset, STYLE};
+
 /// What a browser may do with a page, and tell of it.
 #[derive(Debug, Clone, Copy)]
 pub enum Look<'a> {
@@ -17,6 +19,46 @@ pub enum Look<'a> {
     Still,
     /// It runs nothing, and nobody is told its address, which is a secret.
     Secret,
+}
+
+/// What stands around a page that runs nothing.
+#[derive(Debug, Clone)]
+pub struct Frame<'a> {
+    /// The path below which the pages are.
+    pub base: &'a str,
+    /// What the service is called.
+    pub service: &'a str,
+    /// What went wrong just before.
+    pub problem: Option<&'a str>,
+    /// What went well just before.
+    pub good: Option<&'a str>,
+    /// The style.
+    pub style: &'static Asset,
+}
+
+impl<'a> Frame<'a> {
+    /// Around a page of which there is nothing to say beforehand.
+    pub fn new(base: &'a str, service: &'a str) -> Self {
+        Self { base, service, problem: None, good: None, style: &STYLE }
+    }
+}
+
+/// A page that says what is the matter, and what to do.
+#[derive(Debug, Clone, Template)]
+#[template(path = "said.html")]
+pub struct Said<'a> {
+    /// What stands around it.
+    pub frame: Frame<'a>,
+    /// Its title.
+    pub title: &'a str,
+    /// What is the matter.
+    pub lead: &'a str,
+    /// What to do.
+    pub steps: &'a [&'a str],
+    /// Where to go on: what the button says, and its address.
+    pub go: Option<(&'a str, String)>,
+    /// The request's number, where it may help; or empty.
+    pub request_id: &'a str,
 }
 
 /// A page.

@@ -34,9 +34,7 @@ impl Live {
 
     /// Puts another one in force; requests under way keep theirs.
     pub fn swap(&self, snapshot: Snapshot) {
-        if let Some(authority) = &snapshot.authority {
-            authority.put_in_force();
-        }
+        snapshot.put_in_force();
         self.0.store(Arc::new(snapshot));
     }
 

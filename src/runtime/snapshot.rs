@@ -12,11 +12,13 @@ use crate::{
     config::{
         self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
     },
+    erasure::Erasures,
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     notify::NotifyObserver,
     policy::{AccessPolicy, Condition, IssuerName, Requirement},
-    route::{Entry, PathPattern, RouteTable},
+    route::{Entry, PathPattern, RouteTable, overlap::overlaps},
+    state::{State, StateMeans, StateObserver},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
     upstream::{Service, Upstreams},
 };
@@ -34,6 +36,8 @@ pub struct Snapshot {
     pub routes: Vec<CompiledRoute>,
     /// The operations under the deletion guard; empty where it is off.
     pub guarded: Vec<GuardedOperation>,
+    /// Account deletions; `None` where there is no plan, and where a configuration is only looked at.
+    pub erasures: Option<Arc<Erasures>>,
     /// The deletion plans.
     pub plans: Vec<CompiledPlan>,
     /// Where deletions are seen, cancelled and approved.
@@ -42,6 +46,8 @@ pub struct Snapshot {
     pub events: Vec<EventEndpoint>,
     /// Who may vouch for a caller.
     pub authenticator: Arc<Authenticator>,
+    /// What is durable; `None` where nothing is kept, and where a configuration is only looked at.
+    pub state: Option<Arc<State>>,
     /// The second-factor authority; `None` where there is none, and where a configuration is only looked at.
     pub authority: Option<Arc<Authority>>,
     /// Where its endpoints are.
@@ -141,6 +147,8 @@ pub struct CompiledPlan {
     pub requirements: HashMap<usize, Requirement>,
     /// What is asked of whoever cancels.
     pub cancelling: AccessPolicy,
+    /// What is asked of whoever approves: the same proof as of whoever asks.
+    pub approving: AccessPolicy,
 }
 
 /// Where deletions are seen, cancelled and approved, compiled.
@@ -154,6 +162,8 @@ pub struct ErasureEndpoint {
     pub accepted: Accepted,
     /// What is asked of a call that carries one.
     pub policy: AccessPolicy,
+    /// What is asked of whoever cancels or approves a deletion whose plan is not there any more.
+    pub acting: AccessPolicy,
 }
 
 impl GuardedOperation {
@@ -210,9 +220,9 @@ impl Snapshot {
         let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
         let access_log = access_log(&config, means, previous).map_err(|problem| problems.push(problem));
         let assertions = assertions(&config, materials, means, previous).map_err(|problem| problems.push(problem));
-        let authority = authority(&config, materials, means, previous).map_err(|found| problems.extend(found));
-        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok(authority)) =
-            (authenticator, upstreams, access_log, assertions, authority)
+        let kept = kept(&config, materials, means, previous).map_err(|found| problems.extend(found));
+        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok((state, authority))) =
+            (authenticator, upstreams, access_log, assertions, kept)
         else {
             return Err(problems);
         };
@@ -240,7 +250,9 @@ impl Snapshot {
             erasure_endpoint: erasure_endpoint(&config, &limiter, &authenticator)?,
             events: events(&config, &limiter)?,
             authority_endpoint: authority_endpoint(&config, &limiter, &authenticator)?,
+            state,
             authority,
+            erasures: None,
             authenticator: Arc::new(authenticator),
             assertions,
             limiter: Arc::new(limiter),
@@ -251,6 +263,17 @@ impl Snapshot {
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
             config,
         })
+    }
+
+    /// Lets what outlives configurations go on as this one says.
+    pub(super) fn put_in_force(&self) {
+        // First of all, as what is kept goes by its channels.
+        if let Some(state) = &self.state {
+            state.put_in_force();
+        }
+        if let Some(authority) = &self.authority {
+            authority.put_in_force();
+        }
     }
 
     /// A route by its number.
@@ -268,30 +291,42 @@ impl Snapshot {
     }
 }
 
-/// The second-factor authority. Its store is opened once, and kept over reloads.
-fn authority(
+/// What keeps something: the state, opened once and kept over reloads, and the second-factor authority over it.
+type Kept = (Option<Arc<State>>, Option<Arc<Authority>>);
+
+fn kept(
     config: &Config,
     materials: &dyn Materials,
     means: &Means<'_>,
     previous: Option<&Snapshot>,
-) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
-    let Some(teller) = means.teller else { return Ok(None) };
-    let SourceServices { handle, clock, roots, revocations, authority_keys, .. } = means.issuers;
-    let ends: Arc<dyn SessionEnds> = Arc::new(RevokedSessions::new(revocations.clone(), handle.clone()));
-    let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) =
-        (teller.clone(), teller.clone());
+) -> Result<Kept, Vec<Problem>> {
+    let Some(teller) = means.teller else { return Ok((None, None)) };
+    let SourceServices { handle, clock, roots, .. } = means.issuers;
+    // Before anything is opened or made.
+    let problems = Authority::check(config, materials);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (observer, deliveries): (Arc<dyn StateObserver>, Arc<dyn NotifyObserver>) = (teller.clone(), teller.clone());
     let state_dir = &*config.server.state_dir;
+    let opening = StateMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
+    let before = previous.and_then(|previous| previous.state.as_deref());
+    let Some(state) = State::open(config, materials, &opening, before)? else { return Ok((None, None)) };
+    let authority = authority(config, materials, (means, teller), (&state, previous))?;
+    Ok((Some(state), authority))
+}
+
+fn authority(
+    config: &Config,
+    materials: &dyn Materials,
+    (means, teller): (&Means<'_>, &Arc<AuthorityTeller>),
+    (state, previous): (&Arc<State>, Option<&Snapshot>),
+) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
+    let SourceServices { handle, clock, revocations, authority_keys, .. } = means.issuers;
+    let ends: Arc<dyn SessionEnds> = Arc::new(RevokedSessions::new(revocations.clone(), handle.clone()));
+    let observer: Arc<dyn AuthorityObserver> = teller.clone();
     let before = previous.and_then(|previous| previous.authority.as_deref());
-    let means = AuthorityMeans {
-        handle,
-        clock,
-        state_dir,
-        roots,
-        observer: &observer,
-        deliveries: &deliveries,
-        ends: &ends,
-        published: authority_keys,
-    };
+    let means = AuthorityMeans { handle, clock, state, observer: &observer, ends: &ends, published: authority_keys };
     let made = Authority::compile(config, materials, &means, before)?;
     Ok(made.map(Arc::new))
 }
@@ -419,19 +454,29 @@ fn plans(config: &Config, limiter: &RateLimiter) -> Result<Vec<CompiledPlan>, Ve
     let compile = |plan: &Arc<DeletionPlan>| {
         let missing = || vec![Problem::error(&plan.span, "the limit is not in the configuration")];
         let of_plan = deletions.requirements.iter().filter(|asked| asked.plan == plan.name);
-        let cancelling = plan.cancel_assurance.as_ref().unwrap_or(&config.deletion_guard.assurance);
+        let guard = &config.deletion_guard.assurance;
+        let reached =
+            deletions.requirements.iter().find(|asked| asked.plan == plan.name && reaches(config, plan, asked.route));
         Ok(CompiledPlan {
             plan: plan.clone(),
             quota: limiter.quota(&plan.limit.name).ok_or_else(missing)?,
             requirements: of_plan.map(|asked| (asked.route, asked.requirement.clone())).collect(),
-            cancelling: AccessPolicy {
-                issuers: every_source(config),
-                assurance: Some(cancelling.clone()),
-                ..AccessPolicy::default()
-            },
+            cancelling: acting(config, plan.cancel_assurance.as_ref().unwrap_or(guard)),
+            approving: acting(config, reached.map_or(guard, |asked| &asked.requirement)),
         })
     };
     deletions.plans.iter().map(compile).collect()
+}
+
+/// Whether a route can be asked for an operation of a plan.
+fn reaches(config: &Config, plan: &DeletionPlan, route: usize) -> bool {
+    let route = config.routes.get(route);
+    route.is_some_and(|route| plan.operations.iter().any(|operation| overlaps(&operation.path, &route.path)))
+}
+
+/// What is asked of whoever does something to a deletion.
+fn acting(config: &Config, assurance: &Requirement) -> AccessPolicy {
+    AccessPolicy { issuers: every_source(config), assurance: Some(assurance.clone()), ..AccessPolicy::default() }
 }
 
 fn erasure_endpoint(
@@ -448,6 +493,7 @@ fn erasure_endpoint(
         quota,
         accepted: authenticator.accepted(&issuers),
         policy: AccessPolicy { issuers, ..AccessPolicy::default() },
+        acting: acting(config, &config.deletion_guard.assurance),
     }))
 }
 

@@ -13,9 +13,9 @@ const ADMIN_TOKEN: &str = "an-admin-token-of-the-pages";
 const YAML: &str = "listeners:
   - {address: 127.0.0.1:<tls>, tls: {certificates: [{cert: server.pem, key: server.key}]}}
 admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+sealing: {key: {file: sealing.key}}
 authority:
   url: https://localhost:<tls>
-  sealing: {key: {file: sealing.key}}
   issuers: [main]
   factors:
     passkey: {rp_id: localhost, rp_name: Example Bank}
@@ -33,10 +33,10 @@ const ACCOUNTS: &str = "listeners:
   - {address: 127.0.0.1:<tls>, tls: {certificates: [{cert: server.pem, key: server.key}]}}
 admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
 notify: {mail: {server: 'smtp://127.0.0.1:MAIL', danger_cleartext: true, from: gate@example.org}}
+sealing: {key: {file: sealing.key}}
 authority:
   url: https://localhost:<tls>
   mode: accounts
-  sealing: {key: {file: sealing.key}}
   enrolment: open
   factors:
     passkey: {rp_id: localhost, rp_name: Example Bank}
@@ -56,9 +56,9 @@ notify:
   mail: {server: 'smtp://127.0.0.1:MAIL', danger_cleartext: true, from: gate@example.org}
   webhooks:
     sms: {url: 'http://127.0.0.1:HOOK/', secret: {file: hook.secret}}
+sealing: {key: {file: sealing.key}}
 authority:
   url: https://localhost:<tls>
-  sealing: {key: {file: sealing.key}}
   issuers: [main]
   elevation: by_page
   send_limit: 30/10m

@@ -50,12 +50,13 @@ pub use self::{
     register::AccountInvitation,
 };
 use self::{hashing::Hashing, password::PasswordRules, session::Lives};
-use super::{AuthorityObserver, Fault, Keys, Owner, core::wait};
+use super::{AuthorityObserver, Fault, Keys, Owner};
 use crate::{
     clock::{Clock, Now},
     config::{self, Materials, Problem},
     jose::PublishedKeys,
     notify::Outbox,
+    state::wait,
     store::{Batch, Pending, Store, StoreFault},
 };
 

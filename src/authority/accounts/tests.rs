@@ -157,10 +157,10 @@ struct Scene {
 }
 
 const YAML: &str = "
+sealing: {key: {env: KEY}}
 authority:
   url: http://localhost:8080
   mode: accounts
-  sealing: {key: {env: KEY}}
   accounts:
     audience: https://api.example
     registration: REGISTRATION

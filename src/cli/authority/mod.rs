@@ -26,6 +26,7 @@ use crate::{
     notify::NotifyObserver,
     runtime::{AuthorityTeller, DiskMaterials},
     server::AdminAnswer,
+    state::{State, StateMeans, StateObserver},
     telemetry::{
         Metrics,
         audit::{AuditFiles, AuditLog},
@@ -95,7 +96,7 @@ pub(crate) enum FactorsCommand {
 
 /// Seals what the authority keeps with its current key
 ///
-/// The new key is `authority.sealing.key` and the one before stands under `previous`; a gateway that runs has been reloaded.
+/// The new key is `sealing.key` and the one before stands under `previous`; a gateway that runs has been reloaded.
 #[derive(Debug, Args)]
 pub(crate) struct RekeyArgs {
     /// The configuration
@@ -202,6 +203,14 @@ fn print_people(authority: &Authorities) -> Result<(), Fault> {
 struct Kept {
     authority: Arc<Authority>,
     background: Background,
+    audit: Arc<AuditLog>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // Whatever else still has the log: nobody would wait for the last records when the process ends.
+        self.audit.close();
+    }
 }
 
 /// The authority of a configuration, wherever it is in force.
@@ -216,22 +225,29 @@ impl place::Kept for Kept {
         let config = &loaded.config;
         let background = Background::start()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let teller = Arc::new(teller(config, &clock)?);
-        let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) = (teller.clone(), teller);
-        let means = AuthorityMeans {
+        let (teller, audit) = teller(config, &clock)?;
+        let teller = Arc::new(teller);
+        let opening = StateMeans {
             handle: &background.handle,
             clock: &clock,
             state_dir: &config.server.state_dir,
             roots: &Arc::new(crate::client::native_roots()),
-            observer: &observer,
-            deliveries: &deliveries,
+            observer: &(teller.clone() as Arc<dyn StateObserver>),
+            deliveries: &(teller.clone() as Arc<dyn NotifyObserver>),
+        };
+        let refused = |problems| Fault::config(loaded, problems);
+        let state = State::open(config, &DiskMaterials, &opening, None).map_err(refused)?.ok_or(Fault::Config)?;
+        let means = AuthorityMeans {
+            handle: &background.handle,
+            clock: &clock,
+            state: &state,
+            observer: &(teller as Arc<dyn AuthorityObserver>),
             // No gateway runs that could be asked with an access token.
             ends: &(Arc::new(NoEnds) as Arc<dyn SessionEnds>),
             published: &PublishedKeys::default(),
         };
-        let authority = Authority::compile(config, &DiskMaterials, &means, None);
-        let authority = authority.map_err(|problems| Fault::config(loaded, problems))?;
-        Ok(Self { authority: Arc::new(authority.ok_or(Fault::Config)?), background })
+        let authority = Authority::compile(config, &DiskMaterials, &means, None).map_err(refused)?;
+        Ok(Self { authority: Arc::new(authority.ok_or(Fault::Config)?), background, audit })
     }
 
     fn call(&self, config: &Config, now: Now, call: (&Method, &str, Option<&str>), body: &[u8]) -> Option<AdminAnswer> {
@@ -241,13 +257,13 @@ impl place::Kept for Kept {
 }
 
 /// Records in the audit log of the gateway that does not run what is done in its place.
-fn teller(config: &Config, clock: &Arc<dyn Clock>) -> Result<AuthorityTeller, Fault> {
+fn teller(config: &Config, clock: &Arc<dyn Clock>) -> Result<(AuthorityTeller, Arc<AuditLog>), Fault> {
     let metrics = Metrics::new()?;
     let files = AuditFiles {
         file: config.audit.file.path.clone(),
         key: config.server.state_dir.join("audit.key"),
         head_interval: config.audit.head_interval,
     };
-    let audit = AuditLog::open(&files, clock.clone(), metrics.audit())?;
-    Ok(AuthorityTeller::new(metrics.authority(), Arc::new(audit)))
+    let audit = Arc::new(AuditLog::open(&files, clock.clone(), metrics.audit())?);
+    Ok((AuthorityTeller::new(metrics.authority(), audit.clone()), audit))
 }

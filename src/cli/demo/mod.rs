@@ -124,11 +124,12 @@ fn prepare(dir: &Path, ports: [u16; 5]) -> Result<(PathBuf, Loaded), Exit> {
     }
 }
 
-/// The example with its commented section for second factors in force.
+/// The example with its commented sections for second factors in force.
 fn with_authority(text: &str) -> String {
     let (mut inside, mut lines) = (false, String::with_capacity(text.len()));
     for line in text.lines() {
-        inside = line.starts_with("# authority:") || (inside && line.starts_with("#   "));
+        let begins = line.starts_with("# authority:") || line.starts_with("# sealing:");
+        inside = begins || (inside && line.starts_with("#   "));
         lines.push_str(if inside { line.get(2..).unwrap_or_default() } else { line });
         lines.push('\n');
     }

@@ -1,4 +1,4 @@
-//! `authority.sealing`: what rows are encrypted with. The key's text is never quoted.
+//! `sealing`: what rows are encrypted with. The key's text is never quoted.
 
 use crate::{
     config::{
@@ -13,10 +13,10 @@ use crate::{
 };
 
 section! {
-    /// What all that the authority keeps is encrypted with (AES-256-GCM): 32 random bytes, as base64, base64url or hex.
-    /// `stepgate rekey` seals everything with another key.
+    /// What all that is kept is encrypted with (AES-256-GCM), by `authority` and `deletions`: 32 random bytes, as base64, base64url or
+    /// hex. `stepgate rekey` seals everything with another key.
     "sealing" Sealing {
-        /// The key. Whoever has it and the store's file has the factors; who loses it loses them.
+        /// The key. Whoever has it and the store's file has what is in there; who loses it loses that.
         key: SealingKeyText,
         /// Keys that sealed before. They open what `stepgate rekey` has not sealed again yet.
         previous: Vec<SealingKeyText> = "[]",
