@@ -323,8 +323,28 @@ impl Ledger {
         for id in gone {
             self.refresh(&format!("{id:032x}"), now).await?;
         }
+        self.rescan_people(now).await?;
+        self.load_selectors(now).await?;
         self.kept.wake.notify_one();
         Ok(())
+    }
+
+    /// Looks at everybody again: a deletion that another process carried out may have come to its end between two looks.
+    async fn rescan_people(&self, now: Now) -> Result<(), StoreFault> {
+        let mut after: Option<String> = None;
+        loop {
+            let people = Table::ErasureSubjects;
+            let page = self.store.readable::<SubjectRow>(people, "", after.as_deref(), PAGE, now).await?;
+            for row in &page.rows {
+                if !self.kept.standings.agrees(&row.key, &row.value) {
+                    self.renote(&row.key, now).await?;
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
     }
 
     async fn open_page(&self, after: Option<&str>, now: Now) -> Result<Readable<Erasure>, StoreFault> {

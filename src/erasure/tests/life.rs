@@ -1,7 +1,7 @@
 //! The machine, sentence by sentence.
 
 use super::super::{
-    life::{Accept, Answer, Command, Due, Item, NotNow, Told, Tokens, Work, apply, next_due, tokens, work},
+    life::{Accept, Answer, Command, Due, Item, NotNow, Tokens, Told, Work, apply, next_due, tokens, work},
     record::{Erasure, HoldKind, Lease, Outcome, Party, State, What, Why, hash_of},
     testing::{erasure, probe, step, terms},
 };
@@ -84,7 +84,7 @@ fn a_deletion_lives_from_the_request_to_the_last_look() {
     }
     assert_eq!((it.state, work(&it, &terms, at + DAY)), (State::Scrubbing, vec![Work::Scrub]));
     assert!(it.personal.is_some());
-    assert_eq!(does(&mut it, &terms, Command::Scrubbed(ME, "certificate".into()), at + DAY), [Told::Erased]);
+    assert_eq!(does(&mut it, &terms, Command::Scrubbed(ME), at + DAY), [Told::Erased]);
     assert_eq!((it.state, next_due(&it, &terms)), (State::Erased, Due::Never));
     assert_eq!((it.personal.as_ref(), tokens(&it, &terms)), (None, Tokens::Before(at)));
     let happened: Vec<&str> = it.events.iter().map(|event| event.what.name()).collect();
