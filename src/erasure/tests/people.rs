@@ -17,7 +17,7 @@ use super::{
     model::Chance,
 };
 use crate::{
-    clock::{Clock, Now, SystemClock},
+    clock::{Clock, Now},
     config::{ClaimPath, DeletionPlan, Terms},
     notify::{Channels, Outbox, Unobserved as Undelivered},
     policy::Principal,
@@ -29,6 +29,15 @@ const START: u64 = 1_790_000_000;
 const DAY: u64 = 86_400;
 
 struct Nowhere;
+
+/// It is always then.
+struct Then;
+
+impl Clock for Then {
+    fn now(&self) -> Now {
+        at(START)
+    }
+}
 
 impl EvidenceLog for Nowhere {
     fn record(&self, _: ErasureRecord) -> Answering<'_, Result<Place, EvidenceFault>> {
@@ -68,7 +77,7 @@ fn over(engine: &Arc<dyn Engine>, plans: Vec<DeletionPlan>, breaker: (u32, u32))
         SealingKeys::new(key(1), vec![]),
         at(START),
     ))?);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(Then);
     let outbox = Outbox::new(store.clone(), Channels::default(), clock.clone(), Arc::new(Undelivered));
     let observer: Arc<dyn ErasureObserver> = Arc::new(Unobserved);
     let (evidence, own_data): (Arc<dyn EvidenceLog>, Arc<dyn OwnData>) = (Arc::new(Nowhere), Arc::new(Nowhere));
