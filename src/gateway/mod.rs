@@ -16,6 +16,7 @@
 
 mod authority;
 mod census;
+pub mod covered;
 mod enforce;
 mod events;
 mod evidence;
