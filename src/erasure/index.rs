@@ -160,9 +160,9 @@ impl Index {
         self.due.iter().take_while(|(due, _)| *due <= at).take(most).map(|(_, id)| text(*id)).collect()
     }
 
-    /// When the next one is due.
-    pub(super) fn next_due(&self) -> Option<u64> {
-        self.due.first().map(|(due, _)| *due)
+    /// When the next one is due after a time.
+    pub(super) fn due_after(&self, at: u64) -> Option<u64> {
+        self.due.range((at.saturating_add(1), 0)..).next().map(|(due, _)| *due)
     }
 
     /// Those of which events are to be written to the audit chain.

@@ -10,7 +10,10 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -37,7 +40,7 @@ use crate::{
     clock::Now,
     config::{self, Terms},
     notify::Outbox,
-    store::{Batch, MAX_WRITES, Store, StoreFault, Table, Versioned},
+    store::{Batch, MAX_WRITES, Readable, Store, StoreFault, Table, Versioned},
 };
 
 /// What the keys of deletions begin with that something is left to do for.
@@ -62,6 +65,8 @@ pub(super) struct Kept {
     pub(super) config: ArcSwapOption<config::Deletions>,
     /// Somebody should look what is due.
     pub(super) wake: Notify,
+    /// What is in memory may not be what is in the store.
+    pub(super) in_doubt: AtomicBool,
     terms: DashMap<Box<str>, Arc<Terms>>,
     lanes: [Mutex<()>; LANES],
 }
@@ -74,6 +79,7 @@ impl Default for Kept {
             index: RwLock::default(),
             config: ArcSwapOption::empty(),
             wake: Notify::new(),
+            in_doubt: AtomicBool::new(false),
             terms: DashMap::new(),
             lanes: std::array::from_fn(|_| Mutex::new(())),
         }
@@ -208,8 +214,8 @@ impl Ledger {
     }
 
     /// When the next one is due.
-    pub(super) fn next_due(&self) -> Option<u64> {
-        self.index_read().next_due()
+    pub(super) fn due_after(&self, at: u64) -> Option<u64> {
+        self.index_read().due_after(at)
     }
 
     /// Those of which events are to be written to the audit chain.
@@ -224,7 +230,7 @@ impl Ledger {
         self.load_selectors(now).await?;
         self.load_subjects(now).await?;
         self.load_breaker(now).await?;
-        self.rescan(now).await
+        self.load_open(now).await
     }
 
     async fn load_selectors(&self, now: Now) -> Result<(), StoreFault> {
@@ -275,23 +281,37 @@ impl Ledger {
         }
     }
 
-    /// Reads every open deletion, and whatever another process has done meanwhile. One that cannot be read is told, and stays.
-    pub(super) async fn rescan(&self, now: Now) -> Result<(), StoreFault> {
-        let mut seen = HashSet::new();
+    /// Reads every open deletion, before anything is changed. One that cannot be read is told, and stays.
+    async fn load_open(&self, now: Now) -> Result<(), StoreFault> {
         let mut after: Option<String> = None;
         loop {
-            let page = self.store.readable::<Erasure>(Table::Erasures, OPEN, after.as_deref(), PAGE, now).await?;
+            let page = self.open_page(after.as_deref(), now).await?;
             for row in page.rows {
-                let Some(id) = short(&row.value.id) else { continue };
-                seen.insert(id);
-                if self.index_read().version(id) == Some(row.version) {
-                    continue;
-                }
                 // One whose terms cannot be read is as one that cannot be read.
                 let Ok(terms) = self.terms(&row.value.terms, now).await else { continue };
-                let Ok(known) = known(row, terms) else { continue };
-                self.index().note(&known);
-                self.renote(&known.erasure.whose.key, now).await?;
+                if let Ok(known) = known(row, terms) {
+                    self.index().note(&known);
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Looks at every open deletion again: for what another process did meanwhile, and for what became of a commit whose answer was
+    /// lost.
+    pub(super) async fn rescan(&self, now: Now) -> Result<(), StoreFault> {
+        let (mut seen, mut after) = (HashSet::new(), None::<String>);
+        loop {
+            let page = self.open_page(after.as_deref(), now).await?;
+            for Versioned { value, version, .. } in &page.rows {
+                let Some(id) = short(&value.id) else { continue };
+                seen.insert(id);
+                if self.index_read().version(id) != Some(*version) {
+                    self.refresh(&value.id, now).await?;
+                }
             }
             seen.extend(page.unreadable.iter().filter_map(|key| key.strip_prefix(OPEN).and_then(short)));
             match page.next {
@@ -301,17 +321,31 @@ impl Ledger {
         }
         let gone = self.index_read().others(&seen);
         for id in gone {
-            let id = format!("{id:032x}");
-            match self.get(&id, now).await? {
-                Some(known) => {
-                    self.index().note(&known);
-                    self.renote(&known.erasure.whose.key, now).await?;
-                }
-                None => self.index().forget(&id),
-            }
+            self.refresh(&format!("{id:032x}"), now).await?;
         }
         self.kept.wake.notify_one();
         Ok(())
+    }
+
+    async fn open_page(&self, after: Option<&str>, now: Now) -> Result<Readable<Erasure>, StoreFault> {
+        self.store.readable(Table::Erasures, OPEN, after, PAGE, now).await
+    }
+
+    /// Takes a deletion as it is in the store.
+    pub(super) async fn refresh(&self, id: &str, now: Now) -> Result<(), StoreFault> {
+        let Some(known) = self.get(id, now).await? else {
+            self.index().forget(id);
+            return Ok(());
+        };
+        let key = &*known.erasure.whose.key;
+        {
+            // Not while somebody changes it, and takes what they made of it.
+            let _one_at_a_time = self.lane(key).lock().await;
+            if let Some(known) = self.get(id, now).await? {
+                self.index().note(&known);
+            }
+        }
+        self.renote(key, now).await
     }
 
     /// Takes a person's row as it is in the store.
@@ -339,6 +373,8 @@ impl Ledger {
         let done = self.handle.spawn(work).await.map_err(ended)?;
         if let Err(Fault::Store(StoreFault::Unavailable(_) | StoreFault::Unreadable(_))) = &done {
             self.observer.store_fault();
+            // It may have been done all the same.
+            self.kept.in_doubt.store(true, Ordering::Release);
         }
         done
     }

@@ -16,6 +16,8 @@
 //! ```
 //! What was sent and has no answer is sent again by whoever takes the lease next.
 
+use std::collections::BTreeMap;
+
 use thiserror::Error;
 
 use super::record::{
@@ -57,6 +59,8 @@ pub enum Command {
     Probed(u64, usize, Answer),
     /// A step is about to be sent.
     Send(u64, usize),
+    /// The answer of a step that was sent has values, by their names, for what comes after it.
+    Captured(u64, usize, BTreeMap<Box<str>, Box<str>>),
     /// A step was answered.
     Answered(u64, usize, Answer),
     /// The gateway's own data is gone.
@@ -184,7 +188,7 @@ pub enum Due {
 }
 
 /// Something that may be done for a deletion now, by whoever has the lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Work {
     /// Remind people.
     Remind,
@@ -389,6 +393,7 @@ impl Turn<'_> {
             Command::Begin(holder) => self.begin(holder),
             Command::Probed(holder, place, answer) => self.probed(holder, place, answer),
             Command::Send(holder, place) => self.send(holder, place),
+            Command::Captured(holder, place, values) => self.captured(holder, place, values),
             Command::Answered(holder, place, answer) => self.answered(holder, place, answer),
             Command::OwnDataGone(holder) => self.own_data_gone(holder),
             Command::Retry(item, by, accept) => self.retry(item, by, accept),
@@ -657,6 +662,16 @@ impl Turn<'_> {
         step.outcome = Outcome::Sent;
         step.attempts = step.attempts.saturating_add(1);
         step.first_at.get_or_insert(at);
+        Ok(())
+    }
+
+    fn captured(&mut self, holder: u64, place: usize, values: BTreeMap<Box<str>, Box<str>>) -> Result<(), NotNow> {
+        self.hold_lease(holder)?;
+        if self.now.steps.get(place).is_none_or(|step| step.outcome != Outcome::Sent) {
+            return Err(NotNow::Nothing);
+        }
+        let personal = self.now.personal.as_mut().ok_or(NotNow::Nothing)?;
+        personal.values.extend(values.into_iter().map(|(name, value)| (format!("captured.{name}").into(), value)));
         Ok(())
     }
 

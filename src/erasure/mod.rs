@@ -10,7 +10,9 @@
 //! ```
 //! docs/decisions/012-account-deletion.md says why it is so.
 
+pub mod api;
 mod breaker;
+pub mod carry;
 mod fault;
 mod index;
 mod ledger;
@@ -24,7 +26,13 @@ mod target;
 mod told;
 mod view;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::task::JoinHandle;
 
 pub use self::{
     breaker::Tripped,
@@ -38,6 +46,7 @@ pub use self::{
     view::{May, Role, Viewer},
 };
 use self::{
+    carry::{Carrier, Upstreams},
     index::Sought,
     ledger::{Kept, Ledger, Wanted},
     life::{Accept, Command, Item, NotNow},
@@ -61,6 +70,8 @@ pub struct Erasures {
     config: Arc<config::Deletions>,
     /// The identifiers of issuers by their names in the configuration.
     issuers: HashMap<Arc<str>, Arc<str>>,
+    /// The services that calls go to.
+    upstreams: Arc<Upstreams>,
     core: Arc<Core>,
 }
 
@@ -68,8 +79,16 @@ pub struct Erasures {
 pub(in crate::erasure) struct Core {
     ledger: Arc<Ledger>,
     clock: Arc<dyn Clock>,
-    evidence: Arc<dyn EvidenceLog>,
-    own_data: Arc<dyn OwnData>,
+    carrier: Arc<Carrier>,
+    running: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.get_mut().unwrap_or_else(PoisonError::into_inner) {
+            running.abort();
+        }
+    }
 }
 
 impl fmt::Debug for Erasures {
@@ -164,15 +183,16 @@ impl Erasures {
     /// What is wrong with the store: without it nobody could be told from somebody who is erased.
     pub fn compile(
         config: &Config,
-        _materials: &dyn Materials,
+        materials: &dyn Materials,
         means: &ErasureMeans<'_>,
         previous: Option<&Self>,
     ) -> Result<Option<Self>, Vec<Problem>> {
         let Some(deletions) = &config.deletions else { return Ok(None) };
+        let upstreams = Arc::new(Upstreams::compile(config, materials, means.roots)?);
         let before = previous.map(|previous| &previous.core);
         let core = Core::open(means, before)
             .map_err(|fault| vec![Problem::error(&deletions.span, format!("account deletions: {fault}"))])?;
-        let made = Self { config: deletions.clone(), issuers: issuers(config), core };
+        let made = Self { config: deletions.clone(), issuers: issuers(config), upstreams, core };
         if previous.is_none() {
             made.put_in_force();
         }
@@ -184,6 +204,8 @@ impl Erasures {
         let kept = &self.core.ledger.kept;
         kept.standings.know(self.config.plans.iter().map(|plan| Selector::of(plan.owner.as_ref())));
         kept.config.store(Some(self.config.clone()));
+        self.core.carrier.calls.replace(self.upstreams.clone());
+        self.core.start();
         kept.wake.notify_one();
     }
 
@@ -237,9 +259,13 @@ impl Erasures {
         } else {
             Party::Caller { issuer_url: (&*principal.issuer_url).into(), subject: (&*principal.subject).into() }
         };
+        let id = new_id()?;
+        let mut personal = target.personal;
+        // While the data is still there to say them; nothing is made without them.
+        self.core.carrier.look_up(&plan.terms, &id, &mut personal).await?;
         let erasure = Erasure {
             v: FORM,
-            id: new_id()?,
+            id,
             plan: (&*plan.name).into(),
             terms: hash_of(&plan.terms).ok_or_else(none)?,
             operation: operation.into(),
@@ -248,7 +274,7 @@ impl Erasures {
             requester_key: requester_key(store, &principal.issuer_url, &principal.subject).into(),
             requester_issuer: (&*principal.issuer_url).into(),
             proof,
-            personal: Some(target.personal),
+            personal: Some(personal),
             requested_at: now.unix_secs(),
             state: State::Held { until: 0 },
             holds: Vec::new(),
@@ -486,6 +512,14 @@ impl Erasures {
 }
 
 impl Core {
+    /// Carries deletions out from now on, if nobody does yet.
+    fn start(&self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if running.is_none() {
+            *running = Some(self.ledger.handle.spawn(self.carrier.clone().run()));
+        }
+    }
+
     /// Over this store, with all that is known from before; or all that is there is read.
     fn open(means: &ErasureMeans<'_>, previous: Option<&Arc<Self>>) -> Result<Arc<Self>, StoreFault> {
         if let Some(previous) = previous
@@ -505,12 +539,8 @@ impl Core {
             let now = means.clock.now();
             wait(ledger.load(now))?;
         }
-        Ok(Arc::new(Self {
-            ledger,
-            clock: means.clock.clone(),
-            evidence: means.evidence.clone(),
-            own_data: means.own_data.clone(),
-        }))
+        let carrier = Arc::new(Carrier::new(&ledger, means)?);
+        Ok(Arc::new(Self { ledger, clock: means.clock.clone(), carrier, running: Mutex::default() }))
     }
 }
 

@@ -370,6 +370,8 @@ pub enum Why {
     Unsendable,
     /// The configuration has no such upstream any more.
     NoUpstream,
+    /// A step is done, but its answer has not the values that later ones need.
+    NoValue,
     /// A probe that counts saw no data before the first step.
     NothingThere,
     /// A probe saw the data after the last step.
@@ -384,6 +386,7 @@ impl Why {
             Self::GaveUp => "gave_up",
             Self::Unsendable => "unsendable",
             Self::NoUpstream => "no_upstream",
+            Self::NoValue => "no_value",
             Self::NothingThere => "nothing_there",
             Self::StillThere => "still_there",
         }

@@ -29,7 +29,7 @@ const MOST_TO_ONE: usize = 8;
 const MOST_LOOKUPS: usize = 64;
 
 /// The calls of a process, by the services that are in force.
-pub(super) struct Calls {
+pub(in crate::erasure) struct Calls {
     upstreams: ArcSwap<Upstreams>,
     all: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
@@ -56,7 +56,7 @@ impl Calls {
     }
 
     /// Calls go to these from now on.
-    pub(super) fn replace(&self, upstreams: Arc<Upstreams>) {
+    pub(in crate::erasure) fn replace(&self, upstreams: Arc<Upstreams>) {
         self.upstreams.store(upstreams);
     }
 

@@ -11,7 +11,7 @@ use crate::config::Terms;
 
 /// Why a deletion is not taken on. Nothing was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LookupFault {
+pub(super) enum LookupFault {
     /// A service says that there is nothing to erase.
     #[error("a lookup found nothing")]
     Absent,

@@ -4,6 +4,8 @@
 //! asked for it. Looking changes nothing, whatever looks: programs that read mail follow links. Only the form does something, and it
 //! can do no more than stop.
 
+#[cfg(test)]
+mod tests;
 mod views;
 
 use http::{HeaderValue, Method, StatusCode, header};
