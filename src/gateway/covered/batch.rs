@@ -8,10 +8,7 @@ use super::{
     loose::{Loose, folded},
     text,
 };
-use crate::{
-    config::Deletions,
-    route::NormalPath,
-};
+use crate::{config::Deletions, route::NormalPath};
 
 /// The names under which a path stands, folded.
 const PATHS: [&str; 13] = [
@@ -126,7 +123,9 @@ impl Judge<'_> {
         if methods.is_empty() {
             methods.push(None);
         }
-        let changes = |method: &Option<Method>| method.as_ref().is_some_and(|method| ![Method::GET, Method::HEAD, Method::OPTIONS].contains(method));
+        let changes = |method: &Option<Method>| {
+            method.as_ref().is_some_and(|method| ![Method::GET, Method::HEAD, Method::OPTIONS].contains(method))
+        };
         if paths.is_empty() && methods.iter().any(changes) {
             return Err(Fault::Unreadable("one of its requests says what it does, and not to what"));
         }

@@ -68,7 +68,13 @@ fn unreadable(result: Result<(), Fault>) -> bool {
 
 #[test]
 fn whole_operations_are_refused_in_every_spelling_of_them() {
-    for target in ["/v1/account/delete", "/V1/Account/DELETE", "/v1/account/delete/", "/v1/account/delete;x=1", "/v1/account/delete?x"] {
+    for target in [
+        "/v1/account/delete",
+        "/V1/Account/DELETE",
+        "/v1/account/delete/",
+        "/v1/account/delete;x=1",
+        "/v1/account/delete?x",
+    ] {
         assert_eq!(judged("POST", target, &[], b""), Err(Fault::Whole), "{target}");
     }
     assert_eq!(judged("HEAD", "/account/remove", &[], b""), Err(Fault::Whole), "a HEAD is answered as a GET is");
@@ -157,7 +163,10 @@ fn every_text_of_a_request_is_judged() {
     ] {
         assert_eq!(json(body), Err(Fault::Mutation), "{body}");
     }
-    assert_eq!(json(r#"{"query": "{ me }", "variables": {"a": [1, null]}, "operationName": null, "extensions": {}}"#), Ok(()));
+    assert_eq!(
+        json(r#"{"query": "{ me }", "variables": {"a": [1, null]}, "operationName": null, "extensions": {}}"#),
+        Ok(())
+    );
     assert_eq!(json(r#"[{"query": "{ a }"}, {"query": "mutation { b }"}]"#), Ok(()));
     // Automatic persisted queries send the text beside its hash, which the service compares.
     let hash = r#"{"query": "{ me }", "extensions": {"persistedQuery": {"version": 1, "sha256Hash": "ab"}}}"#;
@@ -216,7 +225,9 @@ fn the_type_of_a_body_hides_nothing() {
     assert!(attack(&[], mutation).is_err());
     // Escaped in JSON, under the type of the text itself.
     assert!(attack(&with("application/graphql"), br#"{"query": "mutation { \u0064eleteAccount }"}"#).is_err());
-    assert!(attack(&with("application/x-www-form-urlencoded"), br#"{"query": "mutation { \u0064eleteAccount }"}"#).is_err());
+    assert!(
+        attack(&with("application/x-www-form-urlencoded"), br#"{"query": "mutation { \u0064eleteAccount }"}"#).is_err()
+    );
     let raw = b"mutation { deleteAccount }";
     assert_eq!(attack(&with("application/graphql"), raw), Err(Fault::Mutation));
     assert_eq!(attack(&with("application/graphql; charset=utf-8"), b"{ me }"), Ok(()));
@@ -248,7 +259,8 @@ fn the_type_of_a_body_hides_nothing() {
         assert!(unreadable(attack(headers, harmless)), "{headers:?}");
     }
     assert!(unreadable(attack(&[JSON], b"{\"query\": \"\xff\"}")));
-    let wide: Vec<u8> = "{\"query\": \"mutation { deleteAccount }\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let wide: Vec<u8> =
+        "{\"query\": \"mutation { deleteAccount }\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(unreadable(attack(&[JSON], &wide)));
 }
 
