@@ -254,6 +254,12 @@ impl Gateway {
         };
         let Judged { permit, used } =
             judged.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, None, refusal.reason))?;
+        if !matched.covered.is_empty() {
+            // Boxed: rare, and large.
+            Box::pin(self.refuse_covered(snapshot, &enforcement, body, &mut form))
+                .await
+                .inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, used.as_ref(), refusal.reason))?;
+        }
         // Boxed: few requests are deletions that a plan takes over.
         let taken = match matched.planned {
             Some(planned) => {
@@ -319,7 +325,7 @@ impl Gateway {
         Ok(Some(value))
     }
 
-    /// Records a refused attempt at a guarded operation: one by one for verified callers, counted for others.
+    /// Records a refused attempt at a guarded operation, or at one that a plan covers: one by one for verified callers, counted for others.
     fn audit_refusal(
         &self,
         enforcement: &Enforcement<'_>,
@@ -328,7 +334,8 @@ impl Gateway {
         reason: Reason,
     ) {
         let matched = enforcement.matched;
-        if !matched.guarded() || matched.all().all(|route| route.policy.deletion.is_none()) {
+        let guarded = matched.guarded() && matched.all().any(|route| route.policy.deletion.is_some());
+        if !guarded && reason != Reason::DeletionCovered {
             return;
         }
         match &evidence.credential {

@@ -10,19 +10,21 @@ mod graphql;
 mod loose;
 
 use http::{HeaderMap, HeaderValue, Method, header};
-use smallvec::SmallVec;
 
-use super::method_override;
+use super::{Enforcement, Gateway, Refusal, forms::HeldForm, method_override};
 use crate::{
+    body::RequestBody,
     config::{Covered, CoveredOperation, Deletions},
+    policy::Reason,
     route::NormalPath,
+    runtime::Snapshot,
 };
 
 /// The longest body that is read to be judged.
 pub const BODY_BYTES: usize = 1 << 20;
 
 /// The covered operations that a request is, or may be taken for.
-pub type Covers<'c> = SmallVec<[&'c CoveredOperation; 1]>;
+pub type Covers<'c> = Vec<&'c CoveredOperation>;
 
 /// A request, as far as it matters here.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +84,33 @@ pub fn judge(deletions: &Deletions, covers: &[&CoveredOperation], seen: &Seen<'_
         Covered::Mutations(fields) => graphql::judge(fields, seen),
         Covered::Batch => batch::judge(deletions, seen),
     })
+}
+
+impl Gateway {
+    /// Refuses a request that is another way to what a deletion plan takes over. Its body is read where that tells, and held in `form`.
+    pub(super) async fn refuse_covered<'g>(
+        &'g self,
+        snapshot: &Snapshot,
+        enforcement: &Enforcement<'_>,
+        body: &mut RequestBody,
+        form: &mut Option<Box<HeldForm<'g>>>,
+    ) -> Result<(), Refusal> {
+        let Enforcement { inbound, path, matched, .. } = *enforcement;
+        let Some(deletions) = &snapshot.config.deletions else { return Ok(()) };
+        if needs_body(&matched.covered) && form.is_none() {
+            *form = Some(Box::new(self.forms.read(body, inbound.origin.client, BODY_BYTES).await?));
+        }
+        let body: &[u8] = form.as_ref().map_or(&[], |held| held.content());
+        let seen = Seen {
+            method: &inbound.method,
+            path: matched.target_path.as_deref().unwrap_or(path.as_str()),
+            query: inbound.query(),
+            headers: &inbound.headers,
+            body,
+        };
+        judge(deletions, &matched.covered, &seen)
+            .map_err(|fault| Refusal::of(Reason::DeletionCovered).because(fault.to_string()))
+    }
 }
 
 /// The body as text, and its type in lower case, where every service reads the same text out of it.
