@@ -20,7 +20,7 @@ use crate::{
     body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
     client::native_roots,
     clock::{Clock, Now, SystemClock},
-    config::{AccessLog, Config, LimitKey, Materials},
+    config::{AccessLog, Config, Covered, LimitKey, Materials},
     gateway::{
         Enforcement, Gathered, Inbound, Matched, Planned, Refusal, RequestId, form_to_read, gather, known_method, own,
     },
@@ -247,7 +247,11 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_line("           the code or grant that came is not looked at here");
         }
         print_quotas(&matched, &evidence.credential);
-        denial.map_or(Ok(()), |denial: Denial| Err(Refusal::from(denial)))
+        denial.map_or(Ok(()), |denial: Denial| Err(Refusal::from(denial)))?;
+        match matched.covered.iter().any(|cover| cover.what == Covered::Whole) {
+            true => Err(Refusal::of(Reason::DeletionCovered)),
+            false => Ok(()),
+        }
     };
     match judged.await {
         Ok(()) => {
@@ -291,6 +295,14 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
     if let Some(Planned { plan, operation, is_exact }) = matched.planned {
         let how = if is_exact { "taken over by" } else { "not in the exact form that is taken over by" };
         print_line(&format!("deletion   {how} plan {} as `{}`", plan.plan.name, operation.text));
+    }
+    for cover in &matched.covered {
+        let when = match &cover.what {
+            Covered::Whole => "refused".to_owned(),
+            Covered::Mutations(fields) => format!("its body decides: refused where it reaches {}", fields.join(" or ")),
+            Covered::Batch => "its body decides: refused where it holds such an operation".to_owned(),
+        };
+        print_line(&format!("deletion   covered by `{}`: {when}", cover.text));
     }
 }
 

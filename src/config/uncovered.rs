@@ -273,11 +273,11 @@ routes:
 
     #[test]
     fn other_destructive_operations_of_a_service_are_named() {
-        let routes = "  - {path: /v1/accounts/{id}, upstream: api, auth: [main]}
-  - {path: /v1/accounts/{id}/delete, upstream: api, auth: [main], methods: [POST]}
-  - {path: /v1/users/{id}/purge, upstream: api, auth: [main], methods: [GET, POST]}
-  - {path: /v1/orders/**, upstream: api, auth: [main], methods: [GET, DELETE]}
-  - {path: /wipe, upstream: other, auth: [main], methods: [POST]}
+        let routes = "  - {path: '/v1/accounts/{id}', upstream: api, auth: [main]}
+  - {path: '/v1/accounts/{id}/delete', upstream: api, auth: [main], methods: [POST]}
+  - {path: '/v1/users/{id}/purge', upstream: api, auth: [main], methods: [GET, POST]}
+  - {path: '/v1/orders/**', upstream: api, auth: [main], methods: [GET, DELETE]}
+  - {path: '/wipe', upstream: other, auth: [main], methods: [POST]}
 ";
         let found = uncovered(&config(routes));
         let message = "POST /v1/users/{id}/purge, DELETE /v1/orders/** of the upstream `api` look destructive, too, and no plan takes them over or covers them";

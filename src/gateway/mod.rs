@@ -9,6 +9,7 @@
 //!   │  4 evidence::gather     credentials → facts; refuses nothing
 //!   │  5 decide               policy + facts → permit                    401 403 503
 //!   │    └ prove              only assurance is missing: what else came? 5 again, once   413
+//!   │    └ refuse_covered     another way to what a deletion plan takes over              403 413
 //!   │    └ whose              a deletion plan takes it over: whose data is it?           400 403
 //!   │  6 enforce              permit → clearance: quotas, grant, audit   403 429 503
 //!   │  7 Outbound::prepare    the head that the upstream gets

@@ -25,6 +25,7 @@ mod demo;
 mod dpop;
 mod edge;
 mod erasure;
+mod erasure_covered;
 mod erasure_operators;
 mod floor_plan;
 mod forwarding;
