@@ -67,7 +67,7 @@ fn what_a_plan_covers_never_reaches_the_service_and_is_audited() {
         (all.iter().filter(|record| record["kind"] == "refusal").count() >= 4).then_some(all)
     });
     let covered = records.iter().filter(|record| record["reason"] == "deletion_covered");
-    let operations: Vec<&str> = covered.filter_map(|record| record["op"]["guarded"].as_str()).collect();
+    let operations: Vec<&str> = covered.filter_map(|record| record["op"]["guard"].as_str()).collect();
     assert!(operations.contains(&"POST /accounts/{id}/close") && operations.contains(&"POST /batch"), "{operations:?}");
     service.assert_untouched();
 }
