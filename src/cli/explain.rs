@@ -21,7 +21,9 @@ use crate::{
     client::native_roots,
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, LimitKey, Materials},
-    gateway::{Enforcement, Inbound, Matched, Refusal, RequestId, form_to_read, gather, known_method, own},
+    gateway::{
+        Enforcement, Gathered, Inbound, Matched, Planned, Refusal, RequestId, form_to_read, gather, known_method, own,
+    },
     identity::{Authenticator, SourceServices, Unobserved, revocation::Revocations},
     limit::Quota,
     policy::{
@@ -216,7 +218,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_line("body       a form: the service may find another method in it, which is not looked for here");
         }
         let matched = Matched::find(snapshot, &inbound, &path, None)?;
-        let evidence = gather(snapshot, &inbound, &info, &matched, now).await;
+        let Gathered { evidence, .. } = gather(snapshot, &inbound, &info, &matched, now).await;
         print_matched(&inbound, &path, &matched);
         print_credential(&evidence.credential, now);
         if let Some(possession) = evidence.possession {
@@ -285,6 +287,10 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
     for operation in &matched.operations {
         let left = if route.policy.deletion.is_none() { " — but the route has left the guard" } else { "" };
         print_line(&format!("guarded    by `{}`{left}", operation.text));
+    }
+    if let Some(Planned { plan, operation, is_exact }) = matched.planned {
+        let how = if is_exact { "taken over by" } else { "not in the exact form that is taken over by" };
+        print_line(&format!("deletion   {how} plan {} as `{}`", plan.plan.name, operation.text));
     }
 }
 

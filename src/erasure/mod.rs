@@ -10,6 +10,7 @@
 //! ```
 //! docs/decisions/012-account-deletion.md says why it is so.
 
+pub mod api;
 mod breaker;
 pub mod carry;
 mod fault;
@@ -461,12 +462,8 @@ impl Erasures {
         self.core.ledger.change(id, Command::Release(kind, by), now).await
     }
 
-    /// Has a step or a probe that waits for a person done again, or takes it as it is; by its name.
-    pub async fn retry(&self, id: &str, name: &str, by: Party, accept: Accept, now: Now) -> Result<Known, Fault> {
-        let known = self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?;
-        let step = known.terms.steps.iter().position(|step| &*step.call.name == name).map(Item::Step);
-        let probe = || known.terms.probes.iter().position(|probe| &*probe.call.name == name).map(Item::Probe);
-        let item = step.or_else(probe).ok_or(NotNow::Nothing)?;
+    /// Has a step or a probe that waits for a person done again, or takes it as it is; a step also where the data is still there.
+    pub async fn retry(&self, id: &str, item: Item, by: Party, accept: Accept, now: Now) -> Result<Known, Fault> {
         self.core.ledger.change(id, Command::Retry(item, by, accept), now).await
     }
 

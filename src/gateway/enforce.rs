@@ -193,12 +193,12 @@ pub(super) struct Proofs<'a> {
 }
 
 impl UsedGrant<'_> {
-    fn is_rested_on(&self, permit: &Permit) -> bool {
+    pub(super) fn is_rested_on(&self, permit: &Permit) -> bool {
         permit.second_factors().iter().any(|second| Arc::ptr_eq(second, &self.grant.proof))
     }
 
     /// Uses the grant up: whoever does so first is the only one.
-    async fn spend(&self, now: Now) -> Result<(), Refusal> {
+    pub(super) async fn spend(&self, now: Now) -> Result<(), Refusal> {
         self.authority.spend(&self.grant, now).await.map_err(step_up::refusal)
     }
 }

@@ -117,6 +117,19 @@ pub struct RefusalContext<'a> {
     pub second_factor: Option<&'a config::Authority>,
     /// What is said of DPoP.
     pub dpop: DpopOffer,
+    /// The deletion that holds the caller's account.
+    pub held: Option<&'a HeldAccount>,
+}
+
+/// A deletion that holds a caller's account, as far as the caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldAccount {
+    /// What the plan answers with meanwhile: 403 or 410.
+    pub status: StatusCode,
+    /// Where the deletion is seen.
+    pub status_url: String,
+    /// Where it is cancelled.
+    pub cancel_url: String,
 }
 
 /// What a challenge says of DPoP (RFC 9449 §7.1).
@@ -137,8 +150,12 @@ impl Refusal {
         problem(self.reason)
     }
 
-    /// The same, where it depends on what the route takes: nobody is sent for a token that would not help.
-    fn problem_at(&self, context: &RefusalContext<'_>) -> Problem {
+    /// The same, where it depends on what the route takes (nobody is sent for a token that would not help) or on what holds the
+    /// caller's account.
+    pub(super) fn problem_at(&self, context: &RefusalContext<'_>) -> Problem {
+        if let (Reason::SubjectHeld, Some(held)) = (self.reason, context.held) {
+            return Problem { status: held.status, ..self.problem() };
+        }
         let kinds = context.accepted.map_or(Kinds::TOKEN, Accepted::kinds);
         if self.reason != Reason::TokenMissing || kinds.has(Kinds::TOKEN) {
             return self.problem();
@@ -203,6 +220,10 @@ impl Refusal {
             | Challenge::InvalidToken
             | Challenge::Later(_)
             | Challenge::Nothing => {}
+        }
+        if let (Reason::SubjectHeld, Some(held)) = (self.reason, context.held) {
+            body.insert("status_url".into(), held.status_url.as_str().into());
+            body.insert("cancel_url".into(), held.cancel_url.as_str().into());
         }
         if let Some(limit) = &self.limit {
             body.insert("limit".into(), (**limit).into());
@@ -549,6 +570,8 @@ fn problem(reason: Reason) -> Problem {
             "There is no such deletion here, or nothing to erase."),
         R::DeletionTooLate => of("deletion-too-late", StatusCode::CONFLICT, "Too late",
             "The deletion has begun, or is over."),
+        R::DeletionOpen => of("deletion-open", StatusCode::CONFLICT, "Another deletion is open",
+            "Another deletion of the same account is under way. Wait for its end, or cancel it."),
         R::DeletionOwnApproval => of("second-person-required", StatusCode::FORBIDDEN, "Second person required",
             "Somebody else than who asked for the deletion must approve it."),
         R::SendingLimited => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
@@ -593,7 +616,37 @@ mod tests {
             accepted: None,
             second_factor: None,
             dpop: DpopOffer::default(),
+            held: None,
         }
+    }
+
+    #[test]
+    fn whose_account_is_held_is_told_how_to_have_it_back() {
+        let held = HeldAccount {
+            status: StatusCode::GONE,
+            status_url: "https://api.example/deletions/7".to_owned(),
+            cancel_url: "https://api.example/deletions/7/cancel".to_owned(),
+        };
+        let refusal = Refusal::of(Reason::SubjectHeld);
+        let context = RefusalContext { held: Some(&held), ..context() };
+        assert_eq!(refusal.problem_at(&context).status, StatusCode::GONE);
+        let body: Value = serde_json::from_slice(&refusal.body(&context)).unwrap();
+        assert_eq!((&body["status"], &body["status_url"]), (&json!(410), &json!(held.status_url)));
+        assert_eq!(body["cancel_url"], json!(held.cancel_url));
+        assert!(!refusal.headers(&context).contains_key(WWW_AUTHENTICATE), "another token would not help");
+        // Nobody else's refusal has it.
+        let other: Value = serde_json::from_slice(&Refusal::of(Reason::ConditionFalse).body(&context)).unwrap();
+        assert!(other.get("status_url").is_none());
+    }
+
+    #[test]
+    fn whose_data_was_erased_is_told_what_every_bad_token_is_told() {
+        let body = |reason| Refusal { challenge: Challenge::InvalidToken, ..Refusal::of(reason) }.body(&context());
+        assert_eq!(body(Reason::SubjectErased), body(Reason::TokenSignature));
+        assert_eq!(
+            challenge(Challenge::InvalidToken, Reason::SubjectErased),
+            challenge(Challenge::InvalidToken, Reason::TokenRevoked)
+        );
     }
 
     fn challenges(dpop: DpopOffer, challenge: Challenge, reason: Reason) -> Vec<String> {

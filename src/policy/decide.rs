@@ -234,6 +234,8 @@ fn token(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
         }
         Credential::Absent => Denial::new(Reason::TokenMissing, Challenge::Token),
         Credential::Invalid(reason @ Reason::InvalidCredentials) => Denial::new(*reason, Challenge::InvalidRequest),
+        // There is nothing wrong with it: another one would be refused as well.
+        Credential::Invalid(reason @ Reason::SubjectHeld) => Denial::new(*reason, Challenge::Nothing),
         Credential::Invalid(reason) => Denial::new(*reason, Challenge::InvalidToken),
         Credential::Unavailable { reason, retry_after_secs } => {
             Denial::new(*reason, Challenge::Later(*retry_after_secs))

@@ -178,6 +178,8 @@ pub enum Reason {
     DeletionNotFound,
     /// A deletion is beyond what was asked of it: it has begun, or is over.
     DeletionTooLate,
+    /// Another deletion of the same person is open, under another plan.
+    DeletionOpen,
     /// A deletion was to be approved by whoever asked for it.
     DeletionOwnApproval,
     /// The store of deletions could not be asked or written.
@@ -208,7 +210,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 94] = [
+    pub const ALL: [Self; 95] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -291,6 +293,7 @@ impl Reason {
         Self::DeletionFrozen,
         Self::DeletionNotFound,
         Self::DeletionTooLate,
+        Self::DeletionOpen,
         Self::DeletionOwnApproval,
         Self::ErasureUnavailable,
         Self::QuotaExceeded,
@@ -390,6 +393,7 @@ impl Reason {
             Self::DeletionFrozen => "deletion_frozen",
             Self::DeletionNotFound => "deletion_not_found",
             Self::DeletionTooLate => "deletion_too_late",
+            Self::DeletionOpen => "deletion_open",
             Self::DeletionOwnApproval => "deletion_own_approval",
             Self::ErasureUnavailable => "erasure_unavailable",
             Self::QuotaExceeded => "quota_exceeded",

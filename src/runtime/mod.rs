@@ -1,6 +1,7 @@
 //! From a valid configuration to one in force: compile it, swap it in, and keep warm what did not change.
 
 mod authority;
+mod erasure_teller;
 mod live;
 mod materials;
 mod observers;
@@ -9,6 +10,7 @@ mod session_ends;
 mod snapshot;
 
 pub use authority::AuthorityTeller;
+pub use erasure_teller::{ErasureTeller, tell_erasures};
 pub use live::{Live, LiveView, OnWorker};
 pub use materials::DiskMaterials;
 pub use observers::{IssuerObserver, WorkerObserver};

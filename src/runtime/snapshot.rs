@@ -12,11 +12,12 @@ use crate::{
     config::{
         self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
     },
+    erasure::Erasures,
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     notify::NotifyObserver,
     policy::{AccessPolicy, Condition, IssuerName, Requirement},
-    route::{Entry, PathPattern, RouteTable},
+    route::{Entry, PathPattern, RouteTable, overlap::overlaps},
     state::{State, StateMeans, StateObserver},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
     upstream::{Service, Upstreams},
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub routes: Vec<CompiledRoute>,
     /// The operations under the deletion guard; empty where it is off.
     pub guarded: Vec<GuardedOperation>,
+    /// Account deletions; `None` where there is no plan, and where a configuration is only looked at.
+    pub erasures: Option<Arc<Erasures>>,
     /// The deletion plans.
     pub plans: Vec<CompiledPlan>,
     /// Where deletions are seen, cancelled and approved.
@@ -144,6 +147,8 @@ pub struct CompiledPlan {
     pub requirements: HashMap<usize, Requirement>,
     /// What is asked of whoever cancels.
     pub cancelling: AccessPolicy,
+    /// What is asked of whoever approves: the same proof as of whoever asks.
+    pub approving: AccessPolicy,
 }
 
 /// Where deletions are seen, cancelled and approved, compiled.
@@ -157,6 +162,8 @@ pub struct ErasureEndpoint {
     pub accepted: Accepted,
     /// What is asked of a call that carries one.
     pub policy: AccessPolicy,
+    /// What is asked of whoever cancels or approves a deletion whose plan is not there any more.
+    pub acting: AccessPolicy,
 }
 
 impl GuardedOperation {
@@ -245,6 +252,7 @@ impl Snapshot {
             authority_endpoint: authority_endpoint(&config, &limiter, &authenticator)?,
             state,
             authority,
+            erasures: None,
             authenticator: Arc::new(authenticator),
             assertions,
             limiter: Arc::new(limiter),
@@ -446,19 +454,29 @@ fn plans(config: &Config, limiter: &RateLimiter) -> Result<Vec<CompiledPlan>, Ve
     let compile = |plan: &Arc<DeletionPlan>| {
         let missing = || vec![Problem::error(&plan.span, "the limit is not in the configuration")];
         let of_plan = deletions.requirements.iter().filter(|asked| asked.plan == plan.name);
-        let cancelling = plan.cancel_assurance.as_ref().unwrap_or(&config.deletion_guard.assurance);
+        let guard = &config.deletion_guard.assurance;
+        let reached =
+            deletions.requirements.iter().find(|asked| asked.plan == plan.name && reaches(config, plan, asked.route));
         Ok(CompiledPlan {
             plan: plan.clone(),
             quota: limiter.quota(&plan.limit.name).ok_or_else(missing)?,
             requirements: of_plan.map(|asked| (asked.route, asked.requirement.clone())).collect(),
-            cancelling: AccessPolicy {
-                issuers: every_source(config),
-                assurance: Some(cancelling.clone()),
-                ..AccessPolicy::default()
-            },
+            cancelling: acting(config, plan.cancel_assurance.as_ref().unwrap_or(guard)),
+            approving: acting(config, reached.map_or(guard, |asked| &asked.requirement)),
         })
     };
     deletions.plans.iter().map(compile).collect()
+}
+
+/// Whether a route can be asked for an operation of a plan.
+fn reaches(config: &Config, plan: &DeletionPlan, route: usize) -> bool {
+    let route = config.routes.get(route);
+    route.is_some_and(|route| plan.operations.iter().any(|operation| overlaps(&operation.path, &route.path)))
+}
+
+/// What is asked of whoever does something to a deletion.
+fn acting(config: &Config, assurance: &Requirement) -> AccessPolicy {
+    AccessPolicy { issuers: every_source(config), assurance: Some(assurance.clone()), ..AccessPolicy::default() }
 }
 
 fn erasure_endpoint(
@@ -475,6 +493,7 @@ fn erasure_endpoint(
         quota,
         accepted: authenticator.accepted(&issuers),
         policy: AccessPolicy { issuers, ..AccessPolicy::default() },
+        acting: acting(config, &config.deletion_guard.assurance),
     }))
 }
 

@@ -118,7 +118,7 @@ families! {
     MESSAGES_WAITING = Gauge "stepgate_messages_waiting" ["channel"]
         "Messages in the outbox that are not delivered yet.";
     ERASURES = Gauge "stepgate_erasures" ["plan", "state"]
-        "Account deletions, by plan and state: held, carrying_out, verifying, scrubbing, erased, cancelled. The last two are those whose certificate is kept.";
+        "Account deletions that are open, by plan and state: held, carrying_out, verifying, scrubbing; erased and cancelled only until the audit log has all of their events.";
     ERASURE_HOLDS = Gauge "stepgate_erasure_holds" ["hold"]
         "Account deletions that wait, by what holds them: approval, legal, breaker, dispute. One may be held by several.";
     ERASURE_EVENTS = Counter "stepgate_erasure_events_total" ["plan", "event"]
