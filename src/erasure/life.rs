@@ -67,12 +67,10 @@ pub enum Command {
     OwnDataGone(u64),
     /// A person has something done again, or accepts it as it is.
     Retry(Item, Party, Accept),
-    /// The person was taken out of what is left; the certificate.
-    Scrubbed(u64, Box<str>),
+    /// The person was taken out of what is left.
+    Scrubbed(u64),
     /// Events were written to the audit chain.
     Placed(Vec<(u32, Place)>),
-    /// The certificate of a deletion that was cancelled.
-    Certified(Box<str>),
 }
 
 /// What came of a request.
@@ -397,9 +395,8 @@ impl Turn<'_> {
             Command::Answered(holder, place, answer) => self.answered(holder, place, answer),
             Command::OwnDataGone(holder) => self.own_data_gone(holder),
             Command::Retry(item, by, accept) => self.retry(item, by, accept),
-            Command::Scrubbed(holder, certificate) => self.scrubbed(holder, certificate),
+            Command::Scrubbed(holder) => self.scrubbed(holder),
             Command::Placed(places) => self.placed(places),
-            Command::Certified(certificate) => self.certified(certificate),
         }
     }
 
@@ -835,7 +832,7 @@ impl Turn<'_> {
         }
     }
 
-    fn scrubbed(&mut self, holder: u64, certificate: Box<str>) -> Result<(), NotNow> {
+    fn scrubbed(&mut self, holder: u64) -> Result<(), NotNow> {
         self.hold_live_lease(holder)?;
         if self.now.state != State::Scrubbing {
             return Err(NotNow::State);
@@ -844,7 +841,6 @@ impl Turn<'_> {
         self.now.state = State::Erased;
         self.now.ended_at = Some(self.at);
         self.now.lease = None;
-        self.now.certificate = Some(certificate);
         self.forget_person();
         self.event(Party::Gateway, What::Erased);
         self.told.push(Told::Erased);
@@ -875,14 +871,6 @@ impl Turn<'_> {
     fn forget_person(&mut self) {
         self.now.personal = None;
         self.now.holds.clear();
-    }
-
-    fn certified(&mut self, certificate: Box<str>) -> Result<(), NotNow> {
-        if !self.now.state.is_final() {
-            return Err(NotNow::State);
-        }
-        self.now.certificate = Some(certificate);
-        Ok(())
     }
 
     fn step_name(&self, place: usize) -> Box<str> {

@@ -9,7 +9,7 @@ use crate::{
     clock::{Clock, Now},
     notify::Outbox,
     store::{Store, StoreFault},
-    telemetry::audit::{ErasureRecord, Place},
+    telemetry::audit::{Certificate, ErasureRecord, Place, SignedCertificate, Struck},
 };
 
 /// An answer that is still to come.
@@ -26,35 +26,16 @@ pub enum EvidenceFault {
     Damaged(String),
 }
 
-/// Whose values are to be struck out of the audit log: the records of a person, and what others' records say of their deletion.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Struck {
-    /// The deletion's number.
-    pub id: Box<str>,
-    /// The issuer's identifier.
-    pub issuer_url: Box<str>,
-    /// The subjects that the person is known by there: of their tokens, and as the API names them.
-    pub subjects: Vec<Box<str>>,
-    /// The numbers of the requests that asked for it (`X-Request-Id`).
-    pub request_ids: Vec<Box<str>>,
-}
-
-impl std::fmt::Debug for Struck {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Struck").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
 /// Where evidence goes.
 pub trait EvidenceLog: Send + Sync {
     /// Writes an event of a deletion to the audit chain; durable when it returns. Written twice, as after a crash, it is known by the
     /// deletion's number and the event's.
     fn record(&self, record: ErasureRecord) -> Answering<'_, Result<Place, EvidenceFault>>;
 
-    /// Signs a certificate with the audit's key: the text is what is verified.
-    fn sign<'a>(&'a self, payload: &'a [u8]) -> Answering<'a, Result<String, EvidenceFault>>;
+    /// Signs what a deletion came to, with the audit's key.
+    fn certify(&self, certificate: Certificate) -> Result<SignedCertificate, EvidenceFault>;
 
-    /// Strikes people out of the audit log.
+    /// Strikes people out of the audit log; durable when it returns. Many who ask at once are struck out together.
     fn strike(&self, whose: Vec<Struck>) -> Answering<'_, Result<(), EvidenceFault>>;
 }
 

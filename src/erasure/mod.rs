@@ -13,6 +13,7 @@
 pub mod api;
 mod breaker;
 pub mod carry;
+mod evidence;
 mod fault;
 mod index;
 mod ledger;
@@ -20,6 +21,7 @@ pub mod life;
 mod means;
 mod pages;
 pub mod record;
+mod scrub;
 mod standing;
 mod subject;
 mod target;
@@ -38,7 +40,7 @@ pub use self::{
     breaker::Tripped,
     fault::Fault,
     index::Tally,
-    means::{Answering, ErasureMeans, ErasureObserver, EvidenceFault, EvidenceLog, OwnData, Struck, Unobserved},
+    means::{Answering, ErasureMeans, ErasureObserver, EvidenceFault, EvidenceLog, OwnData, Unobserved},
     record::{Erasure, HoldKind, Known, Party, Shown, State},
     standing::Standing,
     subject::{Frozen, SubjectRow},
@@ -58,6 +60,7 @@ use crate::{
     config::{self, Config, CredentialSource, DeletionPlan, Materials, Problem, Terms},
     policy::Principal,
     store::{Store, StoreFault},
+    telemetry::audit::SignedCertificate,
 };
 
 /// The most deletions of one page.
@@ -288,7 +291,6 @@ impl Erasures {
             probes: Vec::new(),
             lease: None,
             events: Vec::new(),
-            certificate: None,
         };
         let asked = ledger.ask(Wanted { erasure, terms: plan.terms.clone() }, now).await?;
         Ok(Receipt { known: asked.known, repeated: asked.repeated })
@@ -499,6 +501,14 @@ impl Erasures {
     /// Lets deletions go on as before, those apart that are held; whether it was tripped.
     pub async fn reset_breaker(&self, now: Now) -> Result<bool, Fault> {
         self.core.ledger.reset_breaker(now).await
+    }
+
+    /// What a deletion has come to, signed: once it has ended the same whenever it is asked for, before that a report.
+    pub async fn certificate(&self, id: &str, now: Now) -> Result<SignedCertificate, Fault> {
+        let known = self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?;
+        let signed = self.core.carrier.evidence().certify(evidence::certificate(&known, now.unix_secs()));
+        // Whoever asks is told the same as where the store cannot be used: that it is not to be had now.
+        signed.map_err(|fault| StoreFault::Unavailable(fault.to_string()).into())
     }
 
     /// How many there are.

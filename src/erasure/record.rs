@@ -63,8 +63,6 @@ pub struct Erasure {
     pub lease: Option<Lease>,
     /// What happened to it, in order.
     pub events: Vec<Event>,
-    /// The signed certificate, once it is erased or cancelled.
-    pub certificate: Option<Box<str>>,
 }
 
 impl fmt::Debug for Erasure {
@@ -131,6 +129,9 @@ pub struct Personal {
     pub values: BTreeMap<Box<str>, Box<str>>,
     /// Who asked, where it was the person: the subject of their token, which need not be what the claim says.
     pub token_subject: Option<Box<str>>,
+    /// The path that is theirs, `/accounts/42`: in the audit log it names them, whoever asked for it.
+    #[serde(default)]
+    pub under: Option<Box<str>>,
 }
 
 impl fmt::Debug for Personal {

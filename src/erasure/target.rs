@@ -7,7 +7,10 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::record::{Personal, Selector};
+use super::{
+    record::{Personal, Selector},
+    scrub,
+};
 use crate::{
     config::{ClaimPath, DeletionPlan, Placeholder, Recipient, TargetTemplate, Template, Terms, ValueSource},
     policy::Principal,
@@ -19,6 +22,8 @@ pub const MOST_BYTES: usize = 512;
 /// Where a request has its values.
 #[derive(Clone, Copy, Default)]
 pub struct RequestValues<'a> {
+    /// The path, in normal form.
+    pub whole: &'a str,
     /// The parameters of the path, decoded.
     pub path: &'a [(&'a str, Cow<'a, str>)],
     /// The query, without the question mark.
@@ -116,7 +121,8 @@ pub(super) fn target(
     }
     let issuer_url = subject_issuer.unwrap_or(&principal.issuer_url).into();
     let token_subject = own.then(|| (&*principal.subject).into());
-    Ok(Target { issuer_url, claim, personal: Personal { subject, values: found, token_subject }, own })
+    let under = scrub::theirs(values.whole, &plan.subject, &subject);
+    Ok(Target { issuer_url, claim, personal: Personal { subject, values: found, token_subject, under }, own })
 }
 
 /// The claims that the terms' templates name. Those of calls must be there; a notice without its address goes nowhere.

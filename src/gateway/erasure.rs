@@ -121,9 +121,10 @@ pub(super) fn target(
     body: Option<RequestBody<'_>>,
 ) -> Result<Target, Refusal> {
     let parameters = operation.path.parameters(path);
+    let whole = path.as_str();
     let path: Vec<(&str, Cow<'_, str>)> =
         parameters.iter().map(|(name, value)| (&**name, Cow::Borrowed(value.as_str()))).collect();
-    let values = RequestValues { path: &path, query, body };
+    let values = RequestValues { whole, path: &path, query, body };
     erasures.target(&plan.plan, principal, &values).map_err(|fault| match fault {
         TargetFault::NotOwner => Refusal::of(Reason::DeletionNotOwner),
         TargetFault::Missing(ValueSource::Caller) => Refusal::of(Reason::DeletionNotOwner)

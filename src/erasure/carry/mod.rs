@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   scheduler  what is due is taken up                     turn    one deletion in hand: lease, work, lease back
-//!   finish     audit chain, striking out, certificate      calls   so many at once, in all and to one service
+//!   finish     audit chain, striking out                   calls   so many at once, in all and to one service
 //!   call       one request of a template and values        lookups what is asked before a deletion is taken on
 //! ```
 
@@ -24,10 +24,10 @@ pub use values::Known;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
-use self::{calls::Calls, finish::Waiting, lookups::LookupFault, turn::Pace};
+use self::{calls::Calls, lookups::LookupFault, turn::Pace};
 use super::{
     fault::Fault,
     ledger::Ledger,
@@ -53,9 +53,6 @@ pub(super) struct Carrier {
     holder: u64,
     settled: Mutex<SettledClock>,
     pace: Pace,
-    /// Held while people are struck out of the audit log.
-    striking: tokio::sync::Mutex<()>,
-    to_strike: Mutex<Vec<Waiting>>,
 }
 
 impl fmt::Debug for Carrier {
@@ -80,9 +77,12 @@ impl Carrier {
             holder: u64::from_ne_bytes(holder),
             settled: Mutex::default(),
             pace: Pace::default(),
-            striking: tokio::sync::Mutex::new(()),
-            to_strike: Mutex::default(),
         })
+    }
+
+    /// Where evidence goes.
+    pub(super) fn evidence(&self) -> &Arc<dyn EvidenceLog> {
+        &self.evidence
     }
 
     /// Asks what the terms want to be asked before a deletion is taken on.
@@ -93,9 +93,5 @@ impl Carrier {
             LookupFault::Absent => Fault::Absent,
             LookupFault::Failed => Fault::Lookup,
         })
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.to_strike.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

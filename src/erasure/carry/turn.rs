@@ -112,7 +112,7 @@ impl Carrier {
         loop {
             if stuck.is_none() && known.erasure.unplaced().next().is_some() {
                 // What is not in the audit chain is not followed by anything: without evidence nothing is deleted.
-                match self.place_of(&known.erasure).await {
+                match self.place_of(&known).await {
                     Ok(()) => known = self.reread(&id).await?,
                     Err(ended) => stuck = Some(ended),
                 }

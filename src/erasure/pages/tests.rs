@@ -23,7 +23,7 @@ use tokio::runtime::Handle;
 
 use super::super::{
     Answering, Ask, ErasureMeans, ErasureObserver, Erasures, EvidenceFault, EvidenceLog, Fault, HoldKind, Known,
-    OwnData, Party, RequestValues, Shown, State, Struck, life::NotNow,
+    OwnData, Party, RequestValues, Shown, State, life::NotNow,
 };
 use crate::{
     clock::{Clock, Now, SystemClock},
@@ -32,7 +32,7 @@ use crate::{
     notify::{self, Channels, Outbox},
     policy::{Assurance, Kind, Marks, Principal, Reason},
     store::{Store, StoreFault, Table, testing::Breaker},
-    telemetry::audit::{ErasureRecord, Place},
+    telemetry::audit::{Certificate, ErasureRecord, Place, SignedCertificate, Struck},
 };
 
 const START: u64 = 1_790_000_000;
@@ -98,8 +98,8 @@ impl EvidenceLog for Nowhere {
         Box::pin(async { Ok(Place { seq: 1, hash: "00".into() }) })
     }
 
-    fn sign<'a>(&'a self, _: &'a [u8]) -> Answering<'a, Result<String, EvidenceFault>> {
-        Box::pin(async { Ok(String::new()) })
+    fn certify(&self, _: Certificate) -> Result<SignedCertificate, EvidenceFault> {
+        Err(EvidenceFault::Unavailable("it keeps nothing".to_owned()))
     }
 
     fn strike(&self, _: Vec<Struck>) -> Answering<'_, Result<(), EvidenceFault>> {

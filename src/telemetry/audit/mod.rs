@@ -290,4 +290,6 @@ fn old_head(path: &Path) -> io::Result<Option<Head>> {
 }
 
 #[cfg(test)]
+mod erasure_tests;
+#[cfg(test)]
 mod tests;

@@ -54,7 +54,7 @@ pub fn forget(path: &Path, whose: &[Struck]) -> io::Result<u64> {
 
 /// Whom records are searched for.
 #[derive(Default)]
-struct People<'a> {
+pub(super) struct People<'a> {
     erasures: HashSet<&'a str>,
     named: HashSet<(&'a str, &'a str)>,
     requests: HashSet<&'a str>,
@@ -62,7 +62,7 @@ struct People<'a> {
 }
 
 impl<'a> People<'a> {
-    fn new(whose: impl IntoIterator<Item = &'a Struck>) -> Self {
+    pub(super) fn new(whose: impl IntoIterator<Item = &'a Struck>) -> Self {
         let mut people = Self::default();
         for one in whose {
             people.erasures.insert(&one.id);
@@ -79,7 +79,7 @@ impl<'a> People<'a> {
     /// What of a record names one of them.
     ///
     /// Of records about them: all but who else had a part in it. Of other people's: the path, where it is theirs.
-    fn judge(&self, outline: &Outline, disclosed: &[Disclosed<'_>]) -> Vec<bool> {
+    pub(super) fn judge(&self, outline: &Outline, disclosed: &[Disclosed<'_>]) -> Vec<bool> {
         let value = |name: &str| disclosed.iter().find(|one| one.name == name).map(|one| one.value.as_str());
         let is_person =
             |issuer_url: &str, name| value(name).is_some_and(|value| self.named.contains(&(issuer_url, value)));
@@ -129,15 +129,18 @@ impl Striker {
     /// Has people struck out; how many values in the pass that they were in, once that is durable.
     pub(super) async fn strike(self: &Arc<Self>, whose: Vec<Struck>) -> Result<u64, Arc<AuditFault>> {
         let (answer, answered) = oneshot::channel();
-        let mut asked = self.asked();
-        asked.waiting.push((whose, answer));
-        let is_first = !mem::replace(&mut asked.running, true);
-        drop(asked);
-        if is_first {
+        if self.ask(whose, answer) {
             let striker = Arc::clone(self);
             tokio::task::spawn_blocking(move || striker.run());
         }
         answered.await.unwrap_or_else(|_| Err(Arc::new(AuditFault::Unwritable)))
+    }
+
+    /// Puts somebody on the list; whether nobody is at work on it.
+    fn ask(&self, whose: Vec<Struck>, answer: oneshot::Sender<Result<u64, Arc<AuditFault>>>) -> bool {
+        let mut asked = self.asked();
+        asked.waiting.push((whose, answer));
+        !mem::replace(&mut asked.running, true)
     }
 
     fn asked(&self) -> MutexGuard<'_, Asked> {
