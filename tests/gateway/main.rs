@@ -34,6 +34,7 @@ mod limits;
 mod metrics;
 mod mtls;
 mod operators;
+mod erasure_pages;
 mod pages;
 mod presets;
 mod real;
