@@ -28,13 +28,7 @@ mod target;
 mod told;
 mod view;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-use tokio::task::JoinHandle;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 pub use self::{
     breaker::Tripped,
@@ -56,9 +50,10 @@ use self::{
     subject::{key_of, requester_key},
 };
 use crate::{
-    clock::{Clock, Now},
+    clock::Now,
     config::{self, Config, CredentialSource, DeletionPlan, Materials, Problem, Terms},
     policy::Principal,
+    state::Background,
     store::{Store, StoreFault},
     telemetry::audit::SignedCertificate,
 };
@@ -81,17 +76,8 @@ pub struct Erasures {
 /// What outlives a configuration.
 pub(in crate::erasure) struct Core {
     ledger: Arc<Ledger>,
-    clock: Arc<dyn Clock>,
     carrier: Arc<Carrier>,
-    running: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            running.abort();
-        }
-    }
+    background: Arc<Background>,
 }
 
 impl fmt::Debug for Erasures {
@@ -197,19 +183,25 @@ impl Erasures {
             .map_err(|fault| vec![Problem::error(&deletions.span, format!("account deletions: {fault}"))])?;
         let made = Self { config: deletions.clone(), issuers: issuers(config), upstreams, core };
         if previous.is_none() {
-            made.put_in_force();
+            made.know();
         }
         Ok(Some(made))
     }
 
-    /// Puts it in force: people are known by the claims that it says, and told as it says.
-    pub fn put_in_force(&self) {
+    /// People are known by the claims that it says, and told as it says.
+    fn know(&self) {
         let kept = &self.core.ledger.kept;
         kept.standings.know(self.config.plans.iter().map(|plan| Selector::of(plan.owner.as_ref())));
         kept.config.store(Some(self.config.clone()));
+    }
+
+    /// Puts it in force: people are known by the claims that it says, and told as it says; what is due is carried out from now on. A
+    /// process that only notes what operators say never comes here.
+    pub fn put_in_force(&self) {
+        self.know();
         self.core.carrier.calls.replace(self.upstreams.clone());
-        self.core.start();
-        kept.wake.notify_one();
+        self.core.background.start(vec![Box::pin(self.core.carrier.clone().run())]);
+        self.core.ledger.kept.wake.notify_one();
     }
 
     /// What it was compiled from.
@@ -518,14 +510,6 @@ impl Erasures {
 }
 
 impl Core {
-    /// Carries deletions out from now on, if nobody does yet.
-    fn start(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.is_none() {
-            *running = Some(self.ledger.handle.spawn(self.carrier.clone().run()));
-        }
-    }
-
     /// Over this store, with all that is known from before; or all that is there is read.
     fn open(means: &ErasureMeans<'_>, previous: Option<&Arc<Self>>) -> Result<Arc<Self>, StoreFault> {
         if let Some(previous) = previous
@@ -546,7 +530,8 @@ impl Core {
             wait(ledger.load(now))?;
         }
         let carrier = Arc::new(Carrier::new(&ledger, means)?);
-        Ok(Arc::new(Self { ledger, clock: means.clock.clone(), carrier, running: Mutex::default() }))
+        let background = Background::after(means.handle, previous.map(|previous| &previous.background));
+        Ok(Arc::new(Self { ledger, carrier, background }))
     }
 }
 

@@ -341,7 +341,7 @@ routes:
             revocations: Arc::default(),
             authority_keys: Default::default(),
         };
-        let means = Means { issuers: &issuers, metrics: &metrics, teller: None };
+        let means = Means { issuers: &issuers, metrics: &metrics, keeping: None };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
     }
 

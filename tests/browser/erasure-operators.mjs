@@ -1,5 +1,6 @@
 // The operators' pages of deletions: signing in, searching, holding, releasing, approving, retrying, cancelling, the breaker.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { ask, button, heading, look, person, run, world } from "./lib.mjs";
 
@@ -125,8 +126,18 @@ await run(async (browser) => {
   await look(page, "operators-parked");
   await button(page, "Send account again").click();
   await good(page, "It is done again.");
-  await until(page, "step parked");
+  await page.getByText("step retried").waitFor();
+  await until(page, /^step parked: account: refused, 403$/);
   await button(page, "Take account as done").waitFor();
+  await button(page, "Send account again").click();
+  await until(page, "Download the certificate");
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("link", { name: "Download the certificate" }).click(),
+  ]);
+  assert.equal(download.suggestedFilename(), `deletion-${parked}.jws`);
+  assert.match(readFileSync(await download.path(), "utf8").trim(), /^[\w-]+\.[\w-]+\.[\w-]+$/);
+  await look(page, "operators-erased");
   intact();
 
   // Leaving ends the session here and there.

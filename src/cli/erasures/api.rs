@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `GET /erasures` | lists deletions, by `state`, `plan`, `issuer` and `subject`, `hold`, `parked`, `after`, `limit` | 200 |
 //! | `GET /erasures/ID` | shows all that is known of one | 200, 404 |
-//! | `GET /erasures/ID/report` | its certificate | 200, 404 |
+//! | `GET /erasures/ID/report` | its certificate, signed, and what that says; a report until it is over | 200, 404 |
 //! | `POST /erasures/ID/hold` | holds it for legal reasons, for a `reason` | 200, 404, 409 |
 //! | `POST /erasures/ID/release` | takes a `hold` away, `legal` without it | 200, 404, 409 |
 //! | `POST /erasures/ID/approve` | approves it, `by` another than asked | 200, 403, 404, 409 |
@@ -176,9 +176,9 @@ impl Operators<'_> {
     }
 
     fn report(&self, id: &str) -> Result<AdminAnswer, AdminAnswer> {
-        let certificate = self.known(id)?.erasure.certificate;
-        let none = || problem(StatusCode::CONFLICT, "it is not over: there is no certificate yet");
-        Ok(ok(json!({"certificate": certificate.ok_or_else(none)?})))
+        let (id, now) = (id.to_owned(), self.now);
+        let signed = self.done(move |erasures| async move { erasures.certificate(&id, now).await })?;
+        Ok(ok(json!({"certificate": signed.jws(), "says": signed.certificate()})))
     }
 
     /// Does something to one deletion; `None`: there is no such thing to do.

@@ -12,11 +12,10 @@ use crate::{
     },
     clock::Now,
     config::{Config, Loaded},
-    erasure::{Answering, ErasureMeans, ErasureObserver, Erasures, EvidenceFault, EvidenceLog, OwnData, Struck},
-    runtime::{DiskMaterials, ErasureTeller},
+    erasure::{Answering, ErasureMeans, ErasureObserver, Erasures, EvidenceLog, OwnData},
+    runtime::{AuditEvidence, DiskMaterials, ErasureTeller},
     server::AdminAnswer,
     store::StoreFault,
-    telemetry::audit::{ErasureRecord, Place},
 };
 
 /// Deletions, under the lock.
@@ -39,8 +38,8 @@ impl place::Kept for Kept {
             outbox: opened.state.outbox(),
             roots: &Arc::new(crate::client::native_roots()),
             observer: &(Arc::new(ErasureTeller::new(opened.metrics.erasure())) as Arc<dyn ErasureObserver>),
-            evidence: &(Arc::new(Idle) as Arc<dyn EvidenceLog>),
-            own_data: &(Arc::new(Idle) as Arc<dyn OwnData>),
+            evidence: &(Arc::new(AuditEvidence(opened.audit.clone())) as Arc<dyn EvidenceLog>),
+            own_data: &(Arc::new(Untouched) as Arc<dyn OwnData>),
         };
         let erasures = Erasures::compile(&loaded.config, &DiskMaterials, &means, None);
         let erasures = erasures.map_err(|problems| Fault::config(loaded, problems))?;
@@ -53,24 +52,10 @@ impl place::Kept for Kept {
     }
 }
 
-/// Carries nothing out.
-struct Idle;
+/// The gateway's own data of people, which nobody takes away while no gateway runs.
+struct Untouched;
 
-impl EvidenceLog for Idle {
-    fn record(&self, _: ErasureRecord) -> Answering<'_, Result<Place, EvidenceFault>> {
-        Box::pin(async { Err(EvidenceFault::Unavailable("no gateway runs".to_owned())) })
-    }
-
-    fn sign<'a>(&'a self, _: &'a [u8]) -> Answering<'a, Result<String, EvidenceFault>> {
-        Box::pin(async { Err(EvidenceFault::Unavailable("no gateway runs".to_owned())) })
-    }
-
-    fn strike(&self, _: Vec<Struck>) -> Answering<'_, Result<(), EvidenceFault>> {
-        Box::pin(async { Err(EvidenceFault::Unavailable("no gateway runs".to_owned())) })
-    }
-}
-
-impl OwnData for Idle {
+impl OwnData for Untouched {
     fn forget<'a>(&'a self, _: &'a str, _: &'a str, _: Now) -> Answering<'a, Result<(), StoreFault>> {
         Box::pin(async { Err(StoreFault::Unavailable("no gateway runs".to_owned())) })
     }

@@ -58,7 +58,6 @@ pub(super) fn whole(known: &Known, config: &Config) -> Value {
         "steps": steps.chain(own).collect::<Vec<_>>(),
         "probes": probes.collect::<Vec<_>>(),
         "events": erasure.events.iter().map(event).collect::<Vec<_>>(),
-        "certificate": erasure.certificate.is_some(),
     });
     if let (Value::Object(whole), Value::Object(further)) = (&mut whole, further) {
         whole.extend(further);
