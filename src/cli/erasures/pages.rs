@@ -372,7 +372,6 @@ struct One {
     steps: Vec<StepSaid>,
     probes: Vec<ProbeSaid>,
     events: Vec<EventSaid>,
-    certificate: bool,
 }
 
 impl One {
