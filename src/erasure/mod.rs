@@ -25,6 +25,8 @@ mod scrub;
 mod standing;
 mod subject;
 mod target;
+#[cfg(test)]
+mod testing;
 mod told;
 mod view;
 

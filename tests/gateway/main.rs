@@ -24,6 +24,7 @@ mod deletion;
 mod demo;
 mod dpop;
 mod edge;
+mod erasure;
 mod erasure_operators;
 mod erasure_pages;
 mod floor_plan;
