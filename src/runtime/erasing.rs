@@ -6,12 +6,12 @@ use arc_swap::ArcSwapOption;
 
 use super::{AuditEvidence, ErasureTeller};
 use crate::{
-    authority::Authority,
+    authority::{Authority, forget_rows},
     clock::Now,
     erasure::{Answering, ErasureObserver, EvidenceLog, OwnData},
     state::State,
     store::StoreFault,
-    telemetry::{audit::AuditLog, metrics::ErasureMetrics},
+    telemetry::{Metrics, audit::AuditLog},
 };
 
 /// What account deletions need; it outlives every configuration.
@@ -33,9 +33,9 @@ impl fmt::Debug for Erasing {
 
 impl Erasing {
     /// Counts in `metrics`, and writes evidence to `audit`.
-    pub fn new(metrics: ErasureMetrics, audit: Arc<AuditLog>) -> Self {
+    pub fn new(metrics: &Metrics, audit: Arc<AuditLog>) -> Self {
         Self {
-            observer: Arc::new(ErasureTeller::new(metrics)),
+            observer: Arc::new(ErasureTeller::new(metrics.erasure(), metrics.authority())),
             evidence: Arc::new(AuditEvidence(audit)),
             own: Arc::default(),
         }
@@ -59,9 +59,49 @@ impl Own {
 
 impl OwnData for Own {
     fn forget<'a>(&'a self, issuer_url: &'a str, subject: &'a str, now: Now) -> Answering<'a, Result<(), StoreFault>> {
-        let _ = (issuer_url, subject, now, self.state.load_full());
-        let is_none = self.authority.load_full().is_none();
-        let waits = || StoreFault::Unavailable("the gateway's own data".to_owned());
-        Box::pin(async move { if is_none { Ok(()) } else { Err(waits()) } })
+        let (state, authority) = (self.state.load_full(), self.authority.load_full());
+        Box::pin(async move {
+            match (authority, state) {
+                (Some(authority), _) => authority.forget(issuer_url, subject, now).await,
+                // What is left of an authority that was configured once.
+                (None, Some(state)) => forget_rows(state.store(), issuer_url, subject, now).await,
+                (None, None) => Err(StoreFault::Unavailable("no configuration is in force yet".to_owned())),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{
+        authority::{
+            Owner,
+            testing::{Bench, START, at},
+        },
+        store::Table,
+    };
+
+    #[tokio::test]
+    async fn what_the_gateway_has_of_a_person_goes_with_an_authority_in_force_and_without_and_is_never_taken_for_gone()
+    {
+        let (bench, own) = (Bench::new(), Own::default());
+        let (issuer, store) = ("https://idp.example/", bench.authority.store());
+        let is_there = async |subject: &str| {
+            let owner = Owner { issuer: issuer.into(), subject: subject.into() };
+            store.get::<serde_json::Value>(Table::Factors, &owner.key(store), at(START)).await.unwrap().is_some()
+        };
+        for subject in ["ann", "bob"] {
+            bench.enrol_app(&bench.caller(subject, "t1"), START).await;
+        }
+        let nothing = own.forget(issuer, "ann", at(START)).await;
+        assert!(matches!(nothing, Err(StoreFault::Unavailable(_))), "nobody could say that nothing is kept");
+        own.replace(Some(&bench.state), Some(&bench.authority));
+        own.forget(issuer, "ann", at(START)).await.unwrap();
+        assert_eq!((is_there("ann").await, is_there("bob").await), (false, true));
+        own.replace(Some(&bench.state), None);
+        own.forget(issuer, "bob", at(START)).await.unwrap();
+        assert!(!is_there("bob").await, "what was kept when there was one");
     }
 }

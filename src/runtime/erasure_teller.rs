@@ -3,19 +3,21 @@
 
 use crate::{
     erasure::{ErasureObserver, Tally, Tripped},
-    telemetry::metrics::{ErasureCounts, ErasureMetrics},
+    telemetry::metrics::{AuthorityMetrics, ErasureCounts, ErasureMetrics},
 };
 
 /// Counts what becomes of deletions.
 #[derive(Debug, Clone)]
 pub struct ErasureTeller {
     metrics: ErasureMetrics,
+    /// Those of the store, which both share.
+    store: AuthorityMetrics,
 }
 
 impl ErasureTeller {
-    /// An observer that counts in `metrics`.
-    pub fn new(metrics: ErasureMetrics) -> Self {
-        Self { metrics }
+    /// An observer that counts in these metrics.
+    pub fn new(metrics: ErasureMetrics, store: AuthorityMetrics) -> Self {
+        Self { metrics, store }
     }
 }
 
@@ -48,6 +50,10 @@ impl ErasureObserver for ErasureTeller {
     fn untold(&self) {
         self.metrics.untold();
     }
+
+    fn store_fault(&self) {
+        self.store.store_fault();
+    }
 }
 
 /// Tells how many deletions there are; to be called when the metrics are asked for.
@@ -75,7 +81,7 @@ mod tests {
     #[test]
     fn what_becomes_of_deletions_is_counted_by_plan_and_names_no_deletion() {
         let metrics = Metrics::new().unwrap();
-        let teller = ErasureTeller::new(metrics.erasure());
+        let teller = ErasureTeller::new(metrics.erasure(), metrics.authority());
         teller.happened("account", "requested");
         teller.happened("account", "disputed");
         teller.step("search", "retried");

@@ -54,7 +54,7 @@ impl Services {
         let teller = Arc::new(AuthorityTeller::new(metrics.authority(), audit.clone()));
         Arc::new(Self {
             teller,
-            erasing: Erasing::new(metrics.erasure(), audit.clone()),
+            erasing: Erasing::new(&metrics, audit.clone()),
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {
                 handle,

@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Answer, Gateway, People, Recorder, Request, World, delete, eventually, get, h2, post, run, unix_now,
+    Answer, Gateway, People, Recorder, Request, World, delete, eventually, get, h2, post, run, stepgate, unix_now,
 };
 
 /// A service with accounts in it: what is there is answered with 200, what is not with 404, and DELETE takes it away.
@@ -692,7 +692,7 @@ fn a_code_stands_for_a_fresh_login_in_asking_and_in_cancelling_and_the_authority
     assert_eq!(challenged.json()["step_up"]["otp_header"], "Stepgate-OTP");
     assert_eq!(with_code(post(&cancel, ""), &codes[2]).expect(200).json()["state"], "cancelled");
     get("/items/1").bearer(&weak).send(&gateway).expect(404);
-    scene.untouched();
+    assert!(scene.api.deletions().is_empty());
 }
 
 #[test]
@@ -787,4 +787,60 @@ fn no_answer_record_or_event_names_the_person_but_to_themselves() {
     for text in [asked.text(), seen.text(), gateway.metrics(), gateway.stderr()] {
         assert!(!text.contains("Carol"), "{text}");
     }
+}
+
+#[test]
+fn after_somebody_said_that_it_was_not_them_no_deletion_of_the_account_is_taken() {
+    let scene = Scene::new();
+    let hook = Recorder::new();
+    scene.world.write("hook.secret", "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let sections = format!(
+        "notify: {{webhooks: {{crm: {{url: 'http://127.0.0.1:{}/', secret: {{file: hook.secret}}}}}}}}",
+        hook.port
+    );
+    let lines = "        grace: 1h\n        notify: [{webhook: crm}]\n";
+    let gateway = scene.start(Plan { lines, sections: sections.leak(), ..PLAIN });
+    let token = scene.token("alice");
+    let asked = ask(&gateway, "alice", &token).expect(202).json();
+    let notice = hook.wait_for(1).remove(0);
+    let notice: Value = serde_json::from_slice(&notice.body).unwrap();
+    let link = path(&notice["data"]["link"]);
+    // Whoever only looks, as programs that read mail do, changes nothing.
+    for method in ["GET", "HEAD"] {
+        Request::new(method, &link).host("api.example").send(&gateway).expect(200);
+    }
+    assert_eq!(see(&gateway, &asked, &token).json()["state"], "held");
+    let press =
+        |link: &str| post(link, "").host("api.example").header("Content-Type", "application/x-www-form-urlencoded");
+    let wrong = link.split_once("token=").unwrap().0.to_owned() + "token=" + &"0".repeat(64);
+    assert_eq!(press(&wrong).send(&gateway).status, 404);
+    press(&link).header("Origin", "https://api.example").send(&gateway).expect(200);
+    assert_eq!(see(&gateway, &asked, &token).json()["state"], "cancelled");
+    assert_eq!(ask(&gateway, "alice", &token).problem(409), "deletions-frozen");
+    get("/items/1").bearer(&token).send(&gateway).expect(404);
+    ask(&gateway, "bob", &scene.token("bob")).expect(202);
+    // The link's secret is in no record.
+    let secret = link.split_once("token=").unwrap().1.to_owned();
+    assert!(!gateway.stdout().contains(&secret) && !gateway.stderr().contains(&secret));
+    let records = gateway.audit();
+    assert!(!records.iter().any(|record| record.to_string().contains(&secret)));
+}
+
+#[test]
+fn explain_says_which_plan_takes_a_request_over_and_what_it_needs() {
+    let scene = Scene::new();
+    scene.configure(PLAIN);
+    let (fresh, weak) = (scene.token("alice"), scene.world.token(json!({})));
+    let explain = |target: &str, token: &str| {
+        let url = format!("https://gateway.example{target}");
+        stepgate(scene.world.folder(), &["explain", "DELETE", &url, "--token", token])
+    };
+    let said = explain("/accounts/alice", &fresh);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.contains("taken over by plan account as `DELETE /accounts/{id}`"), "{said:?}");
+    assert!(said.stdout.contains("plan account would take the deletion over"), "{said:?}");
+    let said = explain("/accounts/alice", &weak);
+    assert!(said.code == 1 && said.stdout.contains("insufficient-user-authentication"), "{said:?}");
+    let said = explain("/accounts/alice;v=1", &fresh);
+    assert!(said.code == 1 && said.stdout.contains("deletion_ambiguous"), "{said:?}");
 }

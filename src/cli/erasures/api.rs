@@ -357,8 +357,7 @@ impl Said {
     }
 }
 
-/// All that is parked; or what has this name, which may be a step's and a probe's: `step:` or `probe:` before it says which, and
-/// without that the one that is parked is meant. A step that is done may be sent again where the data is still there.
+/// All that is parked, or what has this name: a step that is done may be sent again where the data is still there.
 fn items(known: &Known, name: Option<&str>) -> Vec<Item> {
     let (erasure, terms) = (&known.erasure, &known.terms);
     let is_parked = |state: &StepState| matches!(state.outcome, Outcome::Parked { .. });
@@ -366,19 +365,8 @@ fn items(known: &Known, name: Option<&str>) -> Vec<Item> {
     let steps = steps.map(|(place, (step, state))| (&*step.call.name, Item::Step(place), is_parked(state)));
     let probes = terms.probes.iter().zip(&erasure.probes).enumerate();
     let probes = probes.map(|(place, (probe, state))| (&*probe.call.name, Item::Probe(place), state.parked.is_some()));
-    let all = steps.chain(probes);
-    let Some(name) = name else {
-        return all.filter(|(_, _, is_parked)| *is_parked).map(|(_, item, _)| item).collect();
-    };
-    let is_named = |(own, item, _): &(&str, Item, bool)| match item {
-        Item::Step(_) => *own == name || name.strip_prefix("step:") == Some(own),
-        Item::Probe(_) => *own == name || name.strip_prefix("probe:") == Some(own),
-    };
-    all.filter(is_named)
-        .max_by_key(|(_, item, is_parked)| (*is_parked, matches!(item, Item::Step(_))))
-        .map(|(_, item, _)| item)
-        .into_iter()
-        .collect()
+    let is_meant = |own: &str, is_parked: bool| name.map_or(is_parked, |name| name == own);
+    steps.chain(probes).filter(|(own, _, is_parked)| is_meant(own, *is_parked)).map(|(_, item, _)| item).collect()
 }
 
 fn hold_kind(name: &str) -> Result<HoldKind, AdminAnswer> {

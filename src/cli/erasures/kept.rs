@@ -31,13 +31,14 @@ impl place::Kept for Kept {
 
     fn open(loaded: &Loaded) -> Result<Self, Fault> {
         let opened = Opened::open(loaded)?;
+        let teller = ErasureTeller::new(opened.metrics.erasure(), opened.metrics.authority());
         let means = ErasureMeans {
             handle: &opened.background.handle,
             clock: &opened.clock,
             store: opened.state.store(),
             outbox: opened.state.outbox(),
             roots: &Arc::new(crate::client::native_roots()),
-            observer: &(Arc::new(ErasureTeller::new(opened.metrics.erasure())) as Arc<dyn ErasureObserver>),
+            observer: &(Arc::new(teller) as Arc<dyn ErasureObserver>),
             evidence: &(Arc::new(AuditEvidence(opened.audit.clone())) as Arc<dyn EvidenceLog>),
             own_data: &(Arc::new(Untouched) as Arc<dyn OwnData>),
         };
