@@ -27,6 +27,7 @@ mod edge;
 mod erasure;
 mod erasure_covered;
 mod erasure_operators;
+mod erasure_pages;
 mod floor_plan;
 mod forwarding;
 mod fuzz;
