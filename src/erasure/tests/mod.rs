@@ -1,0 +1,6 @@
+//! What erasure promises, shown.
+
+mod life;
+mod model;
+mod shelf;
+mod simulation;
