@@ -27,7 +27,8 @@ use crate::{
 const START: u64 = 1_790_000_000;
 const ME: u64 = 7;
 /// All that names the person anywhere in a record.
-const THEIRS: [&str; 5] = ["alice.private", "alice@example.org", "her lawsuit", "tenant-of-alice", "/accounts/alice.private"];
+const THEIRS: [&str; 5] =
+    ["alice.private", "alice@example.org", "her lawsuit", "tenant-of-alice", "/accounts/alice.private"];
 
 /// A log in a folder of its own.
 struct Bench {
@@ -197,11 +198,17 @@ fn a_certificate_tells_who_when_by_which_proof_what_was_done_and_what_was_seen()
     assert_eq!(told["proof"], proof);
     assert_eq!(told["scope"]["summary"], "Your account");
     assert_eq!(told["terms"], json!(&*known.erasure.terms));
-    let decisions: Vec<_> = told["decisions"].as_array().unwrap().iter().map(|one| (&one["event"], &one["by"]["name"])).collect();
+    let decisions: Vec<_> =
+        told["decisions"].as_array().unwrap().iter().map(|one| (&one["event"], &one["by"]["name"])).collect();
     let olga = json!("olga");
     let (held, released, accepted) = (json!("held"), json!("released"), json!("step_accepted"));
     assert_eq!(decisions, [(&held, &olga), (&released, &olga), (&accepted, &olga)]);
-    let calls: Vec<_> = told["calls"].as_array().unwrap().iter().map(|one| (&one["outcome"], &one["status"], &one["attempts"])).collect();
+    let calls: Vec<_> = told["calls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (&one["outcome"], &one["status"], &one["attempts"]))
+        .collect();
     assert_eq!(calls[0], (&json!("done"), &json!(204), &json!(2)));
     assert_eq!(calls[1].0, &json!("accepted"));
     assert_eq!(told["calls"][0]["target"], "/accounts/{subject}", "a template");
@@ -209,9 +216,16 @@ fn a_certificate_tells_who_when_by_which_proof_what_was_done_and_what_was_seen()
     assert_eq!((&probe["before"]["there"], &probe["before"]["status"]), (&json!(true), &json!(200)));
     let looks: Vec<_> = probe["looks"].as_array().unwrap().iter().map(|look| &look["seen"]["status"]).collect();
     assert_eq!(looks, [&json!(404), &json!(410)]);
-    assert_eq!(told["result"], "Every step was done, 1 of them by a person's word. 1 of 1 probes saw the data before, and none of these saw it afterwards.");
+    assert_eq!(
+        told["result"],
+        "Every step was done, 1 of them by a person's word. 1 of 1 probes saw the data before, and none of these saw it afterwards."
+    );
     assert_eq!(told["records"].as_array().unwrap().len(), known.erasure.events.len());
-    assert!(told["times"]["begun"].is_string() && told["times"]["ended"].is_string() && told["times"].get("issued").is_none());
+    assert!(
+        told["times"]["begun"].is_string()
+            && told["times"]["ended"].is_string()
+            && told["times"].get("issued").is_none()
+    );
     let own = asked(terms(), Party::Owner);
     let told = serde_json::to_value(certificate(&own, START)).unwrap();
     assert_eq!(told["requested_by"], json!({"party": "owner"}), "the erased person has no name in it");
@@ -295,11 +309,13 @@ fn every_kind_of_event_is_a_record_that_names_nobody_in_the_chain() {
     carried_out(&bench, &mut known);
     let all: Vec<What> = known.erasure.events.iter().map(|event| event.what.clone()).collect();
     assert!(all.iter().any(|what| matches!(what, What::StepParked { .. })));
-    let chain: String = bench.text().lines().map(|line| line.split(",\"disclosures\"").next().unwrap().to_owned() + "\n").collect();
+    let chain: String =
+        bench.text().lines().map(|line| line.split(",\"disclosures\"").next().unwrap().to_owned() + "\n").collect();
     for name in THEIRS.iter().chain(&["root", "olga"]) {
         assert!(!readable(&chain).contains(name), "{name} stands in the chain: {chain}");
     }
-    for word in ["step0", "probe0", "\"status\":204", "\"attempt\":2", "\"detail\":\"refused\"", "/accounts/{subject}"] {
+    for word in ["step0", "probe0", "\"status\":204", "\"attempt\":2", "\"detail\":\"refused\"", "/accounts/{subject}"]
+    {
         assert!(chain.contains(word), "{word} is missing: {chain}");
     }
 }
@@ -308,7 +324,10 @@ fn every_kind_of_event_is_a_record_that_names_nobody_in_the_chain() {
 fn nobody_is_struck_out_twice_nor_by_another_claim() {
     let mut known = asked(terms(), root());
     let whose = struck(&known.erasure).unwrap();
-    assert_eq!((&*whose.subjects, whose.under.as_deref()), (&["alice.private".into()][..], Some("/accounts/alice.private")));
+    assert_eq!(
+        (&*whose.subjects, whose.under.as_deref()),
+        (&["alice.private".into()][..], Some("/accounts/alice.private"))
+    );
     assert_eq!(whose.request_ids, ["r-1".into()]);
     assert!(!format!("{whose:?}").contains("alice"));
     known.erasure.whose.claim = super::record::Selector::Name("account".into());

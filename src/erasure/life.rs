@@ -269,8 +269,7 @@ pub fn next_due(erasure: &Erasure, terms: &Terms) -> Due {
 
 /// What may be done for a deletion now, whoever has the lease.
 pub fn work(erasure: &Erasure, terms: &Terms, at: u64) -> Vec<Work> {
-    let due: Vec<Work> =
-        dues(erasure, terms).into_iter().filter(|(due, _)| *due <= at).map(|(_, work)| work).collect();
+    let due: Vec<Work> = dues(erasure, terms).into_iter().filter(|(due, _)| *due <= at).map(|(_, work)| work).collect();
     // What begins now is not reminded of.
     if due.contains(&Work::Begin) { vec![Work::Begin] } else { due }
 }

@@ -1,7 +1,7 @@
 //! The machine, sentence by sentence.
 
 use super::super::{
-    life::{Accept, Answer, Command, Due, Item, NotNow, Told, Tokens, Work, apply, next_due, tokens, work},
+    life::{Accept, Answer, Command, Due, Item, NotNow, Tokens, Told, Work, apply, next_due, tokens, work},
     record::{Erasure, HoldKind, Lease, Outcome, Party, State, What, Why, hash_of},
     testing::{erasure, probe, step, terms},
 };

@@ -104,7 +104,8 @@ fn judge(before: &Erasure, command: &Command, after: &Erasure, terms: &Terms, at
                 assert_eq!(probe.looks.len(), terms.verify_after_secs.len().max(1), "{}", said());
                 assert!(probe.before.unwrap().there, "{}", said());
                 let is_gone = |look: &super::super::record::Look| {
-                    look.seen.is_some_and(|seen| !seen.there && seen.at >= look.due && terms_of.gone.contains(&seen.status))
+                    look.seen
+                        .is_some_and(|seen| !seen.there && seen.at >= look.due && terms_of.gone.contains(&seen.status))
                 };
                 assert!(probe.looks.iter().all(is_gone), "{}", said());
             }
@@ -336,7 +337,13 @@ fn on_long_ways_through_large_deletions_all_that_is_promised_holds() {
                 break;
             }
             let leap = chance.below(40);
-            at = if leap == 0 { at.saturating_sub(30) } else if leap == 1 { at + 60 } else { at + (leap as u64 % 3) };
+            at = if leap == 0 {
+                at.saturating_sub(30)
+            } else if leap == 1 {
+                at + 60
+            } else {
+                at + (leap as u64 % 3)
+            };
         }
         if !it.state.is_final() {
             stopped += 1;

@@ -102,7 +102,8 @@ impl Engine for OnShelf {
             return self.0.late(Shelf::lost());
         }
         let rows = self.0.rows.lock().unwrap();
-        let found = rows.range((table, prefix.clone())..).take_while(|((of, key), _)| *of == table && key.starts_with(&prefix));
+        let found =
+            rows.range((table, prefix.clone())..).take_while(|((of, key), _)| *of == table && key.starts_with(&prefix));
         let found = found.map(|(_, row)| row).filter(|row| after.as_ref().is_none_or(|after| row.key > *after));
         let found = found.filter(|row| row.expires_at.is_none_or(|at| at > now)).take(limit).cloned().collect();
         drop(rows);

@@ -202,7 +202,8 @@ async fn carry_one(ledger: &Arc<Ledger>, world: &World, calm: &Arc<dyn Engine>, 
             }
             Work::Probe(place) => {
                 let usual = if known.erasure.state == State::Verifying { 404 } else { 200 };
-                let status = world.chance(|chance| if chance.one_in(12) { [503, 200, 404][chance.below(3)] } else { usual });
+                let status =
+                    world.chance(|chance| if chance.one_in(12) { [503, 200, 404][chance.below(3)] } else { usual });
                 let answer = Answer::Status(status, now.unix_secs() + 2);
                 ledger.change(id, Command::Probed(holder, place, answer), now).await?
             }
@@ -324,7 +325,9 @@ async fn settle(seed: u64, world: &Arc<World>, calm: Arc<dyn Engine>) {
     for known in &all {
         let it = &known.erasure;
         assert!(it.is_settled() && it.personal.is_none(), "seed {seed}: {it:?}");
-        assert!(it.events.iter().enumerate().all(|(place, event)| event.number as usize == place && event.place.is_some()));
+        assert!(
+            it.events.iter().enumerate().all(|(place, event)| event.number as usize == place && event.place.is_some())
+        );
         lives.entry(&it.whose.key).or_default().push((it.requested_at, it.ended_at.unwrap()));
         if it.state == State::Cancelled {
             assert_eq!(world.sends_of(&it.id, None), 0, "seed {seed}: sent after it was cancelled");
@@ -345,7 +348,8 @@ async fn settle(seed: u64, world: &Arc<World>, calm: Arc<dyn Engine>) {
     for number in 0..PEOPLE {
         let them = principal(&person(number), &[], 0.0, serde_json::json!({}));
         let key = key_of(&ledger.store, ISSUER, &super::super::record::Selector::Subject, &person(number));
-        let erased = all.iter().any(|known| known.erasure.whose.key[..] == *key && known.erasure.state == State::Erased);
+        let erased =
+            all.iter().any(|known| known.erasure.whose.key[..] == *key && known.erasure.state == State::Erased);
         let expected = if erased { Standing::Erased } else { Standing::Good };
         assert_eq!(ledger.kept.standings.of(&ledger.store, &them), expected, "seed {seed}");
         let row = ledger.subject(&key, world.now()).await.unwrap();
