@@ -44,13 +44,7 @@ mod tests;
 mod told;
 mod view;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-use tokio::task::JoinHandle;
+use std::{collections::HashMap, fmt, sync::Arc};
 
 pub use self::{
     breaker::Tripped,
@@ -72,9 +66,10 @@ use self::{
     subject::{key_of, requester_key},
 };
 use crate::{
-    clock::{Clock, Now},
+    clock::Now,
     config::{self, Config, CredentialSource, DeletionPlan, Materials, Problem, Terms},
     policy::Principal,
+    state::Background,
     store::{Store, StoreFault},
     telemetry::audit::SignedCertificate,
 };
@@ -97,17 +92,8 @@ pub struct Erasures {
 /// What outlives a configuration.
 pub(in crate::erasure) struct Core {
     ledger: Arc<Ledger>,
-    clock: Arc<dyn Clock>,
     carrier: Arc<Carrier>,
-    running: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            running.abort();
-        }
-    }
+    background: Arc<Background>,
 }
 
 impl fmt::Debug for Erasures {
@@ -224,7 +210,7 @@ impl Erasures {
         kept.standings.know(self.config.plans.iter().map(|plan| Selector::of(plan.owner.as_ref())));
         kept.config.store(Some(self.config.clone()));
         self.core.carrier.calls.replace(self.upstreams.clone());
-        self.core.start();
+        self.core.background.start(vec![Box::pin(self.core.carrier.clone().run())]);
         kept.wake.notify_one();
     }
 
@@ -538,14 +524,6 @@ impl Erasures {
 }
 
 impl Core {
-    /// Carries deletions out from now on, if nobody does yet.
-    fn start(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if running.is_none() {
-            *running = Some(self.ledger.handle.spawn(self.carrier.clone().run()));
-        }
-    }
-
     /// Over this store, with all that is known from before; or all that is there is read.
     fn open(means: &ErasureMeans<'_>, previous: Option<&Arc<Self>>) -> Result<Arc<Self>, StoreFault> {
         if let Some(previous) = previous
@@ -566,7 +544,8 @@ impl Core {
             wait(ledger.load(now))?;
         }
         let carrier = Arc::new(Carrier::new(&ledger, means)?);
-        Ok(Arc::new(Self { ledger, clock: means.clock.clone(), carrier, running: Mutex::default() }))
+        let background = Background::after(means.handle, previous.map(|previous| &previous.background));
+        Ok(Arc::new(Self { ledger, carrier, background }))
     }
 }
 

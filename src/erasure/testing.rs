@@ -150,6 +150,7 @@ pub(crate) fn erasure(terms: &Terms, is_tripped: bool, at: u64) -> Changed {
             subject: "alice".into(),
             values: std::collections::BTreeMap::new(),
             token_subject: Some("alice".into()),
+            under: None,
         }),
         requested_at: at,
         state: State::Held { until: 0 },
@@ -164,7 +165,6 @@ pub(crate) fn erasure(terms: &Terms, is_tripped: bool, at: u64) -> Changed {
         probes: Vec::new(),
         lease: None,
         events: Vec::new(),
-        certificate: None,
     };
     life::begin_with(erasure, terms, is_tripped, at)
 }

@@ -60,6 +60,12 @@ impl Calls {
         self.upstreams.store(upstreams);
     }
 
+    /// What calls go to.
+    #[cfg(test)]
+    pub(super) fn upstreams(&self) -> Arc<Upstreams> {
+        self.upstreams.load_full()
+    }
+
     /// Waits until a service may be called. Nothing is to be noted as sent before.
     pub(super) async fn turn(&self, upstream: &str) -> Option<Turn> {
         let gate = self.gate(upstream);

@@ -15,6 +15,8 @@ mod pauses;
 mod scheduler;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod upstreams;
 mod values;

@@ -26,6 +26,7 @@ use crate::{
         fault::Fault,
         life::{self, Answer, Command, NotNow, Work},
         record::{Erasure, Known, Lease, Why},
+        scrub,
     },
     store::StoreFault,
 };
@@ -34,9 +35,9 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
     /// In seconds: so long a crash delays what was in hand.
-    lease_secs: u64,
+    pub(super) lease_secs: u64,
     /// How often it is renewed; a store that is slow for a moment must not make it run out.
-    renew: Duration,
+    pub(super) renew: Duration,
 }
 
 impl Default for Pace {
@@ -254,9 +255,9 @@ impl Carrier {
     /// Takes the gateway's own data of the person away.
     async fn forget(&self, known: &Known) -> Result<(), Ended> {
         let erasure = &known.erasure;
-        let personal = erasure.personal.as_ref().ok_or(Ended::Later)?;
-        for subject in std::iter::once(&personal.subject).chain(&personal.token_subject) {
-            self.own_data.forget(&erasure.whose.issuer_url, subject, self.now()).await?;
+        // Those of their tokens, as far as they are known: what another claim says may be somebody else's subject.
+        for subject in scrub::struck(erasure).into_iter().flat_map(|struck| struck.subjects) {
+            self.own_data.forget(&erasure.whose.issuer_url, &subject, self.now()).await?;
         }
         self.note(&erasure.id, Command::OwnDataGone(self.holder)).await
     }

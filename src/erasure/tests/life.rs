@@ -84,7 +84,7 @@ fn a_deletion_lives_from_the_request_to_the_last_look() {
     }
     assert_eq!((it.state, work(&it, &terms, at + DAY)), (State::Scrubbing, vec![Work::Scrub]));
     assert!(it.personal.is_some());
-    assert_eq!(does(&mut it, &terms, Command::Scrubbed(ME, "certificate".into()), at + DAY), [Told::Erased]);
+    assert_eq!(does(&mut it, &terms, Command::Scrubbed(ME), at + DAY), [Told::Erased]);
     assert_eq!((it.state, next_due(&it, &terms)), (State::Erased, Due::Never));
     assert_eq!((it.personal.as_ref(), tokens(&it, &terms)), (None, Tokens::Before(at)));
     let happened: Vec<&str> = it.events.iter().map(|event| event.what.name()).collect();

@@ -2,5 +2,7 @@
 
 mod life;
 mod model;
+mod people;
 mod shelf;
 mod simulation;
+mod target;

@@ -77,7 +77,7 @@ struct Node {
     tasks: Vec<JoinHandle<()>>,
 }
 
-async fn ledger(engine: Arc<dyn Engine>, now: Now) -> Option<Arc<Ledger>> {
+pub(super) async fn ledger(engine: Arc<dyn Engine>, now: Now) -> Option<Arc<Ledger>> {
     let store = Arc::new(Store::open(engine, SealingKeys::new(key(1), vec![]), now).await.ok()?);
     let outbox = Outbox::new(store.clone(), Channels::default(), Arc::new(SystemClock), Arc::new(Undelivered));
     let kept = Arc::new(Kept::default());
@@ -108,13 +108,23 @@ fn wanted(ledger: &Ledger, world: &World, number: usize) -> Wanted {
     }
     it.requester_key = requester_key(&ledger.store, ISSUER, &by).into();
     it.terms = hash_of(&terms).unwrap();
-    it.personal = Some(Personal { subject: of.into(), values: BTreeMap::new(), token_subject: None });
+    it.personal = Some(Personal { subject: of.into(), values: BTreeMap::new(), token_subject: None, under: None });
     (it.events, it.holds) = (Vec::new(), Vec::new());
     Wanted { erasure: it, terms }
 }
 
+/// Of nobody are two deletions under way, whoever asked how often at once.
+async fn one_at_a_time(world: &World, calm: &Arc<dyn Engine>) {
+    let store = Store::open(calm.clone(), SealingKeys::new(key(1), vec![]), world.now()).await.unwrap();
+    let open = store.page::<Erasure>(crate::store::Table::Erasures, "open/", None, 1000, world.now()).await.unwrap();
+    let mut people = HashSet::new();
+    for row in open.into_iter().filter(|row| !row.value.state.is_final()) {
+        assert!(people.insert(row.value.whose.key), "two deletions of one person");
+    }
+}
+
 /// What a person, an operator or a stranger with a link does.
-async fn somebody(ledger: Arc<Ledger>, world: Arc<World>) {
+async fn somebody(ledger: Arc<Ledger>, world: Arc<World>, calm: Arc<dyn Engine>) {
     let operator = || Party::Operator { name: "olga".into() };
     let now = world.now();
     let some_id = || {
@@ -127,6 +137,7 @@ async fn somebody(ledger: Arc<Ledger>, world: Arc<World>) {
         let number = world.chance(|chance| chance.below(PEOPLE));
         let wanted = wanted(&ledger, &world, number);
         if let Ok(opened) = ledger.ask(wanted, now).await {
+            one_at_a_time(&world, &calm).await;
             world.receipts.lock().unwrap().push((number, opened.known.erasure.id));
         }
         return;
@@ -197,7 +208,7 @@ async fn carry_one(ledger: &Arc<Ledger>, world: &World, calm: &Arc<dyn Engine>, 
             Work::Begin => ledger.change(id, Command::Begin(holder), now).await?,
             Work::OwnData => ledger.change(id, Command::OwnDataGone(holder), now).await?,
             Work::Scrub => {
-                ledger.change(id, Command::Scrubbed(holder, "certificate".into()), now).await?;
+                ledger.change(id, Command::Scrubbed(holder), now).await?;
                 return Ok(());
             }
             Work::Probe(place) => {
@@ -269,7 +280,12 @@ async fn run(seed: u64, shelf: Option<&Arc<Shelf>>, engine: Arc<dyn Engine>, cal
         for node in &mut nodes {
             // A crash: whatever is under way is dropped where it awaits, and memory is gone.
             if node.is_some() && world.chance(|chance| chance.one_in(25)) {
-                node.take().unwrap().tasks.iter().for_each(JoinHandle::abort);
+                for task in node.take().unwrap().tasks {
+                    task.abort();
+                    if let Err(ended) = task.await {
+                        assert!(!ended.is_panic(), "seed {seed}: {ended}");
+                    }
+                }
             }
             if node.is_none()
                 && let Some(ledger) = ledger(engine.clone(), world.now()).await
@@ -281,7 +297,7 @@ async fn run(seed: u64, shelf: Option<&Arc<Shelf>>, engine: Arc<dyn Engine>, cal
         let some_node = world.chance(|chance| chance.below(2));
         if let Some(Some(node)) = nodes.get_mut(some_node) {
             for _ in 0..world.chance(|chance| chance.below(4)) {
-                node.tasks.push(tokio::spawn(somebody(node.ledger.clone(), world.clone())));
+                node.tasks.push(tokio::spawn(somebody(node.ledger.clone(), world.clone(), calm.clone())));
             }
         }
         for _ in 0..world.chance(|chance| chance.below(30)) {
@@ -302,6 +318,10 @@ async fn run(seed: u64, shelf: Option<&Arc<Shelf>>, engine: Arc<dyn Engine>, cal
     if let Some(shelf) = shelf {
         shelf.be_calm(true);
     }
+    // A process that is gone has nothing under way; here it has until then.
+    while Handle::current().metrics().num_alive_tasks() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
     settle(seed, &world, calm).await;
 }
 
@@ -321,14 +341,12 @@ async fn settle(seed: u64, world: &Arc<World>, calm: Arc<dyn Engine>) {
     for id in world.cancelled.lock().unwrap().iter() {
         assert_eq!(by_id[&**id].erasure.state, State::Cancelled, "seed {seed}");
     }
-    let mut lives: HashMap<&str, Vec<(u64, u64)>> = HashMap::new();
     for known in &all {
         let it = &known.erasure;
         assert!(it.is_settled() && it.personal.is_none(), "seed {seed}: {it:?}");
         assert!(
             it.events.iter().enumerate().all(|(place, event)| event.number as usize == place && event.place.is_some())
         );
-        lives.entry(&it.whose.key).or_default().push((it.requested_at, it.ended_at.unwrap()));
         if it.state == State::Cancelled {
             assert_eq!(world.sends_of(&it.id, None), 0, "seed {seed}: sent after it was cancelled");
             continue;
@@ -339,11 +357,6 @@ async fn settle(seed: u64, world: &Arc<World>, calm: Arc<dyn Engine>) {
             let did = sent.iter().any(|(of, at, did)| *of == it.id && *at == place && *did);
             assert!(did, "seed {seed}: {} says that step {place} was done", it.id);
         }
-    }
-    // One deletion of a person at a time, whoever asked how often at once.
-    for (whose, mut times) in lives {
-        times.sort_unstable();
-        assert!(times.windows(2).all(|pair| pair[0].1 <= pair[1].0), "seed {seed}: {whose}: {times:?}");
     }
     for number in 0..PEOPLE {
         let them = principal(&person(number), &[], 0.0, serde_json::json!({}));
@@ -428,7 +441,7 @@ fn seeds(usual: u64) -> u64 {
 
 #[test]
 fn nothing_is_lost_doubled_or_done_after_a_cancel_whatever_fails() {
-    for seed in 0..seeds(60) {
+    for seed in 0..seeds(20) {
         let shelf = Shelf::new(seed);
         // What looks at the rows in peace is another view of the same ones.
         let engine: Arc<dyn Engine> = Arc::new(OnShelf(shelf.clone()));
