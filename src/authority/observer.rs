@@ -85,6 +85,8 @@ pub enum Change {
     SessionsEnded,
     /// A refresh token was shown a second time: its session was ended.
     TokenReused,
+    /// All that was kept of somebody was taken away, as their account was erased.
+    Forgotten,
 }
 
 macro_rules! names {
@@ -113,6 +115,7 @@ names!(Change {
     Elevated = "elevated", SteppedDown = "stepped_down", Granted = "granted",
     Registered = "registered", PasswordChanged = "password_changed", AddressChanged = "address_changed",
     Recovered = "recovered", SessionsEnded = "sessions_ended", TokenReused = "token_reused",
+    Forgotten = "forgotten",
 });
 
 /// Who did something, for the audit.

@@ -84,6 +84,8 @@ impl Materials for Given {
 pub(crate) struct Ear {
     pub(crate) ceremonies: Mutex<Vec<(Occasion, Outcome, Option<Factor>)>>,
     pub(crate) changes: Mutex<Vec<Change>>,
+    /// Of whom it was said that they were forgotten.
+    pub(crate) forgotten: Mutex<String>,
 }
 
 impl AuthorityObserver for Ear {
@@ -91,7 +93,10 @@ impl AuthorityObserver for Ear {
         self.ceremonies.lock().unwrap().push((occasion, outcome, factor));
     }
 
-    fn change(&self, _: Actor<'_>, change: Change, _: Option<Factor>, _: &'static str, _: Now) {
+    fn change(&self, actor: Actor<'_>, change: Change, _: Option<Factor>, _: &'static str, _: Now) {
+        if change == Change::Forgotten {
+            self.forgotten.lock().unwrap().push_str(&format!("{actor:?}"));
+        }
         self.changes.lock().unwrap().push(change);
     }
 }
@@ -134,7 +139,11 @@ impl Bench {
 
     /// One whose store can be broken.
     pub(crate) fn breakable() -> (Self, Breaker) {
-        let bench = Self::new();
+        Self::breakable_of(YAML)
+    }
+
+    pub(crate) fn breakable_of(yaml: &str) -> (Self, Breaker) {
+        let bench = Self::of(yaml);
         let (store, breaker) = Store::breakable_for_tests();
         let Self { authority, ear, folder, config, .. } = bench;
         let made = Arc::into_inner(authority).unwrap();

@@ -1,14 +1,17 @@
 //! The command line: which command, with what, and the exit code that it ends with.
 
 mod admin_client;
+mod answers;
 mod audit;
 mod authority;
 mod check;
 mod demo;
+mod erasures;
 mod explain;
 mod keys;
 mod load;
 mod observers;
+mod opened;
 mod place;
 mod reload;
 mod revocations;
@@ -91,6 +94,11 @@ enum Command {
         #[command(subcommand)]
         command: authority::FactorsCommand,
     },
+    /// Lists, holds, approves, retries and cancels account deletions, and prints their certificates
+    Erasures {
+        #[command(subcommand)]
+        command: erasures::ErasuresCommand,
+    },
     /// Seals what the authority keeps with its current key
     Rekey(authority::RekeyArgs),
     /// Works with the list of revocations
@@ -134,6 +142,7 @@ pub fn main() -> ExitCode {
         Command::Revoke(args) => revocations::revoke(&args),
         Command::Invite(args) => authority::invite(&args),
         Command::Factors { command } => authority::factors(&command),
+        Command::Erasures { command } => erasures::erasures(&command),
         Command::Rekey(args) => authority::rekey(&args),
         Command::Revocations { command } => revocations::revocations(&command),
         Command::Keys { command } => keys::keys(&command),

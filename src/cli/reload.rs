@@ -15,12 +15,12 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{authority::api::Operators, check, load, revocations};
+use super::{authority, check, erasures, load, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
     files::Look,
     identity::SourceReadiness,
-    runtime::{Live, Services, Snapshot},
+    runtime::{Live, Services, Snapshot, tell_erasures},
     server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
     telemetry::metrics::Names,
 };
@@ -108,6 +108,10 @@ impl AdminApi for Control {
         for (source, count) in snapshot.authenticator.locked_users(self.services.clock.now()) {
             self.services.metrics.locked_users(source, count);
         }
+        if let Some(erasures) = &snapshot.erasures {
+            let tally = erasures.counts(self.services.clock.now().unix_secs());
+            tell_erasures(&self.services.metrics.erasure(), &tally, &erasures.breaker());
+        }
         self.services.metrics.dpop_proofs(snapshot.authenticator.remembered_proofs());
         self.services.metrics.render(self.services.clock.now()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written out");
@@ -131,14 +135,12 @@ impl AdminApi for Control {
             _ => {
                 let (snapshot, now) = (self.live.load(), self.services.clock.now());
                 let (config, call) = (&snapshot.config, (method, path, query));
-                let operators = Operators {
-                    authority: snapshot.authority.as_ref(),
-                    config,
-                    handle: &self.services.issuers.handle,
-                    now,
-                };
+                let handle = &self.services.issuers.handle;
+                let (authority, erasures) = (snapshot.authority.as_ref(), snapshot.erasures.as_ref());
+                let audit = &self.services.audit;
                 revocations::api::call(&self.services.revocations, config, now, call, &body)
-                    .or_else(|| operators.call(call, &body))
+                    .or_else(|| authority::api::Operators { authority, config, handle, now }.call(call, &body))
+                    .or_else(|| erasures::api::Operators { erasures, config, audit, handle, now }.call(call, &body))
             }
         }
     }

@@ -199,19 +199,25 @@ impl Erasures {
             .map_err(|fault| vec![Problem::error(&deletions.span, format!("account deletions: {fault}"))])?;
         let made = Self { config: deletions.clone(), issuers: issuers(config), upstreams, core };
         if previous.is_none() {
-            made.put_in_force();
+            made.know();
         }
         Ok(Some(made))
     }
 
-    /// Puts it in force: people are known by the claims that it says, and told as it says.
-    pub fn put_in_force(&self) {
+    /// People are known by the claims that it says, and told as it says.
+    fn know(&self) {
         let kept = &self.core.ledger.kept;
         kept.standings.know(self.config.plans.iter().map(|plan| Selector::of(plan.owner.as_ref())));
         kept.config.store(Some(self.config.clone()));
+    }
+
+    /// Puts it in force: people are known by the claims that it says, and told as it says; what is due is carried out from now on. A
+    /// process that only notes what operators say never comes here.
+    pub fn put_in_force(&self) {
+        self.know();
         self.core.carrier.calls.replace(self.upstreams.clone());
         self.core.background.start(vec![Box::pin(self.core.carrier.clone().run())]);
-        kept.wake.notify_one();
+        self.core.ledger.kept.wake.notify_one();
     }
 
     /// What it was compiled from.
@@ -466,12 +472,8 @@ impl Erasures {
         self.core.ledger.change(id, Command::Release(kind, by), now).await
     }
 
-    /// Has a step or a probe that waits for a person done again, or takes it as it is; by its name.
-    pub async fn retry(&self, id: &str, name: &str, by: Party, accept: Accept, now: Now) -> Result<Known, Fault> {
-        let known = self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?;
-        let step = known.terms.steps.iter().position(|step| &*step.call.name == name).map(Item::Step);
-        let probe = || known.terms.probes.iter().position(|probe| &*probe.call.name == name).map(Item::Probe);
-        let item = step.or_else(probe).ok_or(NotNow::Nothing)?;
+    /// Has a step or a probe that waits for a person done again, or takes it as it is; a step also where the data is still there.
+    pub async fn retry(&self, id: &str, item: Item, by: Party, accept: Accept, now: Now) -> Result<Known, Fault> {
         self.core.ledger.change(id, Command::Retry(item, by, accept), now).await
     }
 

@@ -47,10 +47,11 @@ pub(super) fn refuse_doubtful(matched: &Matched<'_>) -> Result<(), Refusal> {
 
 impl Gateway {
     /// What a request asks for, where a plan takes it over: it is the caller's own data, or the caller may ask for that of others.
-    /// The body is read where the plan looks for a value in it, and held in `form`.
+    /// The body is read where the plan looks for a value in it, and held in `form`. `is_held`: whether the caller's own account is held
+    /// by a deletion; nothing is left to them then but to ask for that once more.
     pub(super) async fn whose<'s>(
         &'s self,
-        snapshot: &'s Snapshot,
+        (snapshot, is_held): (&'s Snapshot, bool),
         planned: Planned<'s>,
         enforcement: &Enforcement<'_>,
         (permit, used): (&Permit, Option<&UsedGrant<'_>>),
@@ -72,6 +73,9 @@ impl Gateway {
             None
         };
         let target = target(erasures, planned, principal, (path, inbound.query()), body)?;
+        if is_held && !target.own {
+            return Err(Refusal::of(Reason::SubjectHeld));
+        }
         Ok(Taken { erasures, planned, target, proof: proof(permit, used, inbound, now) })
     }
 

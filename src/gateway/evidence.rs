@@ -18,7 +18,8 @@ use crate::{
 pub struct Gathered {
     /// What the credentials are worth.
     pub evidence: Evidence,
-    /// The deletion that holds the caller's account: the credential is refused then.
+    /// The deletion that holds the caller's account. The credential is refused then, but for an operation of a deletion plan: asked
+    /// for once more, it is the same deletion.
     pub held: Option<Box<HeldAccount>>,
 }
 
@@ -43,7 +44,7 @@ pub async fn gather(
         let any = Accepted::union(asking.map(|route| &route.accepted));
         authenticator.authenticate(&presented, &any, now).await
     };
-    let held = stand(snapshot, &mut evidence);
+    let held = stand(snapshot, matched, &mut evidence);
     if let (Some(authority), Credential::Valid(principal)) = (&snapshot.authority, &evidence.credential)
         && matched.all().any(|route| can_be_elevated(route, guarded))
     {
@@ -54,7 +55,7 @@ pub async fn gather(
 
 /// Whether the caller's account stands: a credential of one that is held by a deletion is refused, and so is one of somebody whose
 /// data was erased since, or is being erased. Nothing is looked up where no account is.
-fn stand(snapshot: &Snapshot, evidence: &mut Evidence) -> Option<Box<HeldAccount>> {
+fn stand(snapshot: &Snapshot, matched: &Matched<'_>, evidence: &mut Evidence) -> Option<Box<HeldAccount>> {
     let (Some(erasures), Credential::Valid(principal)) = (&snapshot.erasures, &evidence.credential) else {
         return None;
     };
@@ -65,7 +66,9 @@ fn stand(snapshot: &Snapshot, evidence: &mut Evidence) -> Option<Box<HeldAccount
             None
         }
         Standing::Held { status, id } => {
-            evidence.credential = Credential::Invalid(Reason::SubjectHeld);
+            if matched.planned.is_none() {
+                evidence.credential = Credential::Invalid(Reason::SubjectHeld);
+            }
             let status_url = erasures.status_url(&format!("{id:032x}"));
             let cancel_url = format!("{status_url}/cancel");
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);

@@ -329,8 +329,12 @@ routes:
 ";
 
     async fn snapshot() -> Snapshot {
+        compiled(POLICY).await
+    }
+
+    async fn compiled(policy: &str) -> Snapshot {
         let env = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
-        let input = Input { file: Path::new("p.yaml"), text: POLICY, base: Path::new("/"), env: &env };
+        let input = Input { file: Path::new("p.yaml"), text: policy, base: Path::new("/"), env: &env };
         let config = config::load(&input).unwrap().config;
         let metrics = Metrics::new().unwrap();
         let issuers = SourceServices {
@@ -341,12 +345,18 @@ routes:
             revocations: Arc::default(),
             authority_keys: Default::default(),
         };
-        let means = Means { issuers: &issuers, metrics: &metrics, teller: None };
+        let means = Means { issuers: &issuers, metrics: &metrics, keeping: None };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
     }
 
-    /// What a request is matched to: route, other routes, method, the number of guarded operations and of their quotas.
-    fn find(snapshot: &Snapshot, line: &str, fields: &[(&str, &str)], form: Option<&str>) -> Result<String, Reason> {
+    /// What a request is matched to.
+    fn matched<T>(
+        snapshot: &Snapshot,
+        line: &str,
+        fields: &[(&str, &str)],
+        form: Option<&str>,
+        judge: impl FnOnce(&Matched<'_>) -> T,
+    ) -> Result<T, Reason> {
         let (method, target) = line.split_once(' ').unwrap();
         let mut request = Request::builder().method(method).uri(target).header("host", "h");
         for (name, value) in fields {
@@ -360,14 +370,32 @@ routes:
         let kind = form_to_read(snapshot, &inbound, &path).map_err(|refusal| refusal.reason)?;
         let form = kind.zip(form).map(|((kind, _), body)| Form { kind, body: body.as_bytes() });
         let matched = Matched::find(snapshot, &inbound, &path, form.as_ref()).map_err(|refusal| refusal.reason)?;
+        Ok(judge(&matched))
+    }
+
+    fn find(snapshot: &Snapshot, line: &str, fields: &[(&str, &str)], form: Option<&str>) -> Result<String, Reason> {
+        matched(snapshot, line, fields, form, told)
+    }
+
+    fn with_matched<T>(
+        snapshot: &Snapshot,
+        line: &str,
+        fields: &[(&str, &str)],
+        judge: impl FnOnce(&Matched<'_>) -> T,
+    ) -> Result<T, Reason> {
+        matched(snapshot, line, fields, None, judge)
+    }
+
+    /// Route, other routes, method, the number of guarded operations and of their quotas.
+    fn told(matched: &Matched<'_>) -> String {
         let others: String = matched.aliases.iter().map(|route| format!(" or {}", route.pattern)).collect();
-        Ok(format!(
+        format!(
             "{} {}{others} guarded {} quotas {}",
             matched.method,
             matched.route.pattern,
             matched.operations.len(),
             matched.deletion_quotas().count()
-        ))
+        )
     }
 
     #[tokio::test]
@@ -411,5 +439,50 @@ routes:
         assert_eq!(of("POST /lenient/x?_method=BREW", &[], None), Err(Reason::MethodUnknown));
         // Where no service honours them they say nothing, and are dropped.
         assert_eq!(of("POST /plain/x?_method=DELETE", &header, None).unwrap(), "POST /plain/** guarded 0 quotas 0");
+    }
+
+    const PLAN: &str = "
+sealing: {key: {env: KEY}}
+deletions:
+  url: https://api.example
+  plans:
+    account:
+      operations: ['DELETE /account/{id}']
+      subject: path.id
+      issuer: main
+      scope: {summary: Account, erased: [profile]}
+      steps: [{name: account, upstream: plain, request: 'DELETE /account/{subject}'}]
+";
+
+    #[tokio::test]
+    async fn an_operation_of_a_plan_is_taken_over_in_its_exact_form_and_known_in_any_other() {
+        let routes =
+            POLICY.replace("/account/**, upstream: plain, auth: none", "/account/**, upstream: plain, auth: [main]");
+        let routes = routes.replace("'DELETE /**', ", "'DELETE /**', 'DELETE /account/**', ");
+        let routes =
+            routes.replace("upstream: lenient, auth: none, methods: [POST, GET]", "upstream: lenient, auth: none");
+        let snapshot = compiled(&format!("{routes}{PLAN}")).await;
+        let planned = |line: &str, fields: &[(&str, &str)]| {
+            with_matched(&snapshot, line, fields, |matched| matched.planned.map(|planned| planned.is_exact))
+        };
+        assert_eq!(planned("DELETE /account/7", &[]), Ok(Some(true)));
+        assert_eq!(planned("DELETE /%61ccount/A%20b", &[]), Ok(Some(true)));
+        for line in [
+            "DELETE /account/7;v",
+            "DELETE /account/7.",
+            "DELETE /account/7/",
+            "DELETE /Account/7",
+            "DELETE /v1/account/7",
+        ] {
+            assert_eq!(planned(line, &[]), Ok(Some(false)), "{line}");
+        }
+        for line in ["GET /account/7", "DELETE /account", "DELETE /account/7/x", "POST /account/7"] {
+            assert_eq!(planned(line, &[]), Ok(None), "{line}");
+        }
+        // Its quota is counted beside what others say, and what it needs is known for the route.
+        let found = with_matched(&snapshot, "DELETE /account/7", &[], |matched| {
+            (matched.deletion_quotas().count(), matched.planned_requirement(matched.route).is_some())
+        });
+        assert_eq!(found, Ok((1, true)));
     }
 }

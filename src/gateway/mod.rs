@@ -9,9 +9,10 @@
 //!   │  4 evidence::gather     credentials → facts; refuses nothing
 //!   │  5 decide               policy + facts → permit                    401 403 503
 //!   │    └ prove              only assurance is missing: what else came? 5 again, once   413
+//!   │    └ whose              a deletion plan takes it over: whose data is it?           400 403
 //!   │  6 enforce              permit → clearance: quotas, grant, audit   403 429 503
 //!   │  7 Outbound::prepare    the head that the upstream gets
-//!   └ Gateway::forward  8 takes the clearance by value                502 504
+//!   └ Gateway::forward  8 takes the clearance by value; a deletion that a plan takes over is made durable in its place   502 504
 //! ```
 
 mod authority;
@@ -237,6 +238,7 @@ impl Gateway {
         }
 
         let Gathered { mut evidence, held } = evidence::gather(snapshot, &inbound, info, &matched, now).await;
+        let is_held = held.is_some();
         exchange.held = held;
         exchange.fresh_nonce = evidence.fresh_nonce.take();
         if let Credential::Valid(principal) = &evidence.credential {
@@ -257,7 +259,8 @@ impl Gateway {
         let taken = match matched.planned {
             Some(planned) => {
                 let (proved, body_and_form) = ((&permit, used.as_ref()), (&mut *body, &mut form));
-                let taken = Box::pin(self.whose(snapshot, planned, &enforcement, proved, body_and_form)).await;
+                let taken =
+                    Box::pin(self.whose((snapshot, is_held), planned, &enforcement, proved, body_and_form)).await;
                 Some(taken.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, None, refusal.reason))?)
             }
             None => None,

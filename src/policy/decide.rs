@@ -404,6 +404,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_operation_of_a_deletion_plan_is_judged_by_what_the_plan_needs_and_is_always_guarded() {
+        let planned = Requirement { acr: values(&["gold"]), amr: values(&["mfa"]), ..Requirement::default() };
+        let guard = Requirement { amr: values(&["mfa"]), ..Requirement::default() };
+        // Even on a route that has left the guard, which `check` refuses.
+        for deletion in [Some(guard), None] {
+            let policy = AccessPolicy { deletion, ..AccessPolicy::default() };
+            let judged = |credential: &Credential| {
+                let facts = facts(credential, &[], true);
+                decide(&policy, &Facts { planned: Some(&planned), ..facts })
+            };
+            let Decision::Deny(denial) = judged(&Credential::Absent) else { panic!("nobody deletes") };
+            assert_eq!(denial.reason, Reason::TokenMissing);
+            let Decision::Deny(denial) = judged(&principal("main", None, &["mfa"], Some(1.0))) else {
+                panic!("no gold")
+            };
+            assert_eq!(denial.reason, Reason::AcrInsufficient);
+            let Decision::Allow(permit) = judged(&principal("main", Some("gold"), &["mfa"], Some(1.0))) else {
+                panic!()
+            };
+            assert!(permit.guarded() && permit.principal().is_some());
+        }
+    }
+
+    #[test]
+    fn whose_account_is_held_is_not_sent_for_another_token() {
+        let policy = AccessPolicy { issuers: Box::new(["main".into()]), ..AccessPolicy::default() };
+        let challenge = |reason| challenge(&policy, &Credential::Invalid(reason), false);
+        assert_eq!(challenge(Reason::SubjectHeld), Challenge::Nothing);
+        assert_eq!(challenge(Reason::SubjectErased), Challenge::InvalidToken);
+    }
+
     fn challenge(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Challenge {
         match decide(
             policy,

@@ -76,7 +76,8 @@ impl AuthorityObserver for AuthorityTeller {
             | Change::PasswordChanged
             | Change::AddressChanged
             | Change::Recovered
-            | Change::SessionsEnded => {}
+            | Change::SessionsEnded
+            | Change::Forgotten => {}
         }
         self.metrics.changed(change.name());
         self.record(actor, Happening::Change { change: change.name(), detail }, factor, now);

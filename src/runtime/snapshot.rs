@@ -5,14 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 
 use http::Method;
 
-use super::{AuthorityTeller, RevokedSessions};
+use super::{AuthorityTeller, Erasing, RevokedSessions, erasing::Own};
 use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{
         self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
     },
-    erasure::Erasures,
+    erasure::{ErasureMeans, Erasures, OwnData},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     notify::NotifyObserver,
@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub state: Option<Arc<State>>,
     /// The second-factor authority; `None` where there is none, and where a configuration is only looked at.
     pub authority: Option<Arc<Authority>>,
+    /// Where deletions find what the gateway itself has of people.
+    own: Option<Arc<Own>>,
     /// Where its endpoints are.
     pub authority_endpoint: Option<AuthorityEndpoint>,
     /// How upstreams are told of callers in a way that they can verify.
@@ -194,9 +196,9 @@ pub struct Means<'a> {
     pub issuers: &'a SourceServices,
     /// The metrics that routes count in.
     pub metrics: &'a Metrics,
-    /// Who hears what the authority does; `None` where a configuration is only looked at, beside a gateway that runs: then no
-    /// durable state is opened.
-    pub teller: Option<&'a Arc<AuthorityTeller>>,
+    /// Who hears what the authority does, and what deletions need; `None` where a configuration is only looked at, beside a gateway
+    /// that runs: then no durable state is opened.
+    pub keeping: Option<(&'a Arc<AuthorityTeller>, &'a Erasing)>,
 }
 
 impl Snapshot {
@@ -221,7 +223,7 @@ impl Snapshot {
         let access_log = access_log(&config, means, previous).map_err(|problem| problems.push(problem));
         let assertions = assertions(&config, materials, means, previous).map_err(|problem| problems.push(problem));
         let kept = kept(&config, materials, means, previous).map_err(|found| problems.extend(found));
-        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok((state, authority))) =
+        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok(kept)) =
             (authenticator, upstreams, access_log, assertions, kept)
         else {
             return Err(problems);
@@ -250,9 +252,10 @@ impl Snapshot {
             erasure_endpoint: erasure_endpoint(&config, &limiter, &authenticator)?,
             events: events(&config, &limiter)?,
             authority_endpoint: authority_endpoint(&config, &limiter, &authenticator)?,
-            state,
-            authority,
-            erasures: None,
+            state: kept.state,
+            authority: kept.authority,
+            erasures: kept.erasures,
+            own: kept.own,
             authenticator: Arc::new(authenticator),
             assertions,
             limiter: Arc::new(limiter),
@@ -274,6 +277,17 @@ impl Snapshot {
         if let Some(authority) = &self.authority {
             authority.put_in_force();
         }
+        self.carry_out();
+    }
+
+    /// Has deletions carried out as this one says.
+    pub(super) fn carry_out(&self) {
+        if let Some(own) = &self.own {
+            own.replace(self.state.as_ref(), self.authority.as_ref());
+        }
+        if let Some(erasures) = &self.erasures {
+            erasures.put_in_force();
+        }
     }
 
     /// A route by its number.
@@ -291,8 +305,14 @@ impl Snapshot {
     }
 }
 
-/// What keeps something: the state, opened once and kept over reloads, and the second-factor authority over it.
-type Kept = (Option<Arc<State>>, Option<Arc<Authority>>);
+/// What keeps something: the state, opened once and kept over reloads, and over it the second-factor authority and deletions.
+#[derive(Default)]
+struct Kept {
+    state: Option<Arc<State>>,
+    authority: Option<Arc<Authority>>,
+    erasures: Option<Arc<Erasures>>,
+    own: Option<Arc<Own>>,
+}
 
 fn kept(
     config: &Config,
@@ -300,7 +320,7 @@ fn kept(
     means: &Means<'_>,
     previous: Option<&Snapshot>,
 ) -> Result<Kept, Vec<Problem>> {
-    let Some(teller) = means.teller else { return Ok((None, None)) };
+    let Some((teller, erasing)) = means.keeping else { return Ok(Kept::default()) };
     let SourceServices { handle, clock, roots, .. } = means.issuers;
     // Before anything is opened or made.
     let problems = Authority::check(config, materials);
@@ -311,9 +331,22 @@ fn kept(
     let state_dir = &*config.server.state_dir;
     let opening = StateMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
     let before = previous.and_then(|previous| previous.state.as_deref());
-    let Some(state) = State::open(config, materials, &opening, before)? else { return Ok((None, None)) };
+    let Some(state) = State::open(config, materials, &opening, before)? else { return Ok(Kept::default()) };
     let authority = authority(config, materials, (means, teller), (&state, previous))?;
-    Ok((Some(state), authority))
+    let own_data: Arc<dyn OwnData> = erasing.own.clone();
+    let erasing_means = ErasureMeans {
+        handle,
+        clock,
+        store: state.store(),
+        outbox: state.outbox(),
+        roots,
+        observer: &erasing.observer,
+        evidence: &erasing.evidence,
+        own_data: &own_data,
+    };
+    let before = previous.and_then(|previous| previous.erasures.as_deref());
+    let erasures = Erasures::compile(config, materials, &erasing_means, before)?.map(Arc::new);
+    Ok(Kept { state: Some(state), authority, erasures, own: Some(erasing.own.clone()) })
 }
 
 fn authority(

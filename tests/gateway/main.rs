@@ -24,6 +24,8 @@ mod deletion;
 mod demo;
 mod dpop;
 mod edge;
+mod erasure;
+mod erasure_operators;
 mod floor_plan;
 mod forwarding;
 mod fuzz;

@@ -7,6 +7,8 @@
     reason = "tests"
 )]
 
+mod forget;
+
 use std::{
     path::Path,
     sync::{Arc, Mutex},

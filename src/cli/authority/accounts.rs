@@ -11,10 +11,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    Authorities, Kept,
-    api::{Operators, bad, operator, read},
-};
+use super::{Authorities, Kept, api::Operators};
 use crate::{
     authority::{
         self,
@@ -22,6 +19,7 @@ use crate::{
     },
     cli::{
         Exit,
+        answers::{bad, operator, read},
         place::{Fault, ask_and_print, end, refusal},
         print_line,
     },

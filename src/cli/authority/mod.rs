@@ -12,7 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Exit,
-    place::{self, Background, Fault, Place, ask_and_print, end},
+    opened::Opened,
+    place::{self, Fault, Place, ask_and_print, end},
     print_line,
 };
 use crate::{
@@ -20,17 +21,11 @@ use crate::{
         Authority, AuthorityMeans, AuthorityObserver,
         accounts::{NoEnds, SessionEnds},
     },
-    clock::{Clock, Now, SystemClock},
+    clock::Now,
     config::{Config, Loaded},
     jose::PublishedKeys,
-    notify::NotifyObserver,
-    runtime::{AuthorityTeller, DiskMaterials},
+    runtime::DiskMaterials,
     server::AdminAnswer,
-    state::{State, StateMeans, StateObserver},
-    telemetry::{
-        Metrics,
-        audit::{AuditFiles, AuditLog},
-    },
 };
 
 /// Invites somebody to enrol a first factor
@@ -202,15 +197,7 @@ fn print_people(authority: &Authorities) -> Result<(), Fault> {
 /// The authority, under the lock.
 struct Kept {
     authority: Arc<Authority>,
-    background: Background,
-    audit: Arc<AuditLog>,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        // Whatever else still has the log: nobody would wait for the last records when the process ends.
-        self.audit.close();
-    }
+    opened: Opened,
 }
 
 /// The authority of a configuration, wherever it is in force.
@@ -222,48 +209,23 @@ impl place::Kept for Kept {
     }
 
     fn open(loaded: &Loaded) -> Result<Self, Fault> {
-        let config = &loaded.config;
-        let background = Background::start()?;
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (teller, audit) = teller(config, &clock)?;
-        let teller = Arc::new(teller);
-        let opening = StateMeans {
-            handle: &background.handle,
-            clock: &clock,
-            state_dir: &config.server.state_dir,
-            roots: &Arc::new(crate::client::native_roots()),
-            observer: &(teller.clone() as Arc<dyn StateObserver>),
-            deliveries: &(teller.clone() as Arc<dyn NotifyObserver>),
-        };
-        let refused = |problems| Fault::config(loaded, problems);
-        let state = State::open(config, &DiskMaterials, &opening, None).map_err(refused)?.ok_or(Fault::Config)?;
+        let opened = Opened::open(loaded)?;
         let means = AuthorityMeans {
-            handle: &background.handle,
-            clock: &clock,
-            state: &state,
-            observer: &(teller as Arc<dyn AuthorityObserver>),
+            handle: &opened.background.handle,
+            clock: &opened.clock,
+            state: &opened.state,
+            observer: &(opened.teller.clone() as Arc<dyn AuthorityObserver>),
             // No gateway runs that could be asked with an access token.
             ends: &(Arc::new(NoEnds) as Arc<dyn SessionEnds>),
             published: &PublishedKeys::default(),
         };
-        let authority = Authority::compile(config, &DiskMaterials, &means, None).map_err(refused)?;
-        Ok(Self { authority: Arc::new(authority.ok_or(Fault::Config)?), background, audit })
+        let authority = Authority::compile(&loaded.config, &DiskMaterials, &means, None);
+        let authority = authority.map_err(|problems| Fault::config(loaded, problems))?;
+        Ok(Self { authority: Arc::new(authority.ok_or(Fault::Config)?), opened })
     }
 
     fn call(&self, config: &Config, now: Now, call: (&Method, &str, Option<&str>), body: &[u8]) -> Option<AdminAnswer> {
-        let handle = &self.background.handle;
+        let handle = &self.opened.background.handle;
         api::Operators { authority: Some(&self.authority), config, handle, now }.call(call, body)
     }
-}
-
-/// Records in the audit log of the gateway that does not run what is done in its place.
-fn teller(config: &Config, clock: &Arc<dyn Clock>) -> Result<(AuthorityTeller, Arc<AuditLog>), Fault> {
-    let metrics = Metrics::new()?;
-    let files = AuditFiles {
-        file: config.audit.file.path.clone(),
-        key: config.server.state_dir.join("audit.key"),
-        head_interval: config.audit.head_interval,
-    };
-    let audit = Arc::new(AuditLog::open(&files, clock.clone(), metrics.audit())?);
-    Ok((AuthorityTeller::new(metrics.authority(), audit.clone()), audit))
 }

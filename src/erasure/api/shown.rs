@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{Erasures, Known, Previewed};
 use crate::{
-    config::{Limit, Rate, Recipient, Scope, Terms, WhileHeld},
+    config::{Call, Limit, Rate, Recipient, Scope, WhileHeld},
     erasure::record::{Erasure, Outcome, ProbeState, State, StepState},
 };
 
@@ -21,7 +21,7 @@ impl Erasures {
             "cancel_url": format!("{status_url}/cancel"),
             "scope": scope(&terms.scope),
             "held_until": held_until(erasure),
-            "erased_by": erased_by(erasure, terms),
+            "erased_by": erasure.erased_by(terms),
             "repeated": repeated,
         })
     }
@@ -31,6 +31,10 @@ impl Erasures {
         let Known { erasure, terms, .. } = known;
         let status_url = self.status_url(&erasure.id);
         let is_held = matches!(erasure.state, State::Held { .. });
+        let steps = terms.steps.iter().zip(&erasure.steps);
+        let steps = steps.map(|(step, state)| named(&step.call.name, of_step(state)));
+        let probes = terms.probes.iter().zip(&erasure.probes);
+        let probes = probes.map(|(probe, state)| named(&probe.call.name, of_probe(state)));
         let ended_at = |state| (erasure.state == state).then_some(erasure.ended_at).flatten();
         json!({
             "id": erasure.id,
@@ -45,11 +49,11 @@ impl Erasures {
             "requested_by": erasure.requester.kind(),
             "held_until": held_until(erasure),
             "begun_at": erasure.begun_at,
-            "erased_by": erased_by(erasure, terms),
+            "erased_by": erasure.erased_by(terms),
             "cancelled_at": ended_at(State::Cancelled),
             "erased_at": ended_at(State::Erased),
-            "steps": terms.steps.iter().zip(&erasure.steps).map(|(step, state)| named(&step.call.name, of_step(state))).collect::<Vec<_>>(),
-            "checks": terms.probes.iter().zip(&erasure.probes).map(|(probe, state)| named(&probe.call.name, of_probe(state))).collect::<Vec<_>>(),
+            "steps": steps.collect::<Vec<_>>(),
+            "checks": probes.collect::<Vec<_>>(),
         })
     }
 }
@@ -58,7 +62,7 @@ impl Previewed<'_> {
     pub(super) fn value(&self, erasures: &Erasures) -> Value {
         let Self { preview, plan, operation, own, lacks } = self;
         let terms = &preview.terms;
-        let call = |kind: &str, call: &crate::config::Call| json!({"kind": kind, "name": call.name, "upstream": call.upstream});
+        let call = |kind: &str, call: &Call| json!({"kind": kind, "name": call.name, "upstream": call.upstream});
         let calls = terms.lookups.iter().map(|lookup| call("lookup", lookup));
         let calls = calls.chain(terms.steps.iter().map(|step| call("step", &step.call)));
         let calls = calls.chain(terms.probes.iter().map(|probe| call("check", &probe.call)));
@@ -112,20 +116,6 @@ fn held_until(erasure: &Erasure) -> Option<u64> {
         State::Held { until } => (until > erasure.requested_at).then_some(until),
         State::CarryingOut | State::Verifying | State::Scrubbing | State::Erased | State::Cancelled => None,
     }
-}
-
-/// When it will be erased, if all goes well and nobody holds it.
-fn erased_by(erasure: &Erasure, terms: &Terms) -> Option<u64> {
-    let last = terms.verify_after_secs.last().copied().unwrap_or(0);
-    let begins = match erasure.state {
-        State::Held { until } => until,
-        State::CarryingOut | State::Verifying | State::Scrubbing => {
-            erasure.done_at.or(erasure.begun_at).unwrap_or(erasure.requested_at)
-        }
-        State::Erased => return erasure.ended_at,
-        State::Cancelled => return None,
-    };
-    Some(begins.saturating_add(last))
 }
 
 fn named(name: &str, state: Value) -> Value {
