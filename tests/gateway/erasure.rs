@@ -56,8 +56,8 @@ impl Legacy {
 }
 
 /// The gateway's surroundings: an API, its search index and its mail list.
-struct Scene {
-    world: World,
+pub(crate) struct Scene {
+    pub(crate) world: World,
     api: Legacy,
     search: Legacy,
     list: Legacy,
@@ -65,19 +65,19 @@ struct Scene {
 
 /// What a test says of its plan besides what all have.
 #[derive(Clone, Copy)]
-struct Plan {
+pub(crate) struct Plan {
     /// Further lines of the plan.
-    lines: &'static str,
+    pub(crate) lines: &'static str,
     /// Further sections of the file.
-    sections: &'static str,
+    pub(crate) sections: &'static str,
     /// Further routes.
-    routes: &'static str,
+    pub(crate) routes: &'static str,
 }
 
-const PLAIN: Plan = Plan { lines: "        grace: 30d\n", sections: "", routes: "" };
+pub(crate) const PLAIN: Plan = Plan { lines: "        grace: 30d\n", sections: "", routes: "" };
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let people = ["alice", "bob", "Carol", "42"];
         let (api, search, list) = (Legacy::with(&people), Legacy::with(&people), Legacy::with(&people));
         Self { world: World::new(), api, search, list }
@@ -125,18 +125,18 @@ routes:
         ));
     }
 
-    fn start(&self, plan: Plan) -> Gateway {
+    pub(crate) fn start(&self, plan: Plan) -> Gateway {
         self.configure(plan);
         self.world.restart().ready()
     }
 
     /// A token of somebody who has just shown a second factor.
-    fn token(&self, subject: &str) -> String {
+    pub(crate) fn token(&self, subject: &str) -> String {
         self.world.fresh_for(subject, 1)
     }
 
     /// The same with further claims.
-    fn token_with(&self, changes: Value) -> String {
+    pub(crate) fn token_with(&self, changes: Value) -> String {
         let mut claims = json!({"amr": ["pwd", "otp", "mfa"], "acr": "urn:example:acr:mfa", "auth_time": unix_now()});
         claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         self.world.token(claims)
@@ -154,7 +154,7 @@ routes:
     }
 }
 
-fn ask(gateway: &Gateway, subject: &str, token: &str) -> Answer {
+pub(crate) fn ask(gateway: &Gateway, subject: &str, token: &str) -> Answer {
     delete(&format!("/accounts/{subject}")).bearer(token).send(gateway)
 }
 
@@ -163,7 +163,7 @@ fn path(url: &Value) -> String {
     url.as_str().unwrap().strip_prefix("https://api.example").expect("the public origin").to_owned()
 }
 
-fn see(gateway: &Gateway, asked: &Value, token: &str) -> Answer {
+pub(crate) fn see(gateway: &Gateway, asked: &Value, token: &str) -> Answer {
     get(&path(&asked["status_url"])).bearer(token).send(gateway)
 }
 
@@ -206,7 +206,7 @@ fn a_deletion_is_asked_for_held_carried_out_verified_and_evidenced() {
 }
 
 /// What somebody who may see everybody's deletions sees.
-fn ask_about(gateway: &Gateway, asked: &Value, token: &str) -> Value {
+pub(crate) fn ask_about(gateway: &Gateway, asked: &Value, token: &str) -> Value {
     let answer = see(gateway, asked, token);
     if answer.status == 200 { answer.json() } else { json!({"state": answer.status}) }
 }

@@ -26,6 +26,7 @@ mod dpop;
 mod edge;
 mod erasure;
 mod erasure_operators;
+mod erasure_proof;
 mod floor_plan;
 mod forwarding;
 mod fuzz;
