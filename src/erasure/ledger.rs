@@ -287,10 +287,11 @@ impl Ledger {
         loop {
             let page = self.open_page(after.as_deref(), now).await?;
             for row in page.rows {
-                // One whose terms cannot be read is as one that cannot be read.
-                let Ok(terms) = self.terms(&row.value.terms, now).await else { continue };
-                if let Ok(known) = known(row, terms) {
-                    self.index().note(&known);
+                // One whose terms cannot be read is as one that cannot be read: told, and left for when they can be.
+                let id = row.value.id.clone();
+                match self.terms(&row.value.terms, now).await.and_then(|terms| known(row, terms)) {
+                    Ok(known) => self.index().note(&known),
+                    Err(fault) => tracing::error!(deletion = &*id, %fault, "a deletion cannot be read, and waits"),
                 }
             }
             match page.next {
