@@ -10,7 +10,7 @@ use super::{
         Answering, Ask, Core, ErasureMeans, ErasureObserver, Erasures, EvidenceFault, EvidenceLog, Fault, Filter,
         HoldKind, Known, May, OwnData, Party, Receipt, RequestValues, Role, Shown, Standing, State, Unobserved, Viewer,
         carry::Upstreams,
-        life::{Accept, Answer, Command, NotNow},
+        life::{Accept, Answer, Command, Item, NotNow},
         record::{Lease, Place},
         testing::{ISSUER, deletions, plan, principal, terms},
     },
@@ -443,7 +443,7 @@ async fn only_one_deletion_of_a_person_is_open_whatever_the_plan() {
 }
 
 #[tokio::test]
-async fn a_step_is_retried_by_its_name_and_a_preview_changes_nothing() {
+async fn what_is_parked_is_retried_and_a_preview_changes_nothing() {
     let house = House::new(terms(0, 1, 0, &[0]));
     let path = [("id", Cow::Borrowed("alice"))];
     let values = RequestValues { path: &path, ..RequestValues::default() };
@@ -458,11 +458,11 @@ async fn a_step_is_retried_by_its_name_and_a_preview_changes_nothing() {
     house.does(&id, Command::Send(1, 0), START).await;
     house.does(&id, Command::Answered(1, 0, Answer::Status(400, 0)), START).await;
     assert_eq!(house.erasures.counts(START).parked, 1);
-    for name in ["", "step1", "nothing"] {
-        let retried = house.erasures.retry(&id, name, operator(), Accept::Again, at(START)).await;
+    for item in [Item::Step(1), Item::Probe(0)] {
+        let retried = house.erasures.retry(&id, item, operator(), Accept::Again, at(START)).await;
         assert_eq!(retried.unwrap_err(), Fault::NotNow(NotNow::Nothing));
     }
-    house.erasures.retry(&id, "step0", operator(), Accept::Again, at(START)).await.unwrap();
+    house.erasures.retry(&id, Item::Step(0), operator(), Accept::Again, at(START)).await.unwrap();
     assert_eq!(house.erasures.counts(START).parked, 0);
 }
 
