@@ -116,7 +116,10 @@ fn somebody_elses_library_verifies(scene: &Scene, jws: &str) {
     let good = ask(jws);
     assert_eq!(good.code, 0, "{}", good.stderr);
     let told: Value = serde_json::from_str(&good.stdout).unwrap();
-    assert_eq!((&told["payload"], &told["protectedHeader"]["typ"]), (&payload(jws), &json!("stepgate-erasure-certificate")));
+    assert_eq!(
+        (&told["payload"], &told["protectedHeader"]["typ"]),
+        (&payload(jws), &json!("stepgate-erasure-certificate"))
+    );
     let (head, rest) = jws.split_once('.').unwrap();
     assert_ne!(ask(&format!("{head}.A{rest}")).code, 0, "another text");
 }
