@@ -11,6 +11,9 @@ use crate::{
     harness::{Finished, Gateway, eventually, remember_secret, run, stepgate},
 };
 
+/// A deletion that begins at once, and one that is held.
+const AT_ONCE: &str = "        grace: none\n        may: {see: [admin:accounts]}\n";
+const LATER: &str = "        grace: 30d\n        may: {see: [admin:accounts]}\n";
 const TOKEN: &str = "an-admin-token-of-the-tests";
 const AUDIT: &str = "state/audit.jsonl";
 const KEY: &str = "state/audit.jsonl.pub";
@@ -58,7 +61,7 @@ fn readable(text: &str) -> String {
 #[test]
 fn an_auditor_verifies_offline_who_was_erased_by_whom_and_how_and_learns_no_name() {
     let scene = Scene::new();
-    let gateway = start(&scene, "        grace: none\n");
+    let gateway = start(&scene, AT_ONCE);
     let admin = scene.token_with(json!({"sub": "root", "scope": "admin:accounts"}));
     // Somebody else asks for the one, and the other one for themselves, after an attempt that was refused.
     ask(&gateway, "alice", &scene.world.token(json!({"sub": "alice"}))).problem(401);
@@ -127,7 +130,7 @@ fn somebody_elses_library_verifies(scene: &Scene, jws: &str) {
 #[test]
 fn a_forged_certificate_another_ones_and_a_log_that_was_touched_are_found() {
     let scene = Scene::new();
-    let mut gateway = start(&scene, "        grace: none\n");
+    let mut gateway = start(&scene, AT_ONCE);
     let alice = erased(&scene, &gateway, "alice", &scene.token("alice"));
     let bob = erased(&scene, &gateway, "bob", &scene.token("bob"));
     let (alice, bob) = (certificate(&scene, &alice), certificate(&scene, &bob));
@@ -159,7 +162,7 @@ fn a_forged_certificate_another_ones_and_a_log_that_was_touched_are_found() {
     scene.world.write("cert", &alice);
     assert_eq!(verify(&scene, &["log", AUDIT]).code, 0, "beside the right one");
     let other = Scene::new();
-    let second = start(&other, "        grace: none\n");
+    let second = start(&other, AT_ONCE);
     let theirs = erased(&other, &second, "alice", &other.token("alice"));
     let theirs = certificate(&other, &theirs);
     refused(&theirs, &log, "another gateway's, by its own key");
@@ -168,7 +171,7 @@ fn a_forged_certificate_another_ones_and_a_log_that_was_touched_are_found() {
 #[test]
 fn what_is_under_way_and_what_was_cancelled_have_their_reports() {
     let scene = Scene::new();
-    let gateway = start(&scene, "        grace: 30d\n");
+    let gateway = start(&scene, LATER);
     let token = scene.token("alice");
     let asked = ask(&gateway, "alice", &token).expect(202).json();
     let id = asked["id"].as_str().unwrap();
