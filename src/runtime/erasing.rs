@@ -59,15 +59,49 @@ impl Own {
 
 impl OwnData for Own {
     fn forget<'a>(&'a self, issuer_url: &'a str, subject: &'a str, now: Now) -> Answering<'a, Result<(), StoreFault>> {
+        let (state, authority) = (self.state.load_full(), self.authority.load_full());
         Box::pin(async move {
-            if let Some(authority) = self.authority.load_full() {
-                return authority.forget(issuer_url, subject, now).await;
-            }
-            // Where the authority was taken out of the configuration, what it kept is there all the same.
-            match self.state.load_full() {
-                Some(state) => forget_rows(state.store(), issuer_url, subject, now).await,
-                None => Ok(()),
+            match (authority, state) {
+                (Some(authority), _) => authority.forget(issuer_url, subject, now).await,
+                // What is left of an authority that was configured once.
+                (None, Some(state)) => forget_rows(state.store(), issuer_url, subject, now).await,
+                (None, None) => Err(StoreFault::Unavailable("no configuration is in force yet".to_owned())),
             }
         })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::{
+        authority::{
+            Owner,
+            testing::{Bench, START, at},
+        },
+        store::Table,
+    };
+
+    #[tokio::test]
+    async fn what_the_gateway_has_of_a_person_goes_with_an_authority_in_force_and_without_and_is_never_taken_for_gone()
+    {
+        let (bench, own) = (Bench::new(), Own::default());
+        let (issuer, store) = ("https://idp.example/", bench.authority.store());
+        let is_there = async |subject: &str| {
+            let owner = Owner { issuer: issuer.into(), subject: subject.into() };
+            store.get::<serde_json::Value>(Table::Factors, &owner.key(store), at(START)).await.unwrap().is_some()
+        };
+        for subject in ["ann", "bob"] {
+            bench.enrol_app(&bench.caller(subject, "t1"), START).await;
+        }
+        let nothing = own.forget(issuer, "ann", at(START)).await;
+        assert!(matches!(nothing, Err(StoreFault::Unavailable(_))), "nobody could say that nothing is kept");
+        own.replace(Some(&bench.state), Some(&bench.authority));
+        own.forget(issuer, "ann", at(START)).await.unwrap();
+        assert_eq!((is_there("ann").await, is_there("bob").await), (false, true));
+        own.replace(Some(&bench.state), None);
+        own.forget(issuer, "bob", at(START)).await.unwrap();
+        assert!(!is_there("bob").await, "what was kept when there was one");
     }
 }

@@ -39,17 +39,11 @@ struct Breakable {
 }
 
 /// Breaks a store and mends it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Breaker {
     broken: Arc<AtomicBool>,
-    /// How many commits are done until it breaks, counted from the most that there can be.
+    /// How many commits are done until it breaks, and one more; 0: it does not.
     left: Arc<AtomicUsize>,
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self { broken: Arc::default(), left: Arc::new(AtomicUsize::new(usize::MAX)) }
-    }
 }
 
 impl Breaker {
@@ -60,12 +54,12 @@ impl Breaker {
 
     /// It breaks when so many more commits were done: the next one is not, nor is anything read afterwards.
     pub(crate) fn break_after(&self, commits: usize) {
-        self.left.store(commits, Ordering::SeqCst);
+        self.left.store(commits + 1, Ordering::SeqCst);
     }
 
     /// From now on everything is as before.
     pub(crate) fn mend(&self) {
-        self.left.store(usize::MAX, Ordering::SeqCst);
+        self.left.store(0, Ordering::SeqCst);
         self.broken.store(false, Ordering::SeqCst);
     }
 
@@ -88,8 +82,8 @@ impl Engine for Breakable {
     }
 
     fn commit(&self, writes: Vec<Write>, now: u64) -> Pending<()> {
-        let left = |left: usize| Some(if left == usize::MAX { left } else { left.saturating_sub(1) });
-        if self.broken.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) == Ok(0) {
+        let left = |left: usize| (left > 0).then(|| (left - 1).max(1));
+        if self.broken.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) == Ok(1) {
             self.broken.break_it();
         }
         self.broken.guard(|| self.engine.commit(writes, now))
@@ -110,7 +104,7 @@ impl Store {
     pub(crate) fn breakable_for_tests() -> (Self, Breaker) {
         let folder = tempfile::tempdir().expect("a folder");
         let engine = Sqlite::open(&folder.path().join("stepgate.db")).expect("a new file");
-        let broken = Breaker { broken: Arc::default(), left: Arc::new(AtomicUsize::new(usize::MAX)) };
+        let broken = Breaker::default();
         let engine = Breakable { engine, _folder: folder, broken: broken.clone() };
         let keys = SealingKeys::new(key(1), vec![]);
         let store = wait(Self::open(Arc::new(engine), keys, at(0))).expect("an empty store opens");
