@@ -76,7 +76,7 @@ fn every_line_of_the_demo_shows_what_it_says() {
     assert!(finished.stdout.contains(r#""factors":["totp"]"#), "what the operator sees: {}", finished.stdout);
     let statuses = |status: &str| shown.iter().filter(|shown| **shown == status).count();
     assert!(statuses("204") == 2 && statuses("201") >= 4, "a deletion by OTP and a token that was elevated: {shown:?}");
-    for told in ["state      erased", "index-gone", "verified", "audit record"] {
+    for told in ["the name is erased", "index-gone", "verified", "audit record"] {
         assert!(finished.stdout.contains(told), "{told}: the deletion, as operators see it: {}", finished.stdout);
     }
     assert_eq!(statuses("202"), 2, "a deletion that is cancelled, and one that is not: {shown:?}");

@@ -38,7 +38,7 @@ pub(super) fn whole(one: &Value) -> String {
         ("begun", "begun_at"),
         ("steps done", "done_at"),
         ("seen gone", "gone_at"),
-        ("erased by", "erased_by"),
+        ("gone by", "erased_by"),
         ("ended", "ended_at"),
     ] {
         rows.push(row(name, text(one, key)));
