@@ -557,8 +557,11 @@ fn cancelling_needs_a_step_up_and_a_deletion_that_is_not_ones_own_is_none() {
 #[test]
 fn after_it_began_it_is_too_late_to_cancel_and_no_token_of_before_is_worth_anything() {
     let scene = Scene::new();
-    let gateway =
-        scene.start(Plan { lines: "        may: {see: [admin:accounts], cancel: [admin:accounts]}\n", ..PLAIN });
+    let gateway = scene.start(Plan {
+        lines: "        may: {see: [admin:accounts], cancel: [admin:accounts]}\n",
+        sections: AUTHORITY,
+        ..PLAIN
+    });
     let token = scene.token("alice");
     let admin = scene.token_with(json!({"sub": "root", "scope": "admin:accounts"}));
     let asked = ask(&gateway, "alice", &token).expect(202).json();
