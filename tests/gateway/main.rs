@@ -26,6 +26,7 @@ mod dpop;
 mod edge;
 mod erasure;
 mod erasure_covered;
+mod erasure_crash;
 mod erasure_operators;
 mod erasure_pages;
 mod erasure_proof;
