@@ -29,6 +29,7 @@ mod erasure_covered;
 mod erasure_crash;
 mod erasure_operators;
 mod erasure_pages;
+mod erasure_proof;
 mod floor_plan;
 mod forwarding;
 mod fuzz;
