@@ -251,7 +251,7 @@ fn the_breaker_holds_every_further_deletion_until_it_is_reset_and_they_are_relea
 }
 
 #[test]
-fn an_erased_person_is_readmitted_and_a_frozen_one_is_unfrozen_by_an_operator() {
+fn an_erased_person_is_readmitted_by_an_operator_once_and_who_is_not_frozen_is_not_unfrozen() {
     let scene = Scene::new("      grace: none");
     let gateway = scene.start();
     let old = scene.world.fresh_for("alice", 0);
