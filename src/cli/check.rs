@@ -28,6 +28,8 @@ pub(crate) fn check(file: &Path) -> Exit {
     };
     let mut found = material_problems(&loaded, &DiskMaterials);
     found.extend(config::unguarded(&loaded.config));
+    found.extend(config::uncovered(&loaded.config));
+    found.extend(config::described(&loaded.config, &DiskMaterials));
     if let Err(fault) = Revocations::read(&loaded.config.server.state_dir, SystemClock.now()) {
         let cause = std::error::Error::source(&fault).map(|cause| format!(": {cause}")).unwrap_or_default();
         found.push(Problem::error(&Default::default(), format!("{fault}{cause}")));

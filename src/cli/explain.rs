@@ -20,7 +20,7 @@ use crate::{
     body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
     client::native_roots,
     clock::{Clock, Now, SystemClock},
-    config::{AccessLog, Config, LimitKey, Materials},
+    config::{AccessLog, Config, Covered, LimitKey, Materials},
     gateway::{
         Enforcement, Gathered, Inbound, Matched, Planned, Refusal, RequestId, form_to_read, gather, known_method, own,
     },
@@ -252,6 +252,9 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
         if let Some(denial) = denial {
             return Err(Refusal::from(denial));
         }
+        if matched.covered.iter().any(|cover| cover.what == Covered::Whole) {
+            return Err(Refusal::of(Reason::DeletionCovered));
+        }
         let outcome = match matched.planned {
             None => "the request would be forwarded".to_owned(),
             Some(Planned { is_exact: false, .. }) => return Err(Refusal::of(Reason::DeletionAmbiguous)),
@@ -301,6 +304,14 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
     if let Some(Planned { plan, operation, is_exact }) = matched.planned {
         let how = if is_exact { "taken over by" } else { "not in the exact form that is taken over by" };
         print_line(&format!("deletion   {how} plan {} as `{}`", plan.plan.name, operation.text));
+    }
+    for cover in &matched.covered {
+        let when = match &cover.what {
+            Covered::Whole => "refused".to_owned(),
+            Covered::Mutations(fields) => format!("its body decides: refused where it reaches {}", fields.join(" or ")),
+            Covered::Batch => "its body decides: refused where it holds such an operation".to_owned(),
+        };
+        print_line(&format!("deletion   covered by `{}`: {when}", cover.text));
     }
 }
 

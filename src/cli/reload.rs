@@ -11,17 +11,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{authority, check, erasures, load, revocations};
+use super::{answers::sources, authority, check, erasures, load, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
     files::Look,
     identity::SourceReadiness,
     runtime::{Live, Services, Snapshot, tell_erasures},
-    server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
+    server::{AdminAnswer, AdminApi, AdminServer, AdminVisit, Server, ServerPlan, check_tls, make_self_signed},
     telemetry::metrics::Names,
 };
 
@@ -144,6 +144,22 @@ impl AdminApi for Control {
             }
         }
     }
+
+    fn page(&self, visit: &AdminVisit<'_>) -> Option<Response<Bytes>> {
+        page(self, visit)
+    }
+}
+
+/// What the pages ask of the API is asked as a call would be.
+fn page(control: &Control, visit: &AdminVisit<'_>) -> Option<Response<Bytes>> {
+    let snapshot = control.live.load();
+    snapshot.config.deletions.as_ref()?;
+    let issuers: Vec<String> = sources(&snapshot.config).map(|(name, _)| name.to_string()).collect();
+    let api = |method: &Method, path: &str, query: &str, body: &Value| {
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        control.call(method, path, Some(query), body)
+    };
+    erasures::pages::page(visit, &issuers, &api)
 }
 
 fn routes(snapshot: &Snapshot) -> Value {

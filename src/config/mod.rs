@@ -25,6 +25,7 @@ mod schema;
 mod shape;
 mod template;
 mod text;
+mod uncovered;
 mod unguarded;
 mod yaml;
 
@@ -40,6 +41,7 @@ pub use reference::reference;
 pub use render::Color;
 pub use schema::schema;
 pub use template::{Part, Placeholder, TargetTemplate, Template, TemplateFault};
+pub use uncovered::{described, uncovered};
 pub use unguarded::unguarded;
 
 use decode::{Cx, Decode, FromText};

@@ -146,7 +146,15 @@ pub struct At {
 impl At {
     /// Of seconds since the epoch.
     pub fn secs(secs: u64) -> Self {
-        let moment = i64::try_from(secs).ok().and_then(|secs| jiff::Timestamp::from_second(secs).ok());
+        Self::of(i64::try_from(secs).ok().and_then(|secs| jiff::Timestamp::from_second(secs).ok()))
+    }
+
+    /// Of RFC 3339.
+    pub fn read(text: &str) -> Self {
+        Self::of(text.parse().ok())
+    }
+
+    fn of(moment: Option<jiff::Timestamp>) -> Self {
         let Some(moment) = moment else { return Self { iso: String::new(), text: "a time far away".to_owned() } };
         let utc = moment.to_zoned(jiff::tz::TimeZone::UTC);
         Self { iso: moment.to_string(), text: utc.strftime("%-d %B %Y, %H:%M UTC").to_string() }

@@ -287,10 +287,11 @@ impl Ledger {
         loop {
             let page = self.open_page(after.as_deref(), now).await?;
             for row in page.rows {
-                // One whose terms cannot be read is as one that cannot be read.
-                let Ok(terms) = self.terms(&row.value.terms, now).await else { continue };
-                if let Ok(known) = known(row, terms) {
-                    self.index().note(&known);
+                // One whose terms cannot be read is as one that cannot be read: told, and left for when they can be.
+                let id = row.value.id.clone();
+                match self.terms(&row.value.terms, now).await.and_then(|terms| known(row, terms)) {
+                    Ok(known) => self.index().note(&known),
+                    Err(fault) => tracing::error!(deletion = &*id, %fault, "a deletion cannot be read, and waits"),
                 }
             }
             match page.next {
@@ -323,8 +324,28 @@ impl Ledger {
         for id in gone {
             self.refresh(&format!("{id:032x}"), now).await?;
         }
+        self.rescan_people(now).await?;
+        self.load_selectors(now).await?;
         self.kept.wake.notify_one();
         Ok(())
+    }
+
+    /// Looks at everybody again: a deletion that another process carried out may have come to its end between two looks.
+    async fn rescan_people(&self, now: Now) -> Result<(), StoreFault> {
+        let mut after: Option<String> = None;
+        loop {
+            let people = Table::ErasureSubjects;
+            let page = self.store.readable::<SubjectRow>(people, "", after.as_deref(), PAGE, now).await?;
+            for row in &page.rows {
+                if !self.kept.standings.agrees(&row.key, &row.value) {
+                    self.renote(&row.key, now).await?;
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
     }
 
     async fn open_page(&self, after: Option<&str>, now: Now) -> Result<Readable<Erasure>, StoreFault> {
@@ -533,27 +554,43 @@ impl Ledger {
         let at = now.unix_secs();
         let config = self.kept.config.load_full();
         let (id, by) = (short(&wanted.erasure.id).unwrap_or(0), short(&wanted.erasure.requester_key).unwrap_or(0));
+        // Once, however often it is tried: what others ask for meanwhile is after it.
+        let mut said: Option<Said> = None;
+        let mut ended = Err(StoreFault::Busy.into());
         for _ in 0..TRIES {
-            let (version, person) = self.person(&wanted.erasure.whose.key, now).await?;
-            if let Some(known) = self.open_in(&person, &wanted.erasure.plan, now).await? {
-                return Ok(Opened { known, repeated: true });
-            }
-            let said = config
-                .as_ref()
-                .map(|config| self.kept.breaker.reserve(at, (&wanted.erasure.requester_key, by), id, &config.breaker));
-            let made = self.open(&wanted, (version, person), said.as_ref(), config.as_deref(), now).await;
-            match made {
-                Ok(known) => return Ok(Opened { known, repeated: false }),
-                Err(fault) => {
-                    self.kept.breaker.take_back(at, id);
-                    match fault {
-                        Fault::Store(StoreFault::Conflict) => {}
-                        fault => return Err(fault),
-                    }
-                }
+            ended = self.try_to_open(&wanted, &mut said, (id, by), config.as_deref(), now).await;
+            if !matches!(ended, Err(Fault::Store(StoreFault::Conflict))) {
+                break;
             }
         }
-        Err(StoreFault::Busy.into())
+        let is_made = ended.as_ref().is_ok_and(|opened| !opened.repeated);
+        if !is_made {
+            self.kept.breaker.take_back(at, id);
+        }
+        match ended {
+            Err(Fault::Store(StoreFault::Conflict)) => Err(StoreFault::Busy.into()),
+            ended => ended,
+        }
+    }
+
+    async fn try_to_open(
+        &self,
+        wanted: &Wanted,
+        said: &mut Option<Said>,
+        (id, by): (u128, u128),
+        config: Option<&config::Deletions>,
+        now: Now,
+    ) -> Result<Opened, Fault> {
+        let (version, person) = self.person(&wanted.erasure.whose.key, now).await?;
+        if let Some(known) = self.open_in(&person, &wanted.erasure.plan, now).await? {
+            return Ok(Opened { known, repeated: true });
+        }
+        if let (None, Some(config)) = (&said, config) {
+            let requester = (&*wanted.erasure.requester_key, by);
+            *said = Some(self.kept.breaker.reserve(now.unix_secs(), requester, id, &config.breaker));
+        }
+        let known = self.open(wanted, (version, person), said.as_ref(), config, now).await?;
+        Ok(Opened { known, repeated: false })
     }
 
     async fn open(

@@ -269,7 +269,9 @@ pub fn next_due(erasure: &Erasure, terms: &Terms) -> Due {
 
 /// What may be done for a deletion now, whoever has the lease.
 pub fn work(erasure: &Erasure, terms: &Terms, at: u64) -> Vec<Work> {
-    dues(erasure, terms).into_iter().filter(|(due, _)| *due <= at).map(|(_, work)| work).collect()
+    let due: Vec<Work> = dues(erasure, terms).into_iter().filter(|(due, _)| *due <= at).map(|(_, work)| work).collect();
+    // What begins now is not reminded of.
+    if due.contains(&Work::Begin) { vec![Work::Begin] } else { due }
 }
 
 /// What becomes of the tokens of the deletion's person.
@@ -594,6 +596,7 @@ impl Turn<'_> {
         if self.now.state.is_final() {
             return Err(NotNow::State);
         }
+        self.is_free()?;
         if self.now.lease.is_some_and(|taken| taken.until > self.at) {
             return Err(NotNow::Lease);
         }
@@ -716,6 +719,7 @@ impl Turn<'_> {
 
     fn own_data_gone(&mut self, holder: u64) -> Result<(), NotNow> {
         self.hold_live_lease(holder)?;
+        self.is_free()?;
         if self.now.state != State::CarryingOut || !self.now.steps.iter().all(StepState::is_done) {
             return Err(NotNow::State);
         }

@@ -26,7 +26,18 @@ mod standing;
 mod subject;
 mod target;
 #[cfg(test)]
-mod testing;
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot begin should say why")]
+pub(crate) mod testing;
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that fails should say where"
+)]
+mod tests;
 mod told;
 mod view;
 

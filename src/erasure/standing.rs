@@ -49,6 +49,18 @@ struct Entry {
     refused: bool,
 }
 
+impl Entry {
+    /// What a row says; `None`: nothing.
+    fn of(row: &SubjectRow) -> Option<Self> {
+        row.says_something().then(|| Self {
+            open: row.open.as_deref().and_then(short).map_or([0, 0], halves),
+            erased_before: row.erased_before.unwrap_or(0),
+            block: row.block.unwrap_or(0),
+            refused: row.refused,
+        })
+    }
+}
+
 /// Everybody of whom something is to be said.
 pub(super) struct Standings {
     shards: [RwLock<HashMap<[u64; 2], Entry>>; SHARDS],
@@ -80,22 +92,21 @@ impl Standings {
         self.shards.get(place).unwrap_or(&self.shards[0])
     }
 
+    /// Whether a row says what is known already.
+    pub(super) fn agrees(&self, key: &str, row: &SubjectRow) -> bool {
+        let Some(key) = short(key).map(halves) else { return true };
+        let known = self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        known == Entry::of(row)
+    }
+
     /// Takes a row as it is now.
     pub(super) fn note(&self, key: &str, row: &SubjectRow) {
         let Some(key) = short(key).map(halves) else { return };
         let mut shard = self.shard(key).write().unwrap_or_else(PoisonError::into_inner);
         let before = shard.len();
-        if row.says_something() {
-            let open = row.open.as_deref().and_then(short).map_or([0, 0], halves);
-            let entry = Entry {
-                open,
-                erased_before: row.erased_before.unwrap_or(0),
-                block: row.block.unwrap_or(0),
-                refused: row.refused,
-            };
-            shard.insert(key, entry);
-        } else {
-            shard.remove(&key);
+        match Entry::of(row) {
+            Some(entry) => drop(shard.insert(key, entry)),
+            None => drop(shard.remove(&key)),
         }
         match shard.len().cmp(&before) {
             std::cmp::Ordering::Greater => drop(self.count.fetch_add(1, Ordering::AcqRel)),

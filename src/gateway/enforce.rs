@@ -260,6 +260,8 @@ pub(super) fn attempt(
 ) -> Attempt {
     let Enforcement { inbound, path, matched, now } = *enforcement;
     let params = matched.route.pattern.parameters(path);
+    let covered = || matched.covered.first().map(|cover| &cover.text);
+    let operation = matched.operations.first().map(|operation| &operation.text).or_else(covered);
     Attempt {
         unix_ms: now.unix_ms,
         principal: principal.clone(),
@@ -269,7 +271,7 @@ pub(super) fn attempt(
         address: inbound.origin.client,
         method: matched.method.as_str().into(),
         route: matched.route.name.clone(),
-        operation: matched.operations.first().map_or_else(|| "".into(), |operation| operation.text.clone()),
+        operation: operation.cloned().unwrap_or_else(|| "".into()),
         path: path.as_str().into(),
         path_params: params.into_iter().map(|(name, value)| (name, value.into())).collect(),
         request_id: inbound.request_id.as_str().into(),

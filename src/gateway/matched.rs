@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::{
     Refusal,
+    covered::{self, Covers},
     inbound::Inbound,
     method_override::{self, ConflictingOverride, Form, FormKind, Override},
     outbound::rewritten,
@@ -38,6 +39,8 @@ pub struct Matched<'s> {
     pub operations: Vec<&'s GuardedOperation>,
     /// The operation of a deletion plan that it is, or may be taken for.
     pub planned: Option<Planned<'s>>,
+    /// The operations that deletion plans cover and that it is, or may be taken for.
+    pub covered: Covers<'s>,
 }
 
 /// The operation of a deletion plan that a request is, or may be taken for.
@@ -166,8 +169,9 @@ impl<'s> Matched<'s> {
         aliases.retain(|alias| alias.number != route.number);
         let operations = guarded_operations(snapshot, path, target_path.as_deref(), [said, method])?;
         let planned = planned(snapshot, path, target_path.as_deref(), [said, method])?;
+        let covered = covered_operations(snapshot, path, target_path.as_deref(), [said, method])?;
         let said = doubtful.then(|| said.clone());
-        Ok(Self { route, aliases, method: method.clone(), said, target_path, operations, planned })
+        Ok(Self { route, aliases, method: method.clone(), said, target_path, operations, planned, covered })
     }
 
     /// The route, then its aliases.
@@ -256,6 +260,20 @@ fn guarded_operations<'s>(
         }
     }
     Ok(found)
+}
+
+/// The covered operations that a request is by its own path or by the one that the upstream gets.
+fn covered_operations<'s>(
+    snapshot: &'s Snapshot,
+    path: &NormalPath<'_>,
+    target_path: Option<&str>,
+    methods: [&Method; 2],
+) -> Result<Covers<'s>, Refusal> {
+    let Some(deletions) = &snapshot.config.deletions else { return Ok(Covers::new()) };
+    match target_path.map(NormalPath::parse).transpose().map_err(|_| Refusal::of(Reason::AmbiguousPath))? {
+        Some(target) => Ok(covered::find(deletions, &[path, &target], methods)),
+        None => Ok(covered::find(deletions, &[path], methods)),
+    }
 }
 
 /// The operation of a deletion plan that a request is, or may be taken for, by its own path or by the one that the upstream gets.

@@ -9,6 +9,7 @@
 //!   │  4 evidence::gather     credentials → facts; refuses nothing
 //!   │  5 decide               policy + facts → permit                    401 403 503
 //!   │    └ prove              only assurance is missing: what else came? 5 again, once   413
+//!   │    └ refuse_covered     another way to what a deletion plan takes over              403 413
 //!   │    └ whose              a deletion plan takes it over: whose data is it?           400 403
 //!   │  6 enforce              permit → clearance: quotas, grant, audit   403 429 503
 //!   │  7 Outbound::prepare    the head that the upstream gets
@@ -17,6 +18,7 @@
 
 mod authority;
 mod census;
+pub mod covered;
 mod enforce;
 mod erasure;
 mod erasure_api;
@@ -255,6 +257,12 @@ impl Gateway {
         };
         let Judged { permit, used } =
             judged.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, None, refusal.reason))?;
+        if !matched.covered.is_empty() {
+            // Boxed: rare, and large.
+            Box::pin(self.refuse_covered(snapshot, &enforcement, body, &mut form))
+                .await
+                .inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, used.as_ref(), refusal.reason))?;
+        }
         // Boxed: few requests are deletions that a plan takes over.
         let taken = match matched.planned {
             Some(planned) => {
@@ -321,7 +329,7 @@ impl Gateway {
         Ok(Some(value))
     }
 
-    /// Records a refused attempt at a guarded operation: one by one for verified callers, counted for others.
+    /// Records a refused attempt at a guarded operation, or at one that a plan covers: one by one for verified callers, counted for others.
     fn audit_refusal(
         &self,
         enforcement: &Enforcement<'_>,
@@ -330,7 +338,8 @@ impl Gateway {
         reason: Reason,
     ) {
         let matched = enforcement.matched;
-        if !matched.guarded() || matched.all().all(|route| route.policy.deletion.is_none()) {
+        let guarded = matched.guarded() && matched.all().any(|route| route.policy.deletion.is_some());
+        if !guarded && reason != Reason::DeletionCovered {
             return;
         }
         match &evidence.credential {

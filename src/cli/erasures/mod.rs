@@ -3,6 +3,7 @@
 
 pub(super) mod api;
 mod kept;
+pub(super) mod pages;
 mod shown;
 mod told;
 

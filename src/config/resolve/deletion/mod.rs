@@ -33,8 +33,8 @@ pub(super) struct Neighbours<'a> {
 /// The plans' quotas, in the order of the file; `None` was reported.
 pub(super) struct Quotas(Vec<Option<Arc<Limit>>>);
 
-/// Puts each operation of a plan under the guard, with the plan's quota unless the guard has one for it. Routes are resolved after this,
-/// so that they are judged by it.
+/// Puts each operation of a plan under the guard; its quota is the plan's, besides those that the guard has. Routes are resolved after
+/// this, so that they are judged by it.
 pub(super) fn guard(
     document: &Document,
     guard: Option<&mut DeletionGuard>,
@@ -56,16 +56,15 @@ pub(super) fn guard(
                 text: operation.value.text.as_str().into(),
                 method: operation.value.method.clone(),
                 path: operation.value.path.clone(),
-                limit: quota.clone(),
+                limit: None,
             });
         }
         quotas.push(quota);
     }
     if let Some(guard) = guard {
         for operation in operations {
-            match guard.operations.iter_mut().find(|known| known.text == operation.text) {
-                Some(known) => known.limit = known.limit.take().or(operation.limit),
-                None => guard.operations.push(operation),
+            if !guard.operations.iter().any(|known| known.text == operation.text) {
+                guard.operations.push(operation);
             }
         }
     }

@@ -130,7 +130,11 @@ fn report_no_parameter(name: &str, operations: &Operations, span: &Span, to: &mu
     let Some(lacking) = lacking else { return };
     let message = format!("`{}` has no parameter `{}`", nearest::short(&lacking.text), nearest::short(name));
     let known: BTreeSet<&str> = operations.parameters().map(|(_, name)| &**name).collect();
-    let help = nearest::advice(name, known).unwrap_or_else(|| "its path has no `{NAME}` at all".to_owned());
+    let help = match known.contains(name) {
+        true => Some("all operations of a plan have it; others need a plan of their own".to_owned()),
+        false => nearest::advice(name, known),
+    };
+    let help = help.unwrap_or_else(|| "its path has no `{NAME}` at all".to_owned());
     to.error_with_help(span, message, help);
 }
 
