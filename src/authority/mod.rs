@@ -35,7 +35,6 @@ pub(crate) mod testing;
 mod tests;
 mod told;
 mod totp;
-mod upkeep;
 
 pub use self::core::AuthorityMeans;
 pub use admin::{Invitation, Listed, ResetState};

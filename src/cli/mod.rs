@@ -13,6 +13,7 @@ mod load;
 mod observers;
 mod opened;
 mod place;
+mod rekey;
 mod reload;
 mod revocations;
 mod run;
@@ -99,8 +100,8 @@ enum Command {
         #[command(subcommand)]
         command: erasures::ErasuresCommand,
     },
-    /// Seals what the authority keeps with its current key
-    Rekey(authority::RekeyArgs),
+    /// Seals what is kept with the current key
+    Rekey(rekey::RekeyArgs),
     /// Works with the list of revocations
     Revocations {
         #[command(subcommand)]
@@ -143,7 +144,7 @@ pub fn main() -> ExitCode {
         Command::Invite(args) => authority::invite(&args),
         Command::Factors { command } => authority::factors(&command),
         Command::Erasures { command } => erasures::erasures(&command),
-        Command::Rekey(args) => authority::rekey(&args),
+        Command::Rekey(args) => rekey::rekey(&args),
         Command::Revocations { command } => revocations::revocations(&command),
         Command::Keys { command } => keys::keys(&command),
         Command::Audit { command } => audit::audit(&command),

@@ -15,7 +15,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{answers::sources, authority, check, erasures, load, revocations};
+use super::{answers::sources, authority, check, erasures, load, rekey, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
     files::Look,
@@ -140,6 +140,7 @@ impl AdminApi for Control {
                 let audit = &self.services.audit;
                 revocations::api::call(&self.services.revocations, config, now, call, &body)
                     .or_else(|| authority::api::Operators { authority, config, handle, now }.call(call, &body))
+                    .or_else(|| rekey::call(snapshot.state.as_ref(), (handle, now), call))
                     .or_else(|| erasures::api::Operators { erasures, config, audit, handle, now }.call(call, &body))
             }
         }

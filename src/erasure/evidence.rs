@@ -144,7 +144,7 @@ pub(super) fn certificate(known: &Known, now_secs: u64) -> Certificate {
         times: times(erasure, now_secs, kind),
         scope: scope(terms),
         terms: terms_hash,
-        decisions: erasure.events.iter().filter_map(|event| decision(event)).collect(),
+        decisions: erasure.events.iter().filter_map(decision).collect(),
         calls: terms.steps.iter().zip(&erasure.steps).map(|(step, state)| certified_call(&step.call, state)).collect(),
         own_data: erasure.own_data.as_ref().map(|state| {
             let (outcome, at) = outcome(state);

@@ -14,6 +14,9 @@ pub mod api;
 mod breaker;
 pub mod carry;
 mod evidence;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should say where")]
+mod evidence_tests;
 mod fault;
 mod index;
 mod ledger;

@@ -6,12 +6,13 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    carry::{Known, fill},
     life::Told,
     record::{Erasure, HoldKind, Outcome, State},
 };
 use crate::{
     clock::Now,
-    config::{self, Part, Placeholder, Recipient, Template, Terms},
+    config::{self, Recipient, Template, Terms},
     endpoint::At,
     notify::{Channel, EnqueueFault, Message, Outbox, line, new_id},
     store::{Batch, StoreFault},
@@ -179,28 +180,19 @@ fn is_told_otherwise(told: Told, all: &[Told]) -> bool {
 fn channel(recipient: &Recipient, tale: &Tale<'_>) -> Option<Channel> {
     match recipient {
         Recipient::Webhook(name) => Some(Channel::Webhook { name: name.to_string() }),
+        // An office is told whoever was taken out.
+        Recipient::Mail(text) if Reader::of(recipient) == Reader::Office => {
+            Some(Channel::Mail { to: text.to_string() })
+        }
         Recipient::Mail(text) => Some(Channel::Mail { to: address(text, tale.erasure)? }),
     }
 }
 
-/// The address that a template makes; `None`: a value of it is missing.
+/// The address that a template makes; `None`: a value of it is missing, or fits nowhere.
 fn address(text: &str, erasure: &Erasure) -> Option<String> {
-    let personal = erasure.personal.as_ref();
-    let value = |name: &Placeholder| match name {
-        Placeholder::Deletion => Some(&*erasure.id),
-        Placeholder::Subject => personal.map(|personal| &*personal.subject),
-        Placeholder::Path(_)
-        | Placeholder::Query(_)
-        | Placeholder::Body(_)
-        | Placeholder::Claim(_)
-        | Placeholder::Captured(_) => personal?.values.get(name.to_string().as_str()).map(|value| &**value),
-    };
-    let template = Template::parse(text).ok()?;
-    let parts = template.parts().iter().map(|part| match part {
-        Part::Text(text) => Some(&**text),
-        Part::Value(name) => value(name),
-    });
-    parts.collect()
+    let personal = erasure.personal.as_ref()?;
+    let values = Known { deletion: &erasure.id, subject: &personal.subject, values: &personal.values };
+    fill::text(&Template::parse(text).ok()?, &values).ok()
 }
 
 /// The word for receivers.

@@ -460,7 +460,12 @@ routes:
     }
 
     const PLAN: &str = "
+access_log: off
 sealing: {key: {env: KEY}}
+issuers:
+  main: {issuer: https://idp.example/, audience: [a], keys: {secret: '${KEY}'}, algorithms: [HS256]}
+upstreams:
+  plain: {targets: [http://127.0.0.1:9], method_override: [header]}
 deletions:
   url: https://api.example
   plans:
@@ -470,16 +475,15 @@ deletions:
       issuer: main
       scope: {summary: Account, erased: [profile]}
       steps: [{name: account, upstream: plain, request: 'DELETE /account/{subject}'}]
+routes:
+  - {path: /account/**, upstream: plain, auth: [main]}
+  - {path: /v1/**, upstream: plain, auth: [main], rewrite: {strip_prefix: /v1}}
+  - {path: /**, upstream: plain, auth: [main]}
 ";
 
     #[tokio::test]
     async fn an_operation_of_a_plan_is_taken_over_in_its_exact_form_and_known_in_any_other() {
-        let routes =
-            POLICY.replace("/account/**, upstream: plain, auth: none", "/account/**, upstream: plain, auth: [main]");
-        let routes = routes.replace("'DELETE /**', ", "'DELETE /**', 'DELETE /account/**', ");
-        let routes =
-            routes.replace("upstream: lenient, auth: none, methods: [POST, GET]", "upstream: lenient, auth: none");
-        let snapshot = compiled(&format!("{routes}{PLAN}")).await;
+        let snapshot = compiled(PLAN).await;
         let planned = |line: &str, fields: &[(&str, &str)]| {
             with_matched(&snapshot, line, fields, |matched| matched.planned.map(|planned| planned.is_exact))
         };
@@ -494,6 +498,9 @@ deletions:
         ] {
             assert_eq!(planned(line, &[]), Ok(Some(false)), "{line}");
         }
+        let header = [("x-http-method-override", "DELETE")];
+        assert_eq!(planned("POST /account/7", &header), Ok(Some(false)));
+        assert_eq!(planned("DELETE /account/7", &[("x-http-method-override", "GET")]), Ok(Some(false)));
         for line in ["GET /account/7", "DELETE /account", "DELETE /account/7/x", "POST /account/7"] {
             assert_eq!(planned(line, &[]), Ok(None), "{line}");
         }

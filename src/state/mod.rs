@@ -14,7 +14,7 @@ pub use observer::{StateObserver, Unobserved};
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,10 +22,10 @@ use rustls::RootCertStore;
 use tokio::runtime::Handle;
 
 use crate::{
-    clock::Clock,
+    clock::{Clock, Now},
     config::{self, Config, Materials, Problem, Span},
     notify::{Channels, NotifyObserver, Outbox},
-    store::{Engine, KeyId, SealingKeys, Sqlite, Store, StoreFault, Watched},
+    store::{Engine, KeyId, Rekeyed, SealingKeys, Sqlite, Store, StoreFault, Watched},
 };
 
 /// The store's file, in the state directory.
@@ -141,6 +141,20 @@ impl State {
         let keeping = keep(store, clock, self.kept.observer.clone());
         self.kept.background.start(vec![Box::pin(self.kept.outbox.clone().run()), Box::pin(keeping)]);
         self.kept.outbox.replace(self.channels.clone());
+    }
+
+    /// Seals what older keys sealed with the current one, for as long as `patience` lasts; what was done by then stays so, and
+    /// the next call goes on.
+    ///
+    /// # Errors
+    /// The store cannot be used.
+    pub async fn rekey(&self, now: Now, patience: Duration) -> Result<Rekeyed, StoreFault> {
+        let so_far = Mutex::new(Rekeyed::default());
+        let note = |done: &Rekeyed| *so_far.lock().unwrap_or_else(PoisonError::into_inner) = *done;
+        match tokio::time::timeout(patience, self.store().rekey(now, note)).await {
+            Ok(done) => done,
+            Err(_) => Ok(*so_far.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
     }
 
     /// The store.

@@ -286,6 +286,27 @@ fn without_a_gateway_the_store_is_worked_on_and_nothing_is_carried_out() {
 }
 
 #[test]
+fn what_is_kept_of_deletions_is_sealed_anew_and_an_erased_person_stays_erased() {
+    let scene = Scene::new("      grace: none");
+    let old = {
+        let gateway = scene.start();
+        let id = scene.ask("alice", &gateway);
+        scene.wait_for(&id, "the end", |one| one["state"] == "erased");
+        scene.world.fresh_for("alice", 0)
+    };
+    scene.world.write("next.key", "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100");
+    let policy = std::fs::read_to_string(scene.world.folder().join("gateway.yaml")).unwrap();
+    let sealing = "{key: {file: next.key}, previous: [{file: seal.key}]}";
+    scene.world.write("gateway.yaml", policy.replace("{key: {file: seal.key}}", sealing));
+    let rekeyed = stepgate(scene.world.folder(), &["rekey"]);
+    assert!(rekeyed.code == 0 && rekeyed.stdout.contains(r#""complete":true"#), "{rekeyed:?}");
+    scene.world.write("gateway.yaml", policy.replace("seal.key", "next.key"));
+    let gateway = scene.start();
+    get("/accounts/alice").bearer(&old).send(&gateway).expect(401);
+    assert_eq!(scene.printed(&["list", "--state", "erased"]).len(), 1);
+}
+
+#[test]
 fn what_operators_ask_wrongly_of_deletions_is_told_and_changes_nothing() {
     let scene = Scene::new("      grace: 30d");
     let gateway = scene.start();

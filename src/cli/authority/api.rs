@@ -9,12 +9,11 @@
 //! | `POST /resets` | takes all factors of somebody's away | 200; 202 where another operator must approve it |
 //! | `POST /resets/ID/approve` | approves that, `by` another | 200, 404 |
 //! | `POST /unlock` | lifts the locks on guessing | 200 |
-//! | `POST /rekey` | seals what older keys sealed with the current one | 200; `complete` says whether all is done |
 //!
 //! `issuer` is a name of the configuration. Everybody with the admin token can say any name in `by`: four eyes keep operators
 //! from slips, and from what they would not sign with a name, not from lying about it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -32,8 +31,6 @@ use crate::{
 
 /// The most people on a page.
 const PAGE: usize = 500;
-/// How long one stretch of sealing anew may take: less than whoever asks waits.
-const STRETCH: Duration = Duration::from_secs(15);
 
 /// What a call is answered from.
 pub(crate) struct Operators<'a> {
@@ -87,7 +84,6 @@ impl Operators<'_> {
             ("POST", "/unlock") => self.unlock(body),
             ("POST", "/accounts/import") => self.import_accounts(body),
             ("POST", "/accounts/invitations") => self.invite_account(body),
-            ("POST", "/rekey") => self.rekey(),
             ("POST", path) => {
                 let id = path.strip_prefix("/resets/")?.strip_suffix("/approve")?;
                 self.approve(id, body)
@@ -172,19 +168,6 @@ impl Operators<'_> {
         let (owner, by, now) = (self.owner(&issuer, &subject)?, operator(by)?, self.now);
         self.done(move |authority| async move { authority.unlock(&owner, &by, now).await })?;
         Ok(AdminAnswer { status: StatusCode::OK, body: json!({"state": "unlocked"}) })
-    }
-
-    /// One stretch of the work: it goes on where it was at the next call.
-    fn rekey(&self) -> Result<AdminAnswer, AdminAnswer> {
-        let now = self.now;
-        let done = self.done(move |authority| async move { authority.rekey(now, STRETCH).await })?;
-        let body = json!({
-            "complete": done.complete,
-            "seen": done.seen,
-            "resealed": done.resealed,
-            "unreadable": done.unreadable,
-        });
-        Ok(AdminAnswer { status: StatusCode::OK, body })
     }
 
     /// Whom a name and a subject mean.

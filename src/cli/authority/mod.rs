@@ -1,4 +1,4 @@
-//! `stepgate invite`, `stepgate factors`, `stepgate rekey`, `stepgate users import` and `stepgate users invite`: they ask the gateway that runs, or, where none does, work on its
+//! `stepgate invite`, `stepgate factors`, `stepgate users import` and `stepgate users invite`: they ask the gateway that runs, or, where none does, work on its
 //! store under the lock that a gateway would hold.
 
 pub(super) mod accounts;
@@ -89,16 +89,6 @@ pub(crate) enum FactorsCommand {
     Unlock(Person),
 }
 
-/// Seals what the authority keeps with its current key
-///
-/// The new key is `sealing.key` and the one before stands under `previous`; a gateway that runs has been reloaded.
-#[derive(Debug, Args)]
-pub(crate) struct RekeyArgs {
-    /// The configuration
-    #[arg(value_name = "FILE", default_value = "gateway.yaml")]
-    config: PathBuf,
-}
-
 /// Invites somebody.
 pub(crate) fn invite(args: &InviteArgs) -> Exit {
     let mut body = args.person.body();
@@ -127,35 +117,6 @@ pub(crate) fn factors(command: &FactorsCommand) -> Exit {
             ask_and_print::<Kept>(&person.config, Method::POST, "/unlock", &Value::Object(person.body()))
         }
     }
-}
-
-/// Seals everything with the current key.
-pub(crate) fn rekey(args: &RekeyArgs) -> Exit {
-    /// Far more rows than a store has, at what one stretch does.
-    const STRETCHES: u32 = 10_000;
-    const UNFINISHED: &str =
-        "rows are still sealed with older keys: does the gateway that runs have this configuration? Reload it";
-    end(Authorities::open(&args.config).and_then(|authority| {
-        for _ in 0..STRETCHES {
-            let answer = authority.ask(Method::POST, "/rekey", &Value::Null)?;
-            print_line(&answer.body.to_string());
-            let number = |name: &str| answer.body.get(name).and_then(Value::as_u64).unwrap_or_default();
-            if answer.body.get("complete") == Some(&Value::Bool(true)) {
-                print_line("all rows are under the current key: `previous` can be taken out of the configuration");
-                return Ok(());
-            }
-            if number("unreadable") > 0 {
-                return Err(Fault::No(format!(
-                    "{} rows cannot be opened by any key of the configuration: put the key that sealed them under `previous`",
-                    number("unreadable")
-                )));
-            }
-            if number("resealed") == 0 {
-                return Err(Fault::No(UNFINISHED.to_owned()));
-            }
-        }
-        Err(Fault::No(UNFINISHED.to_owned()))
-    }))
 }
 
 impl Person {

@@ -38,7 +38,7 @@ pub(super) fn whole(one: &Value) -> String {
         ("begun", "begun_at"),
         ("steps done", "done_at"),
         ("seen gone", "gone_at"),
-        ("erased by", "erased_by"),
+        ("gone by", "erased_by"),
         ("ended", "ended_at"),
     ] {
         rows.push(row(name, text(one, key)));
@@ -253,9 +253,9 @@ mod tests {
                 {"at": "U", "event": "begun", "by": {"party": "gateway"}}]});
         let shown = whole(&one);
         for line in [
-            "subject    alice of main",
-            "asked by   caller root",
-            "proof      amr: mfa, 4s old",
+            "subject   alice of main",
+            "asked by  caller root",
+            "proof     amr: mfa, 4s old",
             "  legal  2026-11-22T12:00:00Z  by operator olga  case 7",
             "  primary  api DELETE /a/{subject}  parked 403 refused  attempts: 1",
             "  account  api GET /a/{subject}  before: there 200 T  after: due U",

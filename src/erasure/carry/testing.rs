@@ -56,7 +56,12 @@ pub(crate) struct Service {
 impl Service {
     /// Answers each request as the function says: with nothing but the end of the connection for an empty text.
     pub(crate) fn start(answer: impl Fn(&Got) -> String + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self::at(0, answer)
+    }
+
+    /// The same at a port.
+    pub(crate) fn at(port: u16, answer: impl Fn(&Got) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let service = Self { port: listener.local_addr().unwrap().port(), got: Arc::default() };
         let (got, answer) = (service.got.clone(), Arc::new(answer));
         std::thread::spawn(move || {

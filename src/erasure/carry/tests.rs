@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Carrier,
-    testing::{Bench, PANICS, Service, answer, call},
+    testing::{Bench, PANICS, Service, answer, call, upstream},
 };
 use crate::{
     config::{Probe, Step, Terms},
@@ -152,6 +152,19 @@ async fn a_step_that_fails_for_longer_than_it_is_tried_waits_for_a_person() {
     bench.wake();
     bench.until(&id, |erasure| is_parked(erasure, 0, Why::GaveUp)).await;
     assert_eq!(service.got().len(), 2);
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_is_called_again_until_it_is_up() {
+    let closed = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let bench = Bench::new(vec![upstream("api", &[closed])]);
+    let id = bench.ask("alice", &Terms { probes: Vec::new(), ..terms(&[0]) }).await;
+    bench.run();
+    bench.until(&id, |erasure| erasure.steps[0].attempts >= 1 && outcome(erasure, 0) == Outcome::Waiting).await;
+    let service = Service::at(closed, |_| answer(204, ""));
+    let erased = bench.until(&id, |erasure| erasure.state == State::Erased).await;
+    assert_eq!(service.got().len(), 1);
+    assert!(erased.steps[0].attempts >= 2);
 }
 
 #[tokio::test]

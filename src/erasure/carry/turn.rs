@@ -42,7 +42,7 @@ pub(super) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { lease_secs: 20, renew: Duration::from_secs(5) }
+        Self { lease_secs: 15, renew: Duration::from_secs(4) }
     }
 }
 

@@ -65,10 +65,9 @@ deletions:
         summary: Your account & everything in it
         erased: ['Profile, <b>orders</b>']
         kept: [{what: Invoices, why: tax law, how_long: ten years}]
-      lookups: [{name: contact, upstream: api, request: 'GET /accounts/{subject}', capture: {email: /email}}]
       steps: [{name: account, upstream: api, request: 'DELETE /accounts/{subject}'}]
       verify: {probes: [{name: still, upstream: api, request: 'GET /accounts/{subject}'}]}
-      notify: [{mail: '{captured.email}'}, {webhook: crm}, {mail: office@example.com}]
+      notify: [{mail: '{claims./email}'}, {webhook: crm}, {mail: office@example.com}]
 routes:
   - {path: /accounts/**, upstream: api, auth: [main]}
 ";
@@ -181,7 +180,7 @@ impl Bench {
         let path = [("id", subject.into())];
         let values = RequestValues { path: &path, ..RequestValues::default() };
         let mut target = self.erasures.target(plan, &principal, &values).unwrap();
-        target.personal.values.extend(email.map(|email| ("captured.email".into(), email.into())));
+        target.personal.values.extend(email.map(|email| ("claims./email".into(), email.into())));
         let operation = &plan.operations[0].text;
         let proof = Shown::default();
         let ask = Ask { plan, operation, target, principal: &principal, proof, now: at(START) };
@@ -352,6 +351,27 @@ async fn an_address_that_is_none_or_a_channel_that_is_gone_stops_nothing_and_is_
         assert_eq!(bench.ear.0.load(Ordering::Relaxed), number + 1, "{email:?}");
     }
     assert!(bench.messages("deletion_requested").await.iter().all(|(to, _)| !to.contains("eve")));
+}
+
+#[tokio::test]
+async fn the_end_is_told_to_the_person_before_their_address_is_gone() {
+    use super::super::{
+        life::Told,
+        told::{Tale, Teller},
+    };
+    let bench = Bench::new();
+    let mut known = bench.ask("anna", Some(ADDRESS)).await;
+    known.erasure.state = State::Erased;
+    let tale = Tale { erasure: &known.erasure, terms: &known.terms, told: &[Told::Erased], token: "t" };
+    let config = bench.config.deletions.as_deref().unwrap();
+    let teller = Teller { config, outbox: &bench.erasures.core.ledger.outbox };
+    let (batch, untold) = teller.add(crate::store::Batch::new(), &tale, at(START)).unwrap();
+    assert_eq!(untold, 0);
+    bench.store.commit(batch, at(START)).await.unwrap();
+    let told = bench.messages("deletion_erased").await;
+    assert_eq!(told[0].0, ADDRESS);
+    let mail = told[0].1["text"].as_str().unwrap();
+    assert!(mail.contains("it was verified that the data is gone") && !mail.contains("/link/"), "{mail}");
 }
 
 #[tokio::test]

@@ -239,7 +239,7 @@ pub(super) fn as_after_a_crash(mut found: Vec<Found>, turn: usize, pattern: u32)
         record.hits.retain(|hit| {
             let at = Turn::ALL.iter().position(|turn| *turn == hit.turn).unwrap_or_default();
             nth += 1;
-            at < turn || at == turn && (nth * 7 + pattern) % 3 == 0
+            at < turn || at == turn && (nth * 7 + pattern).is_multiple_of(3)
         });
     }
     found

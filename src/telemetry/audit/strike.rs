@@ -115,9 +115,12 @@ pub(super) struct Striker {
     asked: Mutex<Asked>,
 }
 
+/// How many values; the fault is everybody's who shared a pass.
+type Outcome = Result<u64, Arc<AuditFault>>;
+
 #[derive(Default)]
 struct Asked {
-    waiting: Vec<(Vec<Struck>, oneshot::Sender<Result<u64, Arc<AuditFault>>>)>,
+    waiting: Vec<(Vec<Struck>, oneshot::Sender<Outcome>)>,
     running: bool,
 }
 
@@ -127,7 +130,7 @@ impl Striker {
     }
 
     /// Has people struck out; how many values in the pass that they were in, once that is durable.
-    pub(super) async fn strike(self: &Arc<Self>, whose: Vec<Struck>) -> Result<u64, Arc<AuditFault>> {
+    pub(super) async fn strike(self: &Arc<Self>, whose: Vec<Struck>) -> Outcome {
         let (answer, answered) = oneshot::channel();
         if self.ask(whose, answer) {
             let striker = Arc::clone(self);
@@ -137,7 +140,7 @@ impl Striker {
     }
 
     /// Puts somebody on the list; whether nobody is at work on it.
-    fn ask(&self, whose: Vec<Struck>, answer: oneshot::Sender<Result<u64, Arc<AuditFault>>>) -> bool {
+    fn ask(&self, whose: Vec<Struck>, answer: oneshot::Sender<Outcome>) -> bool {
         let mut asked = self.asked();
         asked.waiting.push((whose, answer));
         !mem::replace(&mut asked.running, true)
