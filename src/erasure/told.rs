@@ -330,7 +330,7 @@ fn text(reader: Reader, told: Told, tale: &Tale<'_>, link: &str) -> String {
         }
     } else {
         for waits in waiting(tale) {
-            text.push_str(&format!("\n- {}: {}", line(&waits.name), waits.why));
+            text.push_str(&format!("\n- {}: {}", line(waits.name), waits.why));
         }
         text.push_str(&format!(
             "\nPlan: {}\nLook at it: stepgate erasures show {}\n",
