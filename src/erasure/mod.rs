@@ -261,7 +261,7 @@ impl Erasures {
         let Ask { plan, operation, target, principal, proof, now } = ask;
         let (ledger, store) = (&self.core.ledger, self.store());
         let key = key_of(store, &target.issuer_url, &target.claim, &target.personal.subject);
-        if let Some(known) = ledger.open_of(&key, &plan.name, now).await? {
+        if let Some(known) = ledger.open_of(&key, (&plan.name, &target.personal), now).await? {
             return Ok(Receipt { known, repeated: true });
         }
         let none = || StoreFault::Unavailable("the terms have no JSON".to_owned());
@@ -307,7 +307,7 @@ impl Erasures {
     /// What would happen; nothing does.
     pub async fn preview(&self, plan: &DeletionPlan, target: &Target, now: Now) -> Result<Preview, Fault> {
         let key = key_of(self.store(), &target.issuer_url, &target.claim, &target.personal.subject);
-        let (open, frozen) = match self.core.ledger.open_of(&key, &plan.name, now).await {
+        let (open, frozen) = match self.core.ledger.open_of(&key, (&plan.name, &target.personal), now).await {
             Ok(open) => (open, false),
             Err(Fault::Frozen) => (None, true),
             Err(fault) => return Err(fault),
