@@ -422,7 +422,7 @@ async fn finish(ledger: &Arc<Ledger>, world: &World, id: &str) {
                 assert!(matches!(done, Ok(_) | Err(Fault::NotNow(NotNow::Nothing))), "{done:?}");
             }
         }
-        follows(ledger, &known, now).await;
+        follows(ledger, &ledger.get(id, now).await.unwrap().unwrap(), now).await;
         *world.secs.lock().unwrap() += 70;
         let _ = carry_one(ledger, world, &ledger_engine(ledger), id).await;
     }
