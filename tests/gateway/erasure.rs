@@ -855,3 +855,30 @@ fn explain_says_which_plan_takes_a_request_over_and_what_it_needs() {
     let said = explain("/accounts/alice;v=1", &fresh);
     assert!(said.code == 1 && said.stdout.contains("deletion_ambiguous"), "{said:?}");
 }
+
+#[test]
+fn a_file_without_deletions_is_refused_while_the_store_has_any_and_one_without_plans_carries_them_out() {
+    let scene = Scene::new();
+    let gateway = scene.start(Plan { lines: "        grace: 6s\n", ..PLAIN });
+    let token = scene.token("alice");
+    ask(&gateway, "alice", &token).expect(202);
+    let api = scene.api.recorder.port;
+    let without = format!(
+        "sealing: {{key: {{file: seal.key}}}}
+upstreams: {{api: {{targets: ['http://127.0.0.1:{api}']}}, search: {{targets: ['http://127.0.0.1:{}']}}, list: {{targets: ['http://127.0.0.1:{}']}}}}
+routes: [{{path: /items/**, upstream: api, auth: [main]}}]
+",
+        scene.search.recorder.port, scene.list.recorder.port
+    );
+    scene.world.configure(&without);
+    gateway.signal("HUP");
+    eventually("the refusal", || gateway.stderr().contains("there is no section `deletions`").then_some(()));
+    drop(gateway);
+    let mut refused = scene.world.start_unready(&without);
+    assert_ne!(refused.wait(), 0);
+    assert!(refused.stderr().contains("plans: {}"), "{}", refused.stderr());
+    let kept = format!("{without}deletions: {{url: 'https://api.example', plans: {{}}}}\n");
+    let gateway = scene.world.start(&kept);
+    eventually("the end", || (!scene.api.has("alice") && !scene.list.has("alice")).then_some(()));
+    drop(gateway);
+}
