@@ -349,6 +349,9 @@ impl Reloader {
     fn tell_loaded(&self) {
         let snapshot = self.live.load();
         let config = &snapshot.config;
+        for plan in config.deletions.iter().flat_map(|deletions| &deletions.plans) {
+            self.services.metrics.erasure().known(&plan.name);
+        }
         let addresses: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
         let admin = config.admin.address.to_string();
         self.services.metrics.retain(&Names {

@@ -618,7 +618,7 @@ impl Ledger {
             batch = batch.insert(Table::ErasurePlans, &erasure.terms, &**terms, None);
         }
         batch = self.keep_selector(batch, &erasure.whose.claim, now).await?;
-        if let Some(config) = config {
+        if let Some(config) = config.filter(|_| said.is_none_or(|said| said.counts)) {
             let asked = Asked { at, by: erasure.requester_key.clone() };
             let until = at.saturating_add(window(&config.breaker)).saturating_add(1);
             batch = batch.insert(Table::ErasureBreaker, &format!("{ASKED}{id}"), &asked, Some(until));

@@ -255,7 +255,41 @@ impl Erasures {
             Some(name) => Some(&**self.issuers.get(name).ok_or(TargetFault::NotOwner)?),
             None => None,
         };
-        target::target(plan, issuer, principal, values)
+        let mut target = target::target(plan, issuer, principal, values)?;
+        if target.own {
+            target.also = self.keys_of_caller(principal);
+        }
+        Ok(target)
+    }
+
+    /// The keys of the rows that are a caller's, by each claim that people are known by.
+    fn keys_of_caller(&self, principal: &Principal) -> Vec<Box<str>> {
+        let selectors = self.core.ledger.kept.standings.selectors();
+        let key = |selector: &Selector| {
+            let value = target::claim_of(principal, selector)?;
+            Some(key_of(self.store(), &principal.issuer_url, selector, &value).into())
+        };
+        selectors.iter().filter_map(key).collect()
+    }
+
+    /// The deletion that is open for a target, or why none may be asked for: what is known of the person by another claim counts as well.
+    async fn open_for(&self, plan: &DeletionPlan, target: &Target, now: Now) -> Result<Option<Known>, Fault> {
+        let ledger = &self.core.ledger;
+        let key = key_of(self.store(), &target.issuer_url, &target.claim, &target.personal.subject);
+        let open = ledger.open_of(&key, &plan.name, now).await?;
+        if open.is_some() {
+            return Ok(open);
+        }
+        for other in target.also.iter().filter(|other| ***other != *key) {
+            let Some(row) = ledger.subject(other, now).await? else { continue };
+            if row.value.open.is_some() {
+                return Err(Fault::AnotherOpen);
+            }
+            if row.value.frozen.is_some() {
+                return Err(Fault::Frozen);
+            }
+        }
+        Ok(None)
     }
 
     /// Asks for a deletion: it is durable when this returns. Asked for once more it is the same one.
@@ -263,7 +297,7 @@ impl Erasures {
         let Ask { plan, operation, target, principal, proof, now } = ask;
         let (ledger, store) = (&self.core.ledger, self.store());
         let key = key_of(store, &target.issuer_url, &target.claim, &target.personal.subject);
-        if let Some(known) = ledger.open_of(&key, &plan.name, now).await? {
+        if let Some(known) = self.open_for(plan, &target, now).await? {
             return Ok(Receipt { known, repeated: true });
         }
         let none = || StoreFault::Unavailable("the terms have no JSON".to_owned());
@@ -313,8 +347,7 @@ impl Erasures {
 
     /// What would happen; nothing does.
     pub async fn preview(&self, plan: &DeletionPlan, target: &Target, now: Now) -> Result<Preview, Fault> {
-        let key = key_of(self.store(), &target.issuer_url, &target.claim, &target.personal.subject);
-        let (open, frozen) = match self.core.ledger.open_of(&key, &plan.name, now).await {
+        let (open, frozen) = match self.open_for(plan, target, now).await {
             Ok(open) => (open, false),
             Err(Fault::Frozen) => (None, true),
             Err(fault) => return Err(fault),
@@ -337,7 +370,9 @@ impl Erasures {
         let known = self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?;
         let role = match viewer {
             Viewer::Operator(_) => Some(Role::Operator),
-            Viewer::Caller(principal) => view::role(self.store(), &known, principal, may),
+            // Whose own account is held has their own deletions left, and no rights over those of others.
+            Viewer::Caller(principal) => view::role(self.store(), &known, principal, may)
+                .filter(|role| *role == Role::Owner || !matches!(self.standing(principal), Standing::Held { .. })),
         };
         Ok(View { role: role.ok_or(Fault::NotFound)?, known })
     }
@@ -350,9 +385,7 @@ impl Erasures {
     /// A caller's own deletions, the latest first.
     pub async fn of_caller(&self, principal: &Principal, now: Now) -> Result<Vec<Known>, Fault> {
         let mut found: Vec<Known> = Vec::new();
-        for selector in self.core.ledger.kept.standings.selectors().iter() {
-            let Some(value) = target::claim_of(principal, selector) else { continue };
-            let key = key_of(self.store(), &principal.issuer_url, selector, &value);
+        for key in self.keys_of_caller(principal) {
             found.extend(self.of_person(&key, now).await?);
         }
         found.retain(|known| view::is_owner(self.store(), known, principal));

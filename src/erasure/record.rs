@@ -36,35 +36,46 @@ pub struct Erasure {
     /// What they proved.
     pub proof: Shown,
     /// What names the person; `None` once it was taken out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personal: Option<Personal>,
     /// Whether nobody knows which subject the person's tokens have: what the gateway keeps under it stays.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nameless: bool,
     /// When it was asked for; all times are in seconds since the epoch.
     pub requested_at: u64,
     /// Where it is.
     pub state: State,
     /// What keeps it from going on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<Hold>,
     /// Whether people were reminded that the grace ends.
     pub reminded: bool,
     /// When it began to be carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun_at: Option<u64>,
     /// When the last step was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub done_at: Option<u64>,
     /// When all that counts had been seen to be gone for the first time: tokens from before are refused from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<u64>,
     /// When it was erased or cancelled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<u64>,
     /// What became of each step of the terms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepState>,
     /// What became of the gateway's own data, where that goes, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_data: Option<StepState>,
     /// What became of each probe of the terms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probes: Vec<ProbeState>,
     /// Who is at work on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
     /// What happened to it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<Event>,
 }
 
@@ -138,11 +149,13 @@ pub struct Personal {
     /// The person, as the API and the claim name them.
     pub subject: Box<str>,
     /// Values for templates by their names there: `path.tenant`, `claims./email`, `captured.customer`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<Box<str>, Box<str>>,
     /// The subject of the person's tokens, which need not be what the claim says: known where they asked themself, or a lookup said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_subject: Option<Box<str>>,
     /// The path that is theirs, `/accounts/42`: in the audit log it names them, whoever asked for it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub under: Option<Box<str>>,
 }
 
@@ -200,16 +213,22 @@ impl fmt::Debug for Party {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
     /// The authentication context class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acr: Option<Box<str>>,
     /// Methods (RFC 8176).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub amr: Vec<Box<str>>,
     /// Factors that were shown to the gateway's own authority.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub factors: Vec<Box<str>>,
     /// How old the authentication was, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_secs: Option<u64>,
     /// The number of the grant that was used up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Box<str>>,
     /// The number of the audit record of the request (`X-Request-Id`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Box<str>>,
 }
 
@@ -318,16 +337,23 @@ pub struct StepState {
     /// How often it was sent.
     pub attempts: u32,
     /// When it was first sent, or first again after a person had it retried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_at: Option<u64>,
     /// When it may be sent.
     pub next_at: u64,
     /// The last status, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// What became of it.
     pub outcome: Outcome,
     /// How often a person had it done again: each time is a request of its own, with a key of its own.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub again: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl StepState {
@@ -422,18 +448,22 @@ impl Why {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeState {
     /// What it saw before the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Seen>,
     /// Whether what it sees afterwards counts: it does if it saw the data before.
     pub counts: bool,
     /// What it saw, or is to see, afterwards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub looks: Vec<Look>,
     /// How often the present look was tried without an answer that says anything.
     pub attempts: u32,
     /// When that was first tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_at: Option<u64>,
     /// When it may be tried.
     pub next_at: u64,
     /// Since when it waits for a person, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parked: Option<(Why, u64)>,
 }
 
@@ -485,6 +515,7 @@ pub struct Event {
     /// What.
     pub what: What,
     /// Where it is in the audit chain; `None`: it is still to be written there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
 }
 

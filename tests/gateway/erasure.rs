@@ -487,6 +487,10 @@ fn while_it_is_held_the_persons_tokens_are_refused_and_told_how_to_have_the_acco
         // Asked for once more it is the same one; and that is all that can be asked for.
         assert_eq!(ask(&gateway, "alice", &token).expect(202).json()["id"], asked["id"]);
         assert_eq!(ask(&gateway, "bob", &token).problem(status), "account-held");
+        // Nor is anything told of others, whom a scope would entitle to ask for.
+        let bobs = get("/deletions/preview?target=/accounts/bob").bearer(&token).send(&gateway);
+        assert_eq!(bobs.problem(403), "account-held");
+        get("/deletions/preview?target=/accounts/alice").bearer(&token).send(&gateway).expect(200);
         assert_eq!(delete("/Accounts/alice").bearer(&token).send(&gateway).status, 404);
         // What looks at no credential is there for everybody; so are others.
         get("/open/1").bearer(&token).send(&gateway).expect(404);

@@ -111,7 +111,7 @@ struct Service {
 
 impl Service {
     fn start(chance: &Arc<Chance>) -> Self {
-        let (seen, gone): (Arc<Mutex<Vec<Seen>>>, Arc<Mutex<HashSet<String>>>) = Default::default();
+        let (seen, gone) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(HashSet::new())));
         let (log, away, chance) = (seen.clone(), gone.clone(), chance.clone());
         let recorder = Recorder::with(move |request, stream| {
             let whose = request.target().rsplit(['/', '=']).next().unwrap().to_owned();

@@ -87,7 +87,7 @@ fn every_command_of_the_deletions_guide_does_what_it_says() {
     let world = World::new();
     let ports = [("8443", world.tls), ("9090", world.admin), ("9100", lease_port()), ("9110", lease_port())];
     write_policy(&world, DELETIONS, &ports);
-    world.write("legacy.py", blocks(DELETIONS, "```python")[0].to_owned());
+    world.write("legacy.py", blocks(DELETIONS, "```python")[0]);
     let (script, statuses) = script(DELETIONS, &ports);
     assert!(statuses.len() >= 10, "{statuses:?}");
     let finished = paste(&world, &script, &statuses, &world.fresh(0));

@@ -81,7 +81,7 @@ pub struct DeletionPlan {
     /// The claim that the subject is in a token: the caller's own must equal it. `None`: the token's subject.
     pub owner: Option<ClaimPath>,
     /// Who vouches for the data's subject, by the name in the configuration; `None`: whoever vouches for the caller, which is only where
-    /// nobody may ask for another's deletion, or where one issuer alone can.
+    /// one issuer alone can.
     pub issuer: Option<IssuerName>,
     /// Scopes of which one entitles to somebody else's deletion; empty: nobody's but one's own.
     pub others: Vec<Arc<str>>,

@@ -63,7 +63,7 @@ fn a_deletion_lives_from_the_request_to_the_last_look() {
     assert_eq!(next_due(&it, &terms), Due::At(at));
     lease(&mut it, &terms, at);
     assert_eq!(does(&mut it, &terms, Command::Begin(ME), at), [Told::Begun]);
-    assert_eq!((tokens(&it, &terms), work(&it, &terms, at)), (Tokens::Refused, vec![Work::Probe(0)]));
+    assert_eq!((tokens(&it, &terms), work(&it, &terms, at)), (Tokens::Held(403), vec![Work::Probe(0)]));
     does(&mut it, &terms, Command::Probed(ME, 0, Answer::Status(200, 0)), at);
     assert_eq!(work(&it, &terms, at), [Work::Send(0)]);
     sent(&mut it, &terms, 0, Answer::Status(204, 0), at);

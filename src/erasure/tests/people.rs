@@ -203,11 +203,13 @@ async fn tokens_are_blocked_while_held_refused_while_erased_and_afterwards_if_th
     house.does(&id, Command::TakeLease(Lease { holder: 1, until: now + 60 }), now).await;
     house.does(&id, Command::Begin(1), now).await;
     let fresh = alice(now + 1000);
+    let held = Standing::Held { status: 403, id: u128::from_str_radix(&id, 16).unwrap() };
+    assert_eq!((house.standing(&before), house.standing(&fresh)), (held, held), "it can still be cancelled");
+    house.does(&id, Command::Probed(1, 0, Answer::Status(200, 0)), now).await;
+    house.does(&id, Command::Send(1, 0), now).await;
     assert_eq!((house.standing(&before), house.standing(&fresh)), (Standing::Erased, Standing::Erased));
     house.again(vec![plan(terms(100, 1, 1, &[0, DAY]))], (100, 100));
     assert_eq!(house.standing(&fresh), Standing::Erased, "also after a restart");
-    house.does(&id, Command::Probed(1, 0, Answer::Status(200, 0)), now).await;
-    house.does(&id, Command::Send(1, 0), now).await;
     house.does(&id, Command::Answered(1, 0, Answer::Status(204, 0)), now).await;
     assert_eq!(house.standing(&fresh), Standing::Erased, "nobody has seen that it is gone");
     house.does(&id, Command::Probed(1, 0, Answer::Status(404, 0)), now + 10).await;
@@ -551,4 +553,89 @@ async fn whoever_has_an_erased_persons_name_later_sees_nothing_of_their_deletion
         house.erasures.shown(&others, Viewer::Caller(&admin()), at(START + 9)).await.is_ok(),
         "whoever asked for another's"
     );
+}
+
+#[tokio::test]
+async fn nobody_is_the_second_person_of_what_they_asked_for_or_of_their_own_data_by_whichever_token() {
+    let mut wanted = terms(DAY, 1, 0, &[0]);
+    wanted.four_eyes = true;
+    let mut by_claim = plan(wanted);
+    by_claim.owner = Some(ClaimPath::Pointer("/uid".into()));
+    let house = House::with(vec![by_claim], (100, 100));
+    let alice = |scopes: &[&str], claims| principal("alice", scopes, START as f64, claims);
+    let asked = house.ask(&alice(&[], json!({"uid": 7})), "7", START).await.unwrap();
+    let id = asked.known.erasure.id;
+    let approved = async |who: &Principal| {
+        let view = house.erasures.for_caller(&id, Viewer::Caller(who), May::Approve, at(START)).await?;
+        house.erasures.done(May::Approve, &view.known, who, at(START)).await.map(drop)
+    };
+    for who in [
+        alice(&["deletions:approve"], json!({"uid": 7})),
+        // Tokens of other clients have fewer claims.
+        alice(&[], json!({})),
+        alice(&["deletions:approve"], json!({})),
+        principal("another", &["deletions:approve"], START as f64, json!({"uid": 7})),
+    ] {
+        assert_eq!(approved(&who).await, Err(Fault::NotNow(NotNow::SamePerson)), "{:?}", who.claims);
+    }
+    assert_eq!(approved(&principal("sue", &["deletions:approve"], START as f64, json!({}))).await, Ok(()));
+}
+
+#[tokio::test]
+async fn whose_account_is_held_has_their_own_deletions_left_and_no_rights_over_those_of_others() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let all = ["deletions:see", "deletions:cancel", "deletions:approve", "admin:accounts"];
+    let root = principal("root", &all, START as f64, json!({}));
+    let bobs = house.ask(&principal("bob", &[], START as f64, json!({})), "bob", START).await.unwrap();
+    let zoes = house.ask(&root, "zoe", START).await.unwrap().known.erasure.id;
+    let bobs = bobs.known.erasure.id;
+    let role = async |id: &str, may: May| {
+        house.erasures.for_caller(id, Viewer::Caller(&root), may, at(START)).await.map(|view| view.role)
+    };
+    assert_eq!(role(&bobs, May::Approve).await, Ok(Role::Entitled));
+    let own = house.ask(&root, "root", START).await.unwrap().known.erasure.id;
+    for may in [May::See, May::Cancel, May::Approve] {
+        assert_eq!(role(&bobs, may).await, Err(Fault::NotFound), "{may:?}");
+        assert_eq!(role(&zoes, may).await, Err(Fault::NotFound), "{may:?}");
+    }
+    assert_eq!((role(&own, May::See).await, role(&own, May::Cancel).await), (Ok(Role::Owner), Ok(Role::Owner)));
+}
+
+#[tokio::test]
+async fn a_person_is_one_person_by_each_claim_that_they_are_known_by() {
+    let mut other = terms(DAY, 1, 0, &[0]);
+    (other.plan, other.while_held) = ("other".into(), crate::config::WhileHeld::Allow);
+    let mut by_claim = plan(other);
+    by_claim.owner = Some(ClaimPath::Pointer("/uid".into()));
+    let mut house = House::with(vec![plan(terms(DAY, 1, 0, &[0])), by_claim], (100, 100));
+    let plans = house.erasures.config.plans.clone();
+    let who = principal("alice", &[], START as f64, json!({"uid": 7}));
+    let id = house.ask(&who, "alice", START).await.unwrap().known.erasure.id;
+    house.plan = plans[1].clone();
+    assert_eq!(house.ask(&who, "7", START).await.unwrap_err(), Fault::AnotherOpen);
+    house.erasures.dispute(&id, &house.erasures.link_token(&id), at(START)).await.unwrap();
+    assert_eq!(house.ask(&who, "7", START + 1).await.unwrap_err(), Fault::Frozen);
+    let path = [("id", Cow::Borrowed("7"))];
+    let values = RequestValues { path: &path, ..RequestValues::default() };
+    let target = house.erasures.target(&house.plan, &who, &values).unwrap();
+    assert!(house.erasures.preview(&house.plan, &target, at(START + 1)).await.unwrap().frozen);
+    // Somebody with the same value of the one claim, and nothing else of theirs, is somebody else.
+    let bob = principal("bob", &[], START as f64, json!({"uid": 8}));
+    assert!(house.ask(&bob, "8", START + 1).await.is_ok());
+    // And the other way about, where tokens pass meanwhile.
+    house.plan = plans[0].clone();
+    assert_eq!(house.ask(&bob, "bob", START + 2).await.unwrap_err(), Fault::AnotherOpen);
+}
+
+#[tokio::test]
+async fn whoever_is_held_for_asking_too_much_does_not_stop_everybody_by_going_on() {
+    let mut house = House::with(vec![plan(terms(0, 1, 0, &[0]))], (8, 3));
+    let is_held = |receipt: Receipt| receipt.known.erasure.is_held_by(HoldKind::Breaker);
+    for number in 0..20 {
+        house.ask(&admin(), &format!("p{number}"), START).await.unwrap();
+    }
+    assert!(!is_held(house.ask(&alice(START), "alice", START).await.unwrap()));
+    house.again(vec![plan(terms(0, 1, 0, &[0]))], (8, 3));
+    assert!(!is_held(house.ask(&principal("bob", &[], 0.0, json!({})), "bob", START).await.unwrap()));
+    assert!(is_held(house.ask(&admin(), "p99", START + 1).await.unwrap()));
 }

@@ -2,6 +2,7 @@
 //! standard, so whatever looks like a request is judged as one.
 
 use http::Method;
+use url::form_urlencoded;
 
 use super::{
     Fault, Seen, is_idle,
@@ -96,6 +97,7 @@ impl<'a> Judge<'a> {
             Loose::Object(members) => {
                 self.object(members)?;
                 for (name, value) in members {
+                    refuse_override(name)?;
                     self.line(name)?;
                     self.value(value)?;
                 }
@@ -112,7 +114,10 @@ impl<'a> Judge<'a> {
                 }
                 items.iter().try_for_each(|item| self.value(item))
             }
-            Loose::Text(text) => self.line(text),
+            Loose::Text(text) => {
+                refuse_override(text)?;
+                self.line(text)
+            }
             Loose::Other => Ok(()),
         }
     }
@@ -200,6 +205,28 @@ impl<'a> Judge<'a> {
             operation || plan.covers.iter().any(|cover| meets(cover.method.as_ref()) && cover.path.matches_folded(path))
         })
     }
+}
+
+/// Refuses a name or a text that may tell a service to take a request of the batch for one by another method: as the name of a header
+/// field, a parameter of a query or of a form, a member of a body.
+fn refuse_override(text: &str) -> Result<(), Fault> {
+    let says = |piece: &str| {
+        let bare = folded(piece);
+        bare.contains("xhttpmethod") || bare.contains("xmethodoverride") || has_parameter(&piece.to_ascii_lowercase())
+    };
+    if form_urlencoded::parse(text.as_bytes()).any(|(name, value)| says(&name) || says(&value)) {
+        return Err(Fault::Unreadable("one of its requests may override its method"));
+    }
+    Ok(())
+}
+
+/// Whether `_method` stands in a text, and is no part of a longer word.
+fn has_parameter(lower: &str) -> bool {
+    lower.match_indices("_method").any(|(at, word)| {
+        let before = lower.get(..at).and_then(|before| before.chars().next_back());
+        let after = lower.get(at.saturating_add(word.len())..).and_then(|after| after.chars().next());
+        ![before, after].into_iter().flatten().any(|c| c.is_alphanumeric() || c == '_')
+    })
 }
 
 /// A method by its name or by another word for it; `None` is one that is not known.

@@ -349,6 +349,22 @@ fn a_batch_that_cannot_be_read_is_refused() {
 }
 
 #[test]
+fn a_batch_in_which_a_request_overrides_its_method_is_refused() {
+    for body in [
+        r#"[{"method": "POST", "path": "/accounts/42", "headers": {"X-HTTP-Method-Override": "DELETE"}}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "headers": [{"name": "x-http-method", "value": "DELETE"}]}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "headers": ["X-Method-Override: DELETE"]}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "headers": {"X_HTTP_METHOD_OVERRIDE": "DELETE"}}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42?_method=DELETE"}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42?%5Fmethod=DELETE"}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "body": "a=1&_METHOD=delete"}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "body": {"_method": "DELETE"}}]"#,
+    ] {
+        assert!(unreadable(batch(body)), "{body}: {:?}", batch(body));
+    }
+}
+
+#[test]
 fn other_batches_pass() {
     for body in [
         r#"[{"method": "GET", "path": "/accounts/42"}, {"method": "PATCH", "path": "/accounts/42", "body": {"note": "x"}}]"#,

@@ -60,6 +60,16 @@ impl ErasureMetrics {
         })
     }
 
+    /// Begins to count for a plan: what has never happened is 0, so that the first time is seen to be a change.
+    pub fn known(&self, plan: &str) {
+        for event in ["requested", "disputed", "step_parked", "probe_parked", "erased", "cancelled"] {
+            self.events.with_label_values(&[plan, event]);
+        }
+        for seen in ["gone", "there"] {
+            self.looks.with_label_values(&[plan, seen]);
+        }
+    }
+
     /// Counts a change of a deletion; the event names a member of a closed list.
     pub fn happened(&self, plan: &str, event: &'static str) {
         self.events.with_label_values(&[plan, event]).inc();

@@ -662,6 +662,7 @@ mod tests {
         authority.message("mail", "delivered");
         authority.messages_waiting("mail", 3);
         let erasure = metrics.erasure();
+        erasure.known("account");
         erasure.happened("account", "requested");
         erasure.step("api", "retried");
         erasure.looked("account", "gone");
@@ -725,6 +726,8 @@ mod tests {
             r#"stepgate_erasures{plan="account",state="held"} 5"#,
             r#"stepgate_erasure_holds{hold="legal"} 1"#,
             r#"stepgate_erasure_events_total{event="requested",plan="account"} 1"#,
+            r#"stepgate_erasure_events_total{event="disputed",plan="account"} 0"#,
+            r#"stepgate_erasure_probes_total{plan="account",seen="there"} 0"#,
             r#"stepgate_erasure_steps_total{outcome="retried",upstream="api"} 1"#,
             r#"stepgate_erasure_probes_total{plan="account",seen="gone"} 1"#,
             "stepgate_erasures_parked 1",

@@ -173,6 +173,15 @@ pub(super) fn issuer(
                 names.join(", ")
             );
             to.error_with_help(&others.span, message, "add `issuer: NAME`");
+        } else if let ([_, _, ..], true) = (&*operations.issuers, operations.complete) {
+            // The services behind know one `alice`; each issuer may have another.
+            let names: Vec<&str> = operations.issuers.iter().map(|name| &**name).collect();
+            let message = format!(
+                "callers may come from {}, and who has the same subject with the one is somebody else with the other: either could \
+                 delete the other's data",
+                names.join(", ")
+            );
+            to.error_with_help(&written.subject.span, message, "add `issuer: NAME`: whose people's data it is");
         }
         return None;
     };
