@@ -17,7 +17,7 @@ pub enum Fault {
     /// Deletions of this account were frozen, as somebody said that it was not them; until an operator lifts it.
     #[error("deletions of this account are frozen")]
     Frozen,
-    /// Another deletion of the same person is open, under another plan.
+    /// Another deletion of the same person is open, under another plan or about another tenant's data.
     #[error("another deletion of the same person is open")]
     AnotherOpen,
     /// What is to be erased is not there: a lookup said so.

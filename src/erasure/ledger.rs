@@ -108,6 +108,15 @@ pub(super) struct Opened {
     pub(super) repeated: bool,
 }
 
+/// Whether an open deletion is about what a request names, as far as both name it.
+fn is_about(erasure: &Erasure, asked: &Personal) -> bool {
+    let is_named = |name: &str| ["path.", "query.", "body."].iter().any(|from| name.starts_with(from));
+    erasure.personal.as_ref().is_some_and(|open| {
+        let mut named = asked.values.iter().filter(|(name, _)| is_named(name));
+        named.all(|(name, value)| open.values.get(name).is_none_or(|known| known == value))
+    })
+}
+
 /// Whether this can be the number of a deletion.
 pub(super) fn is_id(id: &str) -> bool {
     id.len() == 32 && id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
@@ -525,18 +534,29 @@ impl Ledger {
     // ── asking ──
 
     /// The deletion of a person that is open, or why none may be asked for now.
-    pub(super) async fn open_of(&self, key: &str, plan: &str, now: Now) -> Result<Option<Known>, Fault> {
+    pub(super) async fn open_of(
+        &self,
+        key: &str,
+        (plan, asked): (&str, &Personal),
+        now: Now,
+    ) -> Result<Option<Known>, Fault> {
         let (_, person) = self.person(key, now).await?;
-        self.open_in(&person, plan, now).await
+        self.open_in(&person, (plan, asked), now).await
     }
 
-    async fn open_in(&self, person: &SubjectRow, plan: &str, now: Now) -> Result<Option<Known>, Fault> {
+    async fn open_in(
+        &self,
+        person: &SubjectRow,
+        (plan, asked): (&str, &Personal),
+        now: Now,
+    ) -> Result<Option<Known>, Fault> {
         let open = match &person.open {
             Some(id) => Some(self.get(id, now).await?.ok_or_else(|| damaged("an open deletion is missing"))?),
             None => None,
         };
         match open {
-            Some(known) if *known.erasure.plan == *plan => Ok(Some(known)),
+            // Of another tenant's data, or whatever else a request binds, this one says nothing: nobody is told that it will go.
+            Some(known) if *known.erasure.plan == *plan && is_about(&known.erasure, asked) => Ok(Some(known)),
             Some(_) => Err(Fault::AnotherOpen),
             None if person.frozen.is_some() => Err(Fault::Frozen),
             None => Ok(None),
@@ -582,7 +602,8 @@ impl Ledger {
         now: Now,
     ) -> Result<Opened, Fault> {
         let (version, person) = self.person(&wanted.erasure.whose.key, now).await?;
-        if let Some(known) = self.open_in(&person, &wanted.erasure.plan, now).await? {
+        let asked = wanted.erasure.personal.as_ref().ok_or_else(|| damaged("a request is about nobody"))?;
+        if let Some(known) = self.open_in(&person, (&wanted.erasure.plan, asked), now).await? {
             return Ok(Opened { known, repeated: true });
         }
         if let (None, Some(config)) = (&said, config) {

@@ -276,7 +276,7 @@ impl Erasures {
     async fn open_for(&self, plan: &DeletionPlan, target: &Target, now: Now) -> Result<Option<Known>, Fault> {
         let ledger = &self.core.ledger;
         let key = key_of(self.store(), &target.issuer_url, &target.claim, &target.personal.subject);
-        let open = ledger.open_of(&key, &plan.name, now).await?;
+        let open = ledger.open_of(&key, (&plan.name, &target.personal), now).await?;
         if open.is_some() {
             return Ok(open);
         }

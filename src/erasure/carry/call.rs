@@ -189,12 +189,13 @@ impl Prepared<'_> {
     }
 }
 
-/// A string that a template can take, or a number as it is written.
+/// A string that a template can take, or a whole number. One that is too large to be read exactly, or has a fraction, would be sent
+/// as something else than the service wrote: as somebody else's, perhaps.
 fn captured(value: &Value) -> Option<Box<str>> {
     match value {
         Value::String(text) => fill::usable(text).ok().map(Into::into),
-        Value::Number(number) => Some(number.to_string().into()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        Value::Number(number) if number.is_u64() || number.is_i64() => Some(number.to_string().into()),
+        Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -264,6 +265,26 @@ mod tests {
         assert!(!found.lacks_values);
         for missing in ["/nothing", "/flag", "/nested", "/long", "/dots", ""] {
             assert!(asked(&[("x", missing)]).await.lacks_values, "{missing}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_that_cannot_be_sent_as_it_was_written_is_not_captured() {
+        let service = Service::start(|got| {
+            let number = got.line.split(['/', ' ']).nth(2).unwrap();
+            answer(200, &format!(r#"{{"customer":{number}}}"#))
+        });
+        let asked = async |number: &str| {
+            let mut step = call("look", "api", &format!("GET /{number}"));
+            step.capture = BTreeMap::from([("customer".into(), "/customer".into())]);
+            send(&step, &upstreams(vec![service.upstream("api")])).await.unwrap()
+        };
+        for whole in ["0", "42", "-7", "9007199254740993", "18446744073709551615", "-9223372036854775808"] {
+            let answered = asked(whole).await;
+            assert_eq!(&*answered.captured["customer"], whole);
+        }
+        for other in ["18446744073709551616", "123456789012345678901234567890", "1.0", "42.5", "1e3", "-0", "1e999"] {
+            assert!(asked(other).await.lacks_values, "{other}");
         }
     }
 

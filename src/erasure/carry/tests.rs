@@ -354,6 +354,29 @@ async fn a_service_sees_few_requests_at_a_time_however_many_are_due() {
 }
 
 #[tokio::test]
+async fn a_service_that_hangs_stops_no_deletion_that_does_not_need_it() {
+    let (service, _) = api();
+    let hangs = Service::start(|_| {
+        std::thread::park_timeout(Duration::from_secs(120));
+        String::new()
+    });
+    let bench = Bench::new(vec![service.upstream("api"), hangs.upstream("hangs")]);
+    let mut slow = step("primary", "DELETE /accounts/{subject}", &[]);
+    (slow.call.upstream, slow.call.timeout_secs) = ("hangs".into(), 120);
+    let slow = Terms { steps: vec![slow], ..testing::terms(0, 0, 0, &[0]) };
+    // More than are in hand at once.
+    for number in 0..200 {
+        bench.ask(&format!("p{number}"), &slow).await;
+    }
+    bench.run();
+    hangs.until(8).await;
+    let id = bench.ask("alice", &terms(&[0])).await;
+    bench.wake();
+    bench.until(&id, |erasure| erasure.state == State::Erased).await;
+    assert_eq!(hangs.got().len(), 8, "and it sees no more at a time than ever");
+}
+
+#[tokio::test]
 async fn a_panic_in_one_deletion_stops_no_other_and_is_got_over() {
     let (service, _) = api();
     let bench = Bench::new(vec![service.upstream("api")]);

@@ -80,6 +80,9 @@ impl From<Fault> for Ended {
 impl Carrier {
     /// Does what is due for a deletion.
     pub(super) async fn carry(self: &Arc<Self>, id: &str) -> Result<(), Ended> {
+        if self.ledger.get(id, self.now()).await?.is_some_and(|known| self.waits_in_vain(&known)) {
+            return Err(Ended::Later);
+        }
         let known = match self.change(id, Command::TakeLease(self.lease())).await {
             Ok(known) => known,
             // Somebody else works on it, or it is at its end: what is known of it in memory was old.
@@ -92,6 +95,21 @@ impl Carrier {
             // It runs out by itself.
             Err(fault) => done.and(Err(fault.into())),
         }
+    }
+
+    /// Whether all that is due is for services that answer nobody at present.
+    fn waits_in_vain(&self, known: &Known) -> bool {
+        let Known { erasure, terms, .. } = known;
+        let is_jammed = |work: &Work| {
+            let call = match work {
+                Work::Probe(place) => terms.probes.get(*place).map(|probe| &probe.call),
+                Work::Send(place) => terms.steps.get(*place).map(|step| &step.call),
+                Work::Remind | Work::Begin | Work::OwnData | Work::Scrub => None,
+            };
+            call.is_some_and(|call| self.calls.is_jammed(&call.upstream))
+        };
+        let works = life::work(erasure, terms, self.now().unix_secs());
+        !works.is_empty() && works.iter().all(is_jammed) && erasure.unplaced().next().is_none()
     }
 
     fn lease(&self) -> Lease {

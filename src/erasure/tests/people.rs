@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Now},
-    config::{ClaimPath, DeletionPlan, Terms},
+    config::{ClaimPath, DeletionPlan, Terms, ValueSource},
     notify::{Channels, Outbox, Unobserved as Undelivered},
     policy::Principal,
     store::{Engine, SealingKeys, Store, StoreFault, testing::Breaker, testing::key},
@@ -185,6 +185,32 @@ async fn a_request_that_is_repeated_or_comes_many_times_at_once_makes_one_deleti
     let later = house.ask(&alice(START), "alice", START + 1000).await.unwrap();
     assert!(later.repeated && later.known.erasure.requested_at == START);
     assert_eq!(house.ask(&admin(), "bob", START).await.unwrap().known.erasure.whose.own, false);
+}
+
+#[tokio::test]
+async fn a_request_about_another_tenants_data_is_not_taken_for_a_repetition() {
+    let by_tenant = DeletionPlan {
+        bind: vec![(ValueSource::Path("tenant".into()), ClaimPath::Name("tenant".into()))],
+        ..plan(terms(DAY, 1, 0, &[0]))
+    };
+    let house = House::with(vec![by_tenant], (1000, 1000));
+    let ask = async |tenant: &str| {
+        let who = principal("alice", &[], START as f64, json!({"tenant": tenant}));
+        let path = [("tenant", Cow::Borrowed(tenant)), ("id", Cow::Borrowed("alice"))];
+        let values = RequestValues { path: &path, ..RequestValues::default() };
+        let target = || house.erasures.target(&house.plan, &who, &values).unwrap();
+        let preview = house.erasures.preview(&house.plan, &target(), at(START)).await;
+        let operation = "DELETE /{tenant}/{id}";
+        let proof = Shown::default();
+        let ask = Ask { plan: &house.plan, operation, target: target(), principal: &who, proof, now: at(START) };
+        (preview, house.erasures.request(ask).await)
+    };
+    let (_, first) = ask("one").await;
+    assert!(!first.unwrap().repeated);
+    let (preview, other) = ask("two").await;
+    assert!(matches!((preview, other), (Err(Fault::AnotherOpen), Err(Fault::AnotherOpen))));
+    let (preview, again) = ask("one").await;
+    assert!(preview.unwrap().open.is_some() && again.unwrap().repeated);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use super::{
     AuditFault,
     erase::{Disclosed, Found, Outline, Pass, strike_all, strike_out},
+    file::Identity,
     writer::Shared,
 };
 use crate::telemetry::time;
@@ -130,6 +131,8 @@ impl<'a> People<'a> {
 /// Strikes out of one log, for whoever asks.
 pub(super) struct Striker {
     path: PathBuf,
+    /// The file that is written: another one under its name has nothing of what is to be struck out.
+    file: Identity,
     shared: Arc<Shared>,
     asked: Mutex<Asked>,
 }
@@ -144,8 +147,8 @@ struct Asked {
 }
 
 impl Striker {
-    pub(super) fn new(path: PathBuf, shared: Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self { path, shared, asked: Mutex::default() })
+    pub(super) fn new(path: PathBuf, file: Identity, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { path, file, shared, asked: Mutex::default() })
     }
 
     /// Has people struck out; how many values in the pass that they were in, once that is durable.
@@ -195,6 +198,7 @@ impl Striker {
         let until = self.shared.durable.load(Ordering::Acquire);
         let judge = |outline: &Outline, disclosed: &[Disclosed<'_>]| people.judge(outline, disclosed);
         let mut pass = Pass::over(&self.path, until, Some(BYTES_PER_SEC)).map_err(fault)?;
+        pass.reads(self.file).map_err(fault)?;
         let mut struck = 0;
         loop {
             let found = pass.next(&judge).map_err(fault)?;
