@@ -155,9 +155,15 @@ impl Breaker {
         self.lately().remove((at, id));
     }
 
-    /// Takes what the store says.
-    pub(super) fn set(&self, tripped: Vec<Tripped>) {
-        self.lately().tripped = tripped;
+    /// Takes what the store says, where `before` was known when it began to be read: what has been tripped here since may be later.
+    pub(super) fn set(&self, before: &[Tripped], mut tripped: Vec<Tripped>) {
+        let mut lately = self.lately();
+        // One that was taken away by a reset meanwhile.
+        tripped.retain(|read| read.at >= lately.reset_at);
+        let since = |known: &&Tripped| !before.contains(known) && !tripped.iter().any(|read| read.by == known.by);
+        let since: Vec<Tripped> = lately.tripped.iter().filter(since).cloned().collect();
+        tripped.extend(since);
+        lately.tripped = tripped;
     }
 
     /// Takes that it was tripped.
@@ -180,7 +186,11 @@ impl Breaker {
 
     /// Takes when it was reset, as the store says; to be said first.
     pub(super) fn reset_before(&self, at: u64) {
-        self.lately().reset_at = at;
+        let mut lately = self.lately();
+        if at > lately.reset_at {
+            lately.reset_at = at;
+            lately.forget(at.saturating_add(1));
+        }
     }
 
     /// For whom it is tripped.

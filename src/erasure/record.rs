@@ -628,11 +628,15 @@ impl Erasure {
     }
 }
 
-/// Terms as they are kept, and what they are called: the SHA-256 of their JSON, whose members have one order.
+/// What terms are called: the SHA-256 of their JSON as this version writes it.
 pub fn hash_of(terms: &Terms) -> Option<Box<str>> {
-    let json = serde_json::to_vec(terms).ok()?;
-    let hash = digest::digest(&digest::SHA256, &json);
-    Some(hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+    Some(hash_of_json(&serde_json::to_string(terms).ok()?))
+}
+
+/// What terms are called that are kept as this text. It is the text that counts: another version writes the same terms otherwise.
+pub(super) fn hash_of_json(json: &str) -> Box<str> {
+    let hash = digest::digest(&digest::SHA256, json.as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 /// A deletion with the terms that it is made under.

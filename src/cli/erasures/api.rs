@@ -131,7 +131,7 @@ impl Operators<'_> {
             erasures.list(&filter, now).await
         })?;
         let erasures: Vec<Value> = page.items.iter().map(|known| told::line(known, self.config)).collect();
-        Ok(ok(json!({"erasures": erasures, "next": page.next})))
+        Ok(ok(json!({"erasures": erasures, "unreadable": page.unreadable, "next": page.next})))
     }
 
     fn sought(&self, query: &str) -> Result<Sought, AdminAnswer> {
@@ -400,6 +400,7 @@ fn refused(fault: &Fault) -> AdminAnswer {
             tracing::error!(%fault, "the store of account deletions was not changed");
             problem(StatusCode::SERVICE_UNAVAILABLE, &format!("the store: {fault}"))
         }
+        Fault::Untold => problem(StatusCode::SERVICE_UNAVAILABLE, &fault.to_string()),
         Fault::Frozen | Fault::AnotherOpen | Fault::Absent | Fault::Lookup => {
             problem(StatusCode::CONFLICT, &fault.to_string())
         }

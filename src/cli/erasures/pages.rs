@@ -134,6 +134,7 @@ impl Pages<'_> {
             states: &State::NAMES,
             waits: &WAITS,
             items: listed.erasures,
+            unreadable: listed.unreadable,
             tripped: breaker.tripped_at.as_deref().map(At::read),
             held: breaker.held,
         };
@@ -292,6 +293,8 @@ impl Sought<'_> {
 #[derive(Default, Deserialize)]
 struct Listed {
     erasures: Vec<Line>,
+    #[serde(default)]
+    unreadable: Vec<String>,
     next: Option<String>,
 }
 
@@ -478,6 +481,7 @@ struct ListPage<'a> {
     states: &'a [&'static str],
     waits: &'a [(&'static str, &'static str)],
     items: Vec<Line>,
+    unreadable: Vec<String>,
     next: Option<String>,
     is_first: bool,
     tripped: Option<At>,

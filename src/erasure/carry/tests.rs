@@ -502,3 +502,56 @@ fn a_carrier_can_be_shared() {
     fn is_shared<T: Send + Sync + 'static>() {}
     is_shared::<Carrier>();
 }
+
+#[tokio::test]
+async fn after_a_start_far_ahead_of_the_last_known_time_nothing_is_begun_for_a_quarter_of_an_hour() {
+    let (service, _) = api();
+    let bench = Bench::new(vec![service.upstream("api")]);
+    let id = bench.ask("alice", &Terms { probes: Vec::new(), grace_secs: Some(2 * 86_400), ..terms(&[0]) }).await;
+    bench.carrier.ledger.keep_clock(bench.now()).await.unwrap();
+    bench.clock.pass(Duration::from_secs(3 * 86_400));
+    let other = bench.another();
+    let running = tokio::spawn(other.clone().run());
+    bench.quiet().await;
+    assert!(matches!(bench.get(&id).await.state, State::Held { .. }));
+    bench.clock.pass(Duration::from_secs(15 * 60));
+    other.ledger.kept.wake.notify_one();
+    bench.until(&id, |erasure| erasure.state == State::Erased).await;
+    running.abort();
+}
+
+#[tokio::test]
+async fn the_time_is_kept_while_anything_is_open_and_a_short_stop_puts_nothing_off() {
+    let (service, _) = api();
+    let bench = Bench::new(vec![service.upstream("api")]);
+    let id = bench.ask("alice", &Terms { probes: Vec::new(), grace_secs: Some(5 * 86_400), ..terms(&[0]) }).await;
+    bench.run();
+    bench.quiet().await;
+    bench.clock.pass(Duration::from_secs(4 * 86_400 + 43_200));
+    bench.wake();
+    bench.quiet().await;
+    bench.clock.pass(Duration::from_secs(43_200));
+    let other = bench.another();
+    assert!(!other.ledger.kept.settled.is_in_doubt(bench.now()), "half a day after the last time that was kept");
+    bench.wake();
+    bench.until(&id, |erasure| erasure.state == State::Erased).await;
+}
+
+#[tokio::test]
+async fn what_is_left_alone_stands_before_nobody_and_is_forgotten_with_the_deletion() {
+    let bench = Bench::new(Vec::new());
+    let id = bench.ask("alice", &Terms { grace_secs: Some(1), ..terms(&[0]) }).await;
+    let ledger = &bench.carrier.ledger;
+    let (later, start) = (bench.now_secs() + 60, Instant::now());
+    assert_eq!((ledger.due(later, 9), ledger.unplaced(9)), (vec![id.clone()], vec![id.clone()]));
+    let until = start + Duration::from_secs(30);
+    ledger.rest(&id, until);
+    assert_eq!((ledger.due(later, 9).len(), ledger.unplaced(9).len()), (0, 0));
+    assert_eq!(ledger.wake(start), Some(until));
+    assert_eq!(ledger.wake(until), None);
+    assert_eq!((ledger.due(later, 9).len(), ledger.unplaced(9).len()), (1, 1));
+    ledger.rest(&id, until);
+    bench.change(&id, Command::Cancel(Party::Owner)).await;
+    assert_eq!(ledger.wake(start), None, "a change ends it");
+    assert_eq!(super::turn::Ended::from(Fault::Untold), super::turn::Ended::Later, "a fault of one alone");
+}

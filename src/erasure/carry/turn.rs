@@ -70,9 +70,13 @@ impl From<Fault> for Ended {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Store(fault) => Self::Store(fault),
-            Fault::NotFound | Fault::NotNow(_) | Fault::Frozen | Fault::AnotherOpen | Fault::Absent | Fault::Lookup => {
-                Self::Later
-            }
+            Fault::NotFound
+            | Fault::NotNow(_)
+            | Fault::Frozen
+            | Fault::AnotherOpen
+            | Fault::Absent
+            | Fault::Lookup
+            | Fault::Untold => Self::Later,
         }
     }
 }

@@ -118,7 +118,13 @@ impl Erasures {
     fn fault_page(&self, fault: &Fault, later: &What, call: &Call<'_>) -> Answer {
         match fault {
             Fault::NotFound => self.said(&NO_LINK, Reason::RouteNotFound, call),
-            Fault::Store(_) | Fault::NotNow(_) | Fault::Frozen | Fault::AnotherOpen | Fault::Absent | Fault::Lookup => {
+            Fault::Store(_)
+            | Fault::Untold
+            | Fault::NotNow(_)
+            | Fault::Frozen
+            | Fault::AnotherOpen
+            | Fault::Absent
+            | Fault::Lookup => {
                 let mut answer = self.said(later, Reason::ErasureUnavailable, call);
                 answer.response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
                 answer

@@ -1,6 +1,10 @@
 //! Over a real store: repeated requests, tombstones, the freeze, the breaker, who may see what, and what a restart leaves of it.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -11,7 +15,8 @@ use super::{
         HoldKind, Known, May, OwnData, Party, Receipt, RequestValues, Role, Shown, Standing, State, Unobserved, Viewer,
         carry::Upstreams,
         life::{Accept, Answer, Command, Item, NotNow},
-        record::{Lease, Place},
+        none_left,
+        record::{Lease, Place, hash_of, hash_of_json},
         testing::{ISSUER, deletions, plan, principal, terms},
     },
     model::Chance,
@@ -21,7 +26,7 @@ use crate::{
     config::{ClaimPath, DeletionPlan, Terms, ValueSource},
     notify::{Channels, Outbox, Unobserved as Undelivered},
     policy::Principal,
-    store::{Engine, SealingKeys, Store, StoreFault, testing::Breaker, testing::key},
+    store::{Batch, Engine, SealingKeys, Store, StoreFault, Table, testing::Breaker, testing::key},
     telemetry::audit::{Certificate, ErasureRecord, SignedCertificate, Struck},
 };
 
@@ -60,7 +65,9 @@ impl OwnData for Nowhere {
 }
 
 fn at(secs: u64) -> Now {
-    Now { unix_ms: secs * 1000, instant: Instant::now() }
+    // Both clocks go together: this is about no leaps.
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Now { unix_ms: secs * 1000, instant: *BEGAN + Duration::from_secs(secs) }
 }
 
 struct House {
@@ -579,6 +586,111 @@ async fn whoever_has_an_erased_persons_name_later_sees_nothing_of_their_deletion
         house.erasures.shown(&others, Viewer::Caller(&admin()), at(START + 9)).await.is_ok(),
         "whoever asked for another's"
     );
+}
+
+#[tokio::test]
+async fn deletions_cannot_be_left_out_of_a_configuration_while_the_store_has_any_or_somebody_who_is_erased() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let look = |house: &House| none_left(house.erasures.store(), at(START));
+    assert!(look(&house).is_ok());
+    let id = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    assert!(look(&house).unwrap_err().message.contains("deletions"));
+    house.erasures.cancel(&id, Party::Owner, at(START)).await.unwrap();
+    house.place(&id, START).await;
+    assert!(look(&house).is_ok(), "cancelled, and evidenced");
+    let id = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    house.carry_out(&id, START + DAY).await;
+    assert!(look(&house).is_err(), "a tombstone");
+    house.breaker.break_it();
+    assert!(look(&house).is_err(), "who cannot look knows of none");
+}
+
+/// Terms as they were written once, with a member that a later version added.
+const OF_ANOTHER_VERSION: &str = include_str!("terms.json");
+
+#[tokio::test]
+async fn terms_that_another_version_wrote_are_those_that_a_deletion_was_made_under() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let ledger = &house.erasures.core.ledger;
+    let text = OF_ANOTHER_VERSION.trim();
+    let hash = hash_of_json(text);
+    let raw = serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+    let batch = Batch::new().insert(Table::ErasurePlans, &hash, &raw, None);
+    let batch = batch.insert(Table::ErasurePlans, &"0".repeat(64), &raw, None);
+    ledger.store.commit(batch, at(START)).await.unwrap();
+    let found = ledger.terms(&hash, at(START)).await.unwrap();
+    assert_eq!((&*found.plan, found.steps.len(), found.grace_secs), ("account", 1, Some(DAY)));
+    assert_ne!(hash_of(&found).unwrap(), hash, "this version would write them otherwise");
+    let other = ledger.terms(&"0".repeat(64), at(START)).await;
+    assert!(matches!(other, Err(StoreFault::Unreadable(_))), "not what they were");
+}
+
+#[tokio::test]
+async fn a_deletion_that_cannot_be_read_is_listed_as_such_beside_the_others() {
+    let mut house = House::new(terms(DAY, 1, 0, &[0]));
+    house.ask(&alice(START), "alice", START).await.unwrap();
+    let odd = plan(terms(2 * DAY, 1, 0, &[0]));
+    let lost = hash_of(&odd.terms).unwrap();
+    house.again(vec![odd], (1000, 1000));
+    let bob = principal("bob", &[], START as f64, json!({}));
+    let id = house.ask(&bob, "bob", START).await.unwrap().known.erasure.id;
+    let without = Batch::new().forget(Table::ErasurePlans, &lost);
+    house.erasures.store().commit(without, at(START)).await.unwrap();
+    house.again(vec![plan(terms(DAY, 1, 0, &[0]))], (1000, 1000));
+    let all = house.erasures.list(&Filter { limit: 10, ..Filter::default() }, at(START)).await.unwrap();
+    assert_eq!((all.items.len(), &all.unreadable), (1, &vec![id.clone()]));
+    let of_bob = Filter { subject: Some(("main", "bob")), limit: 10, ..Filter::default() };
+    let of_bob = house.erasures.list(&of_bob, at(START)).await.unwrap();
+    assert_eq!((of_bob.items.len(), of_bob.unreadable), (0, vec![id]));
+}
+
+#[tokio::test]
+async fn another_gateway_on_the_store_learns_of_the_breaker() {
+    let house = House::with(vec![plan(terms(DAY, 1, 0, &[0]))], (3, 1000));
+    let other = over(&house.engine, vec![plan(terms(DAY, 1, 0, &[0]))], (3, 1000)).unwrap();
+    for number in 0..4 {
+        let name = format!("p{number}");
+        house.ask(&principal(&name, &[], 0.0, json!({})), &name, START).await.unwrap();
+    }
+    assert_eq!(other.breaker(), []);
+    other.core.ledger.rescan(at(START + 1)).await.unwrap();
+    assert_eq!(other.breaker(), house.erasures.breaker());
+    // Both at once: it is reset, whoever was first.
+    let (one, two) = tokio::join!(house.erasures.reset_breaker(at(START + 2)), other.reset_breaker(at(START + 2)));
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    house.erasures.core.ledger.rescan(at(START + 3)).await.unwrap();
+    assert_eq!((house.erasures.breaker(), other.breaker()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn what_broke_off_is_looked_at_again_though_nobody_waits_for_it() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let ledger = house.erasures.core.ledger.clone();
+    let is_in_doubt = || ledger.kept.in_doubt.swap(false, std::sync::atomic::Ordering::SeqCst);
+    ledger.to_its_end(async { Ok(()) }).await.unwrap();
+    assert!(!is_in_doubt());
+    let broken: Result<(), Fault> = ledger.to_its_end(async { panic!("a test wants it") }).await;
+    assert!(matches!(broken, Err(Fault::Store(StoreFault::Unavailable(_)))));
+    assert!(is_in_doubt());
+}
+
+#[tokio::test]
+async fn by_a_clock_that_leapt_the_breaker_forgets_nothing_and_no_grace_is_shorter() {
+    let house = House::with(vec![plan(terms(DAY, 1, 0, &[0]))], (3, 1000));
+    for number in 0..3 {
+        let name = format!("p{number}");
+        house.ask(&principal(&name, &[], 0.0, json!({})), &name, START).await.unwrap();
+    }
+    let path = [("id", Cow::Borrowed("bob"))];
+    let values = RequestValues { path: &path, ..RequestValues::default() };
+    let bob = principal("bob", &[], 0.0, json!({}));
+    let target = house.erasures.target(&house.plan, &bob, &values).unwrap();
+    let leapt = Now { unix_ms: (START + 7 * DAY) * 1000, ..at(START + 1) };
+    let (proof, operation) = (Shown::default(), "DELETE /accounts/{id}");
+    let ask = Ask { plan: &house.plan, operation, target, principal: &bob, proof, now: leapt };
+    let erasure = house.erasures.request(ask).await.unwrap().known.erasure;
+    assert!(erasure.is_held_by(HoldKind::Breaker));
+    assert_eq!(erasure.state, State::Held { until: START + 8 * DAY });
 }
 
 #[tokio::test]
