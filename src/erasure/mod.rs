@@ -70,7 +70,7 @@ use self::{
 };
 use crate::{
     clock::Now,
-    config::{self, Config, CredentialSource, DeletionPlan, Materials, Problem, Terms},
+    config::{self, Config, CredentialSource, DeletionPlan, Materials, Problem, TOKEN_SUBJECT, Terms},
     policy::Principal,
     state::{self, Background},
     store::{Store, StoreFault},
@@ -79,6 +79,8 @@ use crate::{
 
 /// The most deletions of one page.
 pub const MAX_PAGE: usize = 200;
+/// For how long after the end of a deletion its link freezes further ones, in seconds: 30 days.
+const LINK_SECS: u64 = 30 * 86_400;
 /// The most rows that are looked at for one page.
 const MOST_LOOKED_AT: usize = 5000;
 
@@ -319,6 +321,10 @@ impl Erasures {
         let mut personal = target.personal;
         // While the data is still there to say them; nothing is made without them.
         self.core.carrier.look_up(&plan.terms, &id, &mut personal).await?;
+        if personal.token_subject.is_none() {
+            personal.token_subject = personal.values.get(&*format!("captured.{TOKEN_SUBJECT}")).cloned();
+        }
+        let nameless = personal.token_subject.is_none() && !target.claim.is_subject();
         let erasure = Erasure {
             v: FORM,
             id,
@@ -331,6 +337,7 @@ impl Erasures {
             requester_issuer: (&*principal.issuer_url).into(),
             proof,
             personal: Some(personal),
+            nameless,
             requested_at: now.unix_secs().max(real.unix_secs()),
             state: State::Held { until: 0 },
             holds: Vec::new(),
@@ -392,6 +399,7 @@ impl Erasures {
         for key in self.keys_of_caller(principal) {
             found.extend(self.of_person(&key, now).await?.0);
         }
+        found.retain(|known| view::is_owner(self.store(), known, principal));
         found.sort_by_key(|known| std::cmp::Reverse(known.erasure.requested_at));
         Ok(found)
     }
@@ -410,7 +418,7 @@ impl Erasures {
         Ok((found, unreadable))
     }
 
-    /// Cancels a deletion that has not begun. Said once more, it is so.
+    /// Cancels a deletion of which no step was sent. Said once more, it is so.
     pub async fn cancel(&self, id: &str, by: Party, now: Now) -> Result<Known, Fault> {
         self.once(id, Command::Cancel(by), now).await
     }
@@ -448,6 +456,11 @@ impl Erasures {
     pub async fn dispute(&self, id: &str, token: &str, now: Now) -> Result<(), Fault> {
         if !ledger::is_id(id) || !view::is_link_token(self.store(), id, token) {
             return Err(Fault::NotFound);
+        }
+        let ended_at = self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?.erasure.ended_at;
+        // Whoever finds an old message cannot keep the account's deletions frozen with it, again and again.
+        if ended_at.is_some_and(|at| now.unix_secs() > at.saturating_add(LINK_SECS)) {
+            return Err(NotNow::TooLate.into());
         }
         self.change(id, Command::Dispute(Party::Link), now).await.map(drop)
     }

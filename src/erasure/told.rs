@@ -267,7 +267,7 @@ fn what(told: Told, tale: &Tale<'_>) -> String {
             asked()
         ),
         Told::Begun => format!(
-            "The deletion that was asked for on {} has begun. It cannot be cancelled any more. Afterwards it is looked, several times, \
+            "The deletion that was asked for on {} has begun. It is looked what is there; once the first request that deletes is sent, it cannot be cancelled any more. Afterwards it is looked, several times, \
              whether all is gone.",
             asked()
         ),

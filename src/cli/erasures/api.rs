@@ -33,7 +33,7 @@ use crate::{
     config::Config,
     erasure::{
         Erasures, Fault, Filter, HoldKind, Known, Party, State,
-        life::{Accept, Item, NotNow},
+        life::{Accept, Item, NotNow, OWN_DATA},
         record::{Outcome, StepState},
     },
     server::AdminAnswer,
@@ -366,7 +366,13 @@ fn items(known: &Known, name: Option<&str>) -> Vec<Item> {
     let probes = terms.probes.iter().zip(&erasure.probes).enumerate();
     let probes = probes.map(|(place, (probe, state))| (&*probe.call.name, Item::Probe(place), state.parked.is_some()));
     let is_meant = |own: &str, is_parked: bool| name.map_or(is_parked, |name| name == own);
-    steps.chain(probes).filter(|(own, _, is_parked)| is_meant(own, *is_parked)).map(|(_, item, _)| item).collect()
+    let own = erasure.own_data.iter().map(|own| (OWN_DATA, Item::OwnData, is_parked(own)));
+    steps
+        .chain(probes)
+        .chain(own)
+        .filter(|(own, _, is_parked)| is_meant(own, *is_parked))
+        .map(|(_, item, _)| item)
+        .collect()
 }
 
 fn hold_kind(name: &str) -> Result<HoldKind, AdminAnswer> {

@@ -98,7 +98,7 @@ pub(crate) enum ErasuresCommand {
     Approve(Chosen),
     /// Has what is parked done again, or accepts it as it is
     Retry(RetryArgs),
-    /// Cancels deletions that have not begun
+    /// Cancels deletions of which no step was sent
     Cancel(Chosen),
     /// Lets a person's data be deleted again, after somebody said that it was not them who asked
     Unfreeze(Person),

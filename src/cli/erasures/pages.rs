@@ -367,6 +367,7 @@ struct One {
     scope: Scope,
     requested_by: By,
     requested_at: Moment,
+    can_be_cancelled: bool,
     held_until: Option<Moment>,
     begun_at: Option<Moment>,
     erased_by: Option<Moment>,
@@ -384,10 +385,6 @@ impl One {
 
     fn is_over(&self) -> bool {
         matches!(self.state.as_str(), "erased" | "cancelled")
-    }
-
-    fn is_held(&self) -> bool {
-        self.state == "held"
     }
 
     fn has(&self, kind: &str) -> bool {

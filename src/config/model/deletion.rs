@@ -14,6 +14,10 @@ use crate::{
     route::PathPattern,
 };
 
+/// The name under which a lookup captures the subject of the person's tokens, where whoever asks is not the person and the plan knows
+/// people by another claim.
+pub const TOKEN_SUBJECT: &str = "token_subject";
+
 /// What becomes of account deletions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deletions {

@@ -63,7 +63,7 @@ pub const TABLE: &[Operation] = &[
         kind: Kind::Cancel,
         method: Method::POST,
         path: "/{id}/cancel",
-        summary: "Cancels a deletion that has not begun. Needs a step-up.",
+        summary: "Cancels a deletion of which no step was sent. Needs a step-up.",
     },
     Operation {
         kind: Kind::Approve,

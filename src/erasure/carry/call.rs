@@ -66,11 +66,25 @@ impl CallFault {
     }
 }
 
-/// What a call is told apart by: the deletion's number, and the name of the step, probe or lookup.
+/// What a call is told apart by: the deletion's number, the name of the step, probe or lookup, and how often a person wanted it again.
+/// What is sent again because nothing is known of the answer is the same; what a person has sent again must not be answered with what
+/// the service keeps of the first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key<'a> {
     pub(super) deletion: &'a str,
     pub(super) name: &'a str,
+    pub(super) again: u32,
+}
+
+impl Key<'_> {
+    /// `ID-name`, then `ID-name:2`: no name has a colon, so that no two are the same.
+    fn text(&self) -> String {
+        let Self { deletion, name, again } = self;
+        match again {
+            0 => format!("{deletion}-{name}"),
+            _ => format!("{deletion}-{name}:{}", u64::from(*again) + 1),
+        }
+    }
 }
 
 /// A request that can be sent, again and again, always the same.
@@ -113,8 +127,7 @@ pub(super) fn prepare<'a>(
     if let Some((name, value)) = &upstream.credential {
         fields.insert(name.clone(), value.clone());
     }
-    let Key { deletion, name } = key;
-    let id = format!("{deletion}-{name}");
+    let id = key.text();
     // A string of a structured field (RFC 9651 §3.3.3); names have no character that would have to be escaped in it. What
     // changes nothing needs none.
     if !method.is_safe() {
@@ -199,7 +212,7 @@ mod tests {
         *,
     };
 
-    const KEY: Key<'static> = Key { deletion: "0011", name: "primary" };
+    const KEY: Key<'static> = Key { deletion: "0011", name: "primary", again: 0 };
 
     async fn send(call: &Call, upstreams: &Upstreams) -> Result<Answered, CallFault> {
         let values = BTreeMap::from([("captured.customer".into(), "c/7".into())]);

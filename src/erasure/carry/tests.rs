@@ -136,6 +136,26 @@ async fn what_time_may_mend_is_tried_again_with_the_same_key_and_what_it_does_no
     bench.until(&id, |erasure| erasure.state == State::Erased).await;
 }
 
+#[tokio::test]
+async fn what_a_person_has_sent_again_is_not_answered_with_what_the_service_keeps_of_the_first_time() {
+    let (kept, mended) = (Mutex::new(HashMap::<String, String>::new()), Arc::new(AtomicBool::new(false)));
+    let is_mended = mended.clone();
+    // It does what it is asked once for each key, and gives the stored answer from then on.
+    let service = Service::start(move |got| {
+        let first = || answer(if is_mended.load(Ordering::SeqCst) { 204 } else { 403 }, "");
+        kept.lock().unwrap().entry(got.fields["idempotency-key"].clone()).or_insert_with(first).clone()
+    });
+    let bench = Bench::new(vec![service.upstream("api")]);
+    let id = bench.ask("alice", &Terms { probes: Vec::new(), ..terms(&[0]) }).await;
+    bench.run();
+    bench.until(&id, |erasure| is_parked(erasure, 0, Why::Refused)).await;
+    mended.store(true, Ordering::SeqCst);
+    bench.change(&id, Command::Retry(Item::Step(0), operator(), Accept::Again)).await;
+    bench.until(&id, |erasure| erasure.state == State::Erased).await;
+    let keys: Vec<_> = service.got().iter().map(|got| got.fields["idempotency-key"].clone()).collect();
+    assert_eq!(keys, [format!("\"{id}-primary\""), format!("\"{id}-primary:2\"")]);
+}
+
 fn operator() -> Party {
     Party::Operator { name: "op".into() }
 }

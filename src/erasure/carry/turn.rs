@@ -217,7 +217,11 @@ impl Carrier {
         // Durable before a byte of it is sent; and with the values that earlier steps have captured.
         let sent = self.change(&erasure.id, Command::Send(self.holder, place)).await?.erasure;
         let answered = match named(&sent) {
-            Some(values) => self.calls.send(turn, &step.call, &values, key(&sent, &step.call)).await,
+            Some(values) => {
+                self.calls
+                    .send(turn, &step.call, &values, Key { again: again(&sent, place), ..key(&sent, &step.call) })
+                    .await
+            }
             None => return Err(Ended::Later),
         };
         let attempts = sent.steps.get(place).map_or(1, |step| step.attempts);
@@ -278,7 +282,11 @@ impl Carrier {
     async fn forget(&self, known: &Known) -> Result<(), Ended> {
         let erasure = &known.erasure;
         // Those of their tokens, as far as they are known: what another claim says may be somebody else's subject.
-        for subject in scrub::struck(erasure).into_iter().flat_map(|struck| struck.subjects) {
+        let subjects = scrub::struck(erasure).map(|struck| struck.subjects).unwrap_or_default();
+        if subjects.is_empty() {
+            return self.note(&erasure.id, Command::OwnDataUnnamed(self.holder)).await;
+        }
+        for subject in subjects {
             self.own_data.forget(&erasure.whose.issuer_url, &subject, self.now()).await?;
         }
         self.note(&erasure.id, Command::OwnDataGone(self.holder)).await
@@ -292,7 +300,12 @@ fn named(erasure: &Erasure) -> Option<Named<'_>> {
 }
 
 fn key<'a>(erasure: &'a Erasure, call: &'a Call) -> Key<'a> {
-    Key { deletion: &erasure.id, name: &call.name }
+    Key { deletion: &erasure.id, name: &call.name, again: 0 }
+}
+
+/// How often a person had a step done again.
+fn again(erasure: &Erasure, place: usize) -> u32 {
+    erasure.steps.get(place).map_or(0, |step| step.again)
 }
 
 fn outcome(answer: Answer) -> &'static str {

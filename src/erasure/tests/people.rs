@@ -145,7 +145,9 @@ impl House {
         self.does(id, Command::Begin(1), now).await;
         self.does(id, Command::Send(1, 0), now).await;
         self.does(id, Command::Answered(1, 0, Answer::Status(204, 0)), now).await;
-        self.does(id, Command::Scrubbed(1), now).await;
+        self.place(id, now).await;
+        let events = self.erasures.core.ledger.get(id, at(now)).await.unwrap().unwrap().erasure.events.len();
+        self.does(id, Command::Scrubbed(1, events), now).await;
         self.place(id, now).await;
     }
 
@@ -234,11 +236,13 @@ async fn tokens_are_blocked_while_held_refused_while_erased_and_afterwards_if_th
     house.does(&id, Command::TakeLease(Lease { holder: 1, until: now + 60 }), now).await;
     house.does(&id, Command::Begin(1), now).await;
     let fresh = alice(now + 1000);
+    let held = Standing::Held { status: 403, id: u128::from_str_radix(&id, 16).unwrap() };
+    assert_eq!((house.standing(&before), house.standing(&fresh)), (held, held), "it can still be cancelled");
+    house.does(&id, Command::Probed(1, 0, Answer::Status(200, 0)), now).await;
+    house.does(&id, Command::Send(1, 0), now).await;
     assert_eq!((house.standing(&before), house.standing(&fresh)), (Standing::Erased, Standing::Erased));
     house.again(vec![plan(terms(100, 1, 1, &[0, DAY]))], (100, 100));
     assert_eq!(house.standing(&fresh), Standing::Erased, "also after a restart");
-    house.does(&id, Command::Probed(1, 0, Answer::Status(200, 0)), now).await;
-    house.does(&id, Command::Send(1, 0), now).await;
     house.does(&id, Command::Answered(1, 0, Answer::Status(204, 0)), now).await;
     assert_eq!(house.standing(&fresh), Standing::Erased, "nobody has seen that it is gone");
     house.does(&id, Command::Probed(1, 0, Answer::Status(404, 0)), now + 10).await;
@@ -522,6 +526,66 @@ async fn another_gateway_on_the_store_learns_of_held_and_erased_people() {
         assert_eq!(other.standing(&who), house.standing(&who), "{number}");
     }
     assert_eq!(other.counts(START), house.erasures.counts(START));
+}
+
+#[tokio::test]
+async fn an_old_link_freezes_nothing_any_more() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let id = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    let token = house.erasures.link_token(&id);
+    house.erasures.cancel(&id, Party::Owner, at(START)).await.unwrap();
+    house.erasures.dispute(&id, &token, at(START + 30 * DAY)).await.unwrap();
+    let who = alice(START + 31 * DAY);
+    assert_eq!(house.ask(&who, "alice", START + 31 * DAY).await.unwrap_err(), Fault::Frozen);
+    assert!(house.erasures.unfreeze(ISSUER, "alice", at(START + 31 * DAY)).await.unwrap());
+    let late = house.erasures.dispute(&id, &token, at(START + 31 * DAY)).await;
+    assert_eq!(late.unwrap_err(), Fault::NotNow(NotNow::TooLate));
+    assert!(
+        house.erasures.by_link(&id, &token, at(START + 31 * DAY)).await.is_ok(),
+        "it still shows what became of it"
+    );
+    assert!(house.ask(&who, "alice", START + 31 * DAY).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_legal_hold_is_told_nobody_but_operators() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let id = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    house.erasures.hold(&id, operator(), "a court", at(START)).await.unwrap();
+    let shown = [
+        house.erasures.seen(&id, &alice(START), at(START)).await.unwrap(),
+        house.erasures.listed(&alice(START), at(START)).await.unwrap(),
+        house.erasures.described(),
+    ];
+    for answer in shown {
+        let text = String::from_utf8(answer.response.into_body().to_vec()).unwrap();
+        assert!(!text.contains("legal") && !text.contains("court"), "{text}");
+        assert!(text.contains("holds"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_an_erased_persons_name_later_sees_nothing_of_their_deletion() {
+    let house = House::new(terms(0, 1, 0, &[0]));
+    let mine = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    let others = house.ask(&admin(), "bob", START).await.unwrap().known.erasure.id;
+    for id in [&mine, &others] {
+        house.carry_out(id, START + 5).await;
+    }
+    for (name, id) in [("alice", &mine), ("bob", &others)] {
+        let token = |issued: u64| principal(name, &[], issued as f64, json!({}));
+        let (old, new) = (token(START + 5), token(START + 6));
+        let see = async |who: &Principal| {
+            house.erasures.shown(id, Viewer::Caller(who), at(START + 9)).await.map(|view| view.role)
+        };
+        assert_eq!((see(&old).await, see(&new).await), (Ok(Role::Owner), Err(Fault::NotFound)), "{name}");
+        assert_eq!(house.erasures.of_caller(&old, at(START + 9)).await.unwrap().len(), 1);
+        assert!(house.erasures.of_caller(&new, at(START + 9)).await.unwrap().is_empty());
+    }
+    assert!(
+        house.erasures.shown(&others, Viewer::Caller(&admin()), at(START + 9)).await.is_ok(),
+        "whoever asked for another's"
+    );
 }
 
 #[tokio::test]

@@ -208,7 +208,11 @@ async fn carry_one(ledger: &Arc<Ledger>, world: &World, calm: &Arc<dyn Engine>, 
             Work::Begin => ledger.change(id, Command::Begin(holder), now).await?,
             Work::OwnData => ledger.change(id, Command::OwnDataGone(holder), now).await?,
             Work::Scrub => {
-                ledger.change(id, Command::Scrubbed(holder), now).await?;
+                if known.erasure.unplaced().next().is_some() {
+                    place(ledger, world, id).await?;
+                }
+                let events = known.erasure.events.len();
+                ledger.change(id, Command::Scrubbed(holder, events), now).await?;
                 return Ok(());
             }
             Work::Probe(place) => {

@@ -28,7 +28,7 @@ deletions:
 routes: [{path: /**, upstream: api, auth: [main]}]
 "#;
 
-fn deletions() -> std::sync::Arc<Deletions> {
+pub(super) fn deletions() -> std::sync::Arc<Deletions> {
     let input = Input { file: Path::new("gateway.yaml"), text: CONFIG, base: Path::new("/etc"), env: &|_| None };
     load(&input).unwrap().config.deletions.unwrap()
 }

@@ -48,6 +48,9 @@ pub(super) fn strike_all(path: &Path, judge: &Judge<'_>) -> io::Result<u64> {
 #[derive(Debug, Deserialize)]
 pub(super) struct Outline {
     pub(super) seq: u64,
+    /// When it was made: texts of one form, which sort as the moments do.
+    #[serde(default)]
+    pub(super) time: String,
     /// The deletion that it tells of.
     #[serde(default)]
     pub(super) erasure: Option<String>,

@@ -446,6 +446,7 @@ fn whose() -> Vec<Struck> {
         subjects: vec!["ann".into()],
         request_ids: vec!["r-1".into()],
         under: Some("/accounts/42".into()),
+        until: None,
     }]
 }
 
