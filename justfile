@@ -24,3 +24,7 @@ fuzz TARGET SECONDS="60":
 # The long soak: reloads under load for ten minutes.
 soak SECONDS="600":
     STEPGATE_SOAK_SECONDS={{SECONDS}} cargo nextest run --release soak --no-capture
+
+# Deletions under `kill -9`, some hundred times.
+kills KILLS="300":
+    STEPGATE_KILLS={{KILLS}} cargo test --test gateway erasure_crash:: -- --nocapture

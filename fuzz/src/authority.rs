@@ -12,16 +12,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use stepgate::{
     authority::{
-        Authority, AuthorityMeans, AuthorityObserver, Call, Target, Unobserved, Way,
+        Authority, AuthorityMeans, AuthorityObserver, Target, Unobserved, Way,
         accounts::{NoEnds, SessionEnds, read_import},
         passkey::{EnrolmentState, Passkeys, Person},
     },
     clock::{Clock, Now, SystemClock},
     config::{self, Input, Materials},
+    endpoint::Call,
     jose::PublishedKeys,
     notify::{self, NotifyObserver},
     policy::{Assurance, Kind, Marks, Principal, Reason},
     route::NormalPath,
+    state::{self, State, StateMeans},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -73,9 +75,9 @@ struct Bench {
 impl Bench {
     fn of(section: &str) -> Mutex<Self> {
         let text = format!(
-            "authority:
+            "sealing: {{key: {{env: KEY}}}}
+authority:
   url: https://api.example
-  sealing: {{key: {{env: KEY}}}}
   acr: {{urn:example:acr:mfa: {{categories: 2}}}}{section}{REST}"
         );
         let env = |name: &str| Given.env(name);
@@ -87,13 +89,20 @@ impl Bench {
         let observer: Arc<dyn AuthorityObserver> = Arc::new(Unobserved);
         let deliveries: Arc<dyn NotifyObserver> = Arc::new(notify::Unobserved);
         let ends: Arc<dyn SessionEnds> = Arc::new(NoEnds);
-        let means = AuthorityMeans {
+        let means = StateMeans {
             handle: runtime.handle(),
             clock: &clock,
             state_dir: folder.path(),
             roots: &Arc::new(rustls::RootCertStore::empty()),
-            observer: &observer,
+            observer: &(Arc::new(state::Unobserved) as _),
             deliveries: &deliveries,
+        };
+        let state = State::open(&config, &Given, &means, None).expect("a good configuration").expect("a section");
+        let means = AuthorityMeans {
+            handle: runtime.handle(),
+            clock: &clock,
+            state: &state,
+            observer: &observer,
             ends: &ends,
             published: &PublishedKeys::default(),
         };

@@ -2,6 +2,7 @@
 //! the property that the gateway's safety rests on there.
 
 mod authority;
+mod covered;
 
 use std::{
     net::IpAddr,
@@ -27,6 +28,7 @@ use stepgate::{
 };
 
 pub use authority::{accounts_call, accounts_file, authority_call, passkey_response, request_proof};
+pub use covered::covered_request;
 
 /// A configuration: any text gives a `Config` or problems with a place, which can be shown.
 pub fn config_document(data: &[u8]) {

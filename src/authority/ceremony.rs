@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{
     Authority, Caller, Change, Fault, Occasion, Outcome, Proof, Way,
     caller::actor,
-    elevation::Elevation,
+    elevation::{Elevation, of_person},
     enrol::Enrolling,
     found::{Found, Holdings},
     guessing::Guess,
@@ -196,9 +196,10 @@ struct Ended {
 }
 
 impl Authority {
-    /// What the rows of a holder's ceremonies begin with.
+    /// What the rows of a holder's ceremonies begin with: first of all, whose they are.
     pub(super) fn ceremony_prefix(&self, caller: &Caller) -> String {
-        format!("{}/", self.store().index("ceremonies", &[&caller.holder]))
+        let store = self.store();
+        format!("{}{}/", of_person(&caller.owner().key(store)), store.index("ceremonies", &[&caller.holder]))
     }
 
     /// Adds a ceremony's row to a commit; where there are too many of the holder's, the oldest goes.

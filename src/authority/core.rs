@@ -1,30 +1,25 @@
-//! What outlives a configuration: the store, what is to be delivered, who is elevated, the keys that sign, and the task that
-//! keeps all of it in order.
+//! What outlives a configuration: the state, who is elevated, the keys that sign, and the task that keeps them in order.
 
 use std::{
     fmt,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
-use rustls::RootCertStore;
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::runtime::Handle;
 
 use super::{AuthorityObserver, accounts::SessionEnds, elevation::Elevations, keys::Keys};
 use crate::{
     clock::{Clock, Now},
-    config::{self, Config, Materials, Problem},
+    config::{self, Problem},
     jose::{Algorithm, PublishedKeys},
-    notify::{Channels, NotifyObserver, Outbox},
-    store::{Engine, KeyId, SealingKeys, Sqlite, Store, StoreFault, Table, Watched},
+    state::{self, Background, State},
+    store::{Store, StoreFault, Table},
 };
 
-/// The store's file, in the state directory.
-const FILE: &str = "stepgate.db";
 /// How often what has expired is swept, and it is looked whether another key is due.
 const ROUND: Duration = Duration::from_secs(60);
-/// Every so many rounds the people are counted and the file is purged.
+/// Every so many rounds the people are counted.
 const LONG_ROUND: u64 = 10;
 /// How often another key follows, where no accounts say.
 const ROTATE: Duration = Duration::from_secs(30 * 86_400);
@@ -36,14 +31,10 @@ pub struct AuthorityMeans<'a> {
     pub handle: &'a Handle,
     /// The clock.
     pub clock: &'a Arc<dyn Clock>,
-    /// Where durable state lives.
-    pub state_dir: &'a Path,
-    /// The machine's roots, for mail servers and webhooks.
-    pub roots: &'a Arc<RootCertStore>,
+    /// What is durable, as this configuration has it.
+    pub state: &'a Arc<State>,
     /// Who hears of ceremonies and changes.
     pub observer: &'a Arc<dyn AuthorityObserver>,
-    /// Who hears of deliveries.
-    pub deliveries: &'a Arc<dyn NotifyObserver>,
     /// Who refuses the access tokens of accounts' sessions that have ended.
     pub ends: &'a Arc<dyn SessionEnds>,
     /// Where the public keys of access tokens are published for whoever verifies them in this process.
@@ -52,191 +43,89 @@ pub struct AuthorityMeans<'a> {
 
 /// What outlives a configuration.
 pub(super) struct Core {
-    pub(super) store: Arc<Store>,
-    pub(super) outbox: Arc<Outbox>,
+    pub(super) state: Arc<State>,
     pub(super) elevations: Arc<Elevations>,
     pub(super) keys: Arc<Keys>,
     pub(super) observer: Arc<dyn AuthorityObserver>,
-    engine: Arc<dyn Engine>,
-    sealed_by: KeyId,
-    sealing: config::Sealing,
-    path: PathBuf,
     /// What the keys are to be, and how often another follows.
     signing: Mutex<(Algorithm, Duration)>,
-    handle: Handle,
     clock: Arc<dyn Clock>,
-    background: Mutex<Background>,
-}
-
-/// The tasks of a core. They run once it is in force, and no longer: of two outboxes over one store each would deliver all.
-enum Background {
-    /// Not in force yet; whose place it takes.
-    Before(Option<Weak<Core>>),
-    Running(Vec<JoinHandle<()>>),
-    /// Another one is in force.
-    After,
+    background: Arc<Background>,
 }
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("Core").field("state", &self.state).finish_non_exhaustive()
     }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        if let Background::Running(tasks) = self.background.get_mut().unwrap_or_else(PoisonError::into_inner) {
-            tasks.iter().for_each(JoinHandle::abort);
-        }
-    }
-}
-
-/// Runs a future to its end where nobody can wait for it otherwise: on a thread of its own, so that it does not matter what
-/// runs here.
-pub(super) fn wait<T: Send>(future: impl Future<Output = Result<T, StoreFault>> + Send) -> Result<T, StoreFault> {
-    let none = |why: &str| StoreFault::Unavailable(why.to_owned());
-    std::thread::scope(|scope| {
-        let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            runtime.map_err(|error| none(&error.to_string()))?.block_on(future)
-        };
-        scope.spawn(run).join().unwrap_or_else(|_| Err(none("its reader stopped")))
-    })
 }
 
 impl Core {
-    /// Opens what there is, or makes it; what was open before is kept, unless it is sealed by other keys now. Of what is kept
-    /// nothing changes before [`Self::put_in_force`]. With it come the channels of this configuration.
+    /// Reads what there is, or makes it; what was read before is kept, unless it is in another store now. Of what is kept nothing changes
+    /// before [`Self::put_in_force`].
     pub(super) fn open(
-        config: &Config,
         authority: &config::Authority,
-        materials: &dyn Materials,
         means: &AuthorityMeans<'_>,
         previous: Option<&Arc<Self>>,
-    ) -> Result<(Arc<Self>, Arc<Channels>), Vec<Problem>> {
-        let channels = Channels::compile(config.notify.as_deref(), materials, means.roots);
-        let keys = SealingKeys::load(&authority.sealing, materials);
-        let (channels, keys) = match (channels, keys) {
-            (Ok(channels), Ok(keys)) => (Arc::new(channels), keys),
-            (Err(problems), Ok(_)) => return Err(problems),
-            (Ok(_), Err(problem)) => return Err(vec![problem]),
-            (Err(mut problems), Err(problem)) => {
-                problems.push(problem);
-                return Err(problems);
-            }
-        };
-        let path = means.state_dir.join(FILE);
-        let before = previous.filter(|before| before.path == path);
-        if let Some(before) = before
-            && before.sealed_by == keys.current()
-            && before.sealing == authority.sealing
-        {
-            return Ok((before.clone(), channels));
+    ) -> Result<Arc<Self>, Problem> {
+        let store = means.state.store();
+        if let Some(before) = previous.filter(|before| Arc::ptr_eq(before.state.store(), store)) {
+            return Ok(before.clone());
         }
-        let problem = |fault: StoreFault| vec![Problem::error(&authority.span, fault.to_string())];
-        let engine = match before {
-            Some(before) => before.engine.clone(),
-            None => {
-                let observer = means.observer.clone();
-                let listener = Arc::new(move |took| observer.committed(took));
-                Arc::new(Watched::new(Sqlite::open(&path).map_err(problem)?, means.clock.clone(), listener))
-            }
-        };
         let now = means.clock.now();
-        let sealed_by = keys.current();
         let (algorithm, rotate) = signing(authority);
-        let elevations = before.map(|before| before.elevations.clone());
-        let opened = wait(async {
-            let store = Arc::new(Store::open(engine.clone(), keys, now).await?);
-            let ring = Keys::open(&store, algorithm, rotate, now).await?;
+        // Another key seals the rows: who is elevated stays the same.
+        let elevations = previous.filter(|before| before.state.has_file_of(means.state));
+        let elevations = elevations.map(|before| before.elevations.clone());
+        let opened = state::wait(async {
+            let ring = Keys::open(store, algorithm, rotate, now).await?;
             let elevations = match elevations {
                 Some(kept) => kept,
-                None => Arc::new(Elevations::load(&store, now).await?),
+                None => Arc::new(Elevations::load(store, now).await?),
             };
-            Ok((store, ring, elevations))
+            Ok((ring, elevations))
         });
-        let (store, ring, elevations) = opened.map_err(problem)?;
-        let outbox = Outbox::new(store.clone(), channels.clone(), means.clock.clone(), means.deliveries.clone());
-        let core = Arc::new(Self {
-            store,
-            outbox,
+        let (ring, elevations) = opened.map_err(|fault| Problem::error(&authority.span, fault.to_string()))?;
+        Ok(Arc::new(Self {
+            state: means.state.clone(),
             elevations,
             keys: Arc::new(ring),
             observer: means.observer.clone(),
-            engine,
-            sealed_by,
-            sealing: authority.sealing.clone(),
-            path,
             signing: Mutex::new((algorithm, rotate)),
-            handle: means.handle.clone(),
             clock: means.clock.clone(),
-            background: Mutex::new(Background::Before(previous.map(Arc::downgrade))),
-        });
-        Ok((core, channels))
+            background: Background::after(means.handle, previous.map(|previous| &previous.background)),
+        }))
     }
 
     /// Goes on as this configuration says.
-    pub(super) fn put_in_force(self: &Arc<Self>, authority: &config::Authority, channels: Arc<Channels>) {
-        self.start();
-        self.outbox.replace(channels);
+    pub(super) fn put_in_force(self: &Arc<Self>, authority: &config::Authority) {
+        self.background.start(vec![Box::pin(keep(Arc::downgrade(self), self.clock.clone()))]);
         self.elevations.weigh(authority);
         // The next round makes another key, where that asks for one.
         *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = signing(authority);
     }
 
-    /// Starts what runs in the background, where it does not run yet; what ran for the one before has ended by then.
-    fn start(self: &Arc<Self>) {
-        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
-        let Background::Before(previous) = &*background else { return };
-        let before = previous.as_ref().and_then(Weak::upgrade).map_or_else(Vec::new, |previous| previous.stop());
-        let (outbox, keeping) = (self.outbox.clone(), keep(Arc::downgrade(self), self.clock.clone()));
-        let delivering = self.handle.spawn(async move {
-            for task in before {
-                // How it ended says nothing: it was stopped.
-                let _ = task.await;
-            }
-            outbox.run().await;
-        });
-        *background = Background::Running(vec![delivering, self.handle.spawn(keeping)]);
-    }
-
-    /// Stops what runs in the background, for good.
-    fn stop(&self) -> Vec<JoinHandle<()>> {
-        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *background, Background::After) {
-            Background::Running(tasks) => {
-                tasks.iter().for_each(JoinHandle::abort);
-                tasks
-            }
-            Background::Before(_) | Background::After => Vec::new(),
-        }
+    /// The store.
+    pub(super) fn store(&self) -> &Arc<Store> {
+        self.state.store()
     }
 
     /// The same over another store.
     #[cfg(test)]
     pub(super) fn over(&self, store: Store) -> Arc<Self> {
-        let (outbox, keys) = (self.outbox.clone(), self.keys.clone());
-        let (observer, engine, sealing) = (self.observer.clone(), self.engine.clone(), self.sealing.clone());
         Arc::new(Self {
-            store: Arc::new(store),
-            outbox,
+            state: self.state.with(store),
             elevations: self.elevations.clone(),
-            keys,
-            observer,
-            engine,
-            sealed_by: self.sealed_by,
-            sealing,
-            path: self.path.clone(),
+            keys: self.keys.clone(),
+            observer: self.observer.clone(),
             signing: Mutex::new(self.signing()),
-            handle: self.handle.clone(),
             clock: self.clock.clone(),
-            background: Mutex::new(Background::After),
+            background: Background::none(),
         })
     }
 
     #[cfg(test)]
     pub(super) fn is_running(&self) -> bool {
-        matches!(&*self.background.lock().unwrap_or_else(PoisonError::into_inner), Background::Running(_))
+        self.background.is_running()
     }
 
     fn signing(&self) -> (Algorithm, Duration) {
@@ -261,20 +150,16 @@ fn signing(authority: &config::Authority) -> (Algorithm, Duration) {
 /// Keeps all of it in order, for as long as anybody uses it.
 async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>) {
     let mut round = 0_u64;
-    check_rows(&core, &clock).await;
     loop {
         let Some(core) = core.upgrade() else { return };
-        let now = clock.now();
+        let (now, store) = (clock.now(), core.store());
         core.elevations.sweep(now.unix_secs());
         let (algorithm, rotate) = core.signing();
-        if let Err(fault) = core.keys.renew(&core.store, algorithm, rotate, now).await {
+        if let Err(fault) = core.keys.renew(store, algorithm, rotate, now).await {
             tracing::error!(%fault, "the authority's next signing key could not be made: the old one signs on");
         }
         if round.is_multiple_of(LONG_ROUND) {
-            if let Err(fault) = core.store.purge(now).await {
-                tracing::error!(%fault, "what has expired could not be taken out of the store");
-            }
-            match people(&core.store, now).await {
+            match people(store, now).await {
                 Ok(people) => core.observer.counts(people, core.elevations.len()),
                 Err(_) => core.observer.store_fault(),
             }
@@ -282,18 +167,6 @@ async fn keep(core: Weak<Core>, clock: Arc<dyn Clock>) {
         drop(core);
         round += 1;
         tokio::time::sleep(ROUND).await;
-    }
-}
-
-/// Says at start whether rows need a key that is not configured any more, as where `rekey` was cut off and the older key taken out
-/// all the same: whoever they are of is turned away until it is put back.
-async fn check_rows(core: &Weak<Core>, clock: &Arc<dyn Clock>) {
-    let Some(store) = core.upgrade().map(|core| core.store.clone()) else { return };
-    if let Err(fault) = store.check_keys(clock.now()).await {
-        tracing::error!(%fault, "not all of the authority's store can be read");
-        if let Some(core) = core.upgrade() {
-            core.observer.store_fault();
-        }
     }
 }
 

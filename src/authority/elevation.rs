@@ -78,6 +78,10 @@ impl Elevations {
             // Whose elevation cannot be read is not elevated.
             let page = store.readable::<Elevation>(Table::Elevations, "", after.as_deref(), PAGE, now).await?;
             for row in page.rows {
+                // One that was written by a version that found them otherwise could not be ended.
+                if row.key != row.value.key(store) {
+                    continue;
+                }
                 // One whose factor went before it was seen here, and that nobody could end then.
                 if !is_held(store, &row.value, now).await? {
                     continue;
@@ -184,15 +188,15 @@ fn worth_nothing() -> SecondFactor {
     }
 }
 
-/// The key of an elevation's row.
-pub(super) fn row_key(store: &Store, holder: &[u8; 32], level: &str) -> String {
-    store.index("elevation", &[holder, level.as_bytes()])
+/// What the keys of a person's elevations and handovers begin with.
+pub(super) fn of_person(owner_key: &str) -> String {
+    format!("{owner_key}/")
 }
 
 impl Elevation {
     /// The key of its row.
     pub(super) fn key(&self, store: &Store) -> String {
-        row_key(store, &self.holder, &self.level)
+        of_person(&self.owner_key) + &store.index("elevation", &[&self.holder, self.level.as_bytes()])
     }
 }
 
@@ -253,9 +257,14 @@ impl Authority {
         now: Now,
     ) -> Result<(Batch, String), Fault> {
         let code = random::token()?;
-        let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
+        let key = self.handover_key(caller, &code);
         let row = Handover { level: level.to_owned(), proof: proof.clone() };
         Ok((batch.insert(Table::Handovers, &key, &row, Some(now.unix_secs() + HANDOVER_SECS)), code))
+    }
+
+    fn handover_key(&self, caller: &Caller, code: &str) -> String {
+        let store = self.store();
+        of_person(&caller.owner().key(store)) + &store.index("handover", &[&caller.holder, code.as_bytes()])
     }
 
     /// Elevates the caller's credential by the code that a page ended in. The code of another holder's page is not found.
@@ -280,7 +289,7 @@ impl Authority {
         if code.len() > 100 {
             return Err(Fault::Proof);
         }
-        let key = self.store().index("handover", &[&caller.holder, code.as_bytes()]);
+        let key = self.handover_key(caller, code);
         let row = self.store().get::<Handover>(Table::Handovers, &key, now).await?.ok_or(Fault::Proof)?;
         let Handover { level, proof } = row.value;
         if !self.holdings(caller, now).await?.stand_by(&proof.factor_id, proof.era) {

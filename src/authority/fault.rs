@@ -2,7 +2,11 @@
 
 use thiserror::Error;
 
-use crate::{policy::Reason, store::StoreFault};
+use crate::{
+    endpoint::{Answer, Refused},
+    policy::Reason,
+    store::StoreFault,
+};
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -67,6 +71,26 @@ impl Fault {
             Self::Method(_) => Reason::MethodNotAllowed,
             Self::Store(_) => Reason::AuthorityUnavailable,
         }
+    }
+
+    /// A refusal in the house's form.
+    pub(super) fn answer(&self) -> Answer {
+        let detail = match self {
+            Self::Call(detail) => Some(*detail),
+            Self::Cleartext => Some("Codes and tokens are taken over TLS alone, and this call came without."),
+            Self::Proof
+            | Self::Enrolment
+            | Self::Grant
+            | Self::Spent
+            | Self::SignIn
+            | Self::Sending(_)
+            | Self::Anonymous
+            | Self::NotFound
+            | Self::Method(_)
+            | Self::Store(_) => None,
+        };
+        let allow = if let Self::Method(allow) = self { *allow } else { &[] };
+        Answer::refused(self.reason(), Refused { detail, retry_after: self.retry_after(), allow })
     }
 
     /// Seconds to wait, for `Retry-After`.

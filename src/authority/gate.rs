@@ -158,6 +158,6 @@ impl Authority {
         if let Some(answer) = self.api(&call).await {
             return answer;
         }
-        self.page(&call).await.unwrap_or_else(|| Answer::refused(&Fault::NotFound))
+        self.page(&call).await.unwrap_or_else(|| Fault::NotFound.answer())
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 pub struct Levels(BTreeMap<LevelName, Requirement>);
 
 impl Levels {
-    /// All that routes, the deletion guard and renewals ask for.
+    /// All that routes, the deletion guard, deletion plans and renewals ask for.
     pub fn of(config: &Config) -> Self {
         let routes = config.routes.iter().flat_map(|route| {
             let deletion = match &route.deletion {
@@ -24,7 +24,14 @@ impl Levels {
         });
         let accounts = config.authority.as_ref().and_then(|authority| authority.accounts.as_ref());
         let renewal = accounts.and_then(|accounts| accounts.refresh_assurance.as_ref());
-        routes.chain(renewal).cloned().collect()
+        let deletions = config.deletions.as_deref();
+        let plans = deletions.into_iter().flat_map(|deletions| {
+            let cancelling = deletions.plans.iter().filter_map(|plan| plan.cancel_assurance.as_ref());
+            deletions.requirements.iter().map(|planned| &planned.requirement).chain(cancelling)
+        });
+        // Where a plan does not say what cancelling needs, it is what the guard asks for.
+        let guard = deletions.map(|_| &config.deletion_guard.assurance);
+        routes.chain(renewal).chain(plans).chain(guard).cloned().collect()
     }
 
     /// A level by its name.

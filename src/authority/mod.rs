@@ -4,13 +4,13 @@
 pub mod accounts;
 mod admin;
 pub mod api;
-mod call;
 mod caller;
 mod ceremony;
 mod core;
 mod elevation;
 mod enrol;
 mod fault;
+mod forget;
 mod found;
 mod gate;
 mod grant;
@@ -35,16 +35,15 @@ pub(crate) mod testing;
 mod tests;
 mod told;
 mod totp;
-mod upkeep;
 
 pub use self::core::AuthorityMeans;
 pub use admin::{Invitation, Listed, ResetState};
-pub use call::{Answer, Call, Refused};
 pub use caller::{Caller, Shown, Way};
 pub use ceremony::{Answered, Begun, End, Finished, Purpose};
 pub use elevation::ElevationShown;
 pub use enrol::{Enrolled, EnrolmentBegun, Right, Wanted};
 pub use fault::Fault;
+pub use forget::forget_rows;
 pub use grant::{BodyDigest, Grant, GrantBasis, GrantBinding, Target};
 pub use granting::{Granted, TOKEN_TYPE as GRANT_TOKEN_TYPE, TYPE as GRANT_TYPE};
 pub use keys::Keys;
@@ -65,7 +64,7 @@ use self::{
 };
 use crate::{
     config::{self, Config, Materials, Problem},
-    notify::Channels,
+    endpoint::{Answer, Call},
     store::Store,
 };
 
@@ -76,7 +75,6 @@ pub struct Authority {
     levels: Levels,
     passkeys: Option<Passkeys>,
     accounts: Option<Accounts>,
-    channels: Arc<Channels>,
     core: Arc<Core>,
 }
 
@@ -84,12 +82,10 @@ impl Authority {
     /// Finds what is wrong with the authority's material, without starting or making anything: for `check`.
     pub fn check(config: &Config, materials: &dyn Materials) -> Vec<Problem> {
         let Some(authority) = &config.authority else { return Vec::new() };
-        let keys = crate::store::SealingKeys::load(&authority.sealing, materials).err();
-        passkeys(authority).err().into_iter().chain(keys).chain(Accounts::check(authority, materials)).collect()
+        passkeys(authority).err().into_iter().chain(Accounts::check(authority, materials)).collect()
     }
 
-    /// Prepares the authority, if there is to be one; what did not change since `previous` stays as it is, the store above all,
-    /// which is opened once. What is shared with `previous` goes on as that says, until [`Self::put_in_force`]: another room's problem may
+    /// Prepares the authority, if there is to be one; what did not change since `previous` stays as it is. What is shared with `previous` goes on as that says, until [`Self::put_in_force`]: another room's problem may
     /// refuse the whole configuration yet.
     pub fn compile(
         config: &Config,
@@ -104,10 +100,10 @@ impl Authority {
             return Err(vec![problem]);
         }
         let before = previous.map(|previous| &previous.core);
-        let (core, channels) = Core::open(config, authority, materials, means, before)?;
+        let core = Core::open(authority, means, before).map_err(|problem| vec![problem])?;
         let accounts = AccountsMeans {
-            store: core.store.clone(),
-            outbox: core.outbox.clone(),
+            store: core.store().clone(),
+            outbox: core.state.outbox().clone(),
             observer: core.observer.clone(),
             keys: core.keys.clone(),
             ends: means.ends.clone(),
@@ -117,16 +113,16 @@ impl Authority {
         };
         let before = previous.and_then(|previous| previous.accounts.as_ref());
         let accounts = Accounts::compile(authority, materials, accounts, before).map_err(|problem| vec![problem])?;
-        let made = Self { levels: Levels::of(config), config: authority.clone(), passkeys, accounts, channels, core };
+        let made = Self { levels: Levels::of(config), config: authority.clone(), passkeys, accounts, core };
         if previous.is_none() {
             made.put_in_force();
         }
         Ok(Some(made))
     }
 
-    /// Puts it in force: messages go by its channels, elevations are worth what it says, keys are made as it asks.
+    /// Puts it in force: elevations are worth what it says, keys are made as it asks.
     pub fn put_in_force(&self) {
-        self.core.put_in_force(&self.config, self.channels.clone());
+        self.core.put_in_force(&self.config);
     }
 
     /// What it was compiled from.
@@ -141,7 +137,7 @@ impl Authority {
 
     /// The store.
     pub fn store(&self) -> &Arc<Store> {
-        &self.core.store
+        self.core.store()
     }
 
     /// The keys that sign grants and access tokens.

@@ -1,7 +1,7 @@
 //! What this room has to tell, said to whoever listens: metrics and the audit trail. Labels are closed enums; who it was is
 //! for the audit alone.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use super::Owner;
 use crate::{clock::Now, policy::Factor};
@@ -85,6 +85,8 @@ pub enum Change {
     SessionsEnded,
     /// A refresh token was shown a second time: its session was ended.
     TokenReused,
+    /// All that was kept of somebody was taken away, as their account was erased.
+    Forgotten,
 }
 
 macro_rules! names {
@@ -113,6 +115,7 @@ names!(Change {
     Elevated = "elevated", SteppedDown = "stepped_down", Granted = "granted",
     Registered = "registered", PasswordChanged = "password_changed", AddressChanged = "address_changed",
     Recovered = "recovered", SessionsEnded = "sessions_ended", TokenReused = "token_reused",
+    Forgotten = "forgotten",
 });
 
 /// Who did something, for the audit.
@@ -141,9 +144,6 @@ pub trait AuthorityObserver: Send + Sync {
 
     /// So many people have a factor, and so many elevations live.
     fn counts(&self, _subjects: u64, _elevations: u64) {}
-
-    /// A commit of the store took so long to be answered.
-    fn committed(&self, _took: Duration) {}
 
     /// The store could not be asked or written.
     fn store_fault(&self) {}

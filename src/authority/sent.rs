@@ -18,6 +18,14 @@ use crate::{
     store::{Batch, StoreFault, Table},
 };
 
+/// What the keys of approvals begin with.
+pub(super) const APPROVALS: &str = "push/";
+
+/// The key of how many codes were sent to somebody.
+pub(super) fn count_key(owner_key: &str) -> String {
+    format!("count/{owner_key}")
+}
+
 /// What a ceremony knows of a code that was sent.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct SentState {
@@ -100,7 +108,7 @@ impl Authority {
     async fn count_sending(&self, batch: Batch, caller: &Caller, factor: Factor, now: Now) -> Result<Batch, Fault> {
         let (most, period) = self.config().send_limit;
         let (secs, period) = (now.unix_secs(), period.as_secs().max(1));
-        let key = format!("count/{}", caller.owner().key(self.store()));
+        let key = count_key(&caller.owner().key(self.store()));
         let row = self.store().get::<Sendings>(Table::Sent, &key, now).await?;
         let (version, mut sendings) = row.map_or((0, Sendings::default()), |row| (row.version, row.value));
         // Of a clock that was ahead the sendings count from now on.
@@ -135,7 +143,7 @@ impl Authority {
         let until = now.unix_secs().saturating_add(sent.ttl.as_secs());
         let letter = Letter { factor, sent, address };
         let message = self.letter(&letter, caller, &code, until, way)?;
-        let batch = self.core.outbox.enqueue(batch, message, now)?;
+        let batch = self.core.state.outbox().enqueue(batch, message, now)?;
         let tag = self.code_tag(caller, ceremony, &code);
         Ok((batch, SentState { tag, until, factor_id: factor_id.to_owned(), address: address.to_owned() }))
     }
@@ -200,7 +208,7 @@ impl Authority {
         let sent = self.sender(Factor::Push).ok_or(Fault::Call("no approvals are asked for"))?;
         let batch = self.count_sending(batch, caller, Factor::Push, now).await?;
         let token = random::token()?;
-        let row = self.store().index("push", &[token.as_bytes()]);
+        let row = self.approval_key(&token);
         let numbers = numbers()?;
         let chosen = usize::try_from(random::below(3)?).unwrap_or(0);
         let number = numbers.get(chosen).cloned().unwrap_or_default();
@@ -235,10 +243,14 @@ impl Authority {
         };
         let approval = Approval { number: number.clone(), numbers, details, decided: None };
         let batch = batch.insert(Table::Sent, &row, &approval, Some(until));
-        let batch = self.core.outbox.enqueue(batch, message, now)?;
+        let batch = self.core.state.outbox().enqueue(batch, message, now)?;
         self.core.observer.sent(Factor::Push, true);
         let state = PushState { row, factor_id: factor_id.to_owned(), device: device.to_owned() };
         Ok((batch, state, number))
+    }
+
+    fn approval_key(&self, token: &str) -> String {
+        APPROVALS.to_owned() + &self.store().index("push", &[token.get(..64).unwrap_or(token).as_bytes()])
     }
 
     /// Whether an approval has come: `None`: not yet. One that was refused, or has expired, is a refusal. With the commit that
@@ -254,7 +266,7 @@ impl Authority {
 
     /// What is asked, for whoever has the token of the message.
     pub async fn push_shown(&self, token: &str, now: Now) -> Result<PushShown, Fault> {
-        let row = self.store().index("push", &[token.get(..64).unwrap_or(token).as_bytes()]);
+        let row = self.approval_key(token);
         let approval = self.store().get::<Approval>(Table::Sent, &row, now).await?.ok_or(Fault::Proof)?.value;
         if approval.decided.is_some() {
             return Err(Fault::Proof);
@@ -264,7 +276,7 @@ impl Authority {
 
     /// Decides: `Some` approves by choosing a number, `None` refuses. A wrong number is a refusal; a decision is made once.
     pub async fn push_decide(&self, token: &str, number: Option<&str>, now: Now) -> Result<(), Fault> {
-        let key = self.store().index("push", &[token.get(..64).unwrap_or(token).as_bytes()]);
+        let key = self.approval_key(token);
         let row = self.store().get::<Approval>(Table::Sent, &key, now).await?.ok_or(Fault::Proof)?;
         let mut approval = row.value;
         if approval.decided.is_some() {

@@ -23,6 +23,7 @@ use crate::{
     clock::{Clock, Now, SystemClock},
     config::{self, Config, Materials},
     policy::{Assurance, Factor, Kind, Marks, Principal, Reason},
+    state::{self, State, StateMeans},
     store::{Store, Table, testing::Breaker},
 };
 
@@ -32,9 +33,9 @@ pub(crate) const START: u64 = 1_800_000_000;
 /// The configuration of most tests.
 pub(crate) const YAML: &str = r"
 listeners: [{address: 127.0.0.1:0, cleartext: true}]
+sealing: {key: {env: SEALING_KEY}}
 authority:
   url: https://api.example
-  sealing: {key: {env: SEALING_KEY}}
   issuers: [main]
   acr:
     urn:example:acr:mfa: {categories: 2}
@@ -83,6 +84,8 @@ impl Materials for Given {
 pub(crate) struct Ear {
     pub(crate) ceremonies: Mutex<Vec<(Occasion, Outcome, Option<Factor>)>>,
     pub(crate) changes: Mutex<Vec<Change>>,
+    /// Of whom it was said that they were forgotten.
+    pub(crate) forgotten: Mutex<String>,
 }
 
 impl AuthorityObserver for Ear {
@@ -90,13 +93,17 @@ impl AuthorityObserver for Ear {
         self.ceremonies.lock().unwrap().push((occasion, outcome, factor));
     }
 
-    fn change(&self, _: Actor<'_>, change: Change, _: Option<Factor>, _: &'static str, _: Now) {
+    fn change(&self, actor: Actor<'_>, change: Change, _: Option<Factor>, _: &'static str, _: Now) {
+        if change == Change::Forgotten {
+            self.forgotten.lock().unwrap().push_str(&format!("{actor:?}"));
+        }
         self.changes.lock().unwrap().push(change);
     }
 }
 
 /// An authority, and what a test needs of it.
 pub(crate) struct Bench {
+    pub(crate) state: Arc<State>,
     pub(crate) authority: Arc<Authority>,
     pub(crate) ear: Arc<Ear>,
     pub(crate) folder: Arc<TempDir>,
@@ -132,12 +139,17 @@ impl Bench {
 
     /// One whose store can be broken.
     pub(crate) fn breakable() -> (Self, Breaker) {
-        let bench = Self::new();
+        Self::breakable_of(YAML)
+    }
+
+    pub(crate) fn breakable_of(yaml: &str) -> (Self, Breaker) {
+        let bench = Self::of(yaml);
         let (store, breaker) = Store::breakable_for_tests();
-        let Self { authority, ear, folder, config } = bench;
+        let Self { authority, ear, folder, config, .. } = bench;
         let made = Arc::into_inner(authority).unwrap();
         let core = made.core.over(store);
-        (Self { authority: Arc::new(Authority { core, ..made }), ear, folder, config }, breaker)
+        let state = core.state.clone();
+        (Self { state, authority: Arc::new(Authority { core, ..made }), ear, folder, config }, breaker)
     }
 
     /// The same folder, as a start after this one would find it.
@@ -145,28 +157,42 @@ impl Bench {
         Self::over_config(self.config.clone(), self.folder.clone(), None)
     }
 
-    pub(crate) fn over(yaml: &str, folder: Arc<TempDir>, previous: Option<&Authority>) -> Self {
+    pub(crate) fn over(yaml: &str, folder: Arc<TempDir>, previous: Option<&Self>) -> Self {
         Self::over_config(load(yaml), folder, previous)
     }
 
-    fn over_config(config: Config, folder: Arc<TempDir>, previous: Option<&Authority>) -> Self {
+    /// Lets what it shares with the one before go on as it says.
+    pub(crate) fn put_in_force(&self) {
+        self.state.put_in_force();
+        self.authority.put_in_force();
+    }
+
+    fn over_config(config: Config, folder: Arc<TempDir>, previous: Option<&Self>) -> Self {
         let ear = Arc::new(Ear::default());
         let observer: Arc<dyn AuthorityObserver> = ear.clone();
         let deliveries: Arc<dyn crate::notify::NotifyObserver> = Arc::new(crate::notify::Unobserved);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let roots = Arc::new(rustls::RootCertStore::empty());
-        let means = AuthorityMeans {
+        let means = StateMeans {
             handle: &Handle::current(),
             clock: &clock,
             state_dir: folder.path(),
             roots: &roots,
-            observer: &observer,
+            observer: &(Arc::new(state::Unobserved) as _),
             deliveries: &deliveries,
+        };
+        let state = State::open(&config, &Given, &means, previous.map(|previous| &*previous.state)).unwrap().unwrap();
+        let means = AuthorityMeans {
+            handle: &Handle::current(),
+            clock: &clock,
+            state: &state,
+            observer: &observer,
             ends: &(Arc::new(super::accounts::NoEnds) as _),
             published: &crate::jose::PublishedKeys::default(),
         };
-        let authority = Authority::compile(&config, &Given, &means, previous).unwrap().unwrap();
-        Self { authority: Arc::new(authority), ear, folder, config }
+        let before = previous.map(|previous| &*previous.authority);
+        let authority = Authority::compile(&config, &Given, &means, before).unwrap().unwrap();
+        Self { state, authority: Arc::new(authority), ear, folder, config }
     }
 
     pub(crate) fn caller(&self, subject: &str, token: &str) -> Caller {

@@ -4,5 +4,6 @@
 mod abuse;
 mod api;
 mod damage;
+mod forget;
 mod passkeys;
 mod races;

@@ -5,23 +5,9 @@ use serde_json::{Value, json};
 use super::{Authority, Fault, Owner, Way, random};
 use crate::{
     clock::Now,
-    notify::{Channel, EnqueueFault, Message},
+    notify::{Channel, EnqueueFault, Message, line},
     store::{Batch, StoreFault},
 };
-
-/// The longest name, label or sentence in a text, in characters.
-const MOST_CHARS: usize = 300;
-
-/// A name as a line of a text may have it: whoever chose it makes no further line of it, nor turns round what follows, nor can it
-/// not be sent for the characters that are in it. A name is the provider's to choose, and no reason to refuse a change.
-fn line(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-    };
-    text.chars().map(|c| if hidden(c) { ' ' } else { c }).take(MOST_CHARS).collect()
-}
 
 /// For how long a notice is tried to be delivered, in seconds.
 const NOTICE_SECS: u64 = 3 * 86_400;
@@ -84,12 +70,12 @@ impl Authority {
                 data: data.clone(),
                 expires_at: now.unix_secs() + NOTICE_SECS,
             };
-            match self.core.outbox.check(&message, now) {
+            match self.core.state.outbox().check(&message, now) {
                 // An address that the provider vouches for and that is none is not worth refusing the change for.
                 Err(EnqueueFault::Address | EnqueueFault::Unconfigured) => continue,
                 Ok(()) | Err(EnqueueFault::Full | EnqueueFault::Expired | EnqueueFault::Content(_)) => {}
             }
-            batch = self.core.outbox.enqueue(batch, message, now)?;
+            batch = self.core.state.outbox().enqueue(batch, message, now)?;
         }
         Ok(batch)
     }
@@ -97,7 +83,7 @@ impl Authority {
     /// Does a commit with messages, and has them delivered.
     pub(super) async fn commit_told(&self, batch: Batch, now: Now) -> Result<(), StoreFault> {
         self.store().commit(batch, now).await?;
-        self.core.outbox.poke();
+        self.core.state.outbox().poke();
         Ok(())
     }
 }

@@ -138,6 +138,14 @@ impl<T: Tail> ResponseBody<T> {
         self
     }
 
+    /// Takes the bytes away from an answer to HEAD, of which hyper would send them over HTTP/2 all the same; how many they were.
+    pub(crate) fn leave_out(&mut self) -> Option<u64> {
+        let Source::Full(bytes) = &self.source else { return None };
+        let length = bytes.len() as u64;
+        self.source = Source::Ended;
+        Some(length)
+    }
+
     /// Ties the body to its exchange, which lasts as long as it does.
     pub(crate) fn attach(&mut self, exchange: Exchange, unsent: bool) {
         exchange.answered();

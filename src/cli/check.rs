@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{Exit, load, print_line};
 use crate::{
     assertion::Assertions,
+    authority::Authority,
     clock::{Clock, SystemClock},
     config::{
         self, AssertionKey, ClientAuthentication, Loaded, Materials, Problem, Severity, Source, UpstreamCredential,
@@ -12,6 +13,7 @@ use crate::{
     identity::{Authenticator, revocation::Revocations},
     runtime::DiskMaterials,
     server::check_tls,
+    state::State,
     upstream::Upstreams,
 };
 
@@ -26,6 +28,8 @@ pub(crate) fn check(file: &Path) -> Exit {
     };
     let mut found = material_problems(&loaded, &DiskMaterials);
     found.extend(config::unguarded(&loaded.config));
+    found.extend(config::uncovered(&loaded.config));
+    found.extend(config::described(&loaded.config, &DiskMaterials));
     if let Err(fault) = Revocations::read(&loaded.config.server.state_dir, SystemClock.now()) {
         let cause = std::error::Error::source(&fault).map(|cause| format!(": {cause}")).unwrap_or_default();
         found.push(Problem::error(&Default::default(), format!("{fault}{cause}")));
@@ -58,6 +62,8 @@ pub(crate) fn material_problems(loaded: &Loaded, materials: &dyn Materials) -> V
     let mut found = check_tls(config);
     found.extend(Authenticator::check(config, materials, SystemClock.now()));
     found.extend(Assertions::check(config.assertions.as_ref(), materials));
+    found.extend(State::check(config, materials));
+    found.extend(Authority::check(config, materials));
     found.extend(Upstreams::compile(&config.upstreams, materials, None).err().unwrap_or_default());
     found.extend(config.admin.token.as_ref().and_then(|token| materials.secret(token).err()));
     found
@@ -123,10 +129,10 @@ mod tests {
     #[test]
     fn the_list_of_refused_passwords_is_watched() {
         let text = "listeners: [{address: '127.0.0.1:0', cleartext: true}]
+sealing: {key: {env: KEY}}
 authority:
   url: http://localhost:8080
   mode: accounts
-  sealing: {key: {env: KEY}}
   accounts: {audience: https://api.example, password: {refused: refused.txt}}
 upstreams: {api: {targets: ['http://127.0.0.1:1']}}
 routes: [{path: /**, upstream: api, auth: [authority]}]

@@ -20,8 +20,10 @@ use crate::{
     body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
     client::native_roots,
     clock::{Clock, Now, SystemClock},
-    config::{AccessLog, Config, LimitKey, Materials},
-    gateway::{Enforcement, Inbound, Matched, Refusal, RequestId, form_to_read, gather, known_method, own},
+    config::{AccessLog, Config, Covered, LimitKey, Materials},
+    gateway::{
+        Enforcement, Gathered, Inbound, Matched, Planned, Refusal, RequestId, form_to_read, gather, known_method, own,
+    },
     identity::{Authenticator, SourceServices, Unobserved, revocation::Revocations},
     limit::Quota,
     policy::{
@@ -117,7 +119,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
         };
         // Nothing is recorded or signed, so no file is opened and no key made.
         let config = Config { access_log: AccessLog::Off, assertions: None, ..loaded.config.clone() };
-        let means = Means { issuers: &services, metrics: &metrics, teller: None };
+        let means = Means { issuers: &services, metrics: &metrics, keeping: None };
         let snapshot = match Snapshot::compile(config, &DiskMaterials, &means, None) {
             Ok(snapshot) => snapshot,
             Err(found) => {
@@ -210,13 +212,15 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             print_line(&format!("route      none: {}", own.describe()));
-            return own.check_method(&inbound.method);
+            own.check_method(&inbound.method)?;
+            print_line("decision   allowed: the request would be answered here, as far as quotas allow");
+            return Ok(());
         }
         if form_to_read(snapshot, &inbound, &path)?.is_some() {
             print_line("body       a form: the service may find another method in it, which is not looked for here");
         }
         let matched = Matched::find(snapshot, &inbound, &path, None)?;
-        let evidence = gather(snapshot, &inbound, &info, &matched, now).await;
+        let Gathered { evidence, .. } = gather(snapshot, &inbound, &info, &matched, now).await;
         print_matched(&inbound, &path, &matched);
         print_credential(&evidence.credential, now);
         if let Some(possession) = evidence.possession {
@@ -237,21 +241,32 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_second_factor(
                 way.as_deref(),
                 snapshot,
-                route.policy.requirement(guarded),
-                guarded && route.policy.deletion.is_some(),
+                matched.planned_requirement(route).or_else(|| route.policy.requirement(guarded)),
+                matched.planned.is_some() || guarded && route.policy.deletion.is_some(),
             );
         }
         if inbound.shown.is_some() {
             print_line("           the code or grant that came is not looked at here");
         }
         print_quotas(&matched, &evidence.credential);
-        denial.map_or(Ok(()), |denial: Denial| Err(Refusal::from(denial)))
+        if let Some(denial) = denial {
+            return Err(Refusal::from(denial));
+        }
+        if matched.covered.iter().any(|cover| cover.what == Covered::Whole) {
+            return Err(Refusal::of(Reason::DeletionCovered));
+        }
+        let outcome = match matched.planned {
+            None => "the request would be forwarded".to_owned(),
+            Some(Planned { is_exact: false, .. }) => return Err(Refusal::of(Reason::DeletionAmbiguous)),
+            Some(Planned { plan, .. }) => {
+                format!("plan {} would take the deletion over, if it is of the caller's own data", plan.plan.name)
+            }
+        };
+        print_line(&format!("decision   allowed: {outcome}, as far as quotas allow"));
+        Ok(())
     };
     match judged.await {
-        Ok(()) => {
-            print_line("decision   allowed: the request would be forwarded, as far as quotas allow");
-            Exit::Success
-        }
+        Ok(()) => Exit::Success,
         Err(refusal) => {
             let problem = refusal.problem();
             let detail = refusal.detail.as_deref().map(|detail| format!(" ({detail})")).unwrap_or_default();
@@ -285,6 +300,18 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
     for operation in &matched.operations {
         let left = if route.policy.deletion.is_none() { " — but the route has left the guard" } else { "" };
         print_line(&format!("guarded    by `{}`{left}", operation.text));
+    }
+    if let Some(Planned { plan, operation, is_exact }) = matched.planned {
+        let how = if is_exact { "taken over by" } else { "not in the exact form that is taken over by" };
+        print_line(&format!("deletion   {how} plan {} as `{}`", plan.plan.name, operation.text));
+    }
+    for cover in &matched.covered {
+        let when = match &cover.what {
+            Covered::Whole => "refused".to_owned(),
+            Covered::Mutations(fields) => format!("its body decides: refused where it reaches {}", fields.join(" or ")),
+            Covered::Batch => "its body decides: refused where it holds such an operation".to_owned(),
+        };
+        print_line(&format!("deletion   covered by `{}`: {when}", cover.text));
     }
 }
 

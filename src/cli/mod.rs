@@ -1,14 +1,19 @@
 //! The command line: which command, with what, and the exit code that it ends with.
 
 mod admin_client;
+mod answers;
 mod audit;
 mod authority;
 mod check;
 mod demo;
+mod erasures;
 mod explain;
 mod keys;
 mod load;
 mod observers;
+mod opened;
+mod place;
+mod rekey;
 mod reload;
 mod revocations;
 mod run;
@@ -90,8 +95,13 @@ enum Command {
         #[command(subcommand)]
         command: authority::FactorsCommand,
     },
-    /// Seals what the authority keeps with its current key
-    Rekey(authority::RekeyArgs),
+    /// Lists, holds, approves, retries and cancels account deletions, and prints their certificates
+    Erasures {
+        #[command(subcommand)]
+        command: erasures::ErasuresCommand,
+    },
+    /// Seals what is kept with the current key
+    Rekey(rekey::RekeyArgs),
     /// Works with the list of revocations
     Revocations {
         #[command(subcommand)]
@@ -133,7 +143,8 @@ pub fn main() -> ExitCode {
         Command::Revoke(args) => revocations::revoke(&args),
         Command::Invite(args) => authority::invite(&args),
         Command::Factors { command } => authority::factors(&command),
-        Command::Rekey(args) => authority::rekey(&args),
+        Command::Erasures { command } => erasures::erasures(&command),
+        Command::Rekey(args) => rekey::rekey(&args),
         Command::Revocations { command } => revocations::revocations(&command),
         Command::Keys { command } => keys::keys(&command),
         Command::Audit { command } => audit::audit(&command),

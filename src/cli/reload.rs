@@ -11,17 +11,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{authority::api::Operators, check, load, revocations};
+use super::{answers::sources, authority, check, erasures, load, rekey, revocations};
 use crate::{
     config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
     files::Look,
     identity::SourceReadiness,
-    runtime::{Live, Services, Snapshot},
-    server::{AdminAnswer, AdminApi, AdminServer, Server, ServerPlan, check_tls, make_self_signed},
+    runtime::{Live, Services, Snapshot, tell_erasures},
+    server::{AdminAnswer, AdminApi, AdminServer, AdminVisit, Server, ServerPlan, check_tls, make_self_signed},
     telemetry::metrics::Names,
 };
 
@@ -108,6 +108,10 @@ impl AdminApi for Control {
         for (source, count) in snapshot.authenticator.locked_users(self.services.clock.now()) {
             self.services.metrics.locked_users(source, count);
         }
+        if let Some(erasures) = &snapshot.erasures {
+            let tally = erasures.counts(self.services.clock.now().unix_secs());
+            tell_erasures(&self.services.metrics.erasure(), &tally, &erasures.breaker());
+        }
         self.services.metrics.dpop_proofs(snapshot.authenticator.remembered_proofs());
         self.services.metrics.render(self.services.clock.now()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written out");
@@ -131,17 +135,32 @@ impl AdminApi for Control {
             _ => {
                 let (snapshot, now) = (self.live.load(), self.services.clock.now());
                 let (config, call) = (&snapshot.config, (method, path, query));
-                let operators = Operators {
-                    authority: snapshot.authority.as_ref(),
-                    config,
-                    handle: &self.services.issuers.handle,
-                    now,
-                };
+                let handle = &self.services.issuers.handle;
+                let (authority, erasures) = (snapshot.authority.as_ref(), snapshot.erasures.as_ref());
+                let audit = &self.services.audit;
                 revocations::api::call(&self.services.revocations, config, now, call, &body)
-                    .or_else(|| operators.call(call, &body))
+                    .or_else(|| authority::api::Operators { authority, config, handle, now }.call(call, &body))
+                    .or_else(|| rekey::call(snapshot.state.as_ref(), (handle, now), call))
+                    .or_else(|| erasures::api::Operators { erasures, config, audit, handle, now }.call(call, &body))
             }
         }
     }
+
+    fn page(&self, visit: &AdminVisit<'_>) -> Option<Response<Bytes>> {
+        page(self, visit)
+    }
+}
+
+/// What the pages ask of the API is asked as a call would be.
+fn page(control: &Control, visit: &AdminVisit<'_>) -> Option<Response<Bytes>> {
+    let snapshot = control.live.load();
+    snapshot.config.deletions.as_ref()?;
+    let issuers: Vec<String> = sources(&snapshot.config).map(|(name, _)| name.to_string()).collect();
+    let api = |method: &Method, path: &str, query: &str, body: &Value| {
+        let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
+        control.call(method, path, Some(query), body)
+    };
+    erasures::pages::page(visit, &issuers, &api)
 }
 
 fn routes(snapshot: &Snapshot) -> Value {
@@ -330,6 +349,9 @@ impl Reloader {
     fn tell_loaded(&self) {
         let snapshot = self.live.load();
         let config = &snapshot.config;
+        for plan in config.deletions.iter().flat_map(|deletions| &deletions.plans) {
+            self.services.metrics.erasure().known(&plan.name);
+        }
         let addresses: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
         let admin = config.admin.address.to_string();
         self.services.metrics.retain(&Names {

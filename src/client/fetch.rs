@@ -6,10 +6,15 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Full};
-use hyper::{body::Incoming, client::conn::http1};
+use hyper::{body, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::client::TlsStream;
 use url::{Host, Url};
 
 use super::{Connector, Identity, open};
@@ -51,6 +56,20 @@ impl FetchFault {
     pub fn status(&self) -> Option<StatusCode> {
         if let Self::Status(status) = self { Some(*status) } else { None }
     }
+
+    /// Whether there was no connection, so that not a byte of the request was sent.
+    pub fn is_unsent(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Name | Self::Tls(_) | Self::Request(_) => true,
+            Self::Http(_) | Self::Status(_) | Self::TooLarge(_) => false,
+        }
+    }
+}
+
+/// A connection, with TLS or without.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A document, and how long it says that it is good for.
@@ -72,6 +91,32 @@ pub struct Form {
     pub accept: &'static str,
     /// The `Authorization` field.
     pub authorization: Option<HeaderValue>,
+}
+
+/// A request of any kind. Its fields may hold secrets, so it cannot be shown.
+pub struct Outgoing {
+    /// The method.
+    pub method: Method,
+    /// Path and query, as they are sent.
+    pub target: String,
+    /// The fields; a `Host` or `User-Agent` among them takes the place of the client's own.
+    pub fields: HeaderMap,
+    /// The body; empty: none, and no `Content-Length` for methods without one.
+    pub body: Bytes,
+    /// How much of the answer's body is read; `None`: nothing.
+    pub most: Option<usize>,
+    /// How long a connection (TCP and TLS) may take.
+    pub connect_within: Duration,
+}
+
+/// An answer of any status.
+pub struct Incoming {
+    /// The status.
+    pub status: StatusCode,
+    /// The fields.
+    pub fields: HeaderMap,
+    /// The body, where it was to be read.
+    pub body: Vec<u8>,
 }
 
 /// The client, with the roots that it believes.
@@ -116,21 +161,58 @@ impl Fetcher {
         self.send(url, request, async |response| Ok(response.status())).await
     }
 
+    /// Sends any request to the origin of a URL, and gives the answer whatever its status. Where no connection was made (see
+    /// [`FetchFault::is_unsent`]) nothing was sent, and another address may be tried.
+    pub async fn call(&self, url: &Url, outgoing: Outgoing) -> Result<Incoming, FetchFault> {
+        let Outgoing { method, target, fields, body, most, connect_within } = outgoing;
+        let mut request = head(url).method(method).uri(target).body(Full::from(body))?;
+        // One of a name replaces what the client says; several of a name stay several.
+        let mut last = None;
+        for (name, value) in fields {
+            match name {
+                Some(name) => {
+                    request.headers_mut().insert(&name, value);
+                    last = Some(name);
+                }
+                None => drop(last.as_ref().map(|name| request.headers_mut().append(name, value))),
+            }
+        }
+        let read = async |response: Response<body::Incoming>| {
+            let (head, body) = response.into_parts();
+            let body = match most {
+                Some(most) => whole(body, most).await?,
+                None => Vec::new(),
+            };
+            Ok(Incoming { status: head.status, fields: head.headers, body })
+        };
+        match timeout(connect_within, self.connect(url)).await {
+            Err(_) => Err(FetchFault::Connect(io::ErrorKind::TimedOut.into())),
+            Ok(stream) => on(stream?, request, read).await,
+        }
+    }
+
     async fn send<T>(
         &self,
         url: &Url,
         request: Request<Full<Bytes>>,
-        read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchFault>,
+        read: impl AsyncFnOnce(Response<body::Incoming>) -> Result<T, FetchFault>,
     ) -> Result<T, FetchFault> {
+        on(self.connect(url).await?, request, read).await
+    }
+
+    async fn connect(&self, url: &Url) -> Result<Stream, FetchFault> {
         let tls = url.scheme() == "https";
         let port = url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 });
         let host = url.host().ok_or(FetchFault::Name)?;
         let stream = open(host.clone(), port).await.map_err(FetchFault::Connect)?;
         if tls {
-            let stream = self.connector.secure(host, stream).await.map_err(FetchFault::Tls)?;
-            exchange(stream, request, read).await
+            self.connector
+                .secure(host, stream)
+                .await
+                .map(|stream| Stream::Tls(Box::new(stream)))
+                .map_err(FetchFault::Tls)
         } else {
-            exchange(stream, request, read).await
+            Ok(Stream::Plain(stream))
         }
     }
 }
@@ -158,10 +240,21 @@ fn head(url: &Url) -> request::Builder {
         .header(header::CONNECTION, "close")
 }
 
+async fn on<T>(
+    stream: Stream,
+    request: Request<Full<Bytes>>,
+    read: impl AsyncFnOnce(Response<body::Incoming>) -> Result<T, FetchFault>,
+) -> Result<T, FetchFault> {
+    match stream {
+        Stream::Plain(stream) => exchange(stream, request, read).await,
+        Stream::Tls(stream) => exchange(stream, request, read).await,
+    }
+}
+
 async fn exchange<S, T>(
     stream: S,
     request: Request<Full<Bytes>>,
-    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchFault>,
+    read: impl AsyncFnOnce(Response<body::Incoming>) -> Result<T, FetchFault>,
 ) -> Result<T, FetchFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -181,11 +274,16 @@ where
     }
 }
 
-async fn document(response: Response<Incoming>, most: usize) -> Result<Answer, FetchFault> {
-    let (head, mut body) = response.into_parts();
+async fn document(response: Response<body::Incoming>, most: usize) -> Result<Answer, FetchFault> {
+    let (head, body) = response.into_parts();
     if head.status != StatusCode::OK {
         return Err(FetchFault::Status(head.status));
     }
+    let body = whole(body, most).await?;
+    Ok(Answer { body, lifetime: lifetime(&head.headers), media_type: media_type(&head.headers) })
+}
+
+async fn whole(mut body: body::Incoming, most: usize) -> Result<Vec<u8>, FetchFault> {
     let mut document = Vec::new();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
@@ -195,7 +293,7 @@ async fn document(response: Response<Incoming>, most: usize) -> Result<Answer, F
             document.extend_from_slice(&data);
         }
     }
-    Ok(Answer { body: document, lifetime: lifetime(&head.headers), media_type: media_type(&head.headers) })
+    Ok(document)
 }
 
 fn media_type(headers: &HeaderMap) -> String {

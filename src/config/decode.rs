@@ -398,6 +398,14 @@ impl<'n> Fields<'n> {
     }
 }
 
+/// Keys that are elsewhere now: the section that they were in, the key, and what is to be said of it.
+const MOVED: &[(&str, &str, &str, &str)] = &[(
+    "authority",
+    "sealing",
+    "`sealing` is a section of its own now",
+    "move it out of `authority`, to the start of a line: deletions are sealed with it, too",
+)];
+
 /// Reports an unknown key. Its value may be shown if it is certain to be none of a misspelt `password`; the key itself, if it
 /// is not a value that slipped out of its place (`token:s3cret`, `{token, s3cret}`).
 fn report_unknown(entry: &Entry, title: &str, known: &[&'static str], cx: &mut Cx) {
@@ -415,6 +423,11 @@ fn report_unknown(entry: &Entry, title: &str, known: &[&'static str], cx: &mut C
     }
     if !matches!(node.value, Value::Scalar(_)) || meant.is_none_or(|meant| SECRET.contains(&meant)) {
         cx.mask(node.hidden());
+    }
+    if let Some((_, _, message, help)) = MOVED.iter().find(|(of, moved, ..)| *of == title && moved == key) {
+        cx.mask(node.hidden());
+        cx.report(Problem::error(&span, *message).with_help(*help));
+        return;
     }
     let help = match key.as_str() {
         "<<" => Some("merge keys are not part of YAML 1.2; repeat the keys".into()),

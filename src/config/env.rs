@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     fn filled(text: &str) -> (String, Option<String>, usize) {
-        let mut scalar = Scalar { text: text.into(), shown: None, from_env: false };
+        let mut scalar = Scalar { text: text.into(), shown: None, from_env: false, plain: true };
         let env = |name: &str| (name == "A").then(|| "1${B}".to_owned());
         let problems = fill(&mut scalar, &env).len();
         (scalar.text, scalar.shown, problems)

@@ -23,7 +23,9 @@ mod render;
 mod resolve;
 mod schema;
 mod shape;
+mod template;
 mod text;
+mod uncovered;
 mod unguarded;
 mod yaml;
 
@@ -38,6 +40,8 @@ pub use problem::{Problem, Problems, Severity, Span};
 pub use reference::reference;
 pub use render::Color;
 pub use schema::schema;
+pub use template::{Part, Placeholder, TargetTemplate, Template, TemplateFault};
+pub use uncovered::{described, uncovered};
 pub use unguarded::unguarded;
 
 use decode::{Cx, Decode, FromText};

@@ -87,7 +87,7 @@ impl Printer {
                     self.texts.push(*text);
                 }
             }
-            Shape::Bool | Shape::Integer { .. } | Shape::Words(_) => {}
+            Shape::Bool | Shape::Integer { .. } | Shape::Json | Shape::Words(_) => {}
         }
     }
 }
@@ -116,6 +116,7 @@ fn value_text(shape: &Shape) -> String {
     match shape {
         Shape::Bool => "`true` or `false`".to_owned(),
         Shape::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Shape::Json => "any JSON, written as YAML".to_owned(),
         Shape::Text(text) => text.name.to_owned(),
         Shape::Words(words) => {
             let words: Vec<String> = words.iter().map(|(word, about)| format!("`{word}` ({about})")).collect();

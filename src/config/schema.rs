@@ -70,6 +70,7 @@ fn shape_schema(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
             {"type": "integer", "minimum": min, "maximum": max},
             {"type": "string", "pattern": anchored(ENV)},
         ]}),
+        Shape::Json => json!({}),
         Shape::Text(text) => text_schema(text),
         Shape::Words(words) => words_schema(words),
         Shape::List { item, min } => {
@@ -179,7 +180,7 @@ mod tests {
                 }
                 Shape::List { item, .. } | Shape::Named(item) | Shape::Keyed { item, .. } => walk(item, seen),
                 Shape::Either(shapes) => shapes.iter().for_each(|shape| walk(shape, seen)),
-                Shape::Bool | Shape::Integer { .. } | Shape::Text(_) | Shape::Words(_) => {}
+                Shape::Bool | Shape::Integer { .. } | Shape::Json | Shape::Text(_) | Shape::Words(_) => {}
             }
         }
         walk(&Document::shape(), &mut Vec::new());

@@ -20,6 +20,8 @@ pub(super) enum Shape {
     Keyed { key: Box<Shape>, item: Box<Shape> },
     /// A section with known keys.
     Section(SectionShape),
+    /// Any JSON.
+    Json,
     /// Any of these.
     Either(Vec<Shape>),
 }

@@ -78,7 +78,15 @@ said_of! {
     accounts_have_a_name_of_their_own_and_lives_that_fit: "authority_accounts";
     what_the_authority_gives_needs_one: "authority_none";
     an_authority_that_is_weaker_than_need_be_is_a_warning: "authority_weak";
+    the_sealing_key_that_is_where_it_was_before_is_told_where_it_is_now: "sealing_moved";
+    whoever_keeps_something_has_a_sealing_key: "sealing_missing";
+    a_sealing_key_without_anything_to_seal_is_a_warning: "sealing_idle";
     a_disabled_guard_lists_what_it_leaves_open: "disabled";
+    a_plan_binds_what_it_deletes_to_who_asks: "deletions_whose";
+    what_a_plan_asks_and_does_is_in_order: "deletions_calls";
+    a_plan_takes_over_what_can_be_reached_and_is_guarded: "deletions_reach";
+    plans_stand_on_the_guard_and_have_a_place_of_their_own: "deletions_off";
+    plans_of_the_wrong_form_are_found: "deletions_forms";
 }
 
 #[test]
@@ -312,16 +320,14 @@ fn what_is_told_is_read() {
 
 #[test]
 fn an_authority_is_read_with_its_defaults() {
-    let text = "authority: {url: 'https://api.example', sealing: {key: {file: seal.key}}, notices: {email_claim: /email}, \
+    let text = "sealing: {key: {file: seal.key}}\nauthority: {url: 'https://api.example', notices: {email_claim: /email}, \
                 acr: {'urn:example:acr:phr': {phishing_resistant: true}}}\n";
     let loaded = loaded(&format!("{text}{MAIL}{AUTHORITY}"));
     let config = loaded.config;
-    let authority = config.authority.unwrap();
+    let (authority, sealing) = (config.authority.unwrap(), config.sealing.unwrap());
     assert!(authority.accounts.is_none() && authority.issuers.is_empty() && !authority.four_eyes);
     assert_eq!((authority.url.as_str(), &*authority.path), ("https://api.example/", "/stepgate"));
-    assert!(
-        matches!(&authority.sealing.key, SealingKey::Source(Source::File(file)) if file.path.ends_with("seal.key"))
-    );
+    assert!(matches!(&sealing.key, SealingKey::Source(Source::File(file)) if file.path.ends_with("seal.key")));
     let (passkey, totp) = (authority.passkey.as_ref().unwrap(), authority.totp.as_ref().unwrap());
     assert_eq!((&*passkey.rp_id, &*passkey.rp_name, passkey.user_verification), ("api.example", "api.example", true));
     assert_eq!((&*totp.label, totp.digits, totp.skew), ("api.example", 6, 1));
@@ -352,11 +358,11 @@ fn an_authority_is_read_with_its_defaults() {
 
 #[test]
 fn every_key_of_the_authority_is_read() {
-    let text = "authority:
+    let text = "sealing: {key: {command: [vault, read, key]}, previous: [{env: OLD}, \"${FROM_ENV}\"]}
+authority:
   url: http://localhost:8080
   path: /mfa
   mode: accounts
-  sealing: {key: {command: [vault, read, key]}, previous: [{env: OLD}, \"${FROM_ENV}\"]}
   issuers: [main, own]
   first_factor: knowledge
   acr: {'urn:example:acr:phr': {factors: [passkey], categories: 2}, gold: {}}
@@ -388,16 +394,17 @@ fn every_key_of_the_authority_is_read() {
     scopes: [items:read]
     password: {min_length: 14, refused: refused.txt}
 ";
-    let authority = loaded(&format!("{text}{MAIL}{AUTHORITY}")).config.authority.unwrap();
+    let config = loaded(&format!("{text}{MAIL}{AUTHORITY}")).config;
+    let (authority, sealing) = (config.authority.unwrap(), config.sealing.unwrap());
     let accounts = authority.accounts.as_ref().unwrap();
     assert_eq!((&*accounts.issuer, &*accounts.audience), ("own", "https://api.example"));
     assert_eq!((accounts.algorithm, accounts.registration), (AssertionAlgorithm::EdDSA, Registration::Closed));
     assert_eq!((accounts.password_chars, accounts.scopes.len()), (14, 1));
     assert!(accounts.refresh_assurance.as_ref().unwrap().factors.is_some() && accounts.refused_passwords.is_some());
     assert_eq!((accounts.refresh_idle.as_secs(), accounts.refresh_ttl.as_secs()), (86_400, 2 * 86_400));
-    assert!(matches!(&authority.sealing.key, SealingKey::Command { argv, .. } if argv.len() == 3));
+    assert!(matches!(&sealing.key, SealingKey::Command { argv, .. } if argv.len() == 3));
     assert!(matches!(
-        &authority.sealing.previous[..],
+        &sealing.previous[..],
         [SealingKey::Source(Source::Env { .. }), SealingKey::Source(Source::Inline { .. })]
     ));
     assert_eq!(authority.issuers, ["main".into(), "own".into()]);
@@ -548,4 +555,65 @@ fn a_sign_too_many_shows_no_secret() {
             assert!(!said.contains("hunter2"), "{sign:?} at {at}:\n{said}");
         }
     }
+}
+
+#[test]
+fn a_plan_means_what_it_says() {
+    let loaded = loaded(include_str!("cases/deletions_good.yaml"));
+    let warnings = loaded.warnings.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>();
+    assert_eq!(
+        warnings,
+        [
+            "nothing verifies that the data is gone: the evidence is the steps' word alone",
+            "there is no `grace`: a deletion begins at once, and nobody can take it back",
+        ]
+    );
+    let config = loaded.config;
+    let deletions = config.deletions.as_deref().unwrap();
+    assert_eq!((deletions.url.as_str(), &*deletions.path), ("https://api.example/", "/deletions"));
+    assert_eq!(deletions.breaker.total, (NonZeroU32::new(50).unwrap(), Duration::from_secs(7_200)));
+    assert_eq!(deletions.breaker.by_principal, (NonZeroU32::new(10).unwrap(), Duration::from_secs(3_600)));
+    assert_eq!(deletions.operators, [Recipient::Mail("dpo@example.com".into()), Recipient::Webhook("crm".into())]);
+    assert_eq!(deletions.limit.key, LimitKey::Ip);
+
+    let plan = &deletions.plans[0];
+    let id = ValueSource::Path("id".into());
+    assert_eq!((&plan.subject, plan.owner.as_ref()), (&id, Some(&ClaimPath::Pointer("/sub".into()))));
+    assert_eq!(plan.bind, [(ValueSource::Path("tenant".into()), ClaimPath::Pointer("/tenant_id".into()))]);
+    assert_eq!((plan.issuer.as_deref(), &*plan.others[0]), (Some("main"), "admin:accounts"));
+    let covered: Vec<_> = plan.covers.iter().map(|cover| (&*cover.text, cover.what.clone())).collect();
+    let mutations = Covered::Mutations(vec!["deleteAccount".into(), "eraseMe".into()]);
+    assert_eq!(
+        covered,
+        [("DELETE /v1/accounts/{id}", Covered::Whole), ("* /graphql", mutations), ("POST /batch", Covered::Batch)]
+    );
+    let way = deletions.requirements.iter().find(|way| &*way.plan == "account" && way.route == 0).unwrap();
+    let gold: Box<[Arc<str>]> = ["gold".into()].into();
+    assert_eq!((way.requirement.acr.as_ref(), way.requirement.bind), (Some(&gold), true));
+    assert_eq!(way.requirement.max_age, Some(Duration::from_secs(120)));
+    assert_eq!(plan.cancel_assurance.as_ref().unwrap().acr, Some(gold));
+
+    let terms = &plan.terms;
+    assert_eq!((terms.grace_secs, terms.while_held), (Some(30 * 86_400), WhileHeld::Block(410)));
+    let after: Vec<&[usize]> = terms.steps.iter().map(|step| step.after.as_slice()).collect();
+    assert_eq!(after, [&[][..], &[], &[0, 1]]);
+    assert_eq!(terms.steps[0].done, [200, 202, 204, 404, 410]);
+    let body = serde_json::json!({"customer": "{captured.customer}", "hard": true, "tries": 3, "note": "3", "nothing": null,
+        "list": [1.5, "{subject}"]});
+    assert_eq!(terms.steps[1].call.body, Some(body));
+    assert_eq!((terms.verify_after_secs.as_slice(), terms.give_up_secs), (&[0, 3_600][..], 2 * 86_400));
+    assert_eq!(terms.probes[1].call.method.as_ref(), "HEAD");
+    let kept: Terms = serde_json::from_str(&serde_json::to_string(&**terms).unwrap()).unwrap();
+    assert_eq!(kept, **terms, "what is kept beside a deletion is the whole of it");
+
+    // Each operation is under the guard, whose quotas come besides the plan's.
+    let guarded = |text: &str| config.deletion_guard.operations.iter().find(|known| &*known.text == text).unwrap();
+    assert!(guarded("DELETE /tenants/{tenant}/accounts/{id}").limit.is_none() && guarded("DELETE /me").limit.is_none());
+    let own = &deletions.plans[1].limit;
+    assert_eq!((&*own.name, own.key.clone()), ("deletions me", LimitKey::Subject));
+    // What is not said is as safe as can be.
+    let me = &deletions.plans[1];
+    assert_eq!((me.terms.grace_secs, me.terms.while_held, me.terms.own_data), (None, WhileHeld::Block(403), true));
+    assert_eq!(me.cancel_assurance.as_ref(), Some(&config.deletion_guard.assurance));
+    assert!(me.others.is_empty() && me.issuer.is_none() && me.assurance.is_none());
 }

@@ -57,6 +57,29 @@ impl FromText for String {
     }
 }
 
+/// Words for people: of one line or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Prose(pub(super) String);
+
+impl FromText for Prose {
+    const WHAT: &'static str = "a text";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > 1_000 {
+            return Err(Refusal::because("it must have 1 to 1000 bytes"));
+        }
+        if text.chars().any(|c| c.is_control() && c != '\n') {
+            return Err(Refusal::because("it has a control character"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    fn shape() -> Shape {
+        text_shape("prose", "words for people, at most 1000 bytes", None)
+    }
+}
+
 /// The name of something else in the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Name(pub(super) String);

@@ -79,14 +79,14 @@ fn is_guarded(route: &Route, method: &Method, config: &Config) -> bool {
 }
 
 /// The first literal segment that names a destructive operation.
-fn telling_segment(route: &Route) -> Option<String> {
+pub(super) fn telling_segment(route: &Route) -> Option<String> {
     route.path.segments().iter().find_map(|segment| match segment {
         Segment::Literal(literal) => is_telling(literal).then(|| literal.to_string()),
         Segment::Parameter(_) | Segment::Any | Segment::Rest => None,
     })
 }
 
-fn is_telling(segment: &str) -> bool {
+pub(super) fn is_telling(segment: &str) -> bool {
     let words = words(segment);
     words.iter().any(|word| DESTRUCTIVE.contains(&word.as_str()))
         || words.windows(2).any(|pair| match pair {

@@ -65,6 +65,8 @@ pub(super) struct Scalar {
     pub(super) shown: Option<String>,
     /// Whether some of it came from the environment.
     pub(super) from_env: bool,
+    /// Whether it is written without quotes, on one line: it may then stand for a number, `true` or `false`.
+    pub(super) plain: bool,
 }
 
 /// A key and its value.
@@ -225,7 +227,8 @@ impl Builder {
         let null = style == ScalarStyle::Plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL");
         let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
         let shown = (block || source.lines().nth(1).is_some()).then(|| "…".to_owned());
-        let value = if null { Value::Null } else { Value::Scalar(Scalar { text, shown, from_env: false }) };
+        let plain = style == ScalarStyle::Plain;
+        let value = if null { Value::Null } else { Value::Scalar(Scalar { text, shown, from_env: false, plain }) };
         self.count(1, place)?;
         let node = Node { place, hide_from: bytes.start, bytes, value };
         self.remember(anchor, &node, 1);

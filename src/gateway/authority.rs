@@ -7,10 +7,11 @@ use http::{Method, StatusCode};
 
 use super::{Exchange, Gateway, Passed, Refusal, evidence, inbound::Inbound, own, step_up::refusal};
 use crate::{
-    authority::{Answer, Authority, Call, Refused},
+    authority::Authority,
     body::{ConnectionInfo, RequestBody},
     clock::Now,
-    limit::{KeyFacts, Outcome},
+    endpoint::{Answer, Call, Refused},
+    limit::{KeyFacts, Outcome, Quota},
     policy::{AccessPolicy, Challenge, Credential, Reason},
     route::NormalPath,
     runtime::{AuthorityEndpoint, Snapshot},
@@ -35,8 +36,8 @@ pub(super) fn endpoint<'a>(
     }
 }
 
-/// A refusal of the authority. RFC 9110 §15.5.2 wants a challenge of every 401.
-fn refused_call(reason: Reason, refused: Refused) -> Refusal {
+/// A refusal of our own endpoints. RFC 9110 §15.5.2 wants a challenge of every 401.
+pub(super) fn refused_call(reason: Reason, refused: Refused) -> Refusal {
     let Refused { detail, retry_after, allow } = refused;
     let refusal = Refusal { said: detail, retry_after, allow: allow.into(), ..Refusal::of(reason) };
     let is_unauthorized = refusal.problem().status == StatusCode::UNAUTHORIZED;
@@ -60,10 +61,12 @@ impl Gateway {
             let _permit = own::judge(&AccessPolicy::default(), inbound, &endpoint.path, &own::stranger(), now)?;
             return Ok(Passed::Answered(response, reason));
         }
-        self.charge(endpoint, inbound, now)?;
+        self.charge_call(&endpoint.quota, &endpoint.path, inbound, now)?;
         let presented = evidence::presented(inbound, info);
         let mut evidence = snapshot.authenticator.authenticate(&presented, &endpoint.accepted, now).await;
         exchange.fresh_nonce = evidence.fresh_nonce.take();
+        // Whose account is held needs a second factor to have it back; whose data was erased is nobody here any more.
+        evidence::refuse_erased(snapshot, &mut evidence);
         // Without a credential there is nothing to be wrong with it.
         let public = AccessPolicy::default();
         let policy = if matches!(evidence.credential, Credential::Absent) { &public } else { &endpoint.policy };
@@ -95,15 +98,16 @@ impl Gateway {
         }
     }
 
-    fn charge(&self, endpoint: &AuthorityEndpoint, inbound: &Inbound, now: Now) -> Result<(), Refusal> {
+    /// Charges a call of our own endpoints to its address.
+    pub(super) fn charge_call(&self, quota: &Quota, path: &str, inbound: &Inbound, now: Now) -> Result<(), Refusal> {
         let (client, headers) = (inbound.origin.client, &inbound.headers);
-        let facts = KeyFacts { principal: None, client, headers, route: &endpoint.path };
-        let verdict = endpoint.quota.check(endpoint.quota.key_of(&facts), now.instant);
+        let facts = KeyFacts { principal: None, client, headers, route: path };
+        let verdict = quota.check(quota.key_of(&facts), now.instant);
         match verdict.outcome {
             Outcome::Admit => Ok(()),
             Outcome::Refuse => {
-                self.services.metrics.quota_rejections(endpoint.quota.name()).inc();
-                Err(Refusal::quota(endpoint.quota.name().into(), verdict.retry_after_secs))
+                self.services.metrics.quota_rejections(quota.name()).inc();
+                Err(Refusal::quota(quota.name().into(), verdict.retry_after_secs))
             }
         }
     }

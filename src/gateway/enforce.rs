@@ -111,6 +111,7 @@ impl Enforcement<'_> {
             possession: evidence.possession,
             second_factors: &evidence.second_factors,
             guarded: matched.guarded(),
+            planned: matched.planned_requirement(route),
             input: ConditionInput {
                 method: method.as_str(),
                 path: path.as_str(),
@@ -192,12 +193,12 @@ pub(super) struct Proofs<'a> {
 }
 
 impl UsedGrant<'_> {
-    fn is_rested_on(&self, permit: &Permit) -> bool {
+    pub(super) fn is_rested_on(&self, permit: &Permit) -> bool {
         permit.second_factors().iter().any(|second| Arc::ptr_eq(second, &self.grant.proof))
     }
 
     /// Uses the grant up: whoever does so first is the only one.
-    async fn spend(&self, now: Now) -> Result<(), Refusal> {
+    pub(super) async fn spend(&self, now: Now) -> Result<(), Refusal> {
         self.authority.spend(&self.grant, now).await.map_err(step_up::refusal)
     }
 }
@@ -259,6 +260,8 @@ pub(super) fn attempt(
 ) -> Attempt {
     let Enforcement { inbound, path, matched, now } = *enforcement;
     let params = matched.route.pattern.parameters(path);
+    let covered = || matched.covered.first().map(|cover| &cover.text);
+    let operation = matched.operations.first().map(|operation| &operation.text).or_else(covered);
     Attempt {
         unix_ms: now.unix_ms,
         principal: principal.clone(),
@@ -268,7 +271,7 @@ pub(super) fn attempt(
         address: inbound.origin.client,
         method: matched.method.as_str().into(),
         route: matched.route.name.clone(),
-        operation: matched.operations.first().map_or_else(|| "".into(), |operation| operation.text.clone()),
+        operation: operation.cloned().unwrap_or_else(|| "".into()),
         path: path.as_str().into(),
         path_params: params.into_iter().map(|(name, value)| (name, value.into())).collect(),
         request_id: inbound.request_id.as_str().into(),

@@ -8,15 +8,17 @@ use smallvec::SmallVec;
 
 use super::{
     Refusal,
+    covered::{self, Covers},
     inbound::Inbound,
     method_override::{self, ConflictingOverride, Form, FormKind, Override},
     outbound::rewritten,
 };
 use crate::{
+    config::PlannedOperation,
     limit::Quota,
-    policy::Reason,
+    policy::{Reason, Requirement},
     route::{Found, NormalPath},
-    runtime::{CompiledRoute, GuardedOperation, Snapshot},
+    runtime::{CompiledPlan, CompiledRoute, GuardedOperation, Snapshot},
 };
 
 /// What a request is for.
@@ -35,6 +37,22 @@ pub struct Matched<'s> {
     pub target_path: Option<String>,
     /// The guarded operations that it is, or may be taken for.
     pub operations: Vec<&'s GuardedOperation>,
+    /// The operation of a deletion plan that it is, or may be taken for.
+    pub planned: Option<Planned<'s>>,
+    /// The operations that deletion plans cover and that it is, or may be taken for.
+    pub covered: Covers<'s>,
+}
+
+/// The operation of a deletion plan that a request is, or may be taken for.
+#[derive(Debug, Clone, Copy)]
+pub struct Planned<'s> {
+    /// The plan.
+    pub plan: &'s CompiledPlan,
+    /// The operation.
+    pub operation: &'s PlannedOperation,
+    /// Whether the request is the operation in its own form, and no other. Else it is refused: never taken over, as it is not said
+    /// plainly what it is, and never forwarded, as the service may take it for the operation.
+    pub is_exact: bool,
 }
 
 /// Refuses methods that the configuration does not list.
@@ -150,8 +168,10 @@ impl<'s> Matched<'s> {
         }
         aliases.retain(|alias| alias.number != route.number);
         let operations = guarded_operations(snapshot, path, target_path.as_deref(), [said, method])?;
+        let planned = planned(snapshot, path, target_path.as_deref(), [said, method])?;
+        let covered = covered_operations(snapshot, path, target_path.as_deref(), [said, method])?;
         let said = doubtful.then(|| said.clone());
-        Ok(Self { route, aliases, method: method.clone(), said, target_path, operations })
+        Ok(Self { route, aliases, method: method.clone(), said, target_path, operations, planned, covered })
     }
 
     /// The route, then its aliases.
@@ -165,17 +185,23 @@ impl<'s> Matched<'s> {
         self.all().flat_map(move |route| methods.into_iter().flatten().map(move |method| (route, method)))
     }
 
-    /// Whether the operation is under the deletion guard.
+    /// Whether the operation is under the deletion guard, as those of a deletion plan always are.
     pub fn guarded(&self) -> bool {
-        !self.operations.is_empty()
+        !self.operations.is_empty() || self.planned.is_some()
     }
 
-    /// The quotas of a guarded operation: the route's own takes the place of the operations'.
+    /// The proof that the request needs on a route, where a deletion plan takes it over.
+    pub fn planned_requirement(&self, route: &CompiledRoute) -> Option<&'s Requirement> {
+        self.planned.as_ref()?.plan.requirements.get(&route.number)
+    }
+
+    /// The quotas of a guarded operation: the route's own takes the place of the operations', and none takes that of a plan's.
     pub fn deletion_quotas(&self) -> impl Iterator<Item = &'s Arc<Quota>> {
         let all_have_own = self.all().all(|route| route.deletion_quota.is_some());
         let operations = if all_have_own { &[] } else { self.operations.as_slice() };
         let own = self.all().filter_map(|route| route.deletion_quota.as_ref());
-        operations.iter().filter_map(|operation| operation.quota.as_ref()).chain(own)
+        let plan = self.planned.iter().map(|planned| &planned.plan.quota);
+        operations.iter().filter_map(|operation| operation.quota.as_ref()).chain(own).chain(plan)
     }
 }
 
@@ -236,6 +262,49 @@ fn guarded_operations<'s>(
     Ok(found)
 }
 
+/// The covered operations that a request is by its own path or by the one that the upstream gets.
+fn covered_operations<'s>(
+    snapshot: &'s Snapshot,
+    path: &NormalPath<'_>,
+    target_path: Option<&str>,
+    methods: [&Method; 2],
+) -> Result<Covers<'s>, Refusal> {
+    let Some(deletions) = &snapshot.config.deletions else { return Ok(Covers::new()) };
+    match target_path.map(NormalPath::parse).transpose().map_err(|_| Refusal::of(Reason::AmbiguousPath))? {
+        Some(target) => Ok(covered::find(deletions, &[path, &target], methods)),
+        None => Ok(covered::find(deletions, &[path], methods)),
+    }
+}
+
+/// The operation of a deletion plan that a request is, or may be taken for, by its own path or by the one that the upstream gets.
+fn planned<'s>(
+    snapshot: &'s Snapshot,
+    path: &NormalPath<'_>,
+    target_path: Option<&str>,
+    [said, method]: [&Method; 2],
+) -> Result<Option<Planned<'s>>, Refusal> {
+    let target = target_path.map(NormalPath::parse).transpose().map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
+    let mut found: Option<Planned<'s>> = None;
+    for plan in &snapshot.plans {
+        for operation in &plan.plan.operations {
+            let is_method =
+                |seen: &Method| *seen == operation.method || (operation.method == Method::GET && *seen == Method::HEAD);
+            let is_path = |path: &NormalPath<'_>| operation.path.matches_folded(path);
+            if !(is_method(said) || is_method(method)) || !(is_path(path) || target.as_ref().is_some_and(is_path)) {
+                continue;
+            }
+            let is_exact =
+                *said == operation.method && *method == operation.method && operation.path.matches_exactly(path);
+            found = Some(match found {
+                // What may be for either of two plans is for neither.
+                Some(other) => Planned { is_exact: false, ..other },
+                None => Planned { plan, operation, is_exact },
+            });
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may")]
@@ -278,8 +347,12 @@ routes:
 ";
 
     async fn snapshot() -> Snapshot {
+        compiled(POLICY).await
+    }
+
+    async fn compiled(policy: &str) -> Snapshot {
         let env = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
-        let input = Input { file: Path::new("p.yaml"), text: POLICY, base: Path::new("/"), env: &env };
+        let input = Input { file: Path::new("p.yaml"), text: policy, base: Path::new("/"), env: &env };
         let config = config::load(&input).unwrap().config;
         let metrics = Metrics::new().unwrap();
         let issuers = SourceServices {
@@ -290,12 +363,18 @@ routes:
             revocations: Arc::default(),
             authority_keys: Default::default(),
         };
-        let means = Means { issuers: &issuers, metrics: &metrics, teller: None };
+        let means = Means { issuers: &issuers, metrics: &metrics, keeping: None };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
     }
 
-    /// What a request is matched to: route, other routes, method, the number of guarded operations and of their quotas.
-    fn find(snapshot: &Snapshot, line: &str, fields: &[(&str, &str)], form: Option<&str>) -> Result<String, Reason> {
+    /// What a request is matched to.
+    fn matched<T>(
+        snapshot: &Snapshot,
+        line: &str,
+        fields: &[(&str, &str)],
+        form: Option<&str>,
+        judge: impl FnOnce(&Matched<'_>) -> T,
+    ) -> Result<T, Reason> {
         let (method, target) = line.split_once(' ').unwrap();
         let mut request = Request::builder().method(method).uri(target).header("host", "h");
         for (name, value) in fields {
@@ -309,14 +388,32 @@ routes:
         let kind = form_to_read(snapshot, &inbound, &path).map_err(|refusal| refusal.reason)?;
         let form = kind.zip(form).map(|((kind, _), body)| Form { kind, body: body.as_bytes() });
         let matched = Matched::find(snapshot, &inbound, &path, form.as_ref()).map_err(|refusal| refusal.reason)?;
+        Ok(judge(&matched))
+    }
+
+    fn find(snapshot: &Snapshot, line: &str, fields: &[(&str, &str)], form: Option<&str>) -> Result<String, Reason> {
+        matched(snapshot, line, fields, form, told)
+    }
+
+    fn with_matched<T>(
+        snapshot: &Snapshot,
+        line: &str,
+        fields: &[(&str, &str)],
+        judge: impl FnOnce(&Matched<'_>) -> T,
+    ) -> Result<T, Reason> {
+        matched(snapshot, line, fields, None, judge)
+    }
+
+    /// Route, other routes, method, the number of guarded operations and of their quotas.
+    fn told(matched: &Matched<'_>) -> String {
         let others: String = matched.aliases.iter().map(|route| format!(" or {}", route.pattern)).collect();
-        Ok(format!(
+        format!(
             "{} {}{others} guarded {} quotas {}",
             matched.method,
             matched.route.pattern,
             matched.operations.len(),
             matched.deletion_quotas().count()
-        ))
+        )
     }
 
     #[tokio::test]
@@ -360,5 +457,57 @@ routes:
         assert_eq!(of("POST /lenient/x?_method=BREW", &[], None), Err(Reason::MethodUnknown));
         // Where no service honours them they say nothing, and are dropped.
         assert_eq!(of("POST /plain/x?_method=DELETE", &header, None).unwrap(), "POST /plain/** guarded 0 quotas 0");
+    }
+
+    const PLAN: &str = "
+access_log: off
+sealing: {key: {env: KEY}}
+issuers:
+  main: {issuer: https://idp.example/, audience: [a], keys: {secret: '${KEY}'}, algorithms: [HS256]}
+upstreams:
+  plain: {targets: [http://127.0.0.1:9], method_override: [header]}
+deletions:
+  url: https://api.example
+  plans:
+    account:
+      operations: ['DELETE /account/{id}']
+      subject: path.id
+      issuer: main
+      scope: {summary: Account, erased: [profile]}
+      steps: [{name: account, upstream: plain, request: 'DELETE /account/{subject}'}]
+routes:
+  - {path: /account/**, upstream: plain, auth: [main]}
+  - {path: /v1/**, upstream: plain, auth: [main], rewrite: {strip_prefix: /v1}}
+  - {path: /**, upstream: plain, auth: [main]}
+";
+
+    #[tokio::test]
+    async fn an_operation_of_a_plan_is_taken_over_in_its_exact_form_and_known_in_any_other() {
+        let snapshot = compiled(PLAN).await;
+        let planned = |line: &str, fields: &[(&str, &str)]| {
+            with_matched(&snapshot, line, fields, |matched| matched.planned.map(|planned| planned.is_exact))
+        };
+        assert_eq!(planned("DELETE /account/7", &[]), Ok(Some(true)));
+        assert_eq!(planned("DELETE /%61ccount/A%20b", &[]), Ok(Some(true)));
+        for line in [
+            "DELETE /account/7;v",
+            "DELETE /account/7.",
+            "DELETE /account/7/",
+            "DELETE /Account/7",
+            "DELETE /v1/account/7",
+        ] {
+            assert_eq!(planned(line, &[]), Ok(Some(false)), "{line}");
+        }
+        let header = [("x-http-method-override", "DELETE")];
+        assert_eq!(planned("POST /account/7", &header), Ok(Some(false)));
+        assert_eq!(planned("DELETE /account/7", &[("x-http-method-override", "GET")]), Ok(Some(false)));
+        for line in ["GET /account/7", "DELETE /account", "DELETE /account/7/x", "POST /account/7"] {
+            assert_eq!(planned(line, &[]), Ok(None), "{line}");
+        }
+        // Its quota is counted beside what others say, and what it needs is known for the route.
+        let found = with_matched(&snapshot, "DELETE /account/7", &[], |matched| {
+            (matched.deletion_quotas().count(), matched.planned_requirement(matched.route).is_some())
+        });
+        assert_eq!(found, Ok((1, true)));
     }
 }

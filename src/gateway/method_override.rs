@@ -147,14 +147,14 @@ pub(super) fn form_kind(said: &Method, headers: &HeaderMap) -> Result<Option<For
 }
 
 /// Whether a body is compressed: some frameworks unpack forms before they read them.
-fn is_encoded(headers: &HeaderMap) -> bool {
+pub(super) fn is_encoded(headers: &HeaderMap) -> bool {
     headers.iter().any(|(name, value)| {
         &*hygiene::fold(name.as_str()) == b"content-encoding" && !value.as_bytes().eq_ignore_ascii_case(b"identity")
     })
 }
 
 /// Whether every character set that a type names writes ASCII as ASCII. In EBCDIC or UTF-16, `_method` is other bytes.
-fn is_charset_plain(lower: &str) -> bool {
+pub(super) fn is_charset_plain(lower: &str) -> bool {
     const PLAIN: [&str; 8] =
         ["utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-15", "latin1", "windows-1252"];
     lower.split("charset").skip(1).all(|rest| {

@@ -9,14 +9,19 @@
 //!   │  4 evidence::gather     credentials → facts; refuses nothing
 //!   │  5 decide               policy + facts → permit                    401 403 503
 //!   │    └ prove              only assurance is missing: what else came? 5 again, once   413
+//!   │    └ refuse_covered     another way to what a deletion plan takes over              403 413
+//!   │    └ whose              a deletion plan takes it over: whose data is it?           400 403
 //!   │  6 enforce              permit → clearance: quotas, grant, audit   403 429 503
 //!   │  7 Outbound::prepare    the head that the upstream gets
-//!   └ Gateway::forward  8 takes the clearance by value                502 504
+//!   └ Gateway::forward  8 takes the clearance by value; a deletion that a plan takes over is made durable in its place   502 504
 //! ```
 
 mod authority;
 mod census;
+pub mod covered;
 mod enforce;
+mod erasure;
+mod erasure_api;
 mod events;
 mod evidence;
 mod faults;
@@ -51,19 +56,19 @@ use self::{
     forms::{Forms, HeldForm},
     ids::RequestIds,
     outbound::Outbound,
-    step_up::{Judged, UsedGrant},
+    step_up::{Case, Judged, UsedGrant},
 };
 pub use self::{
     enforce::{Clearance, Enforcement},
-    evidence::gather,
+    evidence::{Gathered, gather},
     forwarded::Origin,
     hygiene::is_spoofable,
     ids::RequestId,
     inbound::{Inbound, SoleField},
-    matched::{Matched, form_to_read, known_method},
+    matched::{Matched, Planned, form_to_read, known_method},
     method_override::{Form, FormKind, Override},
     record::Record,
-    refusal::{DpopOffer, METADATA_PATH, Problem, Refusal, RefusalContext},
+    refusal::{DpopOffer, HeldAccount, METADATA_PATH, Problem, Refusal, RefusalContext},
     site::Site,
 };
 use crate::{
@@ -72,7 +77,7 @@ use crate::{
     config::Assertion,
     identity::Accepted,
     limit::RateHeaders,
-    policy::{Challenge, Credential, Decision, Denial, Evidence, Permit, Principal, Reason, decide},
+    policy::{Credential, Evidence, Principal, Reason},
     runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamObserver},
 };
@@ -114,6 +119,8 @@ struct Exchange {
     fresh_nonce: Option<Box<str>>,
     /// What a route of our own says besides in a refusal.
     own_headers: Option<Box<HeaderMap>>,
+    /// The deletion that holds the caller's account.
+    held: Option<Box<HeldAccount>>,
 }
 
 impl Serve for Gateway {
@@ -138,6 +145,7 @@ impl Serve for Gateway {
             by_dpop: false,
             fresh_nonce: None,
             own_headers: None,
+            held: None,
         };
         let limit = snapshot.config.server.limits.body_bytes;
         let mut body = RequestBody::new(incoming, &info.watch, limit).with_trailers(hygiene::clean_trailers);
@@ -204,7 +212,7 @@ impl Gateway {
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             // Boxed: rare, and large.
-            return Box::pin(self.serve_own(snapshot, own, exchange, (&inbound, info), body, now)).await;
+            return Box::pin(self.serve_own(snapshot, own, exchange, (&inbound, info, &path), body, now)).await;
         }
 
         let (matched, mut form) = match form_to_read(snapshot, &inbound, &path)? {
@@ -224,18 +232,22 @@ impl Gateway {
         let stranger = Credential::Absent.into();
         charged.inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
         // Known before anything more is spent on it.
+        erasure::refuse_doubtful(&matched)
+            .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
         if body.is_declared_too_large() {
             self.audit_refusal(&enforcement, &stranger, None, Reason::BodyTooLarge);
             return Err(Refusal::of(Reason::BodyTooLarge));
         }
 
-        let mut evidence = evidence::gather(snapshot, &inbound, info, &matched, now).await;
+        let Gathered { mut evidence, held } = evidence::gather(snapshot, &inbound, info, &matched, now).await;
+        let is_held = held.is_some();
+        exchange.held = held;
         exchange.fresh_nonce = evidence.fresh_nonce.take();
         if let Credential::Valid(principal) = &evidence.credential {
             exchange.record.principal = Some(principal.clone());
         }
 
-        let judged = match self.judge(&enforcement, &evidence).map(Judged::from) {
+        let judged = match enforcement.judge(&evidence).map(Judged::from) {
             Err(refusal) if step_up::may_help(snapshot, &inbound, &refusal) => {
                 // Boxed: rare, and large.
                 let body_and_form = (&mut *body, &mut form);
@@ -245,6 +257,24 @@ impl Gateway {
         };
         let Judged { permit, used } =
             judged.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, None, refusal.reason))?;
+        if !matched.covered.is_empty() {
+            // Boxed: rare, and large.
+            Box::pin(self.refuse_covered(snapshot, &enforcement, body, &mut form))
+                .await
+                .inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, used.as_ref(), refusal.reason))?;
+        }
+        // Boxed: few requests are deletions that a plan takes over.
+        let taken = match matched.planned {
+            Some(planned) => {
+                let (proved, body_and_form) = ((&permit, used.as_ref()), (&mut *body, &mut form));
+                let taken =
+                    Box::pin(self.whose((snapshot, is_held), planned, &enforcement, proved, body_and_form)).await;
+                Some(taken.inspect_err(|refusal| {
+                    self.audit_refusal(&enforcement, &evidence, used.as_ref(), refusal.reason);
+                })?)
+            }
+            None => None,
+        };
         exchange.record.step_up = permit.second_factors().first().map(|second| second.covers.way());
 
         let Services { audit, metrics, .. } = &**self.services;
@@ -257,6 +287,9 @@ impl Gateway {
         let clearance = cleared
             .inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, used.as_ref(), refusal.reason))?;
 
+        if let Some(taken) = taken {
+            return Box::pin(self.take_over(taken, clearance, now)).await;
+        }
         let route = matched.route;
         let outbound = Outbound::prepare(
             &mut inbound,
@@ -298,32 +331,7 @@ impl Gateway {
         Ok(Some(value))
     }
 
-    /// Judges a request by every route that it may be for; the strictest wins. That more proof is needed is said only where
-    /// nothing else is wrong by any of them: a code is used by being looked at.
-    fn judge(&self, enforcement: &Enforcement<'_>, evidence: &Evidence) -> Result<Permit, Refusal> {
-        let matched = enforcement.matched;
-        let (mut permit, mut short) = (None::<Permit>, None::<Denial>);
-        for (route, method) in matched.ways() {
-            match enforcement.facts(route, method, evidence, |facts| decide(&route.policy, facts)) {
-                Decision::Allow(next) => {
-                    permit = Some(match permit {
-                        Some(before) => before.and(next),
-                        None => next,
-                    });
-                }
-                Decision::Deny(denial) if matches!(denial.challenge, Challenge::StepUp(_)) => {
-                    short.get_or_insert(denial);
-                }
-                Decision::Deny(denial) => return Err(denial.into()),
-            }
-        }
-        if let Some(short) = short {
-            return Err(short.into());
-        }
-        permit.ok_or_else(|| Refusal::of(Reason::RouteNotFound))
-    }
-
-    /// Records a refused attempt at a guarded operation: one by one for verified callers, counted for others.
+    /// Records a refused attempt at a guarded operation, or at one that a plan covers: one by one for verified callers, counted for others.
     fn audit_refusal(
         &self,
         enforcement: &Enforcement<'_>,
@@ -332,7 +340,8 @@ impl Gateway {
         reason: Reason,
     ) {
         let matched = enforcement.matched;
-        if !matched.guarded() || matched.all().all(|route| route.policy.deletion.is_none()) {
+        let guarded = matched.guarded() && matched.all().any(|route| route.policy.deletion.is_some());
+        if !guarded && reason != Reason::DeletionCovered {
             return;
         }
         match &evidence.credential {
@@ -429,6 +438,10 @@ impl Exchange {
         self.record.reason = reason;
         let (mut parts, body) = answer.into_parts();
         outbound::clean_response(&mut parts.headers, &self.record.request_id);
+        if let Some(rates) = self.rates {
+            rates.apply(&mut parts.headers);
+        }
+        add_nonce(&mut parts.headers, self.fresh_nonce.as_deref());
         Response::from_parts(parts, ResponseBody::full(body, self.record))
     }
 
@@ -438,8 +451,6 @@ impl Exchange {
         snapshot: &Snapshot,
         scheme: &'static str,
     ) -> Response<ResponseBody<Box<Record>>> {
-        let status = refusal.problem().status;
-        self.record.status = status.as_u16();
         self.record.reason = refusal.reason;
         log_refusal(refusal, &self.record);
         let accepted = self.record.route.and_then(|route| snapshot.route(route)).map(|route| &route.accepted);
@@ -451,7 +462,9 @@ impl Exchange {
             accepted,
             second_factor: snapshot.config.authority.as_deref(),
             dpop: DpopOffer { algorithms: accepted.map(Accepted::dpop).unwrap_or_default(), tried: self.by_dpop },
+            held: self.held.as_deref(),
         };
+        let status = refusal.problem_at(&context).status;
         let mut headers = refusal.headers(&context);
         if let Some(own) = self.own_headers {
             // What belongs to the problem document stays its own.
@@ -461,6 +474,7 @@ impl Exchange {
             });
         }
         let body = refusal.body(&context);
+        self.record.status = status.as_u16();
         if let Some(value) = self.record.request_id.to_value() {
             headers.insert("x-request-id", value);
         }

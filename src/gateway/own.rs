@@ -1,17 +1,19 @@
 //! Routes of the gateway's own, which stand before the configured ones: the documents that it publishes of itself, the
-//! endpoints that providers report to, and the second-factor authority's. They are public, and judged before they are served like
-//! any other; a credential that the authority's are shown is verified, and refused if it is wrong.
+//! endpoints that providers report to, and the second-factor authority's and the deletions'. They are public, and judged before they are served like
+//! any other; a credential that these two are shown is verified, and refused if it is wrong.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, header};
 
-use super::{Exchange, Gateway, Passed, Refusal, authority, events, inbound::Inbound, known_method, metadata};
+use super::{
+    Exchange, Gateway, Passed, Refusal, authority, erasure_api, events, inbound::Inbound, known_method, metadata,
+};
 use crate::{
     body::{ConnectionInfo, RequestBody},
     clock::Now,
     policy::{AccessPolicy, ConditionInput, Credential, Decision, Evidence, Facts, Permit, Reason, decide},
     route::NormalPath,
-    runtime::{AuthorityEndpoint, EventEndpoint, Snapshot},
+    runtime::{AuthorityEndpoint, ErasureEndpoint, EventEndpoint, Snapshot},
 };
 
 /// What a request is for, where it is for the gateway itself.
@@ -23,13 +25,18 @@ pub enum Own<'a> {
     Events(&'a EventEndpoint),
     /// The authority's, and the path below its own.
     Authority(&'a AuthorityEndpoint, &'a str),
+    /// The deletions', and the path below their own.
+    Erasure(&'a ErasureEndpoint, &'a str),
 }
 
-/// The path of a request, where its method may be used at all: the authority's endpoints bring methods of their own.
+/// The path of a request, where its method may be used at all: the authority's endpoints and the deletions' bring methods of their own.
 pub fn path<'a>(snapshot: &Snapshot, inbound: &Inbound, raw: &'a str) -> Result<NormalPath<'a>, Refusal> {
     let path = NormalPath::parse(raw).map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()));
-    let brings_methods = path.as_ref().is_ok_and(|path| authority::endpoint(snapshot, path).is_some());
-    if !brings_methods || !authority::METHODS.contains(&inbound.method) {
+    let brings_methods = path.as_ref().is_ok_and(|path| {
+        authority::endpoint(snapshot, path).is_some() && authority::METHODS.contains(&inbound.method)
+            || erasure_api::endpoint(snapshot, path).is_some() && erasure_api::METHODS.contains(&inbound.method)
+    });
+    if !brings_methods {
         known_method(&inbound.method, &snapshot.config.server.methods)?;
     }
     path
@@ -38,8 +45,9 @@ pub fn path<'a>(snapshot: &Snapshot, inbound: &Inbound, raw: &'a str) -> Result<
 /// The route of our own that a request is for.
 pub fn find<'a>(snapshot: &'a Snapshot, inbound: &'a Inbound, path: &'a NormalPath<'_>) -> Option<Own<'a>> {
     let authority = authority::endpoint(snapshot, path).map(|(endpoint, rest)| Own::Authority(endpoint, rest));
+    let erasure = || erasure_api::endpoint(snapshot, path).map(|(endpoint, rest)| Own::Erasure(endpoint, rest));
     let document = || metadata::find(snapshot, inbound, path).map(Own::Document);
-    authority.or_else(document).or_else(|| events::endpoint(snapshot, path).map(Own::Events))
+    authority.or_else(erasure).or_else(document).or_else(|| events::endpoint(snapshot, path).map(Own::Events))
 }
 
 impl Own<'_> {
@@ -49,6 +57,7 @@ impl Own<'_> {
             Self::Document(document) => document.describe().to_owned(),
             Self::Events(endpoint) => format!("where the provider of {} reports what ended", endpoint.issuer),
             Self::Authority(..) => "the gateway's own second-factor authority".to_owned(),
+            Self::Erasure(..) => "where deletions are seen, cancelled and approved".to_owned(),
         }
     }
 
@@ -59,6 +68,7 @@ impl Own<'_> {
             Self::Events(_) => &[Method::POST],
             // Each of its endpoints has some of these, and says so itself.
             Self::Authority(..) => &authority::METHODS,
+            Self::Erasure(..) => &erasure_api::METHODS,
         };
         if takes.contains(method) { Ok(()) } else { Err(Refusal::method_not_allowed(takes.to_vec())) }
     }
@@ -71,7 +81,7 @@ impl Gateway {
         snapshot: &Snapshot,
         own: Own<'_>,
         exchange: &mut Exchange,
-        (inbound, info): (&Inbound, &ConnectionInfo),
+        (inbound, info, path): (&Inbound, &ConnectionInfo, &NormalPath<'_>),
         body: &mut RequestBody,
         now: Now,
     ) -> Result<Passed<'static>, Refusal> {
@@ -91,6 +101,9 @@ impl Gateway {
             }
             Own::Authority(endpoint, rest) => {
                 self.serve_authority(snapshot, (endpoint, rest), exchange, (inbound, info), body, now).await
+            }
+            Own::Erasure(endpoint, rest) => {
+                self.serve_erasure(snapshot, (endpoint, rest), exchange, (inbound, info, path), body, now).await
             }
         }
     }
@@ -118,11 +131,20 @@ pub(super) fn judge(
     evidence: &Evidence,
     now: Now,
 ) -> Result<Permit, Refusal> {
-    let facts = Facts {
+    match decide(policy, &facts(inbound, path, evidence, now)) {
+        Decision::Deny(denial) => Err(denial.into()),
+        Decision::Allow(permit) => Ok(permit),
+    }
+}
+
+/// What is known of a request for one of these routes.
+pub(super) fn facts<'a>(inbound: &'a Inbound, path: &'a str, evidence: &'a Evidence, now: Now) -> Facts<'a> {
+    Facts {
         credential: &evidence.credential,
         possession: evidence.possession,
-        second_factors: &[],
+        second_factors: &evidence.second_factors,
         guarded: false,
+        planned: None,
         input: ConditionInput {
             method: inbound.method.as_str(),
             path,
@@ -133,9 +155,5 @@ pub(super) fn judge(
             principal: None,
             now,
         },
-    };
-    match decide(policy, &facts) {
-        Decision::Deny(denial) => Err(denial.into()),
-        Decision::Allow(permit) => Ok(permit),
     }
 }

@@ -1,13 +1,13 @@
-//! The cookie of the authority's pages. Its prefix makes browsers send it to the whole host, so that the services behind would
-//! get it with every call, and could set one of their own choosing: neither is their affair.
+//! The cookies of the authority's and the operators' pages. The prefix of the one makes browsers send it to the whole host, and cookies
+//! know no ports, so that the services behind would get either, and could set one of their own choosing: neither is their affair.
 
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::authority::PAGES_COOKIE;
+use crate::{authority::PAGES_COOKIE, endpoint::OPERATORS_COOKIE};
 
-const NAME: &[u8] = PAGES_COOKIE.as_bytes();
+const NAMES: [&[u8]; 2] = [PAGES_COOKIE.as_bytes(), OPERATORS_COOKIE.as_bytes()];
 
-/// Takes it out of a request's cookies; the others stay as they are. `Cookie` is one field by now.
+/// Takes them out of a request's cookies; the others stay as they are. `Cookie` is one field by now.
 pub(super) fn hide(headers: &mut HeaderMap) {
     let Some(cookies) = headers.get(header::COOKIE).map(HeaderValue::as_bytes) else { return };
     let pairs = || cookies.split(|byte| *byte == b';');
@@ -27,7 +27,7 @@ pub(super) fn hide(headers: &mut HeaderMap) {
     }
 }
 
-/// Takes what would set it out of a service's answer.
+/// Takes what would set one out of a service's answer.
 pub(super) fn refuse(headers: &mut HeaderMap) {
     if !headers.get_all(header::SET_COOKIE).iter().any(|cookie| is_ours(cookie.as_bytes())) {
         return;
@@ -40,13 +40,13 @@ pub(super) fn refuse(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a cookie has the name. Browsers hold the prefix of a name against it in any case of letters (RFC 6265bis, §5.7).
+/// Whether a cookie has one of the names. Browsers hold the prefix of a name against it in any case of letters (RFC 6265bis, §5.7).
 fn is_ours(pair: &[u8]) -> bool {
     pair.split(|byte| *byte == b'=').next().is_some_and(|name| is_name(name.trim_ascii()))
 }
 
 fn is_name(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(NAME)
+    NAMES.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 #[cfg(test)]
@@ -63,6 +63,7 @@ mod tests {
             ("__host-Stepgate=x;a=1;__Host-stepgate=y", Some("a=1")),
             (" __Host-stepgate =x; a=__Host-stepgate", Some("a=__Host-stepgate")),
             ("__Host-stepgate", None),
+            ("stepgate-operator=x; a=1", Some("a=1")),
             ("__Host-stepgate2=x", Some("__Host-stepgate2=x")),
         ] {
             let mut headers = HeaderMap::new();

@@ -117,6 +117,19 @@ pub struct RefusalContext<'a> {
     pub second_factor: Option<&'a config::Authority>,
     /// What is said of DPoP.
     pub dpop: DpopOffer,
+    /// The deletion that holds the caller's account.
+    pub held: Option<&'a HeldAccount>,
+}
+
+/// A deletion that holds a caller's account, as far as the caller is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldAccount {
+    /// What the plan answers with meanwhile: 403 or 410.
+    pub status: StatusCode,
+    /// Where the deletion is seen.
+    pub status_url: String,
+    /// Where it is cancelled.
+    pub cancel_url: String,
 }
 
 /// What a challenge says of DPoP (RFC 9449 §7.1).
@@ -137,8 +150,12 @@ impl Refusal {
         problem(self.reason)
     }
 
-    /// The same, where it depends on what the route takes: nobody is sent for a token that would not help.
-    fn problem_at(&self, context: &RefusalContext<'_>) -> Problem {
+    /// The same, where it depends on what the route takes (nobody is sent for a token that would not help) or on what holds the
+    /// caller's account.
+    pub(super) fn problem_at(&self, context: &RefusalContext<'_>) -> Problem {
+        if let (Reason::SubjectHeld, Some(held)) = (self.reason, context.held) {
+            return Problem { status: held.status, ..self.problem() };
+        }
         let kinds = context.accepted.map_or(Kinds::TOKEN, Accepted::kinds);
         if self.reason != Reason::TokenMissing || kinds.has(Kinds::TOKEN) {
             return self.problem();
@@ -203,6 +220,10 @@ impl Refusal {
             | Challenge::InvalidToken
             | Challenge::Later(_)
             | Challenge::Nothing => {}
+        }
+        if let (Reason::SubjectHeld, Some(held)) = (self.reason, context.held) {
+            body.insert("status_url".into(), held.status_url.as_str().into());
+            body.insert("cancel_url".into(), held.cancel_url.as_str().into());
         }
         if let Some(limit) = &self.limit {
             body.insert("limit".into(), (**limit).into());
@@ -515,7 +536,7 @@ fn problem(reason: Reason) -> Problem {
         R::TokenMalformed | R::TokenTooLarge | R::TokenType | R::TokenAlgorithm | R::TokenIssuerUnknown
         | R::TokenIssuerNotAccepted | R::TokenKeyUnknown | R::TokenSignature | R::TokenClaims | R::TokenAudience
         | R::TokenNotYetValid | R::TokenIssuedInFuture | R::TokenInactive | R::TokenRevoked | R::BindingRequired
-        | R::BindingMissing | R::BindingMismatch | R::DpopInvalid | R::DpopReplayed => of("invalid-token", StatusCode::UNAUTHORIZED, "Invalid token",
+        | R::BindingMissing | R::BindingMismatch | R::DpopInvalid | R::DpopReplayed | R::SubjectErased => of("invalid-token", StatusCode::UNAUTHORIZED, "Invalid token",
             "The access token is not valid here. Get a new one from an issuer that the resource metadata names."),
         R::ScopeMissing => of("insufficient-scope", StatusCode::FORBIDDEN, "Insufficient scope",
             "The access token lacks a scope that this needs. Ask for a token with the scopes in `scope`."),
@@ -535,12 +556,30 @@ fn problem(reason: Reason) -> Problem {
             "This does not sign anybody in."),
         R::CallRefused => of("invalid-call", StatusCode::BAD_REQUEST, "Invalid call",
             "The request is not in the form that this endpoint takes."),
+        R::SubjectHeld => of("account-held", StatusCode::FORBIDDEN, "Account held",
+            "A deletion of this account was asked for, and it is closed meanwhile. The deletion can be cancelled at `cancel_url` with these credentials, as long as no request that deletes was sent."),
+        R::DeletionAmbiguous => of("ambiguous-deletion", StatusCode::BAD_REQUEST, "Ambiguous deletion",
+            "Send the deletion in exactly the form that the service documents, with each value once: another spelling is not taken for it."),
+        R::DeletionCovered => of("deletion-covered", StatusCode::FORBIDDEN, "Deletion not possible this way",
+            "This would erase what has a deletion operation of its own. Use that."),
+        R::DeletionNotOwner => of("not-the-owner", StatusCode::FORBIDDEN, "Not the owner",
+            "The deletion names what is not the caller's own."),
+        R::DeletionFrozen => of("deletions-frozen", StatusCode::CONFLICT, "Deletions frozen",
+            "A deletion of this account was disputed. None is taken until an operator of the service lifts that."),
+        R::DeletionNotFound => of("not-found", StatusCode::NOT_FOUND, "Not found",
+            "There is no such deletion here, or nothing to erase."),
+        R::DeletionTooLate => of("deletion-too-late", StatusCode::CONFLICT, "Too late",
+            "The deletion has begun, or is over."),
+        R::DeletionOpen => of("deletion-open", StatusCode::CONFLICT, "Another deletion is open",
+            "Another deletion of the same account is under way. Wait for its end, or cancel it."),
+        R::DeletionOwnApproval => of("second-person-required", StatusCode::FORBIDDEN, "Second person required",
+            "Somebody else than who asked for the deletion must approve it."),
         R::SendingLimited => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
             "Wait as long as Retry-After says, then repeat the request."),
         R::QuotaExceeded => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
             "Wait as long as Retry-After says, then repeat the request."),
         R::KeysUnavailable | R::IntrospectionUnavailable | R::RevocationUnavailable | R::PasswordsBusy | R::AuditUnavailable
-        | R::AuthorityUnavailable | R::Overloaded =>
+        | R::AuthorityUnavailable | R::ErasureUnavailable | R::Overloaded =>
             of("temporarily-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable",
             "The gateway cannot decide on this request now. Repeat it later."),
         R::InternalFault => of("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Internal error",
@@ -577,7 +616,37 @@ mod tests {
             accepted: None,
             second_factor: None,
             dpop: DpopOffer::default(),
+            held: None,
         }
+    }
+
+    #[test]
+    fn whose_account_is_held_is_told_how_to_have_it_back() {
+        let held = HeldAccount {
+            status: StatusCode::GONE,
+            status_url: "https://api.example/deletions/7".to_owned(),
+            cancel_url: "https://api.example/deletions/7/cancel".to_owned(),
+        };
+        let refusal = Refusal::of(Reason::SubjectHeld);
+        let context = RefusalContext { held: Some(&held), ..context() };
+        assert_eq!(refusal.problem_at(&context).status, StatusCode::GONE);
+        let body: Value = serde_json::from_slice(&refusal.body(&context)).unwrap();
+        assert_eq!((&body["status"], &body["status_url"]), (&json!(410), &json!(held.status_url)));
+        assert_eq!(body["cancel_url"], json!(held.cancel_url));
+        assert!(!refusal.headers(&context).contains_key(WWW_AUTHENTICATE), "another token would not help");
+        // Nobody else's refusal has it.
+        let other: Value = serde_json::from_slice(&Refusal::of(Reason::ConditionFalse).body(&context)).unwrap();
+        assert!(other.get("status_url").is_none());
+    }
+
+    #[test]
+    fn whose_data_was_erased_is_told_what_every_bad_token_is_told() {
+        let body = |reason| Refusal { challenge: Challenge::InvalidToken, ..Refusal::of(reason) }.body(&context());
+        assert_eq!(body(Reason::SubjectErased), body(Reason::TokenSignature));
+        assert_eq!(
+            challenge(Challenge::InvalidToken, Reason::SubjectErased),
+            challenge(Challenge::InvalidToken, Reason::TokenRevoked)
+        );
     }
 
     fn challenges(dpop: DpopOffer, challenge: Challenge, reason: Reason) -> Vec<String> {
@@ -715,7 +784,8 @@ mod tests {
     fn authority() -> std::sync::Arc<config::Authority> {
         let text = "
 issuers: {main: {issuer: https://idp.example/, audience: [a], keys: {discovery: true}, algorithms: [RS256]}}
-authority: {url: https://gate.example, path: /second, sealing: {key: {env: KEY}}, factors: {passkey: {}, totp: {}, recovery: {}}}
+sealing: {key: {env: KEY}}
+authority: {url: https://gate.example, path: /second, factors: {passkey: {}, totp: {}, recovery: {}}}
 listeners: [{address: 127.0.0.1:1, tls: {danger_self_signed: true}}]
 upstreams: {api: {targets: [http://127.0.0.1:9]}}
 routes: [{path: /, upstream: api, auth: [main]}]

@@ -23,7 +23,8 @@ use super::{
 use crate::{
     authority::{Authority, Grant, GrantBinding, Target, Way},
     body::{ConnectionInfo, RequestBody},
-    policy::{Challenge, Credential, Decision, Evidence, Permit, Principal, Reason, SecondFactor, decide},
+    clock::Now,
+    policy::{Challenge, Credential, Decision, Denial, Evidence, Permit, Principal, Reason, SecondFactor, decide},
     runtime::Snapshot,
 };
 
@@ -43,10 +44,29 @@ pub(super) struct Judged<'s> {
     pub(super) used: Option<UsedGrant<'s>>,
 }
 
+/// A request that is judged, and once more when something else was proved.
+pub(super) trait Case {
+    /// Its head.
+    fn inbound(&self) -> &Inbound;
+
+    /// Its one moment.
+    fn now(&self) -> Now;
+
+    /// Judges it.
+    fn judge(&self, evidence: &Evidence) -> Result<Permit, Refusal>;
+
+    /// A refusal that stays whatever a code proves: it asks for a grant, say. A code is used by being looked at, so one that could not
+    /// help is left alone.
+    fn beyond_codes(&self, evidence: &Evidence) -> Option<Refusal>;
+
+    /// The request as a grant may be bound to it: what will be acted on.
+    fn binding(&self, body: &[u8]) -> Result<GrantBinding, Refusal>;
+}
+
 /// A request whose proofs are looked at.
-struct Proving<'a, 's> {
+struct Proving<'a, 's, C> {
     authority: &'s Authority,
-    enforcement: &'a Enforcement<'a>,
+    case: &'a C,
     principal: &'a Arc<Principal>,
 }
 
@@ -64,21 +84,21 @@ pub(super) fn may_help(snapshot: &Snapshot, inbound: &Inbound, refusal: &Refusal
 impl Gateway {
     /// Looks at what came with a request that was refused for want of assurance, and judges it again. `form` is its body, where
     /// that was read before; where it is read here, it is held there.
-    pub(super) async fn prove<'s>(
+    pub(super) async fn prove<'s, C: Case>(
         &'s self,
         snapshot: &'s Snapshot,
         refusal: Refusal,
-        enforcement: &Enforcement<'_>,
+        case: &C,
         info: &ConnectionInfo,
         evidence: &mut Evidence,
         (body, form): (&mut RequestBody, &mut Option<Box<HeldForm<'s>>>),
     ) -> Result<Judged<'s>, Refusal> {
         let (Some(authority), Some(shown), Challenge::StepUp(_), Credential::Valid(principal)) =
-            (&snapshot.authority, &enforcement.inbound.shown, &refusal.challenge, &evidence.credential)
+            (&snapshot.authority, &case.inbound().shown, &refusal.challenge, &evidence.credential)
         else {
             return Err(refusal);
         };
-        let proving = Proving { authority, enforcement, principal };
+        let proving = Proving { authority, case, principal };
         let (second, used) = match (&shown.grant, &shown.code) {
             (SoleField::One(grant), _) => {
                 let used = self.read_grant(&proving, grant, body, form).await?;
@@ -86,7 +106,7 @@ impl Gateway {
             }
             (SoleField::Several, _) => return Err(Refusal::of(Reason::GrantInvalid)),
             (SoleField::Absent, SoleField::One(code)) => {
-                if let Some(refusal) = beyond_codes(enforcement, evidence) {
+                if let Some(refusal) = case.beyond_codes(evidence) {
                     return Err(refusal);
                 }
                 // As at the authority's own endpoints: a client that sends codes where others read them is told so at once.
@@ -101,28 +121,28 @@ impl Gateway {
             (SoleField::Absent, SoleField::Absent) => return Err(refusal),
         };
         evidence.second_factors.push(second);
-        self.judge(enforcement, evidence).map(|permit| Judged { permit, used })
+        case.judge(evidence).map(|permit| Judged { permit, used })
     }
 
     /// Reads a grant, and the request's body where it is bound to one.
-    async fn read_grant<'s>(
+    async fn read_grant<'s, C: Case>(
         &'s self,
-        proving: &Proving<'_, 's>,
+        proving: &Proving<'_, 's, C>,
         text: &HeaderValue,
         body: &mut RequestBody,
         form: &mut Option<Box<HeldForm<'s>>>,
     ) -> Result<UsedGrant<'s>, Refusal> {
-        let Proving { authority, enforcement, principal } = *proving;
-        let grant = authority.read_grant(text.as_bytes(), principal, enforcement.now).map_err(refusal)?;
+        let Proving { authority, case, principal } = *proving;
+        let grant = authority.read_grant(text.as_bytes(), principal, case.now()).map_err(refusal)?;
         if grant.wants_body() {
             let held = match form {
                 Some(held) => held,
                 None => {
                     let max = authority.config().grant_body_bytes;
-                    form.insert(Box::new(self.forms.read(body, enforcement.inbound.origin.client, max).await?))
+                    form.insert(Box::new(self.forms.read(body, case.inbound().origin.client, max).await?))
                 }
             };
-            if !grant.fits(&request(enforcement, held.content())?) {
+            if !grant.fits(&case.binding(held.content())?) {
                 return Err(Refusal::of(Reason::GrantInvalid).because("the grant is bound to another request"));
             }
         }
@@ -130,42 +150,79 @@ impl Gateway {
     }
 }
 
-impl Proving<'_, '_> {
+impl<C: Case> Proving<'_, '_, C> {
     async fn code(&self, code: &HeaderValue) -> Result<Arc<SecondFactor>, Refusal> {
-        let Enforcement { inbound, now, .. } = *self.enforcement;
+        let inbound = self.case.inbound();
         let way = Way { client: inbound.origin.client, request_id: inbound.request_id.as_str() };
-        let proved = self.authority.prove_in_request(self.principal, way, code.as_bytes(), now).await;
+        let proved = self.authority.prove_in_request(self.principal, way, code.as_bytes(), self.case.now()).await;
         proved.map(Arc::new).map_err(refusal)
     }
 }
 
-/// The request as a grant may be bound to it: what the service will act on.
-fn request(enforcement: &Enforcement<'_>, body: &[u8]) -> Result<GrantBinding, Refusal> {
-    let Enforcement { inbound, path, matched, .. } = *enforcement;
-    // Where the service may act on either of two methods, no grant is for just one.
-    if matched.said.is_some() {
-        return Err(Refusal::of(Reason::GrantInvalid).because("the service may take the request for another method"));
+impl Case for Enforcement<'_> {
+    fn inbound(&self) -> &Inbound {
+        self.inbound
     }
-    Ok(GrantBinding {
-        method: matched.method.clone(),
-        target: Target::new(&inbound.site.authority, path, inbound.query()),
-        body: GrantBinding::digest(body),
-    })
-}
 
-/// The first of the routes that a request may be for which refuses it whatever a code proves: it asks for a grant, say. A code is
-/// used by being looked at, so one that could not help is left alone.
-fn beyond_codes(enforcement: &Enforcement<'_>, evidence: &Evidence) -> Option<Refusal> {
-    enforcement.matched.ways().find_map(|(route, method)| {
-        match enforcement.facts(route, method, evidence, |facts| decide(&route.policy, facts)) {
-            Decision::Allow(_) => None,
-            Decision::Deny(denial) => {
-                let refusal = Refusal::from(denial);
-                let helps = matches!(&refusal.challenge, Challenge::StepUp(step_up) if !step_up.grant);
-                (!helps).then_some(refusal)
+    fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Judges a request by every route that it may be for; the strictest wins. That more proof is needed is said only where
+    /// nothing else is wrong by any of them: a code is used by being looked at.
+    fn judge(&self, evidence: &Evidence) -> Result<Permit, Refusal> {
+        let (mut permit, mut short) = (None::<Permit>, None::<Denial>);
+        for (route, method) in self.matched.ways() {
+            match self.facts(route, method, evidence, |facts| decide(&route.policy, facts)) {
+                Decision::Allow(next) => {
+                    permit = Some(match permit {
+                        Some(before) => before.and(next),
+                        None => next,
+                    });
+                }
+                Decision::Deny(denial) if matches!(denial.challenge, Challenge::StepUp(_)) => {
+                    short.get_or_insert(denial);
+                }
+                Decision::Deny(denial) => return Err(denial.into()),
             }
         }
-    })
+        if let Some(short) = short {
+            return Err(short.into());
+        }
+        permit.ok_or_else(|| Refusal::of(Reason::RouteNotFound))
+    }
+
+    /// The first of the routes that it may be for which does.
+    fn beyond_codes(&self, evidence: &Evidence) -> Option<Refusal> {
+        self.matched.ways().find_map(|(route, method)| {
+            match self.facts(route, method, evidence, |facts| decide(&route.policy, facts)) {
+                Decision::Allow(_) => None,
+                Decision::Deny(denial) => Some(Refusal::from(denial)).filter(Refusal::is_beyond_codes),
+            }
+        })
+    }
+
+    fn binding(&self, body: &[u8]) -> Result<GrantBinding, Refusal> {
+        let Enforcement { inbound, path, matched, .. } = *self;
+        // Where the service may act on either of two methods, no grant is for just one.
+        if matched.said.is_some() {
+            return Err(
+                Refusal::of(Reason::GrantInvalid).because("the service may take the request for another method")
+            );
+        }
+        Ok(GrantBinding {
+            method: matched.method.clone(),
+            target: Target::new(&inbound.site.authority, path, inbound.query()),
+            body: GrantBinding::digest(body),
+        })
+    }
+}
+
+impl Refusal {
+    /// Whether no code could mend it.
+    pub(super) fn is_beyond_codes(&self) -> bool {
+        !matches!(&self.challenge, Challenge::StepUp(step_up) if !step_up.grant)
+    }
 }
 
 /// What the authority refused.

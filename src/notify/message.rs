@@ -10,6 +10,21 @@ pub fn new_id() -> Option<String> {
     Some(format!("msg_{:032x}", u128::from_be_bytes(bytes)))
 }
 
+/// The longest line of a text that others choose, in characters.
+const MOST_CHARS: usize = 300;
+
+/// A name as a line of a text may have it: whoever chose it makes no further line of it, nor turns round what follows, nor can it
+/// not be sent for the characters that are in it. What is the provider's to choose is no reason to
+/// refuse a change.
+pub fn line(text: &str) -> String {
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+    };
+    text.chars().map(|c| if hidden(c) { ' ' } else { c }).take(MOST_CHARS).collect()
+}
+
 /// Where a message goes.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

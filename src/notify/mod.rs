@@ -24,7 +24,7 @@ mod webhook;
 
 pub use channels::Channels;
 pub use check::{EnqueueFault, is_address};
-pub use message::{Channel, Message, new_id};
+pub use message::{Channel, Message, line, new_id};
 pub use observer::{Loss, NotifyObserver, Unobserved};
 pub use outbox::Outbox;
 

@@ -46,6 +46,9 @@ pub struct Facts<'a> {
     pub second_factors: &'a [Arc<SecondFactor>],
     /// Whether it is an operation under the deletion guard.
     pub guarded: bool,
+    /// The proof that it needs as an operation of a deletion plan: the guard's, the route's and the plan's together. `None`: no plan
+    /// takes it over.
+    pub planned: Option<&'a Requirement>,
     /// What a condition sees; its principal is filled in from the credential.
     pub input: ConditionInput<'a>,
 }
@@ -203,7 +206,7 @@ impl Denial {
 }
 
 fn is_guarded(policy: &AccessPolicy, facts: &Facts<'_>) -> bool {
-    facts.guarded && policy.deletion.is_some()
+    facts.planned.is_some() || (facts.guarded && policy.deletion.is_some())
 }
 
 /// A guarded operation always needs a token, on a public route one of any issuer.
@@ -231,6 +234,8 @@ fn token(policy: &AccessPolicy, facts: &Facts<'_>) -> Held {
         }
         Credential::Absent => Denial::new(Reason::TokenMissing, Challenge::Token),
         Credential::Invalid(reason @ Reason::InvalidCredentials) => Denial::new(*reason, Challenge::InvalidRequest),
+        // There is nothing wrong with it: another one would be refused as well.
+        Credential::Invalid(reason @ Reason::SubjectHeld) => Denial::new(*reason, Challenge::Nothing),
         Credential::Invalid(reason) => Denial::new(*reason, Challenge::InvalidToken),
         Credential::Unavailable { reason, retry_after_secs } => {
             Denial::new(*reason, Challenge::Later(*retry_after_secs))
@@ -276,7 +281,7 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn of(policy: &'a AccessPolicy, facts: &Facts<'a>) -> Option<Self> {
-        let requirement = policy.requirement(facts.guarded)?;
+        let requirement = facts.planned.or_else(|| policy.requirement(facts.guarded))?;
         let principal = principal(facts);
         let wanted = Wanted { requirement, guarded: is_guarded(policy, facts), now: facts.input.now };
         // Nobody has shown a second factor who has shown no first.
@@ -386,18 +391,56 @@ mod tests {
     }
 
     fn facts<'a>(credential: &'a Credential, second_factors: &'a [Arc<SecondFactor>], guarded: bool) -> Facts<'a> {
-        Facts { credential, possession: None, second_factors, guarded, input: input() }
+        Facts { credential, possession: None, second_factors, guarded, planned: None, input: input() }
     }
 
     fn reason(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Reason {
-        match decide(policy, &Facts { credential, possession: None, second_factors: &[], guarded, input: input() }) {
+        match decide(
+            policy,
+            &Facts { credential, possession: None, second_factors: &[], guarded, planned: None, input: input() },
+        ) {
             Decision::Allow(_) => Reason::Allowed,
             Decision::Deny(denial) => denial.reason,
         }
     }
 
+    #[test]
+    fn an_operation_of_a_deletion_plan_is_judged_by_what_the_plan_needs_and_is_always_guarded() {
+        let planned = Requirement { acr: values(&["gold"]), amr: values(&["mfa"]), ..Requirement::default() };
+        let guard = Requirement { amr: values(&["mfa"]), ..Requirement::default() };
+        // Even on a route that has left the guard, which `check` refuses.
+        for deletion in [Some(guard), None] {
+            let policy = AccessPolicy { deletion, ..AccessPolicy::default() };
+            let judged = |credential: &Credential| {
+                let facts = facts(credential, &[], true);
+                decide(&policy, &Facts { planned: Some(&planned), ..facts })
+            };
+            let Decision::Deny(denial) = judged(&Credential::Absent) else { panic!("nobody deletes") };
+            assert_eq!(denial.reason, Reason::TokenMissing);
+            let Decision::Deny(denial) = judged(&principal("main", None, &["mfa"], Some(1.0))) else {
+                panic!("no gold")
+            };
+            assert_eq!(denial.reason, Reason::AcrInsufficient);
+            let Decision::Allow(permit) = judged(&principal("main", Some("gold"), &["mfa"], Some(1.0))) else {
+                panic!()
+            };
+            assert!(permit.guarded() && permit.principal().is_some());
+        }
+    }
+
+    #[test]
+    fn whose_account_is_held_is_not_sent_for_another_token() {
+        let policy = AccessPolicy { issuers: Box::new(["main".into()]), ..AccessPolicy::default() };
+        let challenge = |reason| challenge(&policy, &Credential::Invalid(reason), false);
+        assert_eq!(challenge(Reason::SubjectHeld), Challenge::Nothing);
+        assert_eq!(challenge(Reason::SubjectErased), Challenge::InvalidToken);
+    }
+
     fn challenge(policy: &AccessPolicy, credential: &Credential, guarded: bool) -> Challenge {
-        match decide(policy, &Facts { credential, possession: None, second_factors: &[], guarded, input: input() }) {
+        match decide(
+            policy,
+            &Facts { credential, possession: None, second_factors: &[], guarded, planned: None, input: input() },
+        ) {
             Decision::Allow(_) => panic!("allowed"),
             Decision::Deny(denial) => denial.challenge,
         }
@@ -800,7 +843,7 @@ mod tests {
         policy.deletion = policy.deletion.map(|r| Requirement { machines: Some(proof), ..r });
         let judge = |policy: &AccessPolicy, credential: &Credential, possession, guarded| match decide(
             policy,
-            &Facts { credential, possession, second_factors: &[], guarded, input: input() },
+            &Facts { credential, possession, second_factors: &[], guarded, planned: None, input: input() },
         ) {
             Decision::Allow(_) => Reason::Allowed,
             Decision::Deny(denial) => denial.reason,
@@ -865,7 +908,7 @@ mod tests {
                 AccessPolicy { assurance: requirement.clone(), deletion: requirement, ..strict() }
             };
             let judge = |policy: &AccessPolicy, possession| {
-                match decide(policy, &Facts { credential: &credential, possession, second_factors: &[], guarded, input: input() }) {
+                match decide(policy, &Facts { credential: &credential, possession, second_factors: &[], guarded, planned: None, input: input() }) {
                     Decision::Allow(_) => None,
                     Decision::Deny(denial) => Some(denial),
                 }

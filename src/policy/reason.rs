@@ -118,6 +118,10 @@ pub enum Reason {
     CertificateRevoked,
     /// The client certificate, or one that vouches for it, has expired or is not valid yet.
     CertificateExpired,
+    /// A deletion of the caller's own data is held, and blocks its credentials meanwhile.
+    SubjectHeld,
+    /// The caller's data was erased after the credential was made, or is being erased.
+    SubjectErased,
     // -- the policy
     /// A scope of the route is not among the token's.
     ScopeMissing,
@@ -160,6 +164,26 @@ pub enum Reason {
     SendingLimited,
     /// The authority's store could not be asked or written.
     AuthorityUnavailable,
+    // -- deletions that a plan takes over
+    /// The request could pass for an operation that a deletion plan takes over, and is not in its exact form; or it does not say
+    /// plainly whose data it is about.
+    DeletionAmbiguous,
+    /// The request is another way to what a deletion plan takes over.
+    DeletionCovered,
+    /// The data that is to be erased is not the caller's, nor has the caller a scope for that of others.
+    DeletionNotOwner,
+    /// Somebody said that a deletion of this account was not theirs: none is taken until an operator lifts that.
+    DeletionFrozen,
+    /// There is no such deletion, it is not the caller's to see, or there is nothing to erase.
+    DeletionNotFound,
+    /// A deletion is beyond what was asked of it: a step of it was sent, or it is over.
+    DeletionTooLate,
+    /// Another deletion of the same person is open, under another plan.
+    DeletionOpen,
+    /// A deletion was to be approved by whoever asked for it.
+    DeletionOwnApproval,
+    /// The store of deletions could not be asked or written.
+    ErasureUnavailable,
     // -- enforcement
     /// A quota is used up.
     QuotaExceeded,
@@ -186,7 +210,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 84] = [
+    pub const ALL: [Self; 95] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -241,6 +265,8 @@ impl Reason {
         Self::CertificateUnknown,
         Self::CertificateRevoked,
         Self::CertificateExpired,
+        Self::SubjectHeld,
+        Self::SubjectErased,
         Self::ScopeMissing,
         Self::ConditionFalse,
         Self::ConditionError,
@@ -261,6 +287,15 @@ impl Reason {
         Self::CallRefused,
         Self::SendingLimited,
         Self::AuthorityUnavailable,
+        Self::DeletionAmbiguous,
+        Self::DeletionCovered,
+        Self::DeletionNotOwner,
+        Self::DeletionFrozen,
+        Self::DeletionNotFound,
+        Self::DeletionTooLate,
+        Self::DeletionOpen,
+        Self::DeletionOwnApproval,
+        Self::ErasureUnavailable,
         Self::QuotaExceeded,
         Self::AuditUnavailable,
         Self::Overloaded,
@@ -330,6 +365,8 @@ impl Reason {
             Self::CertificateUnknown => "certificate_unknown",
             Self::CertificateRevoked => "certificate_revoked",
             Self::CertificateExpired => "certificate_expired",
+            Self::SubjectHeld => "subject_held",
+            Self::SubjectErased => "subject_erased",
             Self::ScopeMissing => "scope_missing",
             Self::ConditionFalse => "condition_false",
             Self::ConditionError => "condition_error",
@@ -350,6 +387,15 @@ impl Reason {
             Self::CallRefused => "call_refused",
             Self::SendingLimited => "sending_limited",
             Self::AuthorityUnavailable => "authority_unavailable",
+            Self::DeletionAmbiguous => "deletion_ambiguous",
+            Self::DeletionCovered => "deletion_covered",
+            Self::DeletionNotOwner => "deletion_not_owner",
+            Self::DeletionFrozen => "deletion_frozen",
+            Self::DeletionNotFound => "deletion_not_found",
+            Self::DeletionTooLate => "deletion_too_late",
+            Self::DeletionOpen => "deletion_open",
+            Self::DeletionOwnApproval => "deletion_own_approval",
+            Self::ErasureUnavailable => "erasure_unavailable",
             Self::QuotaExceeded => "quota_exceeded",
             Self::AuditUnavailable => "audit_unavailable",
             Self::Overloaded => "overloaded",

@@ -2,11 +2,14 @@
 //! `*` before `**`, and the method last. One tree for each set of hosts; ten thousand routes cost a few comparisons more
 //! than ten.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use http::Method;
 
-use super::{HostPattern, NormalPath, PathPattern, Segment, path::Segments};
+use super::{
+    HostPattern, NormalPath, PathPattern, Segment,
+    path::{self, Segments},
+};
 
 /// A route as the table knows it; its number is its place in the list.
 #[derive(Debug, Clone)]
@@ -257,6 +260,32 @@ impl Tree {
 }
 
 impl PathPattern {
+    /// Whether the pattern matches a path in its own form, and no value in it is one that a lax server would take for another, but
+    /// for its case.
+    pub fn matches_exactly(&self, path: &NormalPath<'_>) -> bool {
+        let segments = path.segments();
+        let mut left = segments.iter();
+        let is_value = |segment: &Cow<'_, str>| {
+            path::fold_segment(segment).is_ok_and(|folded| folded == segment.to_uppercase().to_lowercase())
+        };
+        for wanted in self.segments() {
+            match wanted {
+                Segment::Rest => return left.all(is_value),
+                Segment::Literal(text) => {
+                    if left.next().is_none_or(|segment| *segment != **text) {
+                        return false;
+                    }
+                }
+                Segment::Parameter(_) | Segment::Any => {
+                    if !left.next().is_some_and(is_value) {
+                        return false;
+                    }
+                }
+            }
+        }
+        left.next().is_none()
+    }
+
     /// Whether the pattern matches the folded form of a path, itself folded.
     pub fn matches_folded(&self, path: &NormalPath<'_>) -> bool {
         let segments = path.folded_segments();
@@ -299,6 +328,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_exact_match_has_no_value_that_a_lax_server_would_take_for_another() {
+        let pattern = PathPattern::parse("/accounts/{id}").unwrap();
+        let is_exact = |raw: &str| pattern.matches_exactly(&NormalPath::parse(raw).unwrap());
+        for raw in ["/accounts/42", "/accounts/Alice", "/accounts/auth0%7C7", "/%61ccounts/a%20b", "/accounts/%C3%A9"] {
+            assert!(is_exact(raw), "{raw}");
+        }
+        for raw in [
+            "/Accounts/42",
+            "/accounts/42/",
+            "/accounts;v=1/42",
+            "/accounts/42;v=1",
+            "/accounts/42%3Bv",
+            "/accounts/42.",
+            "/accounts/42%20",
+            "/accounts/%2534",
+            "/accounts",
+            "/accounts/",
+            "/accounts/4/2",
+        ] {
+            assert!(!is_exact(raw), "{raw}");
+        }
+    }
 
     fn entry(line: &str) -> Entry {
         let mut parts = line.split(' ');

@@ -1,4 +1,4 @@
-//! What the authority and its outbox report, turned into metrics and audit records.
+//! What the authority, the store and the outbox report, turned into metrics and audit records.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,6 +7,7 @@ use crate::{
     clock::Now,
     notify::{Loss, NotifyObserver},
     policy::Factor,
+    state::StateObserver,
     telemetry::{
         audit::{AuditLog, AuthorityRecord, Happening},
         metrics::AuthorityMetrics,
@@ -75,7 +76,8 @@ impl AuthorityObserver for AuthorityTeller {
             | Change::PasswordChanged
             | Change::AddressChanged
             | Change::Recovered
-            | Change::SessionsEnded => {}
+            | Change::SessionsEnded
+            | Change::Forgotten => {}
         }
         self.metrics.changed(change.name());
         self.record(actor, Happening::Change { change: change.name(), detail }, factor, now);
@@ -89,6 +91,12 @@ impl AuthorityObserver for AuthorityTeller {
         self.metrics.counts(subjects, elevations);
     }
 
+    fn store_fault(&self) {
+        self.metrics.store_fault();
+    }
+}
+
+impl StateObserver for AuthorityTeller {
     fn committed(&self, took: Duration) {
         self.metrics.committed(took);
     }

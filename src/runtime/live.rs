@@ -24,6 +24,7 @@ pub struct LiveView {
 impl Live {
     /// Puts the first snapshot in force.
     pub fn new(snapshot: Snapshot) -> Self {
+        snapshot.carry_out();
         Self(Arc::new(ArcSwap::from_pointee(snapshot)))
     }
 
@@ -34,9 +35,7 @@ impl Live {
 
     /// Puts another one in force; requests under way keep theirs.
     pub fn swap(&self, snapshot: Snapshot) {
-        if let Some(authority) = &snapshot.authority {
-            authority.put_in_force();
-        }
+        snapshot.put_in_force();
         self.0.store(Arc::new(snapshot));
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{AuthorityTeller, IssuerObserver, Means};
+use super::{AuthorityTeller, Erasing, IssuerObserver, Means};
 use crate::{
     clock::Clock,
     identity::{SourceServices, revocation::Revocations},
@@ -25,6 +25,8 @@ pub struct Services {
     pub revocations: Arc<Revocations>,
     /// Who hears what the authority does.
     pub teller: Arc<AuthorityTeller>,
+    /// What account deletions need.
+    pub erasing: Erasing,
 }
 
 impl std::fmt::Debug for Services {
@@ -36,7 +38,8 @@ impl std::fmt::Debug for Services {
 impl Services {
     /// What compiling a configuration needs of them.
     pub fn means(&self) -> Means<'_> {
-        Means { issuers: &self.issuers, metrics: &self.metrics, teller: Some(&self.teller) }
+        let keeping = Some((&self.teller, &self.erasing));
+        Means { issuers: &self.issuers, metrics: &self.metrics, keeping }
     }
 
     /// Puts the services together; `handle` is the runtime of background work.
@@ -51,6 +54,7 @@ impl Services {
         let teller = Arc::new(AuthorityTeller::new(metrics.authority(), audit.clone()));
         Arc::new(Self {
             teller,
+            erasing: Erasing::new(&metrics, audit.clone()),
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {
                 handle,

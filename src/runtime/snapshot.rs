@@ -1,20 +1,24 @@
 //! A configuration, compiled: everything that a request needs, resolved and ready. Immutable; a request keeps the one
 //! that it began with.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use http::Method;
 
-use super::{AuthorityTeller, RevokedSessions};
+use super::{AuthorityTeller, Erasing, RevokedSessions, erasing::Own};
 use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
-    config::{self, Auth, Config, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion},
+    config::{
+        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
+    },
+    erasure::{ErasureMeans, Erasures, OwnData, none_left},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     notify::NotifyObserver,
-    policy::{AccessPolicy, Condition, IssuerName},
-    route::{Entry, PathPattern, RouteTable},
+    policy::{AccessPolicy, Condition, IssuerName, Requirement},
+    route::{Entry, PathPattern, RouteTable, overlap::overlaps},
+    state::{State, StateMeans, StateObserver},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
     upstream::{Service, Upstreams},
 };
@@ -32,12 +36,22 @@ pub struct Snapshot {
     pub routes: Vec<CompiledRoute>,
     /// The operations under the deletion guard; empty where it is off.
     pub guarded: Vec<GuardedOperation>,
+    /// Account deletions; `None` where there is no plan, and where a configuration is only looked at.
+    pub erasures: Option<Arc<Erasures>>,
+    /// The deletion plans.
+    pub plans: Vec<CompiledPlan>,
+    /// Where deletions are seen, cancelled and approved.
+    pub erasure_endpoint: Option<ErasureEndpoint>,
     /// Where providers report what ended.
     pub events: Vec<EventEndpoint>,
     /// Who may vouch for a caller.
     pub authenticator: Arc<Authenticator>,
+    /// What is durable; `None` where nothing is kept, and where a configuration is only looked at.
+    pub state: Option<Arc<State>>,
     /// The second-factor authority; `None` where there is none, and where a configuration is only looked at.
     pub authority: Option<Arc<Authority>>,
+    /// Where deletions find what the gateway itself has of people.
+    own: Option<Arc<Own>>,
     /// Where its endpoints are.
     pub authority_endpoint: Option<AuthorityEndpoint>,
     /// How upstreams are told of callers in a way that they can verify.
@@ -124,6 +138,36 @@ pub struct GuardedOperation {
     pub quota: Option<Arc<Quota>>,
 }
 
+/// A deletion plan, compiled: the requests that it takes over.
+#[derive(Debug)]
+pub struct CompiledPlan {
+    /// What it was compiled from.
+    pub plan: Arc<DeletionPlan>,
+    /// Its quota.
+    pub quota: Arc<Quota>,
+    /// The proof that it needs, by the route's number. A route that is not there is none that it can be asked for on.
+    pub requirements: HashMap<usize, Requirement>,
+    /// What is asked of whoever cancels.
+    pub cancelling: AccessPolicy,
+    /// What is asked of whoever approves: the same proof as of whoever asks.
+    pub approving: AccessPolicy,
+}
+
+/// Where deletions are seen, cancelled and approved, compiled.
+#[derive(Debug)]
+pub struct ErasureEndpoint {
+    /// The path, in normal form, below which they are.
+    pub path: Arc<str>,
+    /// How many calls an address may send.
+    pub quota: Arc<Quota>,
+    /// Whose credentials are looked at.
+    pub accepted: Accepted,
+    /// What is asked of a call that carries one.
+    pub policy: AccessPolicy,
+    /// What is asked of whoever cancels or approves a deletion whose plan is not there any more.
+    pub acting: AccessPolicy,
+}
+
 impl GuardedOperation {
     /// Whether one of these methods is the operation's. GET includes HEAD.
     pub fn covers(&self, methods: [&Method; 2]) -> bool {
@@ -152,9 +196,9 @@ pub struct Means<'a> {
     pub issuers: &'a SourceServices,
     /// The metrics that routes count in.
     pub metrics: &'a Metrics,
-    /// Who hears what the authority does; `None` where a configuration is only looked at, beside a gateway that runs: then no
-    /// durable state is opened.
-    pub teller: Option<&'a Arc<AuthorityTeller>>,
+    /// Who hears what the authority does, and what deletions need; `None` where a configuration is only looked at, beside a gateway
+    /// that runs: then no durable state is opened.
+    pub keeping: Option<(&'a Arc<AuthorityTeller>, &'a Erasing)>,
 }
 
 impl Snapshot {
@@ -178,9 +222,9 @@ impl Snapshot {
         let limiter = RateLimiter::compile(&all_limits(&config), previous.map(|previous| &*previous.limiter));
         let access_log = access_log(&config, means, previous).map_err(|problem| problems.push(problem));
         let assertions = assertions(&config, materials, means, previous).map_err(|problem| problems.push(problem));
-        let authority = authority(&config, materials, means, previous).map_err(|found| problems.extend(found));
-        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok(authority)) =
-            (authenticator, upstreams, access_log, assertions, authority)
+        let kept = kept(&config, materials, means, previous).map_err(|found| problems.extend(found));
+        let (Ok(authenticator), Ok(upstreams), Ok(access_log), Ok(assertions), Ok(kept)) =
+            (authenticator, upstreams, access_log, assertions, kept)
         else {
             return Err(problems);
         };
@@ -204,9 +248,14 @@ impl Snapshot {
             table: RouteTable::build(&entries),
             routes,
             guarded: guarded(&config, &limiter),
+            plans: plans(&config, &limiter)?,
+            erasure_endpoint: erasure_endpoint(&config, &limiter, &authenticator)?,
             events: events(&config, &limiter)?,
             authority_endpoint: authority_endpoint(&config, &limiter, &authenticator)?,
-            authority,
+            state: kept.state,
+            authority: kept.authority,
+            erasures: kept.erasures,
+            own: kept.own,
             authenticator: Arc::new(authenticator),
             assertions,
             limiter: Arc::new(limiter),
@@ -217,6 +266,28 @@ impl Snapshot {
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
             config,
         })
+    }
+
+    /// Lets what outlives configurations go on as this one says.
+    pub(super) fn put_in_force(&self) {
+        // First of all, as what is kept goes by its channels.
+        if let Some(state) = &self.state {
+            state.put_in_force();
+        }
+        if let Some(authority) = &self.authority {
+            authority.put_in_force();
+        }
+        self.carry_out();
+    }
+
+    /// Has deletions carried out as this one says.
+    pub(super) fn carry_out(&self) {
+        if let Some(own) = &self.own {
+            own.replace(self.state.as_ref(), self.authority.as_ref());
+        }
+        if let Some(erasures) = &self.erasures {
+            erasures.put_in_force();
+        }
     }
 
     /// A route by its number.
@@ -234,30 +305,74 @@ impl Snapshot {
     }
 }
 
-/// The second-factor authority. Its store is opened once, and kept over reloads.
-fn authority(
+/// What keeps something: the state, opened once and kept over reloads, and over it the second-factor authority and deletions.
+#[derive(Default)]
+struct Kept {
+    state: Option<Arc<State>>,
+    authority: Option<Arc<Authority>>,
+    erasures: Option<Arc<Erasures>>,
+    own: Option<Arc<Own>>,
+}
+
+fn kept(
     config: &Config,
     materials: &dyn Materials,
     means: &Means<'_>,
     previous: Option<&Snapshot>,
-) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
-    let Some(teller) = means.teller else { return Ok(None) };
-    let SourceServices { handle, clock, roots, revocations, authority_keys, .. } = means.issuers;
-    let ends: Arc<dyn SessionEnds> = Arc::new(RevokedSessions::new(revocations.clone(), handle.clone()));
-    let (observer, deliveries): (Arc<dyn AuthorityObserver>, Arc<dyn NotifyObserver>) =
-        (teller.clone(), teller.clone());
+) -> Result<Kept, Vec<Problem>> {
+    let Some((teller, erasing)) = means.keeping else { return Ok(Kept::default()) };
+    let SourceServices { handle, clock, roots, .. } = means.issuers;
+    // Before anything is opened or made.
+    let problems = Authority::check(config, materials);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (observer, deliveries): (Arc<dyn StateObserver>, Arc<dyn NotifyObserver>) = (teller.clone(), teller.clone());
     let state_dir = &*config.server.state_dir;
-    let before = previous.and_then(|previous| previous.authority.as_deref());
-    let means = AuthorityMeans {
+    let opening = StateMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
+    let before = previous.and_then(|previous| previous.state.as_deref());
+    let state = State::open(config, materials, &opening, before)?;
+    if config.deletions.is_none() {
+        // Left out of a configuration, deletions would be forgotten.
+        match state.as_deref().or(before) {
+            Some(state) => none_left(state.store(), clock.now()).map_err(|problem| vec![problem])?,
+            None if State::is_there(state_dir) => tracing::warn!(
+                state_dir = %state_dir.display(),
+                "there is a store, and no `sealing` to open it with: what it has is as if it were not there, deletions that are to be \
+                 carried out and people who are erased among it; put `sealing` back, or move the file away"
+            ),
+            None => {}
+        }
+    }
+    let Some(state) = state else { return Ok(Kept::default()) };
+    let authority = authority(config, materials, (means, teller), (&state, previous))?;
+    let own_data: Arc<dyn OwnData> = erasing.own.clone();
+    let erasing_means = ErasureMeans {
         handle,
         clock,
-        state_dir,
+        store: state.store(),
+        outbox: state.outbox(),
         roots,
-        observer: &observer,
-        deliveries: &deliveries,
-        ends: &ends,
-        published: authority_keys,
+        observer: &erasing.observer,
+        evidence: &erasing.evidence,
+        own_data: &own_data,
     };
+    let before = previous.and_then(|previous| previous.erasures.as_deref());
+    let erasures = Erasures::compile(config, materials, &erasing_means, before)?.map(Arc::new);
+    Ok(Kept { state: Some(state), authority, erasures, own: Some(erasing.own.clone()) })
+}
+
+fn authority(
+    config: &Config,
+    materials: &dyn Materials,
+    (means, teller): (&Means<'_>, &Arc<AuthorityTeller>),
+    (state, previous): (&Arc<State>, Option<&Snapshot>),
+) -> Result<Option<Arc<Authority>>, Vec<Problem>> {
+    let SourceServices { handle, clock, revocations, authority_keys, .. } = means.issuers;
+    let ends: Arc<dyn SessionEnds> = Arc::new(RevokedSessions::new(revocations.clone(), handle.clone()));
+    let observer: Arc<dyn AuthorityObserver> = teller.clone();
+    let before = previous.and_then(|previous| previous.authority.as_deref());
+    let means = AuthorityMeans { handle, clock, state, observer: &observer, ends: &ends, published: authority_keys };
     let made = Authority::compile(config, materials, &means, before)?;
     Ok(made.map(Arc::new))
 }
@@ -291,7 +406,7 @@ fn access_log(config: &Config, means: &Means<'_>, previous: Option<&Snapshot>) -
         .map_err(|fault| Problem::error(&span, fault.to_string()))
 }
 
-/// Every quota: the named ones, those of guarded operations, and those of endpoints for events.
+/// Every quota: the named ones, those of guarded operations and deletion plans, and those of endpoints.
 fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
     let operations = config.deletion_guard.operations.iter().filter_map(|operation| operation.limit.clone());
     let routes = config.routes.iter().filter_map(|route| match &route.deletion {
@@ -301,7 +416,11 @@ fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
     let mut all: Vec<Arc<Limit>> = Vec::new();
     let events = config.issuers.iter().filter_map(|issuer| Some(issuer.events.as_ref()?.limit.clone()));
     let authority = config.authority.iter().map(|authority| authority.limit.clone());
-    for limit in config.limits.iter().cloned().chain(operations).chain(routes).chain(events).chain(authority) {
+    let deletions = config.deletions.iter();
+    let plans = deletions
+        .flat_map(|deletions| deletions.plans.iter().map(|plan| plan.limit.clone()).chain([deletions.limit.clone()]));
+    let named = config.limits.iter().cloned();
+    for limit in named.chain(operations).chain(routes).chain(events).chain(authority).chain(plans) {
         if !all.iter().any(|known| known.name == limit.name) {
             all.push(limit);
         }
@@ -376,6 +495,60 @@ fn guarded(config: &Config, limiter: &RateLimiter) -> Vec<GuardedOperation> {
     config.deletion_guard.operations.iter().map(compile).collect()
 }
 
+fn plans(config: &Config, limiter: &RateLimiter) -> Result<Vec<CompiledPlan>, Vec<Problem>> {
+    let Some(deletions) = &config.deletions else { return Ok(Vec::new()) };
+    let compile = |plan: &Arc<DeletionPlan>| {
+        let missing = || vec![Problem::error(&plan.span, "the limit is not in the configuration")];
+        let of_plan = deletions.requirements.iter().filter(|asked| asked.plan == plan.name);
+        let guard = &config.deletion_guard.assurance;
+        let reached =
+            deletions.requirements.iter().find(|asked| asked.plan == plan.name && reaches(config, plan, asked.route));
+        Ok(CompiledPlan {
+            plan: plan.clone(),
+            quota: limiter.quota(&plan.limit.name).ok_or_else(missing)?,
+            requirements: of_plan.map(|asked| (asked.route, asked.requirement.clone())).collect(),
+            cancelling: acting(config, plan.cancel_assurance.as_ref().unwrap_or(guard)),
+            approving: acting(config, reached.map_or(guard, |asked| &asked.requirement)),
+        })
+    };
+    deletions.plans.iter().map(compile).collect()
+}
+
+/// Whether a route can be asked for an operation of a plan.
+fn reaches(config: &Config, plan: &DeletionPlan, route: usize) -> bool {
+    let route = config.routes.get(route);
+    route.is_some_and(|route| plan.operations.iter().any(|operation| overlaps(&operation.path, &route.path)))
+}
+
+/// What is asked of whoever does something to a deletion.
+fn acting(config: &Config, assurance: &Requirement) -> AccessPolicy {
+    AccessPolicy { issuers: every_source(config), assurance: Some(assurance.clone()), ..AccessPolicy::default() }
+}
+
+fn erasure_endpoint(
+    config: &Config,
+    limiter: &RateLimiter,
+    authenticator: &Authenticator,
+) -> Result<Option<ErasureEndpoint>, Vec<Problem>> {
+    let Some(deletions) = &config.deletions else { return Ok(None) };
+    let missing = || vec![Problem::error(&deletions.span, "the limit is not in the configuration")];
+    let quota = limiter.quota(&deletions.limit.name).ok_or_else(missing)?;
+    let issuers = every_source(config);
+    Ok(Some(ErasureEndpoint {
+        path: deletions.path.clone(),
+        quota,
+        accepted: authenticator.accepted(&issuers),
+        policy: AccessPolicy { issuers, ..AccessPolicy::default() },
+        acting: acting(config, &config.deletion_guard.assurance),
+    }))
+}
+
+/// Whoever may vouch for a caller anywhere.
+fn every_source(config: &Config) -> Box<[IssuerName]> {
+    let issuers = config.issuers.iter().map(|issuer| &issuer.name);
+    issuers.chain(config.credentials.iter().map(|one| &one.name)).cloned().collect()
+}
+
 fn events(config: &Config, limiter: &RateLimiter) -> Result<Vec<EventEndpoint>, Vec<Problem>> {
     let compile = |(issuer, events): (&Arc<config::Issuer>, &config::Events)| {
         let quota = limiter.quota(&events.limit.name);
@@ -393,10 +566,9 @@ fn authority_endpoint(
     let Some(authority) = &config.authority else { return Ok(None) };
     let missing = || vec![Problem::error(&authority.span, "the limit is not in the configuration")];
     let quota = limiter.quota(&authority.limit.name).ok_or_else(missing)?;
-    let every = config.issuers.iter().map(|issuer| &issuer.name).chain(config.credentials.iter().map(|one| &one.name));
     // An empty list would ask for nothing.
     let issuers: Box<[IssuerName]> = match &*authority.issuers {
-        [] => every.cloned().collect(),
+        [] => every_source(config),
         named => named.into(),
     };
     Ok(Some(AuthorityEndpoint {

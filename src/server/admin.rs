@@ -1,17 +1,21 @@
 //! The operator's listener: health and metrics for everybody who can reach it, the rest for who has the token.
 //! On a thread of its own, under the same bounds as any other listener.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 
-use super::{EdgeObserver, ListenerPlan, PlanMode, Server, ServerError, ServerPlan};
+use super::{
+    EdgeObserver, ListenerPlan, PlanMode, Server, ServerError, ServerPlan,
+    operators::{self, AdminVisit, Sessions, Turn},
+};
 use crate::{
     body::{BodyFault, ConnectionInfo, RequestBody, ResponseBody, Serve},
     config::ServerLimits,
+    endpoint::Fields,
     secret::Secret,
 };
 
@@ -28,6 +32,11 @@ pub trait AdminApi: Send + Sync + 'static {
     fn jwks(&self) -> Option<String>;
     /// Carries out a call whose token has been checked; `None` when there is no such call.
     fn call(&self, method: &Method, path: &str, query: Option<&str>, body: Bytes) -> Option<AdminAnswer>;
+    /// Answers a page's call by an operator who has signed in; `None` when there is no such page.
+    fn page(&self, visit: &AdminVisit<'_>) -> Option<Response<Bytes>> {
+        let _ = visit;
+        None
+    }
 }
 
 /// What a call of the admin API gives.
@@ -62,7 +71,9 @@ impl AdminServer {
         let gate_token = Arc::clone(&token);
         let listener = ListenerPlan { name: address.to_string().into(), address, mode: PlanMode::Http1 };
         let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: limits.clone() };
-        let factory = move |_| Rc::new(AdminGate { api: Arc::clone(&api), token: Arc::clone(&gate_token) });
+        let factory = move |_| {
+            Rc::new(AdminGate { api: Arc::clone(&api), token: Arc::clone(&gate_token), sessions: RefCell::default() })
+        };
         Ok(Self { server: Server::start_named("admin", &plan, factory, observer)?, token })
     }
 
@@ -91,6 +102,7 @@ impl AdminServer {
 struct AdminGate {
     api: Arc<dyn AdminApi>,
     token: Arc<ArcSwapOption<Secret>>,
+    sessions: RefCell<Sessions>,
 }
 
 impl Serve for AdminGate {
@@ -118,9 +130,12 @@ impl Serve for AdminGate {
                 response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response
             }
-            path => match self.refuse(&head.headers) {
-                Some(refusal) => refusal,
-                None => self.call(&head.method, path, head.uri.query(), body).await,
+            path => match operators::below(path) {
+                Some(place) => self.page(&head, place, body).await,
+                None => match self.refuse(&head.headers) {
+                    Some(refusal) => refusal,
+                    None => self.call(&head.method, path, head.uri.query(), body).await,
+                },
             },
         }
     }
@@ -146,18 +161,47 @@ impl AdminGate {
         query: Option<&str>,
         body: RequestBody,
     ) -> Response<ResponseBody<()>> {
-        match body.read_whole(BODY_BYTES).await {
+        match whole(body).await {
             Ok(body) => match self.api.call(method, path, query, body) {
                 Some(answer) => json(answer.status, &answer.body),
                 None => problem(StatusCode::NOT_FOUND),
             },
-            Err(fault) => problem(match fault {
-                BodyFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                BodyFault::TimedOut => StatusCode::REQUEST_TIMEOUT,
-                BodyFault::ClientGone | BodyFault::Malformed => StatusCode::BAD_REQUEST,
-            }),
+            Err(refusal) => refusal,
         }
     }
+
+    /// Answers a call of a page for operators.
+    async fn page(&self, head: &Parts, place: &str, body: RequestBody) -> Response<ResponseBody<()>> {
+        let Some(token) = self.token.load_full() else { return problem(StatusCode::NOT_FOUND) };
+        let body = match whole(body).await {
+            Ok(body) => body,
+            Err(refusal) => return refusal,
+        };
+        let fields = match head.method {
+            Method::POST => Fields::of_form(&head.headers, &body),
+            _ => Fields::read(head.uri.query().unwrap_or_default().as_bytes()),
+        };
+        let call = (&head.method, place);
+        let turn = self.sessions.borrow_mut().turn(call, &head.headers, &fields, &token, Instant::now());
+        let answer = match turn {
+            Turn::Answered(answer) => answer,
+            Turn::Inside { name, number } => {
+                let visit = Turn::visit((&name, &number), call, &fields);
+                self.api.page(&visit).unwrap_or_else(operators::no_page)
+            }
+        };
+        answer.map(|body| ResponseBody::full(body, ()))
+    }
+}
+
+async fn whole(body: RequestBody) -> Result<Bytes, Response<ResponseBody<()>>> {
+    body.read_whole(BODY_BYTES).await.map_err(|fault| {
+        problem(match fault {
+            BodyFault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BodyFault::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            BodyFault::ClientGone | BodyFault::Malformed => StatusCode::BAD_REQUEST,
+        })
+    })
 }
 
 /// The one bearer token of a request (RFC 6750 §2.1).
@@ -169,7 +213,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// Compares in a time that says nothing of where they differ; an empty token is nobody's.
-fn is_token(given: &[u8], token: &Secret) -> bool {
+pub(super) fn is_token(given: &[u8], token: &Secret) -> bool {
     !token.expose().is_empty() && aws_lc_rs::constant_time::verify_slices_are_equal(given, token.expose()).is_ok()
 }
 

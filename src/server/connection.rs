@@ -273,6 +273,10 @@ fn answer<S: Serve>(
     async move {
         let mut response = service.serve(info, request).await;
         let unsent = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // What GET would have had is said all the same (RFC 9110 §8.6).
+        if is_head && let Some(length) = response.body_mut().leave_out() {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
         response.body_mut().attach(exchange, unsent);
         // The 100 may never come. Whether the client will still send the body is open (RFC 9110 §10.1.1), so that what
         // follows could be a body or a request: nothing may follow.

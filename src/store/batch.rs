@@ -55,6 +55,13 @@ impl Batch {
         self
     }
 
+    /// The writes of another one, too.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.writes.extend(other.writes);
+        self
+    }
+
     /// Takes a row away, if there is one.
     #[must_use]
     pub fn forget(mut self, table: Table, key: &str) -> Self {

@@ -37,11 +37,19 @@ pub enum Table {
     SigningKeys,
     /// Messages that are to be delivered.
     Outbox,
+    /// Account deletions, by number.
+    Erasures,
+    /// Whose they are: the one that is open, whether tokens are refused, and what was erased before.
+    ErasureSubjects,
+    /// The terms that they were asked for under, by SHA-256.
+    ErasurePlans,
+    /// Since when deletions are held, as there were too many.
+    ErasureBreaker,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::Meta,
         Self::Subjects,
         Self::Factors,
@@ -59,6 +67,10 @@ impl Table {
         Self::Sessions,
         Self::SigningKeys,
         Self::Outbox,
+        Self::Erasures,
+        Self::ErasureSubjects,
+        Self::ErasurePlans,
+        Self::ErasureBreaker,
     ];
 
     /// Its name in the store.
@@ -81,6 +93,10 @@ impl Table {
             Self::Sessions => "sessions",
             Self::SigningKeys => "signing_keys",
             Self::Outbox => "outbox",
+            Self::Erasures => "erasures",
+            Self::ErasureSubjects => "erasure_subjects",
+            Self::ErasurePlans => "erasure_plans",
+            Self::ErasureBreaker => "erasure_breaker",
         }
     }
 }

@@ -3,7 +3,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -40,21 +40,31 @@ struct Breakable {
 
 /// Breaks a store and mends it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Breaker(Arc<AtomicBool>);
+pub(crate) struct Breaker {
+    broken: Arc<AtomicBool>,
+    /// How many commits are done until it breaks, and one more; 0: it does not.
+    left: Arc<AtomicUsize>,
+}
 
 impl Breaker {
     /// From now on nothing can be read or written.
     pub(crate) fn break_it(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.broken.store(true, Ordering::SeqCst);
+    }
+
+    /// It breaks when so many more commits were done: the next one is not, nor is anything read afterwards.
+    pub(crate) fn break_after(&self, commits: usize) {
+        self.left.store(commits + 1, Ordering::SeqCst);
     }
 
     /// From now on everything is as before.
     pub(crate) fn mend(&self) {
-        self.0.store(false, Ordering::SeqCst);
+        self.left.store(0, Ordering::SeqCst);
+        self.broken.store(false, Ordering::SeqCst);
     }
 
     fn guard<T: Send + 'static>(&self, answer: impl FnOnce() -> Pending<T>) -> Pending<T> {
-        if self.0.load(Ordering::SeqCst) {
+        if self.broken.load(Ordering::SeqCst) {
             let fault = StoreFault::Unavailable("a test broke it".to_owned());
             return Box::pin(std::future::ready(Err(fault)));
         }
@@ -72,6 +82,10 @@ impl Engine for Breakable {
     }
 
     fn commit(&self, writes: Vec<Write>, now: u64) -> Pending<()> {
+        let left = |left: usize| (left > 0).then(|| (left - 1).max(1));
+        if self.broken.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left) == Ok(1) {
+            self.broken.break_it();
+        }
         self.broken.guard(|| self.engine.commit(writes, now))
     }
 
@@ -100,6 +114,24 @@ impl Store {
     /// What it stands on, and what seals it.
     pub(crate) fn parts_for_tests(&self) -> (Arc<dyn Engine>, KeyId) {
         (self.engine.clone(), self.keys.current())
+    }
+
+    /// Every row, of every table, expired or not: the table, the key, and the value as it was before it was sealed.
+    pub(crate) async fn everything(&self) -> Vec<(Table, String, serde_json::Value)> {
+        let mut all = Vec::new();
+        for table in Table::ALL {
+            let mut after: Option<String> = None;
+            loop {
+                let page =
+                    self.page::<serde_json::Value>(table, "", after.as_deref(), 500, at(0)).await.expect("a page");
+                after = page.last().map(|row| row.key.clone());
+                all.extend(page.into_iter().map(|row| (table, row.key, row.value)));
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        all
     }
 
     /// The store in a file, as another process or a later start would open it.

@@ -17,7 +17,6 @@ mod answer;
 mod body;
 mod connect;
 mod connection;
-mod credential;
 mod drive;
 mod fault;
 mod framing;

@@ -11,8 +11,11 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 
-use super::{credential, target::Target, tls::Trust};
-use crate::config::{self, Materials, Problem, UpstreamHost};
+use super::{target::Target, tls::Trust};
+use crate::{
+    client,
+    config::{self, Materials, Problem, UpstreamHost},
+};
 
 /// What is longer than a year is for ever, and can be added to any instant.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -83,7 +86,7 @@ impl Service {
         trusts: &mut Vec<Arc<Trust>>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let credential = credential::compile(upstream, materials).unwrap_or_else(|problem| {
+        let credential = client::credential(upstream, materials).unwrap_or_else(|problem| {
             problems.push(problem);
             None
         });

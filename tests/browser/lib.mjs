@@ -159,7 +159,7 @@ export async function look(page, name) {
     if (world.shots && name) {
       mkdirSync(world.shots, { recursive: true });
       await page.setViewportSize({ width: 640, height: 400 });
-      await page.screenshot({ path: join(world.shots, `authority-${name}-${colorScheme}.png`), fullPage: true });
+      await page.screenshot({ path: join(world.shots, `${world.shots_of ?? "authority"}-${name}-${colorScheme}.png`), fullPage: true });
     }
   }
   await page.setViewportSize({ width: 320, height: 640 });

@@ -17,11 +17,11 @@ use crate::harness::{
 };
 
 const PASSWORD: &str = "ein kleines grünes Pferd";
-const ROUTES: &str = "authority:
+const ROUTES: &str = "sealing: {key: {file: seal.key}}
+authority:
   url: https://gate.example
   path: /second
   mode: accounts
-  sealing: {key: {file: seal.key}}
   enrolment: open
   danger_cleartext: true
   accounts:

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, Gateway, Request, World, delete, get, post, remember_secret, run, unix_now};
 
-const ROUTES: &str = "authority:
+const ROUTES: &str = "sealing: {key: {file: seal.key}}
+authority:
   url: https://gate.example
   path: /second
-  sealing: {key: {file: seal.key}}
   acr: {urn:example:acr:mfa: {categories: 2}}
   enrolment: open
   return_to: [https://app.example]

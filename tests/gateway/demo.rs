@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Command};
 
-use crate::harness::{Process, run};
+use crate::harness::{Process, eventually, get, run};
 
 /// A comment, and the lines below it.
 struct Step {
@@ -27,6 +27,20 @@ fn steps(screen: &str) -> Vec<Step> {
     steps
 }
 
+/// A minute is for people: the deletion that the lines ask for is held for a few seconds here, by the policy, which is changed and saved.
+fn make_haste(folder: &Path, screen: &str) {
+    let (file, next) = (folder.join("stepgate-demo/gateway.yaml"), folder.join("stepgate-demo/next.yaml"));
+    let policy = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(policy.matches("grace: 1m").count(), 1, "{policy}");
+    std::fs::write(&next, policy.replace("grace: 1m", "grace: 8s")).unwrap();
+    std::fs::rename(&next, &file).unwrap();
+    let (before, _) = screen.split_once("/metrics").unwrap();
+    let admin: u16 = before.rsplit(':').next().unwrap().parse().unwrap();
+    eventually("the changed policy", || {
+        get("/metrics").send_to(admin).text().contains("stepgate_config_generation 2").then_some(())
+    });
+}
+
 #[test]
 fn every_line_of_the_demo_shows_what_it_says() {
     let folder = tempfile::tempdir().unwrap();
@@ -38,6 +52,7 @@ fn every_line_of_the_demo_shows_what_it_says() {
     let steps = steps(&screen);
     assert!(steps.len() >= 8, "{screen}");
 
+    make_haste(folder.path(), &screen);
     let mut script = String::new();
     for (number, step) in steps.iter().enumerate() {
         script.push_str(&format!("echo '== {number}'\n{}", step.commands));
@@ -61,6 +76,10 @@ fn every_line_of_the_demo_shows_what_it_says() {
     assert!(finished.stdout.contains(r#""factors":["totp"]"#), "what the operator sees: {}", finished.stdout);
     let statuses = |status: &str| shown.iter().filter(|shown| **shown == status).count();
     assert!(statuses("204") == 2 && statuses("201") >= 4, "a deletion by OTP and a token that was elevated: {shown:?}");
+    for told in ["the name is erased", "index-gone", "verified", "audit record"] {
+        assert!(finished.stdout.contains(told), "{told}: the deletion, as operators see it: {}", finished.stdout);
+    }
+    assert_eq!(statuses("202"), 2, "a deletion that is cancelled, and one that is not: {shown:?}");
     assert!(finished.stdout.contains("stepgate_decisions_total"), "the metrics: {}", finished.stdout);
     assert_eq!(finished.code, 0, "the audit trail verifies: {finished:?}");
     demo.signal("TERM");

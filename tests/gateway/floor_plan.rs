@@ -9,8 +9,8 @@ use std::{
 const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
-    &["client", "config", "files", "notify", "password", "store", "telemetry"],
-    &["assertion", "authority", "identity", "limit", "upstream"],
+    &["client", "config", "endpoint", "files", "notify", "password", "state", "store", "telemetry"],
+    &["assertion", "authority", "erasure", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],
     &["server"],
@@ -18,7 +18,8 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Neighbours on a floor that may be seen all the same: routes lead to policies, private keys are secrets, the audit trail is files, the outbox is rows,
-/// and the store is sealed with keys of the configuration.
+/// the store is sealed with keys of the configuration,
+/// and the state is the store with its outbox.
 const NEIGHBOURS: &[(&str, &str)] = &[
     ("route", "policy"),
     ("main", "cli"),
@@ -30,6 +31,9 @@ const NEIGHBOURS: &[(&str, &str)] = &[
     ("notify", "store"),
     ("store", "config"),
     ("store", "files"),
+    ("state", "config"),
+    ("state", "notify"),
+    ("state", "store"),
 ];
 
 fn floor(room: &str) -> usize {

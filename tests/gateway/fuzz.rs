@@ -193,6 +193,11 @@ fn mutated_basic_credentials_are_read_in_one_way_or_refused() {
 }
 
 #[test]
+fn no_mutated_request_hides_what_a_plan_covers() {
+    run("covered_request", bodies::covered_request);
+}
+
+#[test]
 fn mutated_files_of_users_are_read_within_bounds_or_refused() {
     run("users_file", bodies::users_file);
 }

@@ -1,22 +1,23 @@
-//! docs/authority/guide.md, as somebody follows it: its policy is started, its commands are pasted into a shell, and each
-//! answers what the comment above it says.
+//! The guides, as somebody follows them: the policy is started, the commands are pasted into a shell, and each answers what the
+//! comment above it says.
 
 use std::{path::Path, process::Command};
 
-use crate::harness::{World, remember_secret, run};
+use crate::harness::{Finished, World, lease_port, remember_secret, run};
 
 const GUIDE: &str = include_str!("../../docs/authority/guide.md");
+const DELETIONS: &str = include_str!("../../docs/deletions/guide.md");
 
 /// The fenced blocks of a language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    let parts = GUIDE.split(language).skip(1);
+fn blocks(guide: &'static str, language: &str) -> Vec<&'static str> {
+    let parts = guide.split(language).skip(1);
     parts.map(|part| part.split_once("\n```").unwrap().0.trim_start_matches('\n')).collect()
 }
 
 /// The commands, with a mark before each comment, and the statuses that the comments name.
-fn script(world: &World) -> (String, Vec<String>) {
+fn script(guide: &'static str, ports: &[(&str, u16)]) -> (String, Vec<String>) {
     let (mut script, mut statuses, mut codes) = (String::from("set -m\n"), Vec::new(), 0);
-    for line in blocks("```sh").iter().flat_map(|block| block.lines()) {
+    for line in blocks(guide, "```sh").iter().flat_map(|block| block.lines()) {
         if let Some(comment) = line.strip_prefix("# ") {
             statuses.extend(comment.split_once(": ").map(|(status, _)| status.to_owned()));
             script.push_str("echo '== '\n");
@@ -33,37 +34,65 @@ fn script(world: &World) -> (String, Vec<String>) {
             script.push('\n');
         }
     }
-    let ports = [("8443", world.tls), ("9090", world.admin)];
-    let script = ports.iter().fold(script, |script, (from, to)| script.replace(&format!(":{from}"), &format!(":{to}")));
-    (script, statuses)
+    (with_ports(script, ports), statuses)
+}
+
+fn with_ports(text: String, ports: &[(&str, u16)]) -> String {
+    ports.iter().fold(text, |text, (from, to)| {
+        text.replace(&format!(":{from}"), &format!(":{to}")).replace(&format!(".py {from}"), &format!(".py {to}"))
+    })
+}
+
+/// Writes the policy of a guide down, with a provider that is a file.
+fn write_policy(world: &World, guide: &'static str, ports: &[(&str, u16)]) {
+    let policy = with_ports(blocks(guide, "```yaml")[0].to_owned(), ports);
+    assert!(policy.contains("{discovery: true}"));
+    world.write("gateway.yaml", policy.replace("{discovery: true}", "{jwks_file: jwks.json}"));
+    world.write("jwks.json", world.signer().jwks().to_string());
+}
+
+/// Pastes the commands into a shell, and compares what they answer with what the guide says.
+fn paste(world: &World, script: &str, statuses: &[String], token: &str) -> Finished {
+    remember_secret(token);
+    let binary = Path::new(env!("CARGO_BIN_EXE_stepgate")).parent().unwrap();
+    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
+    let mut bash = Command::new("bash");
+    bash.arg("-c").arg(script).current_dir(world.folder()).env("PATH", path).env("TOKEN", token);
+    let finished = run(&mut bash, "");
+    let answers: Vec<&str> = finished.stdout.split("== ").skip(1).collect();
+    assert!(answers.len() == statuses.len(), "{finished:?}");
+    for (status, answer) in statuses.iter().zip(&answers) {
+        let told = answer.lines().rfind(|line| line.starts_with("HTTP/")).unwrap_or_else(|| panic!("{finished:?}"));
+        assert_eq!(told.split(' ').nth(1), Some(status.as_str()), "{answer}");
+    }
+    finished
 }
 
 #[test]
 fn every_command_of_the_guide_does_what_it_says() {
     let world = World::new();
-    let policy = blocks("```yaml")[0]
-        .replace(":8443", &format!(":{}", world.tls))
-        .replace(":9090", &format!(":{}", world.admin))
-        .replace(":9100", &format!(":{}", world.upstream.port));
-    // The provider of the tests is a file.
-    assert!(policy.contains("{discovery: true}"));
-    world.write("gateway.yaml", policy.replace("{discovery: true}", "{jwks_file: jwks.json}"));
-    world.write("jwks.json", world.signer().jwks().to_string());
+    let ports = [("8443", world.tls), ("9090", world.admin), ("9100", world.upstream.port)];
+    write_policy(&world, GUIDE, &ports);
     let token = world.token(serde_json::json!({"amr": null, "acr": null, "auth_time": null}));
-    remember_secret(&token);
-    let (script, statuses) = script(&world);
-    let binary = Path::new(env!("CARGO_BIN_EXE_stepgate")).parent().unwrap();
-    let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
-    let mut bash = Command::new("bash");
-    bash.arg("-c").arg(&script).current_dir(world.folder()).env("PATH", path).env("TOKEN", &token);
-    let finished = run(&mut bash, "");
-    let answers: Vec<&str> = finished.stdout.split("== ").skip(1).collect();
-    assert!(statuses.len() >= 10 && answers.len() == statuses.len(), "{finished:?}");
-    for (status, answer) in statuses.iter().zip(&answers) {
-        let told = answer.lines().rfind(|line| line.starts_with("HTTP/")).unwrap_or_else(|| panic!("{finished:?}"));
-        assert_eq!(told.split(' ').nth(1), Some(status.as_str()), "{answer}");
-    }
+    let (script, statuses) = script(GUIDE, &ports);
+    assert!(statuses.len() >= 10, "{statuses:?}");
+    let finished = paste(&world, &script, &statuses, &token);
     assert!(finished.stdout.contains("▄▄▄▄▄"), "a QR code is drawn: {}", finished.stdout);
     assert!(finished.stdout.contains(r#""factors":["totp"]"#), "the operator sees it: {}", finished.stdout);
     assert_eq!(finished.code, 0, "the audit log verifies: {finished:?}");
+}
+
+#[test]
+fn every_command_of_the_deletions_guide_does_what_it_says() {
+    let world = World::new();
+    let ports = [("8443", world.tls), ("9090", world.admin), ("9100", lease_port()), ("9110", lease_port())];
+    write_policy(&world, DELETIONS, &ports);
+    world.write("legacy.py", blocks(DELETIONS, "```python")[0]);
+    let (script, statuses) = script(DELETIONS, &ports);
+    assert!(statuses.len() >= 10, "{statuses:?}");
+    let finished = paste(&world, &script, &statuses, &world.fresh(0));
+    let says = |text: &str| assert!(finished.stdout.contains(text), "{text}: {finished:?}");
+    says("audit record");
+    says("nothing of hers is left");
+    assert_eq!(finished.code, 0, "{finished:?}");
 }

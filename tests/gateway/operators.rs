@@ -11,9 +11,9 @@ use crate::harness::{
 const TOKEN: &str = "an-admin-token-of-the-tests";
 
 const YAML: &str = "admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+sealing: {key: {file: seal.key}}
 authority:
   url: http://localhost:<port>
-  sealing: {key: {file: seal.key}}
 routes:
   - {path: /**, upstream: api}
 ";

@@ -6,16 +6,16 @@ use std::{path::PathBuf, process::Command};
 
 use serde_json::json;
 
-use crate::harness::{Authority, Gateway, World, encode, lease_port, post, run};
+use crate::harness::{Authority, Gateway, World, encode, lease_port, post, run, tools::browse};
 
 const ADMIN_TOKEN: &str = "an-admin-token-of-the-pages";
 
 const YAML: &str = "listeners:
   - {address: 127.0.0.1:<tls>, tls: {certificates: [{cert: server.pem, key: server.key}]}}
 admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
+sealing: {key: {file: sealing.key}}
 authority:
   url: https://localhost:<tls>
-  sealing: {key: {file: sealing.key}}
   issuers: [main]
   factors:
     passkey: {rp_id: localhost, rp_name: Example Bank}
@@ -33,10 +33,10 @@ const ACCOUNTS: &str = "listeners:
   - {address: 127.0.0.1:<tls>, tls: {certificates: [{cert: server.pem, key: server.key}]}}
 admin: {address: 127.0.0.1:<admin>, token: {file: admin.token}}
 notify: {mail: {server: 'smtp://127.0.0.1:MAIL', danger_cleartext: true, from: gate@example.org}}
+sealing: {key: {file: sealing.key}}
 authority:
   url: https://localhost:<tls>
   mode: accounts
-  sealing: {key: {file: sealing.key}}
   enrolment: open
   factors:
     passkey: {rp_id: localhost, rp_name: Example Bank}
@@ -56,9 +56,9 @@ notify:
   mail: {server: 'smtp://127.0.0.1:MAIL', danger_cleartext: true, from: gate@example.org}
   webhooks:
     sms: {url: 'http://127.0.0.1:HOOK/', secret: {file: hook.secret}}
+sealing: {key: {file: sealing.key}}
 authority:
   url: https://localhost:<tls>
-  sealing: {key: {file: sealing.key}}
   issuers: [main]
   elevation: by_page
   send_limit: 30/10m
@@ -95,15 +95,6 @@ fn start_as(yaml: &str) -> (World, Gateway, Authority) {
     (world, gateway, authority)
 }
 
-/// The SHA-256 of the certificate's key, in base64: how Chromium is told to trust it.
-fn pin(world: &World) -> String {
-    let script = "openssl x509 -in server.pem -pubkey -noout | openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary \
-                  | openssl base64";
-    let finished = run(Command::new("bash").args(["-c", script]).current_dir(world.folder()), "");
-    assert_eq!(finished.code, 0, "{finished:?}");
-    finished.stdout.trim().to_owned()
-}
-
 /// An invitation of an operator's.
 fn invite(gateway: &Gateway, subject: &str) -> String {
     let asked = json!({"issuer": "main", "subject": subject, "by": "help desk"}).to_string();
@@ -120,15 +111,10 @@ fn play_in(scenario: &str, yaml: &str, shots: Option<&str>) {
     let (mail, hook) = (lease_port(), lease_port());
     let yaml = yaml.replace("MAIL", &mail.to_string()).replace("HOOK", &hook.to_string());
     let (world, gateway, _authority) = start_as(&yaml);
-    let browser = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
-    assert!(browser.join("node_modules").is_dir(), "playwright-core is not installed: run `./test setup`");
     let says = json!({
-        "base": format!("https://localhost:{}", world.tls),
         "path": "/stepgate",
         "app": format!("http://127.0.0.1:{}", world.upstream.port),
-        "admin": format!("http://127.0.0.1:{}", world.admin),
         "admin_token": ADMIN_TOKEN,
-        "spki": pin(&world),
         "shots": shots,
         "mail": mail,
         "hook": hook,
@@ -139,11 +125,7 @@ fn play_in(scenario: &str, yaml: &str, shots: Option<&str>) {
             "bob": world.token(json!({"sub": "bob"})),
         },
     });
-    let mut command = Command::new("node");
-    command.arg(browser.join(format!("{scenario}.mjs"))).env("STEPGATE_WORLD", says.to_string());
-    command.env("NODE_EXTRA_CA_CERTS", world.folder().join("ca.pem")).current_dir(&browser);
-    let finished = run(&mut command, "");
-    assert!(finished.code == 0 && finished.stdout.ends_with("ok\n"), "{}{}", finished.stdout, finished.stderr);
+    browse(&world, scenario, says);
     drop(gateway);
 }
 

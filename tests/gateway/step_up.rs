@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use crate::harness::{Gateway, People, Recorder, Request, World, delete, eventually, get, post, stepgate};
 
-const ROUTES: &str = "authority:
+const ROUTES: &str = "sealing: {key: {file: seal.key}}
+authority:
   url: https://gate.example
   path: /second
-  sealing: {key: {file: seal.key}}
   acr: {urn:example:acr:mfa: {categories: 2}}
   enrolment: open
   danger_cleartext: true

@@ -231,7 +231,7 @@ impl Accounts {
             tracing::error!(%fault, request_id = call.request_id, "the authority's store does not answer");
             self.means.observer.store_fault();
         }
-        Answer::refused(fault)
+        fault.answer()
     }
 
     /// Answers a call of the token endpoint whose `grant_type` is `refresh_token` (RFC 6749 §6): the members of its form.
@@ -351,7 +351,7 @@ impl Accounts {
     /// An answer that anybody may have and keep for a while.
     fn get(&self, call: &Call<'_>, value: impl FnOnce() -> Value) -> Answer {
         if call.method != Method::GET && call.method != Method::HEAD {
-            return Answer::refused(&Fault::Method(&[Method::GET]));
+            return Fault::Method(&[Method::GET]).answer();
         }
         let mut answer = json_answer(StatusCode::OK, &value());
         let headers = answer.response.headers_mut();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::api::{Kind, Operation, PREFIX, TABLE};
-use crate::authority::api::Described;
+use crate::endpoint::openapi::Described;
 
 /// The operations of accounts.
 pub(crate) fn described() -> Vec<Described> {

@@ -99,7 +99,7 @@ impl Accounts {
 }
 
 /// What the keys of a name's rows begin with.
-fn prefix(store: &Store, folded: &str) -> String {
+pub(super) fn prefix(store: &Store, folded: &str) -> String {
     format!("p:{}:", store.index("password guesses", &[folded.as_bytes()]))
 }
 

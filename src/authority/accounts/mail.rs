@@ -8,7 +8,7 @@ use crate::{
     authority::{Fault, random},
     clock::Now,
     notify::{Channel, EnqueueFault, Message, new_id},
-    store::{Batch, StoreFault, Table, Versioned},
+    store::{Batch, Store, StoreFault, Table, Versioned},
 };
 
 /// How long a code that was mailed is good for, in seconds.
@@ -160,7 +160,7 @@ impl Accounts {
     /// it is sent.
     pub(super) async fn may_send(&self, folded: &str, now: Now) -> Result<bool, Fault> {
         let (most, period) = self.authority.send_limit;
-        let key = format!("m:{}", self.store().index("mails to", &[folded.as_bytes()]));
+        let key = count_key(self.store(), folded);
         let secs = now.unix_secs();
         for _ in 0..8 {
             let row: Option<Versioned<Vec<u64>>> = self.store().get(Table::Sent, &key, now).await?;
@@ -179,6 +179,11 @@ impl Accounts {
         }
         Ok(false)
     }
+}
+
+/// The key of how many mails were sent to an address.
+pub(super) fn count_key(store: &Store, folded: &str) -> String {
+    format!("m:{}", store.index("mails to", &[folded.as_bytes()]))
 }
 
 fn not_taken(fault: EnqueueFault) -> Fault {

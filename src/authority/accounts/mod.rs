@@ -17,6 +17,7 @@
 mod api;
 mod claims;
 mod describe;
+mod forget;
 mod hashing;
 mod import;
 mod lock;
@@ -42,6 +43,7 @@ use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 
 pub(in crate::authority) use self::api::agent;
 pub(in crate::authority) use self::describe::described;
+pub(in crate::authority) use self::forget::is_kept;
 pub(in crate::authority) use self::page::{Entrance, Entry, is_challenge};
 pub use self::{
     api::{Kind, Operation, TABLE},
@@ -50,12 +52,13 @@ pub use self::{
     register::AccountInvitation,
 };
 use self::{hashing::Hashing, password::PasswordRules, session::Lives};
-use super::{AuthorityObserver, Fault, Keys, Owner, core::wait};
+use super::{AuthorityObserver, Fault, Keys, Owner};
 use crate::{
     clock::{Clock, Now},
     config::{self, Materials, Problem},
     jose::PublishedKeys,
     notify::Outbox,
+    state::wait,
     store::{Batch, Pending, Store, StoreFault},
 };
 

@@ -80,7 +80,7 @@ impl Account {
     }
 
     /// The names that lead to it, as they are compared; one, where the name is the address.
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> =
             [Some(&self.name), self.mail.as_ref()].into_iter().flatten().map(|name| name::folded(name)).collect();
         names.dedup();
@@ -141,6 +141,13 @@ pub(crate) fn insert(store: &Store, batch: Batch, account: &Account) -> Batch {
     account.names().iter().fold(batch, |batch, name| {
         batch.insert(Table::Accounts, &name_key(store, name), &Pointer { id: account.id.clone() }, None)
     })
+}
+
+/// Takes an account away, with its names.
+pub(crate) fn remove(store: &Store, batch: Batch, account: &Versioned<Account>) -> Batch {
+    let batch = batch.delete(Table::Accounts, &account.key, account.version);
+    let names = account.value.names();
+    names.iter().fold(batch, |batch, name| batch.forget(Table::Accounts, &name_key(store, name)))
 }
 
 /// Puts an account in the place of what it was; its names may have changed.

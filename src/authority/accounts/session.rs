@@ -212,6 +212,12 @@ pub(super) fn sid_of(key: &str) -> Option<String> {
     Some(key.strip_prefix(ENDED)?.split_once('.')?.0.to_owned())
 }
 
+/// What the keys of all rows begin with that are of an account's sessions, ended or not.
+pub(super) fn prefixes(store: &Store, account: &str) -> [String; 2] {
+    let own = owner_part(store, account);
+    [key(&own), ENDED.to_owned() + &own]
+}
+
 const ENDED: &str = "e:";
 
 fn key(sid: &str) -> String {

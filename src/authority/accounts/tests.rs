@@ -7,6 +7,8 @@
     reason = "tests"
 )]
 
+mod forget;
+
 use std::{
     path::Path,
     sync::{Arc, Mutex},
@@ -157,10 +159,10 @@ struct Scene {
 }
 
 const YAML: &str = "
+sealing: {key: {env: KEY}}
 authority:
   url: http://localhost:8080
   mode: accounts
-  sealing: {key: {env: KEY}}
   accounts:
     audience: https://api.example
     registration: REGISTRATION

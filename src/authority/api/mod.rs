@@ -13,15 +13,16 @@ mod operations;
 mod token;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-pub use openapi::{Described, described, document};
+pub use openapi::{described, document};
 pub use operations::{Kind, Needs, Operation, PREFIX, TABLE};
 
 use self::operations::Route;
 use super::{Answer, Authority, Call, Fault};
+use crate::endpoint;
+pub(super) use crate::endpoint::json::{json, nothing};
 
 impl Authority {
     /// Answers a call of the API; `None`: the path is not the API's.
@@ -34,7 +35,7 @@ impl Authority {
                         tracing::error!(%fault, request_id = call.request_id, "the authority's store does not answer");
                         self.core.observer.store_fault();
                     }
-                    Answer::refused(&fault)
+                    fault.answer()
                 }
             },
             Ok(Route::Preflight(methods)) => {
@@ -43,7 +44,7 @@ impl Authority {
                 self.preflight(call, methods, response.headers_mut());
                 Answer::served(response)
             }
-            Err(fault) => Answer::refused(&fault),
+            Err(fault) => fault.answer(),
         };
         self.allow_origin(call, answer.response.headers_mut());
         Some(answer)
@@ -75,38 +76,14 @@ impl Authority {
             Kind::Token => self.exchange(call).await,
             Kind::OpenApi => {
                 let accounts = self.accounts().map(|_| super::accounts::described()).unwrap_or_default();
-                let all: Vec<Described> = openapi::described().into_iter().chain(accounts).collect();
+                let all: Vec<_> = openapi::described().into_iter().chain(accounts).collect();
                 Ok(json(StatusCode::OK, &openapi::document(&self.base_url(), &all)))
             }
         }
     }
 }
 
-/// An answer in JSON, which nobody keeps.
-pub(super) fn json(status: StatusCode, value: &Value) -> Answer {
-    let mut response = Response::new(Bytes::from(value.to_string()));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Answer::served(response)
-}
-
-/// An answer without a body.
-pub(super) fn nothing() -> Answer {
-    let mut response = Response::new(Bytes::new());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Answer::served(response)
-}
-
-/// A body in JSON. A page of another origin can send a form or plain text without asking first, so neither is read as JSON.
-pub(super) fn body<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Fault> {
-    let kind = call.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return Err(Fault::Call("the body is application/json"));
-    }
-    serde_json::from_slice(call.body)
-        .map_err(|_| Fault::Call("the body is not the JSON object that this operation takes"))
+/// A body in JSON.
+fn body<T: DeserializeOwned>(call: &Call<'_>) -> Result<T, Fault> {
+    endpoint::json::body(call).map_err(Fault::Call)
 }

@@ -1,27 +1,9 @@
 //! The description of the API (OpenAPI 3.1), made of the table that calls are dispatched from.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::operations::{Kind, Needs, TABLE};
-
-/// An operation as the document describes it; whoever has operations of their own beside the table adds theirs.
-#[derive(Debug, Clone)]
-pub struct Described {
-    /// A name of its own.
-    pub id: String,
-    /// The method, lower case.
-    pub method: String,
-    /// The path below `authority.path`; `{id}` stands for one segment.
-    pub path: String,
-    /// Whether it needs a credential.
-    pub needs_credential: bool,
-    /// A line.
-    pub summary: String,
-    /// The request's body: its media type and schema.
-    pub request: Option<(&'static str, Value)>,
-    /// Answers that do what was asked: status, schema of the body in JSON.
-    pub responses: Vec<(u16, &'static str, Option<Value>)>,
-}
+use crate::endpoint::openapi::{self, About, Described, moment, object, optional, text};
 
 /// The operations of the table.
 pub fn described() -> Vec<Described> {
@@ -39,97 +21,17 @@ pub fn described() -> Vec<Described> {
 
 /// The document of operations below a URL.
 pub fn document(base: &str, operations: &[Described]) -> Value {
-    let mut paths: Map<String, Value> = Map::new();
-    for operation in operations {
-        let path = paths.entry(operation.path.clone()).or_insert_with(|| json!({}));
-        if let Some(path) = path.as_object_mut() {
-            path.insert(operation.method.clone(), one(operation));
-        }
-    }
-    json!({
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Stepgate's second-factor authority",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "Steps up the caller's own token: challenges, factors, elevations and grants. \
-                Errors are problem documents (RFC 9457); what would help somebody guess is one answer.",
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "servers": [{"url": base}],
-        "paths": paths,
-        "components": {
-            "securitySchemes": {
-                "credential": {"type": "http", "scheme": "bearer", "description": "The caller's own access token."},
-            },
-            "schemas": {
-                "Problem": {
-                    "type": "object",
-                    "description": "RFC 9457",
-                    "required": ["type", "title", "status"],
-                    "properties": {
-                        "type": {"type": "string", "format": "uri"}, "title": text(), "status": {"type": "integer"},
-                        "detail": text(), "request_id": text(),
-                        "retry_after": {"type": "integer"},
-                    },
-                },
-                "Factor": factor(),
-                "Elevation": elevation(),
-                "Right": right(),
-            },
-            "responses": {
-                "Problem": {
-                    "description": "Nothing was done: `type` says why.",
-                    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-                },
-            },
-        },
-    })
-}
-
-fn one(operation: &Described) -> Value {
-    let mut responses = Map::new();
-    for (status, description, schema) in &operation.responses {
-        let mut response = json!({"description": description});
-        if let (Some(schema), Some(response)) = (schema, response.as_object_mut()) {
-            response.insert("content".to_owned(), json!({"application/json": {"schema": schema}}));
-        }
-        responses.insert(status.to_string(), response);
-    }
-    responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Problem"}));
-    let security = if operation.needs_credential { json!([{"credential": []}]) } else { json!([]) };
-    let mut value = json!({
-        "operationId": operation.id, "summary": operation.summary, "security": security, "responses": responses,
-    });
-    let Some(object) = value.as_object_mut() else { return value };
-    if operation.path.contains("{id}") {
-        let parameter = json!([{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}]);
-        object.insert("parameters".to_owned(), parameter);
-    }
-    if let Some((media, schema)) = &operation.request {
-        let content = Map::from_iter([((*media).to_owned(), json!({"schema": schema}))]);
-        object.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
-    }
-    value
-}
-
-fn text() -> Value {
-    json!({"type": "string"})
-}
-
-fn moment() -> Value {
-    json!({"type": "integer", "description": "Seconds since the epoch."})
-}
-
-fn optional(kind: &str) -> Value {
-    json!({"type": [kind, "null"]})
+    let about = About {
+        title: "Stepgate's second-factor authority",
+        description: "Steps up the caller's own token: challenges, factors, elevations and grants. Errors are problem documents \
+            (RFC 9457); what would help somebody guess is one answer.",
+    };
+    let schemas = json!({"Factor": factor(), "Elevation": elevation(), "Right": right()});
+    openapi::document(about, base, operations, schemas)
 }
 
 fn kinds() -> Value {
     json!({"type": "string", "enum": ["passkey", "totp", "email", "webhook", "push", "recovery"]})
-}
-
-fn object(required: &[&str], properties: Value) -> Value {
-    json!({"type": "object", "required": required, "properties": properties})
 }
 
 fn factor() -> Value {

@@ -4,15 +4,14 @@ use http::StatusCode;
 
 use super::{
     Pages, Visit,
-    form::Fields,
     frame::{self, Frame},
-    guard,
     outside::{NO_ACCOUNTS, NOT_SIGNED_IN, said},
     session::Mark,
-    views::{Ask, AskField, At, SessionRow, Sessions},
+    views::{Ask, AskField, SessionRow, Sessions},
 };
 use crate::{
-    authority::{Answer, Fault},
+    authority::Fault,
+    endpoint::{self, Answer, At, Fields},
     policy::Reason,
 };
 
@@ -105,7 +104,7 @@ impl Pages<'_> {
             until: At::secs(session.expires_at),
         });
         let good = match Fields::read(visit.call.query.unwrap_or_default().as_bytes()).text("done") {
-            _ if guard::is_from_elsewhere(visit.call.headers) => None,
+            _ if endpoint::is_from_elsewhere(visit.call.headers) => None,
             "password" => Some("Your password was changed, and every session was ended."),
             "ended" => Some("It was ended."),
             _ => None,

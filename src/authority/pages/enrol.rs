@@ -10,8 +10,9 @@ use super::{
     views::{Add, Address, Choice, Codes, Confirm, InvitationAsked, called},
 };
 use crate::{
-    authority::{Answer, EnrolmentBegun, Fault, Person, Right, Wanted},
+    authority::{EnrolmentBegun, Fault, Person, Right, Wanted},
     config::Enrolment,
+    endpoint::Answer,
     policy::{Factor, Reason},
 };
 

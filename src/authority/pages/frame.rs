@@ -1,18 +1,12 @@
-//! What stands around every page: the head of the answer, the fields that keep other sites out, and what goes wrong.
+//! What stands around every page, and what goes wrong.
 
 use askama::Template;
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
-use url::Url;
+use http::{HeaderValue, StatusCode, header};
 
-use super::{
-    Pages,
-    assets::{Asset, SCRIPT, STYLE},
-    session::Open,
-    views::Explain,
-};
+use super::{Pages, assets::SCRIPT, session::Open, views::Explain};
 use crate::{
-    authority::{Answer, Fault},
+    authority::Fault,
+    endpoint::{self, Answer, Asset, Look, STYLE},
     policy::Reason,
 };
 
@@ -80,16 +74,7 @@ impl Pages<'_> {
         status: StatusCode,
         reason: Reason,
     ) -> Answer {
-        let Ok(text) = page.render() else {
-            // Writing to a string cannot fail; were it to, nothing half-done is shown.
-            return Answer { response: Response::new(Bytes::new()), ..Answer::refused(&Fault::NotFound) };
-        };
-        let mut response = Response::new(Bytes::from(text));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        protect(headers, back);
-        Answer { response, reason, refusal: None }
+        Answer { response: endpoint::page(page, status, Look::Scripted { back }), reason, refusal: None }
     }
 
     /// Sends the browser to another page of ours.
@@ -99,15 +84,7 @@ impl Pages<'_> {
 
     /// Sends the browser away.
     pub(super) fn see_url(&self, url: &str, referrer: &'static str) -> Answer {
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::SEE_OTHER;
-        let headers = response.headers_mut();
-        protect(headers, None);
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static(referrer));
-        if let Ok(url) = HeaderValue::from_str(url) {
-            headers.insert(header::LOCATION, url);
-        }
-        Answer { response, reason: Reason::Allowed, refusal: None }
+        Answer::served(endpoint::see(url, referrer))
     }
 
     /// A page for somebody without a session.
@@ -200,37 +177,5 @@ impl Pages<'_> {
 
 /// Adds a cookie to an answer.
 pub(super) fn set_cookie(answer: &mut Answer, cookie: &str) {
-    if let Ok(value) = HeaderValue::from_str(cookie) {
-        answer.response.headers_mut().append(header::SET_COOKIE, value);
-    }
-}
-
-/// The fields that keep other sites out, and browsers from keeping anything. `Referrer-Policy` is `same-origin` and not
-/// `no-referrer`, since with that browsers hide the `Origin` of our own forms as well (Fetch, "append a request Origin header").
-fn protect(headers: &mut HeaderMap, back: Option<&str>) {
-    // A form's redirection counts as its action: the app's own origin must be in the list, and no other one is.
-    let back = back.and_then(|to| Url::parse(to).ok()).map(|to| format!(" {}", to.origin().ascii_serialization()));
-    let csp = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'{}; \
-         frame-ancestors 'none'; base-uri 'none'",
-        back.unwrap_or_default()
-    );
-    if let Ok(csp) = HeaderValue::from_str(&csp) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, csp);
-    }
-    for (name, value) in [
-        (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (
-            HeaderName::from_static("permissions-policy"),
-            "publickey-credentials-get=(self), publickey-credentials-create=(self), clipboard-write=(self), camera=(), \
-             microphone=(), geolocation=(), payment=(), usb=()",
-        ),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    endpoint::set_cookie(&mut answer.response, cookie);
 }

@@ -1,88 +1,13 @@
 //! Whether a form was sent by a page of ours. Three things say so, each by itself: the browser (`Sec-Fetch-Site`, `Origin`), the
 //! token that is in the form, and the cookie that other sites' forms do not carry.
 
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 use url::Url;
 
-use super::{form::Fields, session::Open};
-
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-const PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+use super::session::Open;
+use crate::endpoint::{Fields, is_same_origin};
 
 /// Whether a form comes from a page of this session.
 pub(super) fn is_ours(headers: &HeaderMap, own: &Url, open: &Open, fields: &Fields<'_>) -> bool {
     is_same_origin(headers, own) && open.made(fields.text("token"))
-}
-
-/// Whether the browser says that a page of our own origin sent it. A browser that says nothing of it is refused: all that have
-/// what the pages need say it.
-pub(super) fn is_same_origin(headers: &HeaderMap, own: &Url) -> bool {
-    let site = headers.get(&FETCH_SITE).map(|site| site == "same-origin");
-    let origin = headers.get(header::ORIGIN).map(|origin| origin == own.origin().ascii_serialization().as_str());
-    match (site, origin) {
-        (Some(site), Some(origin)) => site && origin,
-        (Some(said), None) | (None, Some(said)) => said,
-        (None, None) => false,
-    }
-}
-
-/// Whether a person follows a link, and not a page that loads it as an image, or a browser that fetches it ahead.
-pub(super) fn is_navigation(headers: &HeaderMap) -> bool {
-    headers.get(&FETCH_DEST).is_none_or(|to| to == "document") && !headers.contains_key(&PURPOSE)
-}
-
-/// Whether another site sent the browser here.
-pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
-    headers.get(&FETCH_SITE).is_some_and(|site| site != "same-origin")
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn said(site: Option<&str>, origin: Option<&str>) -> bool {
-        let mut headers = HeaderMap::new();
-        if let Some(site) = site {
-            headers.insert(FETCH_SITE, site.parse().unwrap());
-        }
-        if let Some(origin) = origin {
-            headers.insert(header::ORIGIN, origin.parse().unwrap());
-        }
-        is_same_origin(&headers, &Url::parse("https://api.example").unwrap())
-    }
-
-    #[test]
-    fn a_form_of_another_site_is_known_by_what_the_browser_says() {
-        assert!(said(Some("same-origin"), Some("https://api.example")));
-        assert!(said(Some("same-origin"), None));
-        assert!(said(None, Some("https://api.example")));
-        for (site, origin) in [
-            (Some("cross-site"), Some("https://api.example")),
-            (Some("same-site"), Some("https://app.api.example")),
-            (Some("none"), None),
-            (Some("same-origin"), Some("null")),
-            (None, Some("null")),
-            (None, Some("http://api.example")),
-            (None, Some("https://api.example:8443")),
-            (None, Some("https://evil.example")),
-            (None, None),
-        ] {
-            assert!(!said(site, origin), "{site:?} {origin:?}");
-        }
-    }
-
-    #[test]
-    fn an_image_or_a_prefetch_opens_nothing() {
-        let mut headers = HeaderMap::new();
-        assert!(is_navigation(&headers));
-        headers.insert(FETCH_DEST, "document".parse().unwrap());
-        assert!(is_navigation(&headers));
-        headers.insert(PURPOSE, "prefetch".parse().unwrap());
-        assert!(!is_navigation(&headers));
-        headers.remove(&PURPOSE);
-        headers.insert(FETCH_DEST, "image".parse().unwrap());
-        assert!(!is_navigation(&headers));
-    }
 }

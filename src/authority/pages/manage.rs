@@ -4,14 +4,13 @@ use http::StatusCode;
 
 use super::{
     Pages, Visit,
-    form::Fields,
     frame::{self, Frame},
-    guard,
-    views::{Activity, At, Codes, ElevationRow, FactorList, FactorRow, Remove, Rename, Renew, called},
+    views::{Activity, Codes, ElevationRow, FactorList, FactorRow, Remove, Rename, Renew, called},
 };
 use crate::{
-    authority::{Answer, FactorRecord, Fault, Person},
+    authority::{FactorRecord, Fault, Person},
     config::Enrolment,
+    endpoint::{self, Answer, At, Fields},
     policy::{Factor, Reason},
 };
 
@@ -128,7 +127,7 @@ fn name_of(factor: &str) -> &str {
 
 /// What went well before the browser was sent here: one of few sentences, and not for a link of another site's.
 fn good(visit: &Visit<'_>) -> Option<&'static str> {
-    if guard::is_from_elsewhere(visit.call.headers) {
+    if endpoint::is_from_elsewhere(visit.call.headers) {
         return None;
     }
     match Fields::read(visit.call.query.unwrap_or_default().as_bytes()).text("done") {

@@ -10,7 +10,6 @@
 mod account;
 mod assets;
 mod enrol;
-mod form;
 mod frame;
 mod guard;
 mod links;
@@ -27,10 +26,15 @@ mod views;
 use http::{Method, StatusCode};
 
 pub use self::session::COOKIE;
-use self::{assets::Asset, form::Fields, frame::set_cookie, place::Place, session::Open};
+use self::{frame::set_cookie, place::Place, session::Open};
 pub(super) use self::{links::LinkWanted, session::Errand};
-use super::{Answer, Authority, Call, Fault, Way};
-use crate::{config, policy::Reason, store::Store};
+use super::{Authority, Fault, Way};
+use crate::{
+    config,
+    endpoint::{self, Answer, Asset, Call, Fields},
+    policy::Reason,
+    store::Store,
+};
 
 /// The pages of an authority.
 pub(super) struct Pages<'a> {
@@ -59,18 +63,18 @@ impl Authority {
     /// A file that pages ask for, which is there for anybody; `None`: it is none, or not looked at.
     pub fn asset(method: &Method, path: &str) -> Option<Answer> {
         let is_look = matches!(*method, Method::GET | Method::HEAD);
-        Asset::find(path).filter(|_| is_look).map(Asset::answer)
+        assets::find(path).filter(|_| is_look).map(Asset::answer)
     }
 
     /// Answers a call of a page; `None`: the path is none of theirs.
     pub(super) async fn page(&self, call: &Call<'_>) -> Option<Answer> {
-        if Asset::find(call.path).is_some() {
-            let refused = || Answer::refused(&Fault::Method(&[Method::GET, Method::HEAD]));
+        if assets::find(call.path).is_some() {
+            let refused = || Fault::Method(&[Method::GET, Method::HEAD]).answer();
             return Some(Self::asset(call.method, call.path).unwrap_or_else(refused));
         }
         let place = Place::of(call.path).filter(|place| !place.is_of_accounts() || self.accounts().is_some())?;
         if !place.methods().contains(call.method) {
-            return Some(Answer::refused(&Fault::Method(place.methods())));
+            return Some(Fault::Method(place.methods()).answer());
         }
         let pages = Pages::of(self);
         let answer = pages.answer(place, call).await;
@@ -174,7 +178,7 @@ impl<'a> Pages<'a> {
     async fn enter(&self, call: &Call<'_>, before: Option<Open>) -> Result<Answer, Fault> {
         let query = Fields::read(call.query.unwrap_or_default().as_bytes());
         let ticket = query.text("ticket");
-        if ticket.is_empty() || !guard::is_navigation(call.headers) {
+        if ticket.is_empty() || !endpoint::is_navigation(call.headers) {
             return Ok(self.closed());
         }
         let Some(open) = self.open(ticket, before, call.now).await? else { return Ok(self.closed()) };

@@ -9,9 +9,8 @@ use http::{Method, StatusCode};
 
 use super::{
     Pages,
-    form::Fields,
     frame::{self, Frame, NOT_ACCEPTED},
-    guard, links,
+    links,
     place::Place,
     prove::{answered, proving, waiting},
     session::{self, Errand, Mark, Open, SESSION_SECS, Session},
@@ -19,11 +18,12 @@ use super::{
 };
 use crate::{
     authority::{
-        Answer, Call, Fault, Way,
+        Fault, Way,
         accounts::{Accounts, Entrance, Entry, agent, is_challenge},
         random,
     },
     config::{self, Registration},
+    endpoint::{self, Answer, Call, Fields},
     policy::{Factor, Reason},
 };
 
@@ -137,13 +137,13 @@ impl Pages<'_> {
             _ => Fields::read(call.query.unwrap_or_default().as_bytes()),
         };
         if call.method == Method::POST {
-            let is_made = known.is_some_and(|id| session::is_made(id, fields.text("token")));
-            if !is_made || !guard::is_same_origin(call.headers, &self.config().url) {
+            let is_made = known.is_some_and(|id| endpoint::is_made(id, fields.text("token")));
+            if !is_made || !endpoint::is_same_origin(call.headers, &self.config().url) {
                 return Ok(self.fault_page(&Fault::Call("The form is not one of ours."), None, call.request_id));
             }
         }
         let fresh = if known.is_none() { Some(random::token()?) } else { None };
-        let token = session::form_token(known.or(fresh.as_deref()).unwrap_or_default());
+        let token = endpoint::form_token(known.or(fresh.as_deref()).unwrap_or_default());
         let Ok(asking) = Asking::read(&fields, self.config()) else { return Ok(self.bad_link(call)) };
         let outsider = Outsider { accounts, call, fields: &fields, asking: &asking, token };
         let mut answer = match place {

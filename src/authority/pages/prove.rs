@@ -4,15 +4,15 @@ use http::StatusCode;
 
 use super::{
     Errand, Pages, Visit,
-    form::Fields,
     frame::{self, Frame},
     links::handed_back,
     place::Place,
     views::{Choice, Done, Prove},
 };
 use crate::{
-    authority::{Answer, Answered, Begun, End, Fault, Finished, Purpose},
+    authority::{Answered, Begun, End, Fault, Finished, Purpose},
     config::ElevationRule,
+    endpoint::{Answer, Fields},
     policy::{Factor, Reason},
 };
 

@@ -6,12 +6,11 @@ use http::{Method, StatusCode};
 
 use super::{
     Pages,
-    form::Fields,
-    guard,
-    views::{At, Explain, PushAsked},
+    views::{Explain, PushAsked},
 };
 use crate::{
-    authority::{Answer, Call, Fault},
+    authority::Fault,
+    endpoint::{self, Answer, At, Call, Fields},
     policy::Reason,
 };
 
@@ -23,7 +22,7 @@ impl Pages<'_> {
         if *call.method != Method::POST {
             return self.push_page(token, call).await;
         }
-        if !guard::is_same_origin(call.headers, &self.config().url) {
+        if !endpoint::is_same_origin(call.headers, &self.config().url) {
             return Err(Fault::Call("The form is not one of ours."));
         }
         let fields = Fields::of_form(call.headers, call.body);

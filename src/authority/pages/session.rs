@@ -11,14 +11,13 @@
 //! comes here from the app's page, so the first request is another site's, and a strict cookie would be missing on the
 //! redirection that follows it. What Lax lets in, navigation by GET, changes nothing here; each form has a token besides.
 
-use aws_lc_rs::{constant_time, digest};
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::{Pages, form};
+use super::Pages;
 use crate::{
-    authority::{Call, Caller, Fault, Proof, random},
+    authority::{Caller, Fault, Proof, random},
     clock::Now,
+    endpoint::{self, Call},
     store::{Batch, StoreFault, Table},
 };
 
@@ -94,12 +93,12 @@ pub(super) struct Open {
 impl Open {
     /// What each form of the session has in it: made of the number, which no other site knows.
     pub(super) fn token(&self) -> String {
-        form_token(&self.id)
+        endpoint::form_token(&self.id)
     }
 
     /// Whether a form was made for this session.
     pub(super) fn made(&self, token: &str) -> bool {
-        is_made(&self.id, token)
+        endpoint::is_made(&self.id, token)
     }
 
     /// The `Set-Cookie` that gives the browser the number.
@@ -111,16 +110,6 @@ impl Open {
     pub(super) fn fresh_proof(&self, now: Now) -> Option<&Proof> {
         self.session.proof.as_ref().filter(|proof| proof.at().saturating_add(PROOF_SECS) > now.unix_secs())
     }
-}
-
-/// What each form has in it that is made for a number.
-pub(super) fn form_token(id: &str) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(hash("form", id))
-}
-
-/// Whether a form was made for a number.
-pub(super) fn is_made(id: &str, token: &str) -> bool {
-    constant_time::verify_slices_are_equal(form_token(id).as_bytes(), token.as_bytes()).is_ok()
 }
 
 /// The `Set-Cookie` that gives the browser a number.
@@ -212,25 +201,15 @@ impl Pages<'_> {
 
 /// The number that a browser has; whether it is one of a session is another question.
 pub(super) fn number<'c>(call: &Call<'c>) -> Option<&'c str> {
-    form::cookie(call.headers, COOKIE).filter(|id| id.len() == 43)
+    endpoint::cookie(call.headers, COOKIE).filter(|id| id.len() == 43)
 }
 
 fn session_key(id: &str) -> String {
-    format!("session:{}", hex(&hash("session", id)))
+    format!("session:{}", hex(&endpoint::hidden("session", id)))
 }
 
 fn ticket_key(ticket: &str) -> String {
-    format!("ticket:{}", hex(&hash("ticket", ticket)))
-}
-
-/// A number of 256 random bits needs no key to be hidden by its hash.
-fn hash(purpose: &str, number: &str) -> Vec<u8> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(b"stepgate page ");
-    context.update(purpose.as_bytes());
-    context.update(b"\0");
-    context.update(number.as_bytes());
-    context.finish().as_ref().to_vec()
+    format!("ticket:{}", hex(&endpoint::hidden("ticket", ticket)))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -3,12 +3,11 @@
 
 use askama::Template;
 
-use super::{
-    assets::{SCRIPT, STYLE},
-    frame::Frame,
-    views::*,
+use super::{assets::SCRIPT, frame::Frame, views::*};
+use crate::{
+    endpoint::{At, STYLE},
+    policy::Factor,
 };
-use crate::policy::Factor;
 
 const EVIL: &str = "\"><script>alert(1)</script>'&";
 

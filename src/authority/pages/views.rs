@@ -3,24 +3,7 @@
 use askama::Template;
 
 use super::frame::Frame;
-use crate::policy::Factor;
-
-/// A moment, for people and for machines.
-#[derive(Debug, Clone)]
-pub(super) struct At {
-    pub(super) iso: String,
-    pub(super) text: String,
-}
-
-impl At {
-    /// Of seconds since the epoch.
-    pub(super) fn secs(secs: u64) -> Self {
-        let moment = i64::try_from(secs).ok().and_then(|secs| jiff::Timestamp::from_second(secs).ok());
-        let Some(moment) = moment else { return Self { iso: String::new(), text: "a time far away".to_owned() } };
-        let utc = moment.to_zoned(jiff::tz::TimeZone::UTC);
-        Self { iso: moment.to_string(), text: utc.strftime("%-d %B %Y, %H:%M UTC").to_string() }
-    }
-}
+use crate::{endpoint::At, policy::Factor};
 
 /// What a factor is called on the pages, and a line about it.
 pub(super) fn called(factor: Factor) -> (&'static str, &'static str) {

@@ -501,7 +501,7 @@ async fn a_reload_keeps_the_store_open_and_weighs_elevations_anew_once_it_is_in_
     bench.authority.finish(&ann, &begun.id, Answered::Code(&code), End::Elevate, way(1), at(now)).await.unwrap();
     let stricter = super::super::testing::YAML.replace("{categories: 2}", "{factors: [passkey]}");
     assert!(load(&stricter).authority.is_some());
-    let reloaded = Bench::over(&stricter, bench.folder.clone(), Some(&bench.authority));
+    let reloaded = Bench::over(&stricter, bench.folder.clone(), Some(&bench));
     assert!(Arc::ptr_eq(reloaded.authority.store(), bench.authority.store()));
     let acr = || reloaded.authority.elevations(&principal("ann", "t1"), at(now + 1))[0].assurance.acr.clone();
     assert_eq!(
@@ -509,7 +509,7 @@ async fn a_reload_keeps_the_store_open_and_weighs_elevations_anew_once_it_is_in_
         Some("urn:example:acr:mfa"),
         "the configuration may be refused yet, for another reason"
     );
-    reloaded.authority.put_in_force();
+    reloaded.put_in_force();
     assert_eq!(acr(), None, "an app is not worth it any more");
 }
 
@@ -697,6 +697,7 @@ async fn a_weak_factor_makes_no_strong_one_of_the_token_fresh_again() {
             possession: None,
             second_factors: &seconds,
             guarded: false,
+            planned: None,
             input,
         };
         matches!(crate::policy::decide(policy, &facts), crate::policy::Decision::Allow(_))

@@ -115,7 +115,7 @@ async fn a_new_sealing_key_opens_what_the_old_one_sealed_without_a_restart() {
     let ann = bench.caller("ann", "t1");
     bench.enrol_app(&ann, START).await;
     let yaml = YAML.replace("{key: {env: SEALING_KEY}}", "{key: {env: SECOND_KEY}, previous: [{env: SEALING_KEY}]}");
-    let reloaded = Bench::over(&yaml, bench.folder.clone(), Some(&bench.authority));
+    let reloaded = Bench::over(&yaml, bench.folder.clone(), Some(&bench));
     let person = reloaded.authority.person(&ann, at(START)).await.unwrap().unwrap();
     assert_eq!(person.factors.len(), 1);
     let token = reloaded.call(http::Method::GET, "/api/v1/me", json!(null), Some(&principal("ann", "t1")), START).await;

@@ -144,17 +144,20 @@ async fn a_reset_leaves_no_elevation_whoever_steps_up_at_that_moment() {
 async fn of_two_cores_over_one_store_the_one_in_force_alone_delivers() {
     let bench = Bench::new();
     let yaml = YAML.replace("{key: {env: SEALING_KEY}}", "{key: {env: SECOND_KEY}, previous: [{env: SEALING_KEY}]}");
-    let refused = Bench::over(&yaml, bench.folder.clone(), Some(&bench.authority));
-    let running = |bench: &Bench| bench.authority.core.is_running();
+    let refused = Bench::over(&yaml, bench.folder.clone(), Some(&bench));
+    let running = |bench: &Bench| {
+        assert_eq!(bench.authority.core.is_running(), bench.state.is_running());
+        bench.state.is_running()
+    };
     assert!(running(&bench) && !running(&refused), "it may be refused yet");
     drop(refused);
     assert!(running(&bench));
-    let reloaded = Bench::over(&yaml, bench.folder.clone(), Some(&bench.authority));
+    let reloaded = Bench::over(&yaml, bench.folder.clone(), Some(&bench));
     for _ in 0..2 {
-        reloaded.authority.put_in_force();
+        reloaded.put_in_force();
         assert!(running(&reloaded) && !running(&bench));
     }
     // Whoever still has the one before does not start it again.
-    bench.authority.put_in_force();
+    bench.put_in_force();
     assert!(running(&reloaded) && !running(&bench));
 }

@@ -11,17 +11,18 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    Authorities, Fault,
-    api::{Operators, bad, operator, read},
-    ask_and_print, end,
-};
+use super::{Authorities, Kept, api::Operators};
 use crate::{
     authority::{
         self,
         accounts::{Imported, MOST_BYTES, read_import},
     },
-    cli::{Exit, print_line},
+    cli::{
+        Exit,
+        answers::{bad, operator, read},
+        place::{Fault, ask_and_print, end, refusal},
+        print_line,
+    },
     config, files,
     server::AdminAnswer,
 };
@@ -82,7 +83,7 @@ impl Operators<'_> {
 /// Imports a file of accounts.
 pub(crate) fn import(config: &Path, file: &Path, skip_bad: bool) -> Exit {
     end(files::read_text(file, MOST_BYTES as u64)
-        .map_err(|error| Fault::Import(file.to_owned(), error))
+        .map_err(|error| Fault::Read(file.to_owned(), error))
         .and_then(|text| Ok((text, Authorities::open(config)?)))
         .and_then(|(text, authority)| {
             let answer =
@@ -93,7 +94,7 @@ pub(crate) fn import(config: &Path, file: &Path, skip_bad: bool) -> Exit {
                 print_line(&format!("{}:{}: {}", file.display(), line.unwrap_or_default(), what.unwrap_or_default()));
             }
             if !answer.status.is_success() {
-                return Err(super::refusal(answer.status, &answer.body));
+                return Err(refusal(answer.status, &answer.body));
             }
             let number = |name: &str| answer.body.get(name).and_then(Value::as_u64).unwrap_or_default();
             print_line(&format!("{} accounts made, {} were there already", number("made"), number("there")));
@@ -103,5 +104,5 @@ pub(crate) fn import(config: &Path, file: &Path, skip_bad: bool) -> Exit {
 
 /// Invites somebody to register.
 pub(crate) fn invite(config: &Path, email: Option<&str>, ttl: Option<&str>, by: Option<&str>) -> Exit {
-    ask_and_print(config, Method::POST, "/accounts/invitations", &json!({"email": email, "ttl": ttl, "by": by}))
+    ask_and_print::<Kept>(config, Method::POST, "/accounts/invitations", &json!({"email": email, "ttl": ttl, "by": by}))
 }

@@ -9,16 +9,11 @@
 //! | `POST /resets` | takes all factors of somebody's away | 200; 202 where another operator must approve it |
 //! | `POST /resets/ID/approve` | approves that, `by` another | 200, 404 |
 //! | `POST /unlock` | lifts the locks on guessing | 200 |
-//! | `POST /rekey` | seals what older keys sealed with the current one | 200; `complete` says whether all is done |
 //!
 //! `issuer` is a name of the configuration. Everybody with the admin token can say any name in `by`: four eyes keep operators
 //! from slips, and from what they would not sign with a name, not from lying about it.
 
-use std::{
-    future::Future,
-    sync::{Arc, mpsc},
-    time::Duration,
-};
+use std::{future::Future, sync::Arc};
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -27,21 +22,15 @@ use tokio::runtime::Handle;
 
 use crate::{
     authority::{Authority, FactorRecord, Fault, Listed, Owner, ResetState},
+    cli::answers::{bad, done, operator, problem, read, source_url, sources},
     clock::Now,
     config::{self, Config},
-    identity,
     server::AdminAnswer,
     store::StoreFault,
 };
 
 /// The most people on a page.
 const PAGE: usize = 500;
-/// How long the store may take, in its worst moment.
-const PATIENCE: Duration = Duration::from_secs(25);
-/// How long one stretch of sealing anew may take: less than whoever asks waits.
-const STRETCH: Duration = Duration::from_secs(15);
-/// The longest name of an operator.
-const NAME_BYTES: usize = 128;
 
 /// What a call is answered from.
 pub(crate) struct Operators<'a> {
@@ -95,7 +84,6 @@ impl Operators<'_> {
             ("POST", "/unlock") => self.unlock(body),
             ("POST", "/accounts/import") => self.import_accounts(body),
             ("POST", "/accounts/invitations") => self.invite_account(body),
-            ("POST", "/rekey") => self.rekey(),
             ("POST", path) => {
                 let id = path.strip_prefix("/resets/")?.strip_suffix("/approve")?;
                 self.approve(id, body)
@@ -182,28 +170,12 @@ impl Operators<'_> {
         Ok(AdminAnswer { status: StatusCode::OK, body: json!({"state": "unlocked"}) })
     }
 
-    /// One stretch of the work: it goes on where it was at the next call.
-    fn rekey(&self) -> Result<AdminAnswer, AdminAnswer> {
-        let now = self.now;
-        let done = self.done(move |authority| async move { authority.rekey(now, STRETCH).await })?;
-        let body = json!({
-            "complete": done.complete,
-            "seen": done.seen,
-            "resealed": done.resealed,
-            "unreadable": done.unreadable,
-        });
-        Ok(AdminAnswer { status: StatusCode::OK, body })
-    }
-
     /// Whom a name and a subject mean.
     fn owner(&self, issuer: &str, subject: &str) -> Result<Owner, AdminAnswer> {
         if subject.is_empty() {
             return Err(bad("`subject` is empty"));
         }
-        // A name that nothing has would make an invitation that nobody can use, and look as if it were one.
-        let known = sources(self.config).find(|(name, _)| **name == *issuer);
-        let (_, url) = known
-            .ok_or_else(|| bad(&format!("`issuer`: no source of callers is named `{}`", issuer.escape_debug())))?;
+        let url = source_url(self.config, issuer)?;
         Ok(Owner { issuer: url, subject: subject.into() })
     }
 
@@ -223,25 +195,8 @@ impl Operators<'_> {
     {
         let missing = || problem(StatusCode::NOT_FOUND, "there is no `authority` in the configuration");
         let authority = self.authority.ok_or_else(missing)?;
-        let (answer, answered) = mpsc::sync_channel(1);
-        let work = work(Arc::clone(authority));
-        self.handle.spawn(async move {
-            // Whoever asked may have given up.
-            let _ = answer.send(work.await);
-        });
-        match answered.recv_timeout(PATIENCE) {
-            Ok(done) => done.map_err(|fault| refused(&fault)),
-            Err(_) => {
-                Err(problem(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer; it may be done all the same"))
-            }
-        }
+        done(self.handle, work(Arc::clone(authority)))?.map_err(|fault| refused(&fault))
     }
-}
-
-/// The sources of callers: their names, and what they call themselves.
-fn sources(config: &Config) -> impl Iterator<Item = (Arc<str>, Arc<str>)> + '_ {
-    let issuers = config.issuers.iter().map(|issuer| (issuer.name.clone(), issuer.url.clone()));
-    issuers.chain(config.credentials.iter().map(|source| (source.name.clone(), identity::source_url(&source.name))))
 }
 
 fn shown(factor: &FactorRecord, now: Now) -> Value {
@@ -263,18 +218,6 @@ fn reset_state(state: &ResetState) -> AdminAnswer {
         ResetState::Waits { .. } => StatusCode::ACCEPTED,
     };
     AdminAnswer { status, body: json!(state) }
-}
-
-pub(super) fn operator(by: Option<String>) -> Result<String, AdminAnswer> {
-    let by = by.unwrap_or_else(|| "admin".to_owned());
-    if by.is_empty() || by.len() > NAME_BYTES || by.chars().any(char::is_control) {
-        return Err(bad("`by` is a name of up to 128 bytes"));
-    }
-    Ok(by)
-}
-
-pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, AdminAnswer> {
-    serde_json::from_slice(body).map_err(|error| bad(&error.to_string()))
 }
 
 fn asked_by_query(query: &str) -> Result<Asked, AdminAnswer> {
@@ -313,15 +256,4 @@ fn refused(fault: &Fault) -> AdminAnswer {
         | Fault::Cleartext
         | Fault::Method(_) => bad(&fault.to_string()),
     }
-}
-
-pub(super) fn bad(why: &str) -> AdminAnswer {
-    problem(StatusCode::BAD_REQUEST, why)
-}
-
-/// The members of RFC 9457, for operators.
-fn problem(status: StatusCode, detail: &str) -> AdminAnswer {
-    let title = status.canonical_reason().unwrap_or_default();
-    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
-    AdminAnswer { status, body }
 }

@@ -1,7 +1,7 @@
 //! The sample API: orders, payments, reports and accounts in memory. It knows nothing of tokens, as its kind does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -16,17 +16,21 @@ use crate::body::{ConnectionInfo, RequestBody, ResponseBody, Serve};
 /// The longest body that is read.
 const BODY_BYTES: u64 = 64 << 10;
 
+/// Who has an account.
+pub(super) const PEOPLE: [&str; 3] = ["alice", "bob", "carol"];
+
 /// All that the API holds.
 #[derive(Debug)]
 pub(super) struct OrdersApi {
     orders: Mutex<(u64, BTreeMap<u64, Value>)>,
+    accounts: Mutex<BTreeSet<String>>,
 }
 
 impl Default for OrdersApi {
     fn default() -> Self {
         let orders = ["apples", "pears", "quinces"];
         let orders = (1..).zip(orders).map(|(id, item)| (id, json!({"id": id, "item": item, "quantity": 3}))).collect();
-        Self { orders: Mutex::new((3, orders)) }
+        Self { orders: Mutex::new((3, orders)), accounts: Mutex::new(PEOPLE.map(str::to_owned).into()) }
     }
 }
 
@@ -49,6 +53,9 @@ impl Serve for Endpoint {
 
 impl OrdersApi {
     fn handle(&self, method: &Method, path: &str, body: &str) -> Response<ResponseBody<()>> {
+        if let Some(name) = path.strip_prefix("/accounts/") {
+            return self.account(method, name);
+        }
         let mut state = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         let (last, orders) = &mut *state;
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -78,6 +85,18 @@ impl OrdersApi {
             ("GET" | "HEAD", ["reports"] | ["reports", _]) => {
                 plain(StatusCode::OK, json!({"orders": orders.len(), "path": path}))
             }
+            _ => missing(),
+        }
+    }
+}
+
+impl OrdersApi {
+    /// Deletes at once, for good, at anybody's word, as its kind does.
+    fn account(&self, method: &Method, name: &str) -> Response<ResponseBody<()>> {
+        let mut accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
+        match method.as_str() {
+            "GET" | "HEAD" if accounts.contains(name) => plain(StatusCode::OK, json!({"account": name})),
+            "DELETE" if accounts.remove(name) => answer(StatusCode::NO_CONTENT, "application/json", ""),
             _ => missing(),
         }
     }

@@ -5,6 +5,7 @@
 mod api;
 mod app;
 mod issuer;
+mod search;
 
 use std::{
     net::TcpListener,
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use clap::Args;
 use http::{Response, StatusCode, header};
 
-use self::{api::OrdersApi, issuer::DevelopmentIssuer};
+use self::{api::OrdersApi, issuer::DevelopmentIssuer, search::SearchIndex};
 use super::{Exit, complain, load, print_line, reload::Seen, run::Running};
 use crate::{
     body::{ResponseBody, Serve},
@@ -30,13 +31,17 @@ use crate::{
 
 /// The configuration of the demo is the one that everyone starts from.
 const GATEWAY_YAML: &str = include_str!("../../../gateway.yaml");
-/// The ports that it names: gateway, redirect, admin, issuer, API.
-const PORTS: [u16; 5] = [8443, 8080, 9090, 9200, 9100];
+/// The ports that it names: gateway, redirect, admin, issuer, API, search index.
+const PORTS: Ports = [8443, 8080, 9090, 9200, 9100, 9110];
+type Ports = [u16; 6];
 
 /// What the commands of operators show the gateway.
 const ADMIN_TOKEN: &str = "state/admin.token";
-/// What second factors are encrypted with.
+/// What second factors and deletions are encrypted with.
 const SEALING_KEY: &str = "sealing.key";
+
+/// What takes days in earnest, and a minute here.
+const HASTE: [(&str, &str); 2] = [("grace: 30d", "grace: 1m"), ("after: [0s, 1h, 24h]", "after: [0s, 1s]")];
 
 /// How to run the demo.
 #[derive(Debug, Args)]
@@ -84,7 +89,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Exit {
 }
 
 /// The demo's ports where they are free, others where they are not.
-fn free_ports() -> std::io::Result<[u16; 5]> {
+fn free_ports() -> std::io::Result<Ports> {
     let mut ports = PORTS;
     // All are held until all are chosen, so that none is chosen twice.
     let mut held = Vec::new();
@@ -97,10 +102,13 @@ fn free_ports() -> std::io::Result<[u16; 5]> {
 }
 
 /// Writes the configuration with the ports that are free, and loads it.
-fn prepare(dir: &Path, ports: [u16; 5]) -> Result<(PathBuf, Loaded), Exit> {
+fn prepare(dir: &Path, ports: Ports) -> Result<(PathBuf, Loaded), Exit> {
     let admin =
         format!("address: 127.0.0.1:9090\n  token: {{file: {ADMIN_TOKEN}}}\naccess_log: {{file: access.jsonl}}\n");
-    let mut text = with_authority(&GATEWAY_YAML.replace("address: 127.0.0.1:9090\n", &admin));
+    let mut text = in_full(&GATEWAY_YAML.replace("address: 127.0.0.1:9090\n", &admin));
+    for (from, to) in HASTE {
+        text = text.replace(from, to);
+    }
     for (from, to) in PORTS.iter().zip(ports) {
         text = text.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"));
         text = text.replace(&format!("https://localhost:{from}"), &format!("https://localhost:{to}"));
@@ -124,12 +132,15 @@ fn prepare(dir: &Path, ports: [u16; 5]) -> Result<(PathBuf, Loaded), Exit> {
     }
 }
 
-/// The example with its commented section for second factors in force.
-fn with_authority(text: &str) -> String {
+/// The example with its commented sections in force. Each begins with a key, two characters further than where it belongs.
+fn in_full(text: &str) -> String {
+    let begins = |line: &str| {
+        ["# sealing:", "# authority:", "# deletions:", "  # search:"].iter().any(|key| line.starts_with(key))
+    };
     let (mut inside, mut lines) = (false, String::with_capacity(text.len()));
     for line in text.lines() {
-        inside = line.starts_with("# authority:") || (inside && line.starts_with("#   "));
-        lines.push_str(if inside { line.get(2..).unwrap_or_default() } else { line });
+        inside = begins(line) || (inside && line.starts_with("#   "));
+        lines.push_str(&if inside { line.replacen("# ", "", 1) } else { line.to_owned() });
         lines.push('\n');
     }
     lines
@@ -152,16 +163,18 @@ fn make_secret(file: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Starts the API and the issuer, each on a thread and a port of its own.
-fn start_others(loaded: &Loaded, ports: [u16; 5]) -> Result<[Server; 2], super::run::StartFault> {
-    let [_, _, _, issuer_port, api_port] = ports;
+/// Starts the API, its search index and the issuer, each on a thread and a port of its own.
+fn start_others(loaded: &Loaded, ports: Ports) -> Result<[Server; 3], super::run::StartFault> {
+    let [_, _, _, issuer_port, api_port, search_port] = ports;
     let issuer = DevelopmentIssuer::new(&format!("http://127.0.0.1:{issuer_port}"), "https://orders.example")
         .map_err(super::run::StartFault::Demo)?;
     let issuer = Arc::new(issuer);
     let orders = Arc::new(OrdersApi::default());
+    let index = Arc::new(SearchIndex::default());
     Ok([
         serve(loaded, issuer_port, move || Rc::new(issuer::Endpoint(issuer.clone())))?,
         serve(loaded, api_port, move || Rc::new(api::Endpoint(orders.clone())))?,
+        serve(loaded, search_port, move || Rc::new(search::Endpoint(index.clone())))?,
     ])
 }
 
@@ -198,8 +211,8 @@ fn quoted(path: &Path) -> String {
 }
 
 /// What to paste, and what each line shows.
-fn instructions(dir: &Path, ports: [u16; 5]) -> String {
-    let [gateway, redirect, admin, issuer, _] = ports;
+fn instructions(dir: &Path, ports: Ports) -> String {
+    let [gateway, redirect, admin, issuer, _, _] = ports;
     let dir = quoted(dir);
     let program = program();
     format!(
@@ -273,15 +286,51 @@ In another terminal, in this folder:
   # what the operator sees of it
   {program} factors list --config {dir}/gateway.yaml
 
+  # ready for use: carol, with a recent second factor
+  CAROL=$(curl -s 'http://127.0.0.1:{issuer}/token?sub=carol&acr=urn:example:acr:mfa')
+  C() {{ G -H "Authorization: Bearer $CAROL" "$@" | tee {dir}/answer.txt | cut -c 1-600; }}
+
+  # 403: nobody deletes somebody else's account
+  C -X DELETE https://localhost:{gateway}/accounts/bob
+
+  # 202: nor is one's own deleted at once: it is held for a minute, and the answer says what goes, what stays, and when
+  C -X DELETE https://localhost:{gateway}/accounts/carol
+  STATUS=$(IN status_url); CANCEL=$(IN cancel_url)
+
+  # 403: meanwhile the account is blocked ...
+  C https://localhost:{gateway}/accounts/carol
+
+  # 200: ... but for seeing how the deletion stands ...
+  C $STATUS
+
+  # 200: ... and for cancelling it
+  C -X POST $CANCEL
+
+  # 200: all is as before
+  C https://localhost:{gateway}/accounts/carol
+
+  # 202: she asks again, and leaves it at that
+  C -X DELETE https://localhost:{gateway}/accounts/carol; ID=$(IN id)
+
+  # a minute later it is gone from the API and from its search index; each was looked at before and afterwards
+  until {program} erasures show --config {dir}/gateway.yaml $ID | tee {dir}/erasure.txt | grep -q '^state *erased'; do sleep 1; done
+  cat {dir}/erasure.txt
+
+  # 401: her tokens are refused from now on, whatever their expiry
+  C https://localhost:{gateway}/orders
+
+  # the certificate of it, signed, and with nothing of hers in it
+  {program} erasures report --config {dir}/gateway.yaml $ID | tee {dir}/certificate.jws | cut -c 1-300
+
   # 429 after five: a quota for each user
   for i in 1 2 3 4 5 6; do G https://localhost:{gateway}/reports -H "Authorization: Bearer $TOKEN" | head -1; done
 
   # 308: the plain port only redirects
   G http://localhost:{redirect}/orders
 
-  # the metrics, and the audit trail of the deletions
+  # the metrics, and the audit trail of the deletions, which the certificate must fit
   curl -s http://127.0.0.1:{admin}/metrics | grep '^stepgate_decisions_total' | grep -v ' 0$'
-  {program} audit verify {dir}/state/audit.jsonl
+  {program} audit verify {dir}/state/audit.jsonl --certificate {dir}/certificate.jws
 "#
     )
 }
@@ -298,7 +347,7 @@ mod tests {
 
     #[test]
     fn the_instructions_name_the_program_and_the_ports_that_are_used() {
-        let text = instructions(Path::new("a b"), [1, 2, 3, 4, 5]);
+        let text = instructions(Path::new("a b"), [1, 2, 3, 4, 5, 6]);
         assert!(text.contains("audit verify 'a b'/state/audit.jsonl"), "{text}");
         assert!(text.contains(&program()) && text.contains("https://localhost:1/orders"), "{text}");
     }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    cli::answers::{bad, problem, read},
     clock::Now,
     config::Config,
     identity::revocation::{
@@ -71,7 +72,7 @@ pub(crate) fn call(
 }
 
 fn revoke(revocations: &Revocations, config: &Config, now: Now, body: &[u8]) -> Result<AdminAnswer, AdminAnswer> {
-    let asked: Asked = serde_json::from_slice(body).map_err(|error| bad(&error.to_string()))?;
+    let asked: Asked = read(body)?;
     let revocation = asked.revocation(config, now).map_err(|why| bad(&why))?;
     let kind = revocation.kind;
     let done = revocations.revoke(&[revocation], now).map_err(|fault| refused(&fault))?;
@@ -185,15 +186,4 @@ fn refused(fault: &RevocationFault) -> AdminAnswer {
 
 fn nothing() -> AdminAnswer {
     problem(StatusCode::NOT_FOUND, "there is no revocation of this number")
-}
-
-fn bad(why: &str) -> AdminAnswer {
-    problem(StatusCode::BAD_REQUEST, why)
-}
-
-/// The members of RFC 9457, for operators.
-fn problem(status: StatusCode, detail: &str) -> AdminAnswer {
-    let title = status.canonical_reason().unwrap_or_default();
-    let body = json!({"type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail});
-    AdminAnswer { status, body }
 }

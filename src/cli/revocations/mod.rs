@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
-use thiserror::Error;
 
-use super::{Exit, admin_client, complain, load, print_line};
+use super::{
+    Exit,
+    place::{self, Fault, Place, end},
+    print_line,
+};
 use crate::{
-    clock::{Clock, SystemClock},
-    config::{Config, Materials, Problem},
-    identity::revocation::{RevocationFault, Revocations},
-    runtime::DiskMaterials,
-    server::{AdminAnswer, LockError, StateLock},
+    clock::{Clock, Now, SystemClock},
+    config::{Config, Loaded},
+    identity::revocation::Revocations,
+    server::AdminAnswer,
 };
 
 /// Revokes credentials
@@ -87,33 +89,6 @@ pub(crate) enum RevocationsCommand {
     },
 }
 
-#[derive(Debug, Error)]
-enum Fault {
-    #[error("the configuration is refused")]
-    Config,
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    #[error(transparent)]
-    Revocation(#[from] RevocationFault),
-    #[error("a gateway runs with this state_dir, and its admin API is off: set `admin.token`, or stop it")]
-    ApiOff,
-    #[error(transparent)]
-    Client(#[from] admin_client::ClientFault),
-    #[error("{status}: {detail}")]
-    Refused { status: StatusCode, detail: String },
-}
-
-impl Fault {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Config => Exit::Config,
-            Self::Refused { status, .. } if status.is_client_error() => Exit::Failure,
-            Self::Refused { .. } | Self::ApiOff | Self::Client(_) => Exit::Unavailable,
-            Self::Lock(_) | Self::Revocation(_) => Exit::Io,
-        }
-    }
-}
-
 /// Revokes credentials.
 pub(crate) fn revoke(args: &RevokeArgs) -> Exit {
     end(List::open(&args.config).and_then(|list| {
@@ -138,18 +113,6 @@ pub(crate) fn revocations(command: &RevocationsCommand) -> Exit {
             Ok(())
         }),
     })
-}
-
-fn end(result: Result<(), Fault>) -> Exit {
-    match result {
-        Ok(()) => Exit::Success,
-        Err(fault) => {
-            if !matches!(fault, Fault::Config) {
-                complain(&fault);
-            }
-            fault.exit()
-        }
-    }
 }
 
 fn print_all(list: &List, filter: [(&str, &Option<String>); 3]) -> Result<(), Fault> {
@@ -193,65 +156,22 @@ fn body(args: &RevokeArgs) -> Value {
     Value::Object(body)
 }
 
-/// The list of a configuration, wherever it is in force.
-struct List {
-    config: Config,
-    place: Place,
-}
+/// The list, under the lock.
+struct Kept(Box<Revocations>);
 
-enum Place {
-    /// No gateway runs: the file is ours while we hold the lock.
-    File(Box<Revocations>, StateLock),
-    /// A gateway runs.
-    Gateway(crate::secret::Secret),
-}
+/// The list, wherever it is in force.
+type List = Place<Kept>;
 
-impl List {
-    fn open(file: &std::path::Path) -> Result<Self, Fault> {
-        let loaded = load::load(file, &DiskMaterials).map_err(|fault| {
-            load::print_fault(&fault);
-            Fault::Config
-        })?;
-        let config = loaded.config.clone();
-        let place = match StateLock::acquire(&config.server.state_dir) {
-            Ok(lock) => {
-                let list = Revocations::open(&config.server.state_dir, SystemClock.now())?;
-                Place::File(Box::new(list), lock)
-            }
-            Err(LockError::Held { .. }) => {
-                let refused = |problem: Problem| {
-                    load::print_problems(&loaded.report(vec![problem]));
-                    Fault::Config
-                };
-                let token = config.admin.token.as_ref().ok_or(Fault::ApiOff)?;
-                Place::Gateway(DiskMaterials.secret(token).map_err(refused)?)
-            }
-            Err(fault @ LockError::Io { .. }) => return Err(fault.into()),
-        };
-        Ok(Self { config, place })
+impl place::Kept for Kept {
+    fn missing(_: &Config) -> Option<&'static str> {
+        None
     }
 
-    fn ask(&self, method: Method, target: &str, body: &Value) -> Result<AdminAnswer, Fault> {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let answer = match &self.place {
-            Place::Gateway(token) => admin_client::call(self.config.admin.address, token, method, target, body)?,
-            Place::File(list, _lock) => {
-                let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-                let now = SystemClock.now();
-                let answer = api::call(list, &self.config, now, (&method, path, query), body.as_bytes());
-                answer.ok_or_else(|| refusal(StatusCode::NOT_FOUND, &Value::Null))?
-            }
-        };
-        if answer.status.is_success() { Ok(answer) } else { Err(refusal(answer.status, &answer.body)) }
+    fn open(loaded: &Loaded) -> Result<Self, Fault> {
+        Ok(Self(Box::new(Revocations::open(&loaded.config.server.state_dir, SystemClock.now())?)))
     }
-}
 
-fn refusal(status: StatusCode, body: &Value) -> Fault {
-    let detail = match (status, body.get("detail").and_then(Value::as_str)) {
-        (_, Some(detail)) => detail,
-        (StatusCode::UNAUTHORIZED, None) => "the gateway that runs has another admin token",
-        (StatusCode::NOT_FOUND, None) => "the gateway that runs has no such call: its admin API is off, or it is older",
-        (_, None) => "the gateway says no more",
-    };
-    Fault::Refused { status, detail: detail.to_owned() }
+    fn call(&self, config: &Config, now: Now, call: (&Method, &str, Option<&str>), body: &[u8]) -> Option<AdminAnswer> {
+        api::call(&self.0, config, now, call, body)
+    }
 }

@@ -18,8 +18,6 @@ pub struct Authority {
     pub url: Url,
     /// The path, in normal form, below which everything of the authority's is; no final slash.
     pub path: Arc<str>,
-    /// What rows are sealed with.
-    pub sealing: Sealing,
     /// Whose callers may have a second factor here; empty: every issuer's and source's.
     pub issuers: Vec<IssuerName>,
     /// Whether a caller's own credential counts as something known, where it says nothing of how it was had.

@@ -6,6 +6,7 @@
 mod assertion;
 mod authority;
 mod credential;
+mod deletion;
 mod dpop;
 mod events;
 mod introspection;
@@ -29,6 +30,10 @@ pub use self::{
     },
     credential::{
         ApiKeys, Basic, CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, CrlDepth, Lockout,
+    },
+    deletion::{
+        Call, Covered, CoveredOperation, DeletionBreaker, DeletionPlan, Deletions, Kept, PlannedOperation,
+        PlannedRequirement, Probe, Recipient, Scope, Step, TOKEN_SUBJECT, Terms, ValueSource, WhileHeld,
     },
     dpop::{DpopNonce, DpopRules},
     events::{Events, SignOut},
@@ -70,6 +75,10 @@ pub struct Config {
     pub notify: Option<Arc<Notify>>,
     /// What protects deletions.
     pub deletion_guard: DeletionGuard,
+    /// What becomes of account deletions; `None`: they are forwarded like other requests.
+    pub deletions: Option<Arc<Deletions>>,
+    /// What durable rows are sealed with; always there where the authority or deletion plans are.
+    pub sealing: Option<Sealing>,
     /// Where attempts at guarded operations are recorded.
     pub audit: Audit,
     /// Where requests are recorded.

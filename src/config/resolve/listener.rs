@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::config::{
-    CertificateFiles, ClientAuth, File, Listener, ListenerMode, ListenerTls,
+    CertificateFiles, ClientAuth, File, Listener, ListenerMode, ListenerTls, Span,
+    decode::At,
     document::{self, Document},
     text::{is_loopback_address, same_socket},
 };
@@ -29,6 +30,47 @@ pub(super) fn listeners(document: &Document, to: &mut Context<'_>) -> Vec<Listen
         report_weak(&listeners, to);
     }
     listeners
+}
+
+/// What goes wrong without TLS, in words.
+pub(super) struct Without {
+    /// Where `danger_cleartext` is said.
+    pub(super) danger: &'static str,
+    /// On a listener without, where another has it.
+    pub(super) some: &'static str,
+    /// Where none has it.
+    pub(super) none: &'static str,
+}
+
+/// Reports listeners where what may not be read on the way would be, for a section and its `danger_cleartext`.
+pub(super) fn report_cleartext(
+    listeners: &[Listener],
+    (section, cleartext): (&Span, &At<bool>),
+    words: &Without,
+    to: &mut Context<'_>,
+) {
+    if cleartext.value {
+        let help = "leave it out unless a proxy before the gateway speaks TLS to the clients";
+        to.warn(&cleartext.span, format!("`danger_cleartext`: {}", words.danger), help);
+        return;
+    }
+    let open = |listener: &&Listener| {
+        matches!(listener.mode, ListenerMode::Cleartext) && !is_loopback_address(&listener.address)
+    };
+    let closed = listeners.iter().any(|listener| match listener.mode {
+        ListenerMode::Tls(_) => true,
+        ListenerMode::Cleartext => is_loopback_address(&listener.address),
+        ListenerMode::RedirectToHttps(_) => false,
+    });
+    let Some(listener) = listeners.iter().find(open) else { return };
+    if closed {
+        let message = format!("this listener has no TLS: {}", words.some);
+        to.warn(&listener.span, message, "let callers use the listener with `tls`");
+    } else {
+        let message = format!("no listener has TLS, and {}", words.none);
+        let help = "give a listener `tls`; or behind a proxy that ends TLS say `danger_cleartext: true`";
+        to.error_with_help(section, message, help);
+    }
 }
 
 fn mode(listener: &document::Listener, state_dir: &Path, to: &mut Context<'_>) -> Option<ListenerMode> {

@@ -7,6 +7,7 @@ mod authority;
 mod basic;
 mod certificate;
 mod credential;
+mod deletion;
 mod dpop;
 mod events;
 mod guard;
@@ -18,7 +19,9 @@ mod listener;
 mod machine;
 mod name;
 mod notify;
+mod planned;
 mod route;
+mod sealing;
 mod server;
 mod table;
 mod tie;
@@ -78,9 +81,11 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         limits.use_all();
     }
     let upstreams = upstream::upstreams(document, to);
-    let guard = guard::guard(document, &levels, &limits, to);
+    let mut guard = guard::guard(document, &levels, &limits, to);
+    let quotas = deletion::guard(document, guard.as_mut(), &limits, to);
     let assertions = assertion::assertions(document, to);
     let notify = notify::notify(document, to).map(std::sync::Arc::new);
+    let sealing = sealing::sealing(document, to);
     let audit = server::audit(&document.audit, &server, to);
     let access_log = match &document.access_log {
         AccessLogText::Word(word) => server::access_log(*word),
@@ -96,6 +101,12 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         jwks_path: assertions.as_ref().map(|assertions| &*assertions.jwks_path),
     };
     let authority = authority::authority(document, &shared, &neighbours, to);
+    let neighbours = deletion::Neighbours {
+        listeners: &listeners,
+        routes: &routes,
+        jwks_path: assertions.as_ref().map(|assertions| &*assertions.jwks_path),
+    };
+    let deletions = deletion::deletions(document, &quotas, &shared, &neighbours, to);
     // What is unused may be so because of the error.
     if !to.cx.failed() {
         shared.report_unused(to.cx);
@@ -113,6 +124,8 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         notify,
         authority,
         deletion_guard: guard?,
+        deletions,
+        sealing,
         audit,
         access_log,
         routes,

@@ -119,6 +119,23 @@ pub(super) fn belongs_to_connection(folded: &str) -> bool {
     CONNECTION.contains(&folded)
 }
 
+/// Reports a header that requests of the gateway's own cannot be given: it belongs to the connection, or is written already; a
+/// credential has a place where it is secret.
+pub(super) fn report_not_for_calls(name: &HeaderName, span: &Span, to: &mut Context<'_>) {
+    const WRITTEN: [&str; 6] =
+        ["idempotency-key", "x-request-id", "user-agent", "accept", "content-encoding", "accept-encoding"];
+    const CREDENTIALS: [&str; 6] = ["authorization", "cookie", "x-api-key", "api-key", "x-auth-token", "dpop"];
+    let (folded, shown) = (name.as_str().replace('_', "-"), nearest::short(name.as_str()));
+    if belongs_to_connection(&folded) {
+        to.error(span, format!("`{shown}` belongs to the connection (RFC 9110 §7.6.1)"));
+    } else if WRITTEN.contains(&folded.as_str()) {
+        to.error(span, format!("`{shown}` is the gateway's to write"));
+    } else if CREDENTIALS.contains(&folded.as_str()) {
+        let message = format!("`{shown}` is a credential: a plan is kept with each deletion, and shown");
+        to.error_with_help(span, message, "write it as the upstream's `credential`, a secret in a file");
+    }
+}
+
 /// Headers that the connection or the gateway itself writes: a credential there would be dropped or overwrite a fact.
 fn report_reserved(name: &HeaderName, span: &Span, to: &mut Context<'_>) {
     const FACTS: [&str; 11] = [

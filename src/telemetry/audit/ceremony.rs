@@ -34,7 +34,7 @@ pub struct AuthorityRecord {
     pub happening: Happening,
     /// By which factor, or to which.
     pub factor: Option<&'static str>,
-    /// Who vouches for the person: the issuer's identifier.
+    /// Who vouches for the person: the issuer's identifier; empty: it is about nobody.
     pub issuer_url: Arc<str>,
     /// The person.
     pub subject: Arc<str>,
@@ -73,10 +73,12 @@ impl AuthorityRecord {
         }
         line.maybe("factor", self.factor);
         line.maybe("request_id", self.request_id.as_deref());
-        let mut who = Object::open(line.member("who"));
-        who.string("issuer_url", &self.issuer_url);
-        who.close();
-        commitments.commit("subject", &self.subject)?;
+        if !self.issuer_url.is_empty() {
+            let mut who = Object::open(line.member("who"));
+            who.string("issuer_url", &self.issuer_url);
+            who.close();
+            commitments.commit("subject", &self.subject)?;
+        }
         if let Some(operator) = &self.operator {
             commitments.commit("operator", operator)?;
         }

@@ -41,6 +41,11 @@ impl PublicKey {
     pub fn to_text(&self) -> String {
         URL_SAFE_NO_PAD.encode(self.0)
     }
+
+    /// Whether a signature is this key's over a message.
+    pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, self.0).verify(message, signature).is_ok()
+    }
 }
 
 /// A signed head.
@@ -76,12 +81,11 @@ impl Head {
         let Some(key) = PublicKey::parse(&self.key) else { return false };
         let Ok(signature) = URL_SAFE_NO_PAD.decode(&self.sig) else { return false };
         let message = Self::message(self.count, &self.hash, &self.time);
-        pinned.is_none_or(|pinned| *pinned == key)
-            && UnparsedPublicKey::new(&ED25519, key.0).verify(message.as_bytes(), &signature).is_ok()
+        pinned.is_none_or(|pinned| *pinned == key) && key.has_signed(message.as_bytes(), &signature)
     }
 }
 
-/// Signs heads.
+/// Signs heads and certificates.
 #[derive(Debug)]
 pub(super) struct Signer(Ed25519KeyPair);
 
@@ -114,10 +118,14 @@ impl Signer {
         PublicKey(key)
     }
 
+    /// Signs a message, which says itself what it is for.
+    pub(super) fn signature(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+
     /// Signs a head.
     pub(super) fn sign(&self, count: u64, hash: &str, time: String) -> Head {
-        let sig = self.0.sign(Head::message(count, hash, &time).as_bytes());
-        let sig = URL_SAFE_NO_PAD.encode(sig.as_ref());
+        let sig = URL_SAFE_NO_PAD.encode(self.signature(Head::message(count, hash, &time).as_bytes()));
         Head { v: 1, count, hash: hash.to_owned(), time, key: self.public_key().to_text(), sig }
     }
 }

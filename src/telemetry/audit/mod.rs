@@ -6,14 +6,21 @@
 //! the last moment, and the counts of the last minute.
 //!
 //! The file is never rotated while the gateway runs: moved away, or changed by anybody else, it makes every intent fail.
-//! Identifying values enter the chain as salted commitments; [`erase()`] strikes their disclosures out later.
+//! Identifying values enter the chain as salted commitments; [`AuditLog::strike`] and [`erase()`] strike their disclosures out later.
+//!
+//! What happens in the life of an account deletion is recorded there, too, each event durable with its place. A [`Certificate`] of the
+//! deletion names those places, and is signed with the key that signs heads.
 
 mod ceremony;
+mod certificate;
 mod disclosure;
 mod erase;
+mod erasure;
 mod file;
 mod head;
 mod record;
+mod strike;
+mod trail;
 mod verify;
 mod writer;
 
@@ -29,15 +36,24 @@ use thiserror::Error;
 
 pub use self::{
     ceremony::{AuthorityRecord, Happening},
+    certificate::{
+        Certificate, CertificateFault, CertificateKind, CertifiedCall, CertifiedDecision, CertifiedKept, CertifiedLook,
+        CertifiedOwnData, CertifiedParty, CertifiedProbe, CertifiedProof, CertifiedRecord, CertifiedScope,
+        CertifiedSight, CertifiedSubject, MAX_CERTIFICATE, SignedCertificate, moment,
+    },
     erase::erase,
+    erasure::{ErasureCall, ErasureParty, ErasureRecord, Place},
     head::{Head, PublicKey},
     record::{Attempt, Outcome},
-    verify::{Fault, Finding, Report, verify},
+    strike::{Struck, forget},
+    trail::{Mismatch, Sought},
+    verify::{Fault, Finding, Report, verify, verify_and_seek},
 };
 use self::{
     file::{ChainFile, Found, move_aside},
     head::{Signer, beside, replace},
     record::{Entry, Recovered},
+    strike::Striker,
     writer::{Shared, Writer},
 };
 use crate::{clock::Clock, policy::Reason, telemetry::metrics::AuditMetrics};
@@ -79,6 +95,14 @@ pub enum AuditFault {
     /// There is no thread to write it.
     #[error("starting the audit log's thread")]
     Thread(#[source] io::Error),
+    /// Nobody can be struck out of it.
+    #[error("striking out in the audit log {path}")]
+    Strike {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// The last write failed, and none has succeeded since.
     #[error("the audit log cannot be written now")]
     Unwritable,
@@ -104,6 +128,8 @@ pub struct AuditFiles {
 /// The audit log.
 pub struct AuditLog {
     shared: Arc<Shared>,
+    striker: Arc<Striker>,
+    signer: Arc<Signer>,
     public_key: PublicKey,
 }
 
@@ -152,17 +178,27 @@ impl AuditLog {
             tracing::warn!(records = lines.lines().count(), "the audit log was brought in order after a crash");
             file.append(&lines).map_err(fault)?;
         }
-        let shared = Arc::new(Shared::new(metrics, clock));
-        let writer = Writer::new(Arc::clone(&shared), file, tip, signer, head_path, files.head_interval);
+        let shared = Arc::new(Shared::new(file.end(), metrics, clock));
+        let signer = Arc::new(signer);
+        let identity = file.identity().map_err(fault)?;
+        let writer = Writer::new(Arc::clone(&shared), file, tip, Arc::clone(&signer), head_path, files.head_interval);
         thread::Builder::new().name("audit-log".into()).spawn(move || writer.run()).map_err(AuditFault::Thread)?;
-        Ok(Self { shared, public_key })
+        let striker = Striker::new(path.to_owned(), identity, Arc::clone(&shared));
+        Ok(Self { shared, striker, signer, public_key })
     }
 
     /// Records that an operation is about to be forwarded; comes back when that is durable, and only then may it be.
     pub async fn intent(&self, attempt: Attempt) -> Result<IntentId, AuditFault> {
         let answered = self.shared.intend(attempt)?;
-        let seq = answered.await.map_err(|_| AuditFault::Unwritable)??;
+        let Place { seq, .. } = answered.await.map_err(|_| AuditFault::Unwritable)??;
         Ok(IntentId { seq, shared: Some(Arc::clone(&self.shared)) })
+    }
+
+    /// Records what happened in the life of a deletion; comes back with its place when that is durable. After a fault it may be in
+    /// the chain or not: it is told again then, under the same number.
+    pub async fn erasure(&self, record: ErasureRecord) -> Result<Place, AuditFault> {
+        let answered = self.shared.tell(record)?;
+        answered.await.map_err(|_| AuditFault::Unwritable)?
     }
 
     /// Records what became of an operation. Never waits.
@@ -179,6 +215,23 @@ impl AuditLog {
     /// Records what the authority did. Never waits; if too much waits already, the record is lost and counted.
     pub fn authority(&self, record: AuthorityRecord) {
         self.shared.note(record);
+    }
+
+    /// Signs what a deletion came to.
+    ///
+    /// # Errors
+    /// It is too large.
+    pub fn certify(&self, certificate: Certificate) -> Result<SignedCertificate, CertificateFault> {
+        SignedCertificate::sign(certificate, &self.signer)
+    }
+
+    /// Strikes people out of the log, once everything else of them is gone; how many values, once that is durable. After a fault it
+    /// is asked for again. It takes as long as reading the file does, and keeps no record waiting.
+    ///
+    /// # Errors
+    /// The log cannot be written, or not be read. Some of them may have been struck out.
+    pub async fn strike(&self, whose: Vec<Struck>) -> Result<u64, Arc<AuditFault>> {
+        self.striker.strike(whose).await
     }
 
     /// Counts an attempt without a valid principal.
@@ -237,5 +290,7 @@ fn old_head(path: &Path) -> io::Result<Option<Head>> {
     }
 }
 
+#[cfg(test)]
+mod erasure_tests;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::{
     ceremony::AuthorityRecord,
     disclosure::{Commitments, NoSalt},
+    erasure::ErasureRecord,
 };
 use crate::{
     policy::{Factor, Possession, Principal, Reason, SecondFactor, SecondFactors},
@@ -29,6 +30,8 @@ pub(super) const ATTEMPT_BYTES: usize = 96 << 10;
 pub(super) const GENESIS: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// Where the body ends. A quotation mark inside a string is escaped, so this cannot stand in one.
 const HASH: &[u8] = b",\"hash\":\"";
+/// What follows on the hash, where the record has disclosures.
+const DISCLOSURES: &[u8] = b"\",\"disclosures\":[";
 /// The length of a SHA-256 in base64url.
 const HASH_CHARS: usize = 43;
 
@@ -110,8 +113,22 @@ pub(super) enum Entry {
     Attempts { from_ms: u64, until_ms: u64, counts: Vec<(Reason, Arc<str>, u64)> },
     /// The authority did something.
     Authority(AuthorityRecord),
+    /// Something happened in the life of an account deletion.
+    Erasure(ErasureRecord),
+    /// Disclosures are about to be struck out, in the records of these numbers.
+    Struck(StruckRecord),
     /// The file was brought in order when it was opened, or can be written again.
     Recovered(Recovered),
+}
+
+/// Which records disclosures are struck out of: a chain that says so tells what was forgotten by right from what somebody hid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StruckRecord {
+    pub(super) unix_ms: u64,
+    /// How many disclosures.
+    pub(super) values: u64,
+    /// The numbers of their records: `3,7-9`.
+    pub(super) records: String,
 }
 
 /// What was wrong with the log, and is no more.
@@ -142,6 +159,8 @@ impl Entry {
             Self::Refusal(_) => "refusal",
             Self::Attempts { .. } => "attempts",
             Self::Authority(record) => record.kind(),
+            Self::Erasure(_) => "erasure",
+            Self::Struck(_) => "struck",
             Self::Recovered(_) => "recovered",
         }
     }
@@ -152,6 +171,8 @@ impl Entry {
             Self::Outcome { unix_ms, .. } => *unix_ms,
             Self::Attempts { until_ms, .. } => *until_ms,
             Self::Authority(record) => record.unix_ms,
+            Self::Erasure(record) => record.unix_ms,
+            Self::Struck(record) => record.unix_ms,
             Self::Recovered(recovered) => recovered.unix_ms,
         }
     }
@@ -171,6 +192,11 @@ impl Entry {
             Self::Outcome { intent, outcome, .. } => push_outcome(&mut line, *intent, *outcome),
             Self::Attempts { from_ms, counts, .. } => push_counts(&mut line, *from_ms, counts),
             Self::Authority(record) => record.push(&mut line, &mut commitments)?,
+            Self::Erasure(record) => record.push(&mut line, &mut commitments)?,
+            Self::Struck(record) => {
+                line.number("values", record.values);
+                line.string("records", &record.records);
+            }
             Self::Recovered(recovered) => push_recovered(&mut line, recovered),
         }
         if !commitments.digests.is_empty() {
@@ -328,7 +354,7 @@ impl<'a> Line<'a> {
         let at = line.windows(HASH.len()).position(|window| window == HASH)?;
         let (body, rest) = line.split_at_checked(at)?;
         let (hash, rest) = rest.get(HASH.len()..)?.split_at_checked(HASH_CHARS)?;
-        let disclosures = match rest.strip_prefix(b"\",\"disclosures\":[") {
+        let disclosures = match rest.strip_prefix(DISCLOSURES) {
             Some(list) => strings(list.strip_suffix(b"]}")?)?,
             None => (rest == b"\"}").then(Vec::new)?,
         };
@@ -343,6 +369,16 @@ impl<'a> Line<'a> {
     /// The body as a whole object.
     pub(super) fn object(&self) -> Vec<u8> {
         [self.body, b"}"].concat()
+    }
+}
+
+/// Strikes out whatever disclosures a line has, or the beginning of one.
+pub(super) fn strike_disclosures(line: &mut [u8]) {
+    let Some(at) = line.windows(HASH.len()).position(|window| window == HASH) else { return };
+    for byte in line.iter_mut().skip(at + HASH.len() + HASH_CHARS + DISCLOSURES.len()) {
+        if byte.is_ascii_alphanumeric() || *byte == b'_' {
+            *byte = b'-';
+        }
     }
 }
 

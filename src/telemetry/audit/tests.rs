@@ -20,19 +20,19 @@ use crate::{
 };
 
 /// 2026-11-22T02:40:17.120Z
-const START_MS: u64 = 1_795_315_217_120;
+pub(super) const START_MS: u64 = 1_795_315_217_120;
 
-struct TestClock {
+pub(super) struct TestClock {
     start: Instant,
     passed_ms: AtomicU64,
 }
 
 impl TestClock {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self { start: Instant::now(), passed_ms: AtomicU64::new(0) })
     }
 
-    fn pass(&self, by: Duration) {
+    pub(super) fn pass(&self, by: Duration) {
         self.passed_ms.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
 }
@@ -44,7 +44,7 @@ impl Clock for TestClock {
     }
 }
 
-fn files(folder: &Path) -> AuditFiles {
+pub(super) fn files(folder: &Path) -> AuditFiles {
     AuditFiles {
         file: folder.join("audit.jsonl"),
         key: folder.join("audit.key"),
@@ -52,15 +52,15 @@ fn files(folder: &Path) -> AuditFiles {
     }
 }
 
-fn open_at(folder: &Path, clock: Arc<dyn Clock>) -> Result<AuditLog, AuditFault> {
+pub(super) fn open_at(folder: &Path, clock: Arc<dyn Clock>) -> Result<AuditLog, AuditFault> {
     AuditLog::open(&files(folder), clock, Metrics::new().unwrap().audit())
 }
 
-fn open(folder: &Path) -> AuditLog {
+pub(super) fn open(folder: &Path) -> AuditLog {
     open_at(folder, TestClock::new()).unwrap()
 }
 
-fn attempt(reason: Reason) -> Attempt {
+pub(super) fn attempt(reason: Reason) -> Attempt {
     let assurance = Assurance {
         acr: Some("urn:example:acr:mfa".into()),
         further_acr: Box::default(),
@@ -100,31 +100,31 @@ fn attempt(reason: Reason) -> Attempt {
     }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-fn intend(log: &AuditLog) -> IntentId {
+pub(super) fn intend(log: &AuditLog) -> IntentId {
     block_on(log.intent(attempt(Reason::Allowed))).unwrap()
 }
 
-fn text(folder: &Path) -> String {
+pub(super) fn text(folder: &Path) -> String {
     fs::read_to_string(folder.join("audit.jsonl")).unwrap()
 }
 
-fn head(folder: &Path) -> Head {
+pub(super) fn head(folder: &Path) -> Head {
     Head::parse(&fs::read_to_string(folder.join("audit.jsonl.head")).unwrap()).unwrap()
 }
 
-fn key(folder: &Path) -> PublicKey {
+pub(super) fn key(folder: &Path) -> PublicKey {
     PublicKey::parse(&fs::read_to_string(folder.join("audit.jsonl.pub")).unwrap()).unwrap()
 }
 
-fn records(folder: &Path) -> Vec<Value> {
+pub(super) fn records(folder: &Path) -> Vec<Value> {
     text(folder).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn kinds(folder: &Path) -> Vec<String> {
+pub(super) fn kinds(folder: &Path) -> Vec<String> {
     records(folder).iter().map(|record| record["kind"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -334,7 +334,7 @@ fn a_truncated_file_is_found_by_its_head_and_a_torn_line_without() {
 }
 
 /// The same records with `old` replaced by `new`, and every hash made anew, as a forger without the key would do it.
-fn rechained(text: &str, old: &str, new: &str) -> String {
+pub(super) fn rechained(text: &str, old: &str, new: &str) -> String {
     let mut forged = String::new();
     let mut prev = record::GENESIS.to_owned();
     for line in text.lines() {
@@ -427,7 +427,11 @@ fn a_crash_at_any_byte_loses_no_whole_record_and_the_log_goes_on() {
         assert_eq!(report.open_intents, 0, "cut at {cut}");
         let aside = crashed.path().join(format!("audit.jsonl.torn-{}", START_MS / 1000));
         let torn = fs::read(&aside).unwrap_or_default();
-        assert_eq!(torn, good.as_bytes()[whole..cut], "cut at {cut}");
+        let body = |line: &[u8]| line.windows(8).position(|text| text == b"\"hash\":\"").unwrap_or(line.len());
+        let cut_off = &good.as_bytes()[whole..cut];
+        assert_eq!((torn.len(), &torn[..body(&torn)]), (cut_off.len(), &cut_off[..body(cut_off)]), "cut at {cut}");
+        let said = torn.split(|byte| *byte == b'"').filter_map(|text| disclosure::read(str::from_utf8(text).ok()?));
+        assert_eq!(said.count(), 0, "cut at {cut}: what lies aside names nobody");
         assert_eq!(kinds(crashed.path()).contains(&"recovered".to_owned()), cut > whole, "cut at {cut}");
     }
 }

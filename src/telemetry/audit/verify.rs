@@ -19,6 +19,7 @@ use super::{
     disclosure,
     head::{Head, PublicKey},
     record::{GENESIS, LINE_BYTES, Line},
+    trail::{Sought, Strikes, Told, Trail},
 };
 
 /// Findings that are listed; a file that was changed throughout has no use for more.
@@ -53,6 +54,14 @@ pub enum Fault {
     /// An outcome of an intent that is not there.
     #[error("the outcome of intent {0}, which is not there or has one already")]
     Outcome(u64),
+    /// An event of a deletion that was told before, and otherwise.
+    #[error("event {number} of deletion {erasure:?} was told before, and otherwise")]
+    Event {
+        /// The deletion.
+        erasure: String,
+        /// The event's number.
+        number: u32,
+    },
     /// The last line is not whole.
     #[error("the last line is not whole")]
     Torn,
@@ -103,6 +112,10 @@ pub struct Report {
     pub vouched: u64,
     /// Commitments whose disclosure was erased.
     pub erased: u64,
+    /// How many of them no record of the chain accounts for: by hand, or by somebody who hid something.
+    pub erased_unnamed: u64,
+    /// Values that the chain says are struck out, and that are there: a crash in between, or an older copy of the file.
+    pub unerased: u64,
     /// Intents without an outcome: still under way, or left by a crash that no start has followed yet.
     pub open_intents: u64,
 }
@@ -111,8 +124,18 @@ pub struct Report {
 ///
 /// `pinned` is the public key that the head must be signed by; without it, any key that the head names will do, and
 /// whoever made the file may have made the head.
-pub fn verify(mut file: impl BufRead, head: Option<&Head>, pinned: Option<&PublicKey>) -> Result<Report, Vec<Finding>> {
-    let mut check = Check::default();
+pub fn verify(file: impl BufRead, head: Option<&Head>, pinned: Option<&PublicKey>) -> Result<Report, Vec<Finding>> {
+    verify_and_seek(file, head, pinned, None)
+}
+
+/// The same, and notes whatever of a certificate's records it comes by.
+pub fn verify_and_seek<'a, 'b>(
+    mut file: impl BufRead,
+    head: Option<&Head>,
+    pinned: Option<&PublicKey>,
+    sought: Option<&'a mut Sought<'b>>,
+) -> Result<Report, Vec<Finding>> {
+    let mut check = Check { sought, ..Check::default() };
     if head.is_some_and(|head| !head.is_signed_by(pinned)) {
         check.find(Fault::HeadSignature);
     }
@@ -151,6 +174,16 @@ struct Body {
     prev: String,
     #[serde(default)]
     intent: Option<u64>,
+    #[serde(default)]
+    erasure: Option<String>,
+    #[serde(default)]
+    plan: Option<String>,
+    #[serde(default)]
+    number: Option<u32>,
+    #[serde(default)]
+    event: Option<String>,
+    #[serde(default)]
+    records: Option<String>,
     #[serde(default, rename = "_sd_alg")]
     algorithm: Option<String>,
     #[serde(default, rename = "_sd")]
@@ -159,18 +192,21 @@ struct Body {
 
 /// Where the check stands.
 #[derive(Debug)]
-struct Check {
+struct Check<'a, 'b> {
     line: u64,
     offset: u64,
     records: u64,
     seq: u64,
     hash: String,
     erased: u64,
+    strikes: Strikes,
     open: BTreeSet<u64>,
+    trail: Trail,
+    sought: Option<&'a mut Sought<'b>>,
     findings: Vec<Finding>,
 }
 
-impl Default for Check {
+impl Default for Check<'_, '_> {
     fn default() -> Self {
         Self {
             line: 0,
@@ -179,13 +215,16 @@ impl Default for Check {
             seq: 0,
             hash: GENESIS.to_owned(),
             erased: 0,
+            strikes: Strikes::default(),
             open: BTreeSet::new(),
+            trail: Trail::default(),
+            sought: None,
             findings: Vec::new(),
         }
     }
 }
 
-impl Check {
+impl Check<'_, '_> {
     fn find(&mut self, fault: Fault) {
         if self.findings.len() < FINDINGS {
             self.findings.push(Finding { line: self.line, offset: self.offset, fault });
@@ -216,8 +255,8 @@ impl Check {
             // A gap in the numbers has broken the chain already: one finding for one fault.
             self.find(Fault::Chain);
         }
-        self.disclosures(&line.disclosures, &body.digests);
-        self.intents(&body);
+        self.disclosures(&line.disclosures, &body);
+        self.kinds(&body, &line);
         if head.is_some_and(|head| head.count == body.seq && head.hash != line.hash) {
             self.find(Fault::Head);
         }
@@ -228,20 +267,25 @@ impl Check {
     }
 
     /// What is there must be what was committed to, in its order; what is missing was erased.
-    fn disclosures(&mut self, disclosures: &[&str], digests: &[String]) {
-        let mut committed = digests.iter();
+    fn disclosures(&mut self, disclosures: &[&str], body: &Body) {
+        let mut committed = body.digests.iter().enumerate();
+        let mut there = BTreeSet::new();
         let told = || disclosures.iter().filter(|disclosure| !disclosure::is_struck_out(disclosure));
         let held = told().all(|disclosure| {
             let digest = disclosure::digest_of(disclosure);
-            committed.any(|committed| *committed == digest) && disclosure::read(disclosure).is_some()
+            let place = committed.find(|(_, committed)| **committed == digest);
+            place.is_some_and(|(place, _)| there.insert(place)) && disclosure::read(disclosure).is_some()
         });
-        if !held || disclosures.len() > digests.len() {
+        if !held || disclosures.len() > body.digests.len() {
             self.find(Fault::Disclosure);
         }
-        self.erased += digests.len().saturating_sub(told().count()) as u64;
+        for gone in (0..body.digests.len()).filter(|place| !there.contains(place)) {
+            self.strikes.gone(body.seq, gone);
+            self.erased += 1;
+        }
     }
 
-    fn intents(&mut self, body: &Body) {
+    fn kinds(&mut self, body: &Body, line: &Line<'_>) {
         match (body.kind.as_str(), body.intent) {
             ("intent", None) => {
                 self.open.insert(body.seq);
@@ -252,7 +296,28 @@ impl Check {
                 }
             }
             ("refusal" | "attempts" | "recovered" | "ceremony" | "change", None) => {}
+            ("erasure", None) => self.erasure(body, line),
+            ("struck", None) => {
+                if !body.records.as_ref().is_some_and(|list| self.strikes.named(body.seq, list)) {
+                    self.find(Fault::Content("it does not say what was struck out before it".to_owned()));
+                }
+            }
             (kind, _) => self.find(Fault::Content(format!("a kind that is not known here: {kind:?}"))),
+        }
+    }
+
+    fn erasure(&mut self, body: &Body, line: &Line<'_>) {
+        let (Some(erasure), Some(plan), Some(number), Some(event)) =
+            (&body.erasure, &body.plan, body.number, &body.event)
+        else {
+            return self.find(Fault::Content("an event of a deletion that lacks a member".to_owned()));
+        };
+        let told = Told { erasure, plan, number, event, seq: body.seq, hash: line.hash, body: line.body };
+        if !self.trail.follow(&told) {
+            self.find(Fault::Event { erasure: erasure.clone(), number });
+        }
+        if let Some(sought) = &mut self.sought {
+            sought.see(&told);
         }
     }
 
@@ -264,7 +329,16 @@ impl Check {
         }
         if self.findings.is_empty() {
             let (vouched, open_intents) = (head.map_or(0, |head| head.count), self.open.len() as u64);
-            Ok(Report { records: self.records, hash: self.hash, vouched, erased: self.erased, open_intents })
+            let (erased, erased_unnamed, unerased) = (self.erased, self.strikes.unnamed(), self.strikes.left());
+            Ok(Report {
+                records: self.records,
+                hash: self.hash,
+                vouched,
+                erased,
+                erased_unnamed,
+                unerased,
+                open_intents,
+            })
         } else {
             Err(self.findings)
         }
@@ -272,7 +346,7 @@ impl Check {
 }
 
 /// Fails if an object, at any depth, has a member twice: two readers could then read two different records.
-fn members_once(json: &[u8]) -> serde_json::Result<()> {
+pub(super) fn members_once(json: &[u8]) -> serde_json::Result<()> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     MembersOnce.deserialize(&mut reader)?;
     reader.end()

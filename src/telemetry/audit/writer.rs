@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -22,10 +22,11 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    AuditFault, AuthorityRecord,
+    AuditFault, AuthorityRecord, Place,
+    erasure::ErasureRecord,
     file::{ChainFile, Tip},
     head::{Signer, replace},
-    record::{ATTEMPT_BYTES, Attempt, Entry, Outcome, Recovered},
+    record::{ATTEMPT_BYTES, Attempt, Entry, Outcome, Recovered, StruckRecord},
 };
 use crate::{
     clock::{Clock, Now},
@@ -35,6 +36,8 @@ use crate::{
 
 /// Intents that may wait for the disk; more than a disk makes durable in a second.
 const INTENTS: usize = 1024;
+/// The same for events of deletions, which must not be kept waiting by requests, nor they by these.
+const EVENTS: usize = 1024;
 /// Refusals, and records of what the authority did, that may wait; beyond it they are lost and counted, for one caller must not fill the memory.
 const REFUSALS: usize = 8192;
 /// Between attempts to get out of the failed state.
@@ -47,6 +50,8 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     failed: AtomicBool,
+    /// Where the last durable record ends, in bytes: nothing before it is ever taken back.
+    pub(super) durable: AtomicU64,
     pub(super) metrics: AuditMetrics,
     pub(super) clock: Arc<dyn Clock>,
 }
@@ -56,6 +61,7 @@ pub(super) struct Shared {
 struct Queue {
     waiting: VecDeque<Waiting>,
     intents: usize,
+    events: usize,
     refusals: usize,
     tally: HashMap<(Reason, Arc<str>), u64>,
     /// When the first attempt of the tally was counted.
@@ -67,8 +73,11 @@ struct Queue {
 /// A record on its way, and who waits for it to be durable.
 struct Waiting {
     entry: Entry,
-    answer: Option<oneshot::Sender<Result<u64, AuditFault>>>,
+    answer: Option<oneshot::Sender<Answer>>,
 }
+
+/// Where a record stands once it is durable.
+pub(super) type Answer = Result<Place, AuditFault>;
 
 impl From<Entry> for Waiting {
     fn from(entry: Entry) -> Self {
@@ -77,8 +86,9 @@ impl From<Entry> for Waiting {
 }
 
 impl Shared {
-    pub(super) fn new(metrics: AuditMetrics, clock: Arc<dyn Clock>) -> Self {
-        Self { queue: Mutex::default(), wake: Condvar::new(), failed: AtomicBool::new(false), metrics, clock }
+    pub(super) fn new(durable: u64, metrics: AuditMetrics, clock: Arc<dyn Clock>) -> Self {
+        let (durable, failed) = (AtomicU64::new(durable), AtomicBool::new(false));
+        Self { queue: Mutex::default(), wake: Condvar::new(), failed, durable, metrics, clock }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -86,27 +96,51 @@ impl Shared {
     }
 
     /// Queues an intent; the answer comes when it is durable, or cannot be made so.
-    pub(super) fn intend(&self, attempt: Attempt) -> Result<oneshot::Receiver<Result<u64, AuditFault>>, AuditFault> {
-        if self.failed.load(Ordering::Acquire) {
-            self.metrics.failed(1);
-            return Err(AuditFault::Unwritable);
-        }
-        if attempt.weight() > ATTEMPT_BYTES {
-            self.metrics.failed(1);
-            return Err(AuditFault::TooLarge);
-        }
-        let mut queue = self.queue();
-        if queue.closing || queue.intents >= INTENTS {
-            drop(queue);
-            self.metrics.failed(1);
-            return Err(AuditFault::Busy);
-        }
-        let (answer, answered) = oneshot::channel();
-        queue.intents += 1;
-        queue.waiting.push_back(Waiting { entry: Entry::Intent(attempt), answer: Some(answer) });
-        drop(queue);
-        self.wake.notify_all();
-        Ok(answered)
+    pub(super) fn intend(&self, attempt: Attempt) -> Result<oneshot::Receiver<Answer>, AuditFault> {
+        let weight = attempt.weight();
+        self.queue_answered(Entry::Intent(attempt), weight, |queue| (&mut queue.intents, INTENTS))
+    }
+
+    /// Queues an event of a deletion; the answer comes when it is durable, or cannot be made so.
+    pub(super) fn tell(&self, record: ErasureRecord) -> Result<oneshot::Receiver<Answer>, AuditFault> {
+        let weight = record.weight();
+        self.queue_answered(Entry::Erasure(record), weight, |queue| (&mut queue.events, EVENTS))
+    }
+
+    /// Queues what is about to be struck out; the answer comes when it is durable, or cannot be made so.
+    pub(super) fn strike(&self, values: u64, records: String) -> Result<oneshot::Receiver<Answer>, AuditFault> {
+        let weight = records.len();
+        let unix_ms = self.clock.now().unix_ms;
+        let entry = Entry::Struck(StruckRecord { unix_ms, values, records });
+        self.queue_answered(entry, weight, |queue| (&mut queue.events, EVENTS))
+    }
+
+    fn queue_answered(
+        &self,
+        entry: Entry,
+        weight: usize,
+        counted: impl FnOnce(&mut Queue) -> (&mut usize, usize),
+    ) -> Result<oneshot::Receiver<Answer>, AuditFault> {
+        let fault = if self.failed.load(Ordering::Acquire) {
+            AuditFault::Unwritable
+        } else if weight > ATTEMPT_BYTES {
+            AuditFault::TooLarge
+        } else {
+            let mut queue = self.queue();
+            let closing = queue.closing;
+            let (count, most) = counted(&mut queue);
+            if !closing && *count < most {
+                let (answer, answered) = oneshot::channel();
+                *count += 1;
+                queue.waiting.push_back(Waiting { entry, answer: Some(answer) });
+                drop(queue);
+                self.wake.notify_all();
+                return Ok(answered);
+            }
+            AuditFault::Busy
+        };
+        self.metrics.failed(1);
+        Err(fault)
     }
 
     /// Queues an outcome. There are never more than intents were answered, so they need no bound of their own.
@@ -182,7 +216,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     file: ChainFile,
     tip: Tip,
-    signer: Signer,
+    signer: Arc<Signer>,
     head_path: PathBuf,
     head_interval: Duration,
     /// The count of the last head that was written, and when.
@@ -199,7 +233,7 @@ impl Writer {
         shared: Arc<Shared>,
         file: ChainFile,
         tip: Tip,
-        signer: Signer,
+        signer: Arc<Signer>,
         head_path: PathBuf,
         head_interval: Duration,
     ) -> Self {
@@ -259,7 +293,7 @@ impl Writer {
         let batch: Vec<Waiting> = outage.into_iter().chain(unwritten).chain(batch).collect();
         if !batch.is_empty() {
             match self.write(&batch) {
-                Ok(tip) => self.written(batch, tip),
+                Ok(hashes) => self.written(batch, hashes),
                 Err(cause) => {
                     self.fail(&cause, now);
                     return self.put_off(batch);
@@ -273,31 +307,33 @@ impl Writer {
         self.write_head(now, closing);
     }
 
-    /// Writes all of a batch or nothing; where the chain stands then.
-    fn write(&mut self, batch: &[Waiting]) -> Result<Tip, String> {
-        let mut tip = self.tip.clone();
+    /// Writes all of a batch or nothing; the hashes of its records.
+    fn write(&mut self, batch: &[Waiting]) -> Result<Vec<String>, String> {
+        let mut hashes: Vec<String> = Vec::with_capacity(batch.len());
         let mut lines = String::with_capacity(batch.len() * 1024);
-        for waiting in batch {
-            tip.count += 1;
-            let line = waiting.entry.push_line(&mut lines, tip.count, &tip.hash);
-            tip.hash = line.map_err(|_| "no random bytes for a salt".to_owned())?;
+        for (waiting, seq) in batch.iter().zip(self.tip.count + 1..) {
+            let prev = hashes.last().unwrap_or(&self.tip.hash);
+            let hash = waiting.entry.push_line(&mut lines, seq, prev);
+            hashes.push(hash.map_err(|_| "no random bytes for a salt".to_owned())?);
         }
         self.file.append(&lines).map_err(|error| error.to_string())?;
-        Ok(tip)
+        self.shared.durable.store(self.file.end(), Ordering::Release);
+        Ok(hashes)
     }
 
     /// Answers what is durable now.
-    fn written(&mut self, batch: Vec<Waiting>, tip: Tip) {
-        let mut seq = mem::replace(&mut self.tip, tip).count;
-        for waiting in batch {
-            seq += 1;
+    fn written(&mut self, batch: Vec<Waiting>, hashes: Vec<String>) {
+        for (waiting, hash) in batch.into_iter().zip(hashes) {
+            self.tip.count += 1;
+            let seq = self.tip.count;
             self.shared.metrics.written(waiting.entry.kind());
-            if let Some(answer) = waiting.answer
-                && answer.send(Ok(seq)).is_err()
-            {
+            let gone =
+                waiting.answer.is_some_and(|answer| answer.send(Ok(Place { seq, hash: (*hash).into() })).is_err());
+            if gone && matches!(waiting.entry, Entry::Intent(_)) {
                 // The request went away while it waited, so nothing was forwarded.
                 self.shared.conclude(seq, Outcome::Failed { reason: Reason::ClientGone });
             }
+            self.tip.hash = hash;
         }
     }
 
@@ -367,6 +403,7 @@ impl Drop for Writer {
 
 fn take_batch(queue: &mut Queue, now: Now, closing: bool) -> Vec<Waiting> {
     queue.intents = 0;
+    queue.events = 0;
     queue.refusals = 0;
     let mut batch: Vec<Waiting> = mem::take(&mut queue.waiting).into();
     if let Some(since) = queue.tally_since.filter(|since| closing || now.instant >= since.instant + TALLY) {

@@ -110,13 +110,35 @@ families! {
     AUTHORITY_ELEVATIONS = Gauge "stepgate_authority_elevations" []
         "Elevations that live.";
     STORE_FAULTS = Counter "stepgate_store_faults_total" []
-        "Times that the authority's store could not be asked or written: the request was refused.";
+        "Times that the store of second factors and deletions could not be asked or written: the request was refused.";
     STORE_COMMITS = Histogram "stepgate_store_commit_duration_seconds" []
-        "How long a commit of the authority's store took to be durable.";
+        "How long a commit of the store took to be durable.";
     MESSAGES = Counter "stepgate_messages_total" ["channel", "result"]
         "Attempts to deliver a message, by channel (mail, or a webhook's name): delivered, retried, or lost as expired or refused.";
     MESSAGES_WAITING = Gauge "stepgate_messages_waiting" ["channel"]
         "Messages in the outbox that are not delivered yet.";
+    ERASURES = Gauge "stepgate_erasures" ["plan", "state"]
+        "Account deletions that are open, by plan and state: held, carrying_out, verifying, scrubbing; erased and cancelled only until the audit log has all of their events.";
+    ERASURE_HOLDS = Gauge "stepgate_erasure_holds" ["hold"]
+        "Account deletions that wait, by what holds them: approval, legal, breaker, dispute. One may be held by several.";
+    ERASURE_EVENTS = Counter "stepgate_erasure_events_total" ["plan", "event"]
+        "What happened to account deletions. `disputed`, `step_parked` and `probe_parked` deserve a look.";
+    ERASURE_STEPS = Counter "stepgate_erasure_steps_total" ["upstream", "outcome"]
+        "Requests of steps and probes: done (a step), seen (a probe that said there or gone), retried (to be sent again) or refused (a person must look).";
+    ERASURE_LOOKS = Counter "stepgate_erasure_probes_total" ["plan", "seen"]
+        "Looks at whether data is gone, after the last step: gone, or there.";
+    ERASURES_PARKED = Gauge "stepgate_erasures_parked" []
+        "Account deletions of which a step or a probe waits for a person.";
+    ERASURES_OVERDUE = Gauge "stepgate_erasures_overdue" []
+        "Account deletions that should have gone on more than ten minutes ago, and did not.";
+    ERASURE_UNPLACED = Gauge "stepgate_erasure_evidence_unplaced" []
+        "Events of account deletions that have no place in the audit log yet.";
+    ERASURE_FROZEN = Gauge "stepgate_erasure_frozen_subjects" []
+        "People whose deletions are frozen, as they said that it was not them.";
+    ERASURE_BREAKER = Gauge "stepgate_erasure_breaker_tripped" []
+        "1 while the mass-deletion breaker is tripped: every further deletion is held for a person.";
+    ERASURE_UNTOLD = Counter "stepgate_erasure_notices_lost_total" []
+        "Notices of account deletions that nobody could be sent: no address, or a channel that is no longer configured.";
     AUDIT_RECORDS = Counter "stepgate_audit_records_total" ["kind"]
         "Audit records written, by kind.";
     AUDIT_FAILURES = Counter "stepgate_audit_failures_total" []

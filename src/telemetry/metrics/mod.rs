@@ -3,6 +3,7 @@
 
 mod authority;
 mod catalogue;
+mod erasure;
 mod process;
 mod route;
 
@@ -20,7 +21,11 @@ use prometheus::{
 use thiserror::Error;
 
 use self::catalogue::Family;
-pub use self::{authority::AuthorityMetrics, route::RouteMetrics};
+pub use self::{
+    authority::AuthorityMetrics,
+    erasure::{ErasureCounts, ErasureMetrics},
+    route::RouteMetrics,
+};
 use crate::{clock::Now, policy::Reason};
 
 /// The `route` label of requests that no route matched.
@@ -72,6 +77,7 @@ pub struct Metrics {
     config_generation: IntGauge,
     audit: AuditMetrics,
     authority: AuthorityMetrics,
+    erasure: ErasureMetrics,
     access_log_dropped: IntCounter,
     revocations: IntGaugeVec,
     security_events: IntCounterVec,
@@ -191,6 +197,7 @@ impl Metrics {
                 writable,
             },
             authority: AuthorityMetrics::new(r)?,
+            erasure: ErasureMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
             revocations: gauges(r, &catalogue::REVOCATIONS)?,
             security_events: counters(r, &catalogue::SECURITY_EVENTS)?,
@@ -360,6 +367,11 @@ impl Metrics {
         self.authority.clone()
     }
 
+    /// What account deletions count.
+    pub fn erasure(&self) -> ErasureMetrics {
+        self.erasure.clone()
+    }
+
     /// The counter of access records that were dropped.
     pub fn access_log_dropped(&self) -> IntCounter {
         self.access_log_dropped.clone()
@@ -386,6 +398,7 @@ impl Metrics {
         forget(&self.upstream_errors, &upstream);
         forget(&self.upstream_opened, &upstream);
         forget(&self.upstream_reused, &upstream);
+        forget(&self.erasure.steps, &upstream);
         let issuer = keep("issuer", &names.issuers);
         locked(&self.keys_fetched_ms).retain(|name, _| names.issuers.contains(&**name));
         forget(&self.token_verifications, &issuer);
@@ -648,6 +661,26 @@ mod tests {
         authority.committed(Duration::from_millis(4));
         authority.message("mail", "delivered");
         authority.messages_waiting("mail", 3);
+        let erasure = metrics.erasure();
+        erasure.known("account");
+        erasure.happened("account", "requested");
+        erasure.step("api", "retried");
+        erasure.looked("account", "gone");
+        erasure.untold();
+        erasure.counts(&ErasureCounts {
+            states: [(("removed", "held"), 1)].into(),
+            holds: [("approval", 1)].into(),
+            ..ErasureCounts::default()
+        });
+        erasure.counts(&ErasureCounts {
+            states: [(("account", "held"), 5), (("account", "erased"), 2)].into(),
+            holds: [("legal", 1)].into(),
+            parked: 1,
+            overdue: 3,
+            unplaced: 4,
+            frozen: 6,
+            breaker: true,
+        });
         metrics.password("people", "wrong");
         metrics.locked_users("people", 3);
         let names = Names {
@@ -690,12 +723,31 @@ mod tests {
             "stepgate_store_commit_duration_seconds_count 1",
             r#"stepgate_messages_total{channel="mail",result="delivered"} 1"#,
             r#"stepgate_messages_waiting{channel="mail"} 3"#,
+            r#"stepgate_erasures{plan="account",state="held"} 5"#,
+            r#"stepgate_erasure_holds{hold="legal"} 1"#,
+            r#"stepgate_erasure_events_total{event="requested",plan="account"} 1"#,
+            r#"stepgate_erasure_events_total{event="disputed",plan="account"} 0"#,
+            r#"stepgate_erasure_probes_total{plan="account",seen="there"} 0"#,
+            r#"stepgate_erasure_steps_total{outcome="retried",upstream="api"} 1"#,
+            r#"stepgate_erasure_probes_total{plan="account",seen="gone"} 1"#,
+            "stepgate_erasures_parked 1",
+            "stepgate_erasures_overdue 3",
+            "stepgate_erasure_evidence_unplaced 4",
+            "stepgate_erasure_frozen_subjects 6",
+            "stepgate_erasure_breaker_tripped 1",
+            "stepgate_erasure_notices_lost_total 1",
             "stepgate_config_generation 2",
             "stepgate_config_last_reload_successful 0",
             "stepgate_audit_writable 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn counts_of_deletions_are_those_of_the_moment() {
+        let text = busy().render(now(0)).unwrap();
+        assert!(!text.contains("removed") && !text.contains(r#"hold="approval""#), "{text}");
     }
 
     #[test]

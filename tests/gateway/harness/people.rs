@@ -12,6 +12,7 @@ use stepgate::{
     identity::{Authenticator, Field, Presented, SourceServices, Unobserved, revocation::Revocations},
     policy::{Credential, Factor, Principal},
     runtime::DiskMaterials,
+    state::{State, StateMeans},
 };
 
 use super::{World, remember_secret};
@@ -48,13 +49,20 @@ impl People {
         };
         let authenticator = Authenticator::compile(&config, &DiskMaterials, &services, None).unwrap();
         std::fs::create_dir_all(&config.server.state_dir).unwrap();
-        let means = AuthorityMeans {
+        let means = StateMeans {
             handle: runtime.handle(),
             clock: &clock,
             state_dir: &config.server.state_dir,
             roots: &roots,
-            observer: &(Arc::new(stepgate::authority::Unobserved) as _),
+            observer: &(Arc::new(stepgate::state::Unobserved) as _),
             deliveries: &(Arc::new(stepgate::notify::Unobserved) as _),
+        };
+        let state = State::open(&config, &DiskMaterials, &means, None).unwrap().unwrap();
+        let means = AuthorityMeans {
+            handle: runtime.handle(),
+            clock: &clock,
+            state: &state,
+            observer: &(Arc::new(stepgate::authority::Unobserved) as _),
             ends: &(Arc::new(stepgate::authority::accounts::NoEnds) as _),
             published: &stepgate::jose::PublishedKeys::default(),
         };

@@ -22,8 +22,17 @@ pub struct Process {
 impl Process {
     /// Starts a command with its output captured.
     pub fn spawn(command: &mut Command) -> Self {
+        Self::spawn_with(command, Stdio::null())
+    }
+
+    /// The same with a standard input that stays open for as long as its owner lives.
+    pub fn spawn_listening(command: &mut Command) -> Self {
+        Self::spawn_with(command, Stdio::piped())
+    }
+
+    fn spawn_with(command: &mut Command, stdin: Stdio) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("starting {name}: {error} (`./test setup` installs it)"));
         let (stdout, stderr) = (Arc::default(), Arc::default());

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command};
 
 use tempfile::TempDir;
 
-use super::{Authority, Finished, Process, Wire, eventually, get, ports, run};
+use super::{Authority, Finished, Process, Wire, World, eventually, get, ports, recorder::Recorded, run};
 
 /// Runs curl, quietly but for errors, without any configuration of the machine's.
 pub fn curl(arguments: &[&str]) -> Finished {
@@ -142,6 +142,80 @@ impl Prometheus {
             value.filter(|_| status == 200)
         })
     }
+}
+
+/// The SHA-256 of the certificate's key, in base64: how Chromium is told to trust it.
+fn pin(world: &World) -> String {
+    let script = "openssl x509 -in server.pem -pubkey -noout | openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary \
+                  | openssl base64";
+    let finished = run(Command::new("bash").args(["-c", script]).current_dir(world.folder()), "");
+    assert_eq!(finished.code, 0, "{finished:?}");
+    finished.stdout.trim().to_owned()
+}
+
+/// Runs a scenario of tests/browser: its certificate is `server.pem` in the world's folder, of the authority in `ca.pem`.
+pub fn browse(world: &World, scenario: &str, mut says: serde_json::Value) {
+    let browser = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser");
+    assert!(browser.join("node_modules").is_dir(), "playwright-core is not installed: run `./test setup`");
+    says["base"] = format!("https://localhost:{}", world.tls).into();
+    says["admin"] = format!("http://127.0.0.1:{}", world.admin).into();
+    says["spki"] = pin(world).into();
+    let mut command = Command::new("node");
+    command.arg(browser.join(format!("{scenario}.mjs"))).env("STEPGATE_WORLD", says.to_string());
+    command.env("NODE_EXTRA_CA_CERTS", world.folder().join("ca.pem")).current_dir(&browser);
+    let finished = run(&mut command, "");
+    assert!(finished.code == 0 && finished.stdout.ends_with("ok\n"), "{}{}", finished.stdout, finished.stderr);
+}
+
+/// A command that runs one of the Python tools of tests/mail.
+fn mail_tool(script: &str) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mail");
+    let python = folder.join(".venv/bin/python");
+    assert!(python.exists(), "aiosmtpd is not installed: run `./test setup`");
+    let mut command = Command::new(python);
+    command.arg(folder.join(script));
+    command
+}
+
+/// aiosmtpd, without TLS: a mail server that takes all that comes.
+pub struct MailServer {
+    process: Process,
+    pub port: u16,
+}
+
+impl MailServer {
+    /// Starts it; the certificate is one that it has no use for.
+    pub fn start(folder: &Path) -> Self {
+        let mut command = mail_tool("server.py");
+        command.arg("plain").arg(folder.join("server.pem")).arg(folder.join("server.key"));
+        let mut process = Process::spawn_listening(&mut command);
+        let ready = process.wait_for_line("ready ");
+        let port = ready.trim_start_matches("ready ").trim().parse().unwrap();
+        Self { process, port }
+    }
+
+    /// What somebody was sent that has this subject line: the whole mail, with the lines that were broken for the way made whole.
+    pub fn letter(&self, to: &str, subject: &str) -> String {
+        eventually(&format!("a mail to {to}: {subject}"), || {
+            let said = self.process.stdout.lock().unwrap().clone();
+            let letters = said.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            let theirs = letters.filter(|letter| letter["to"] == serde_json::json!([to]));
+            let mut texts = theirs.map(|letter| {
+                letter["text"].as_str().unwrap().replace("\r\n", "\n").replace("=\n", "").replace("=3D", "=")
+            });
+            texts.find(|text| text.contains(&format!("Subject: {subject}\n")))
+        })
+    }
+}
+
+/// What the library of Standard Webhooks says of a message: `good`, or what is wrong with it.
+pub fn verify_webhook(secret: &str, message: &Recorded) -> String {
+    let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+    let headers: serde_json::Map<String, serde_json::Value> =
+        names.iter().map(|name| ((*name).to_owned(), message.header(name).into())).collect();
+    let body = String::from_utf8_lossy(&message.body);
+    let call = serde_json::json!({"secret": secret, "headers": headers, "body": body});
+    run(&mut mail_tool("verify.py"), &format!("{call}\n")).stdout.trim().to_owned()
 }
 
 /// Runs `promtool check metrics` over a page of metrics.

@@ -2,11 +2,9 @@
 
 mod accounts;
 mod factors;
-mod sealing;
 
 pub(in crate::config) use accounts::Accounts;
 pub(in crate::config) use factors::{FactorText, Factors, Passkey, Totp, UserVerification, WorthTable};
-pub(in crate::config) use sealing::{Sealing, SealingKeyText};
 
 use std::time::Duration;
 
@@ -30,8 +28,6 @@ section! {
         path: At<EventPath> = "/stepgate",
         /// Whether it keeps accounts as well.
         mode: At<Mode> = "second_factor",
-        /// What all that it keeps is encrypted with.
-        sealing: Sealing,
         /// Whose callers may have a second factor here: names under `issuers` and `credentials`; an empty list: everybody's.
         issuers: Vec<At<Name>> = "[]",
         /// What a caller's own credential counts as, where it says nothing of how it was had.

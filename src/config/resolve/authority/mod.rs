@@ -10,14 +10,13 @@ pub(super) use level::{Ways, rule};
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Context, limit, route::Shared};
+use super::{Context, limit, listener, route::Shared};
 use crate::{
     config::{
-        Authority, Guessing, Limit, LimitKey, Listener, ListenerMode, Notices, Route, Sealing, SealingKey, Source,
-        Span,
+        Authority, Guessing, Limit, LimitKey, Listener, Notices, Route, Span,
         decode::At,
-        document::{self, Document, Mode, SealingKeyText},
-        text::{Name, is_loopback_address},
+        document::{self, Document, Mode},
+        text::Name,
     },
     policy::IssuerName,
 };
@@ -49,8 +48,17 @@ pub(super) fn authority(
 ) -> Option<Arc<Authority>> {
     let written = document.authority.as_ref()?;
     report_path(written, shared, neighbours, to);
-    report_listeners(written, neighbours.listeners, to);
-    let sealing = sealing(&written.sealing, to);
+    // Codes are taken where nobody can read them on the way.
+    listener::report_cleartext(
+        neighbours.listeners,
+        (&written.span, &written.danger_cleartext),
+        &listener::Without {
+            danger: "codes and the pages' cookies can be read on the way",
+            some: "the authority refuses codes, tokens and pages here",
+            none: "codes are refused without: nobody could use the authority",
+        },
+        to,
+    );
     let issuers = issuers(written, shared, to);
     let accounts = match (written.mode.value, &written.accounts) {
         (Mode::SecondFactor, None) => Some(None),
@@ -92,7 +100,6 @@ pub(super) fn authority(
         accounts: accounts?,
         url: written.url.value.0.clone(),
         path: written.path.value.0.as_str().into(),
-        sealing: sealing?,
         issuers,
         first_factor: written.first_factor.value,
         acr,
@@ -148,80 +155,8 @@ fn report_path(written: &document::Authority, shared: &Shared<'_>, neighbours: &
 }
 
 /// Whether a path or pattern is this path, or goes on from it.
-fn below(path: &str, prefix: &str) -> bool {
+pub(super) fn below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Codes are taken where nobody can read them on the way.
-fn report_listeners(written: &document::Authority, listeners: &[Listener], to: &mut Context<'_>) {
-    let cleartext = &written.danger_cleartext;
-    if cleartext.value {
-        let message = "`danger_cleartext`: codes and the pages' cookies can be read on the way";
-        to.warn(&cleartext.span, message, "leave it out unless a proxy before the gateway speaks TLS to the clients");
-        return;
-    }
-    let open = |listener: &&Listener| {
-        matches!(listener.mode, ListenerMode::Cleartext) && !is_loopback_address(&listener.address)
-    };
-    let closed = listeners.iter().any(|listener| match listener.mode {
-        ListenerMode::Tls(_) => true,
-        ListenerMode::Cleartext => is_loopback_address(&listener.address),
-        ListenerMode::RedirectToHttps(_) => false,
-    });
-    let Some(listener) = listeners.iter().find(open) else { return };
-    if closed {
-        let message = "this listener has no TLS: the authority refuses codes, tokens and pages here";
-        to.warn(&listener.span, message, "let callers use the listener with `tls`");
-    } else {
-        let message = "no listener has TLS, and codes are refused without: nobody could use the authority";
-        let help = "give a listener `tls`; or behind a proxy that ends TLS say `danger_cleartext: true`";
-        to.error_with_help(&written.span, message, help);
-    }
-}
-
-fn sealing(written: &document::Sealing, to: &mut Context<'_>) -> Option<Sealing> {
-    let key = sealing_key(&written.key, &written.span, to);
-    let previous = written.previous.iter().map(|key| sealing_key(key, &written.span, to)).collect::<Vec<_>>();
-    let sealing = Sealing { key: key?, previous: previous.into_iter().collect::<Option<_>>()? };
-    if sealing.previous.iter().any(|previous| place(previous) == place(&sealing.key)) {
-        to.error(&written.span, "the key is among the previous ones: it cannot be followed by itself");
-    }
-    Some(sealing)
-}
-
-/// Where a key is, for comparing; the text of one that is written out is not compared.
-fn place(key: &SealingKey) -> Option<String> {
-    match key {
-        SealingKey::Source(Source::File(file)) => Some(format!("file {}", file.path.display())),
-        SealingKey::Source(Source::Env { name, .. }) => Some(format!("env {name}")),
-        SealingKey::Source(Source::Inline { span, .. }) => Some(format!("inline {}:{}", span.line, span.column)),
-        SealingKey::Command { argv, .. } => Some(format!("command {argv:?}")),
-    }
-}
-
-fn sealing_key(text: &SealingKeyText, section: &Span, to: &mut Context<'_>) -> Option<SealingKey> {
-    match text {
-        SealingKeyText::Inline { span, value, from_env } => {
-            if !from_env {
-                to.warn_written_out(span);
-            }
-            Some(SealingKey::Source(Source::Inline { span: span.clone(), value: value.clone() }))
-        }
-        SealingKeyText::Place(written) => {
-            let Some(command) = &written.command else {
-                let span = if written.span.line > 0 { &written.span } else { section };
-                return to
-                    .place(span, written.broken, written.file.as_ref(), written.env.as_ref())
-                    .map(SealingKey::Source);
-            };
-            if written.file.is_some() || written.env.is_some() {
-                let message = "a sealing key is in one place: a file, the environment, or printed by a command";
-                to.error(&written.span, message);
-                return None;
-            }
-            Some(SealingKey::Command { span: command.span.clone(), argv: command.value.0.clone() })
-        }
-    }
 }
 
 fn issuers(written: &document::Authority, shared: &Shared<'_>, to: &mut Context<'_>) -> Vec<IssuerName> {
@@ -289,7 +224,7 @@ fn origins(written: &[At<document::WebOrigin>], to: &mut Context<'_>) -> Vec<url
     origins
 }
 
-fn at_most(value: &At<Duration>, longest: Duration, message: &str, to: &mut Context<'_>) {
+pub(super) fn at_most(value: &At<Duration>, longest: Duration, message: &str, to: &mut Context<'_>) {
     if value.value > longest {
         to.error(&value.span, message);
     }
@@ -302,7 +237,7 @@ fn webhook(name: &At<Name>, document: &Document, to: &mut Context<'_>) -> Arc<st
 }
 
 /// What is sent by mail needs a server that takes it.
-fn needs_mail(span: &Span, document: &Document, to: &mut Context<'_>) {
+pub(super) fn needs_mail(span: &Span, document: &Document, to: &mut Context<'_>) {
     let Some(notify) = &document.notify else {
         to.error_with_help(span, "mail needs a server that takes it", "write `notify: {mail: …}`");
         return;

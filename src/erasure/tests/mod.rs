@@ -1,0 +1,8 @@
+//! What erasure promises, shown.
+
+mod life;
+mod model;
+mod people;
+mod shelf;
+mod simulation;
+mod target;
