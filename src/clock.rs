@@ -33,7 +33,7 @@ impl Now {
 }
 
 /// How long the wall clock must stay ahead before that is believed.
-const LEAP_DOUBT: Duration = Duration::from_secs(15 * 60);
+pub const LEAP_DOUBT: Duration = Duration::from_secs(15 * 60);
 /// By how much it may go ahead of the monotonic clock without any doubt, in seconds: it is set right now and then.
 const DRIFT_SECS: u64 = 5;
 

@@ -98,6 +98,7 @@ pub(crate) fn audit(command: &AuditCommand) -> Exit {
                 subjects: subject.iter().map(|subject| subject.as_str().into()).collect(),
                 request_ids: Vec::new(),
                 under: under.as_deref().map(Into::into),
+                until: None,
             };
             forget(file, &whose)
         }

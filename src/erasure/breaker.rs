@@ -106,6 +106,8 @@ pub(super) struct Said {
     pub(super) is_held: bool,
     /// That the breaker is tripped by it.
     pub(super) trips: Option<Tripped>,
+    /// Whether it counts: what is held as its principal asked for too many does not, or they could stop everybody's by going on.
+    pub(super) counts: bool,
 }
 
 impl Breaker {
@@ -134,15 +136,18 @@ impl Breaker {
         if reaches(by_one, most_by.get()) && period.as_secs() != longest {
             by_one = lately.asked.range(since(period.as_secs())..).filter(|(_, other)| **other == by).count();
         }
-        lately.insert(at, by, id);
+        let is_for_one = reaches(by_one, most_by.get());
+        if !is_for_one {
+            lately.insert(at, by, id);
+        }
         let was_held = lately.holds(key);
         let is_for_all = reaches(total, most.get());
-        if !is_for_all && !reaches(by_one, most_by.get()) {
-            return Said { is_held: was_held, trips: None };
+        if !is_for_all && !is_for_one {
+            return Said { is_held: was_held, trips: None, counts: true };
         }
         let tripped = Tripped { at, by: (!is_for_all).then(|| key.into()) };
         let is_news = !lately.tripped.iter().any(|known| known.by == tripped.by);
-        Said { is_held: true, trips: is_news.then_some(tripped) }
+        Said { is_held: true, trips: is_news.then_some(tripped), counts: !is_for_one }
     }
 
     /// Takes back what was not asked for after all.
@@ -150,9 +155,15 @@ impl Breaker {
         self.lately().remove((at, id));
     }
 
-    /// Takes what the store says.
-    pub(super) fn set(&self, tripped: Vec<Tripped>) {
-        self.lately().tripped = tripped;
+    /// Takes what the store says, where `before` was known when it began to be read: what has been tripped here since may be later.
+    pub(super) fn set(&self, before: &[Tripped], mut tripped: Vec<Tripped>) {
+        let mut lately = self.lately();
+        // One that was taken away by a reset meanwhile.
+        tripped.retain(|read| read.at >= lately.reset_at);
+        let since = |known: &&Tripped| !before.contains(known) && !tripped.iter().any(|read| read.by == known.by);
+        let since: Vec<Tripped> = lately.tripped.iter().filter(since).cloned().collect();
+        tripped.extend(since);
+        lately.tripped = tripped;
     }
 
     /// Takes that it was tripped.
@@ -175,7 +186,11 @@ impl Breaker {
 
     /// Takes when it was reset, as the store says; to be said first.
     pub(super) fn reset_before(&self, at: u64) {
-        self.lately().reset_at = at;
+        let mut lately = self.lately();
+        if at > lately.reset_at {
+            lately.reset_at = at;
+            lately.forget(at.saturating_add(1));
+        }
     }
 
     /// For whom it is tripped.

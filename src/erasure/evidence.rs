@@ -148,6 +148,8 @@ pub(super) fn certificate(known: &Known, now_secs: u64) -> Certificate {
         calls: terms.steps.iter().zip(&erasure.steps).map(|(step, state)| certified_call(&step.call, state)).collect(),
         own_data: erasure.own_data.as_ref().map(|state| {
             let (outcome, at) = outcome(state);
+            // Whoever accepted that it stays has not made it go.
+            let outcome = if outcome == "accepted" { "not_touched" } else { outcome };
             CertifiedOwnData { outcome: outcome.to_owned(), at }
         }),
         probes: terms
@@ -176,6 +178,19 @@ fn recorded(erasure: &Erasure) -> Vec<CertifiedRecord> {
 
 /// The result in a sentence, which claims no more than was seen.
 fn result(erasure: &Erasure) -> String {
+    let mut result = outcome_of(erasure);
+    if erasure.own_data.iter().any(|own| matches!(own.outcome, Outcome::Accepted { .. })) {
+        result.push_str(" The gateway's own data of the person was not touched.");
+    }
+    if erasure.nameless && erasure.state == State::Erased {
+        result.push_str(
+            " Which subject the person's tokens had was not known: of the audit log, only records of this deletion were struck out.",
+        );
+    }
+    result
+}
+
+fn outcome_of(erasure: &Erasure) -> String {
     let counting = erasure.probes.iter().filter(|probe| probe.counts && probe.before.is_some()).count();
     let accepted = erasure.steps.iter().filter(|step| matches!(step.outcome, Outcome::Accepted { .. })).count();
     let steps = match accepted {
@@ -198,7 +213,7 @@ fn result(erasure: &Erasure) -> String {
             "{steps}. {counting} of {} probes saw the data before, and none of these saw it afterwards.",
             erasure.probes.len()
         ),
-        State::Cancelled => "It was cancelled before it began. Nothing was erased.".to_owned(),
+        State::Cancelled => "It was cancelled before anything that erases was sent. Nothing was erased.".to_owned(),
     }
 }
 

@@ -142,7 +142,8 @@ fn ended(bench: &Bench, known: &mut Known) {
     if let Some(struck) = struck(&known.erasure) {
         block_on(bench.log.strike(vec![struck])).unwrap();
     }
-    does(known, Command::Scrubbed(ME), START + 5000);
+    bench.place(known, START + 5000);
+    does(known, Command::Scrubbed(ME, known.erasure.events.len()), START + 5000);
     bench.place(known, START + 5000);
 }
 
@@ -250,7 +251,7 @@ fn what_is_under_way_has_a_report_and_what_was_cancelled_a_certificate() {
     let signed = bench.signed(&known);
     let told = signed.certificate();
     assert_eq!((told.kind, &*told.state), (CertificateKind::Certificate, "cancelled"));
-    assert_eq!(told.result, "It was cancelled before it began. Nothing was erased.");
+    assert_eq!(told.result, "It was cancelled before anything that erases was sent. Nothing was erased.");
     assert!(bench.bears_out(&signed) && bench.bears_out(&report), "an older report is still true");
     assert_eq!(bench.log.certify(certificate(&known, START + 77)).unwrap(), signed, "whenever it is asked for");
     nothing_of_theirs(&signed.to_json(), "the certificate");

@@ -17,7 +17,7 @@ pub enum Fault {
     /// Deletions of this account were frozen, as somebody said that it was not them; until an operator lifts it.
     #[error("deletions of this account are frozen")]
     Frozen,
-    /// Another deletion of the same person is open, under another plan.
+    /// Another deletion of the same person is open, under another plan or about another tenant's data.
     #[error("another deletion of the same person is open")]
     AnotherOpen,
     /// What is to be erased is not there: a lookup said so.
@@ -26,7 +26,10 @@ pub enum Fault {
     /// A lookup gave no answer that could be used.
     #[error("a lookup failed")]
     Lookup,
-    /// The store, or what waits to be told, has no room or cannot be used. Nothing was done, as far as is known.
+    /// There is no room among the notices for what would have to be told of it: nothing was done. The store itself can be used.
+    #[error("there is no room for the notices of it")]
+    Untold,
+    /// The store cannot be used. Nothing was done, as far as is known.
     #[error("the store: {0}")]
     Store(StoreFault),
 }

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound,
     sync::Arc,
+    time::Instant,
 };
 
 use super::{
@@ -30,6 +31,8 @@ struct Entry {
     parked: bool,
     /// How many events are to be written to the audit chain.
     unplaced: u16,
+    /// Until when it is left alone.
+    rests_until: Option<Instant>,
 }
 
 /// What is known of all of them.
@@ -38,7 +41,11 @@ pub(super) struct Index {
     entries: BTreeMap<u128, Entry>,
     due: BTreeSet<(u64, u128)>,
     unplaced: BTreeSet<u128>,
+    /// Those that are left alone for a while, and until when: they are in neither of the two above, so that nobody passes over them.
+    resting: BTreeSet<(Instant, u128)>,
     frozen: HashSet<u128>,
+    /// Those that could not be read: they wait, and are shown as what they are.
+    unreadable: BTreeSet<u128>,
     plans: HashSet<Arc<str>>,
 }
 
@@ -111,14 +118,65 @@ impl Index {
             holds: erasure.holds.iter().fold(0, |bits, hold| bits | bit(hold.kind)),
             parked: erasure.is_parked(),
             unplaced,
+            rests_until: None,
         };
-        if due != u64::MAX {
-            self.due.insert((due, id));
+        self.line_up(id, &entry);
+        self.entries.insert(id, entry);
+    }
+
+    fn line_up(&mut self, id: u128, entry: &Entry) {
+        if entry.due != u64::MAX {
+            self.due.insert((entry.due, id));
         }
-        if unplaced > 0 {
+        if entry.unplaced > 0 {
             self.unplaced.insert(id);
         }
+    }
+
+    /// Leaves a deletion alone until then, or until it changes.
+    pub(super) fn rest(&mut self, id: &str, until: Instant) {
+        let Some(id) = short(id) else { return };
+        let Some(mut entry) = self.entries.remove(&id) else { return };
+        self.take_out(id, &entry);
+        entry.rests_until = Some(until);
+        self.resting.insert((until, id));
         self.entries.insert(id, entry);
+    }
+
+    /// Those that were left alone for long enough are not any more. When the next one is.
+    pub(super) fn wake(&mut self, now: Instant) -> Option<Instant> {
+        while let Some(&(until, id)) = self.resting.first() {
+            if until > now {
+                return Some(until);
+            }
+            self.resting.pop_first();
+            if let Some(mut entry) = self.entries.remove(&id) {
+                entry.rests_until = None;
+                self.line_up(id, &entry);
+                self.entries.insert(id, entry);
+            }
+        }
+        None
+    }
+
+    /// Whether something is left to do for any.
+    pub(super) fn is_any(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
+    /// Whether something is left to do for a deletion.
+    pub(super) fn has(&self, id: &str) -> bool {
+        short(id).is_some_and(|id| self.entries.contains_key(&id))
+    }
+
+    /// Takes that a deletion cannot be read; what was known of it stays so.
+    pub(super) fn note_unreadable(&mut self, id: &str) {
+        self.unreadable.extend(short(id));
+    }
+
+    /// Those that cannot be read.
+    pub(super) fn unreadable(&self) -> Vec<Box<str>> {
+        self.unreadable.iter().map(|id| text(*id)).collect()
     }
 
     /// Forgets a deletion.
@@ -129,9 +187,17 @@ impl Index {
     }
 
     fn remove(&mut self, id: u128) {
+        self.unreadable.remove(&id);
         if let Some(entry) = self.entries.remove(&id) {
-            self.due.remove(&(entry.due, id));
-            self.unplaced.remove(&id);
+            self.take_out(id, &entry);
+        }
+    }
+
+    fn take_out(&mut self, id: u128, entry: &Entry) {
+        self.due.remove(&(entry.due, id));
+        self.unplaced.remove(&id);
+        if let Some(until) = entry.rests_until {
+            self.resting.remove(&(until, id));
         }
     }
 
@@ -155,7 +221,7 @@ impl Index {
         self.entries.keys().filter(|id| !seen.contains(id)).copied().collect()
     }
 
-    /// Those that are due, the longest first.
+    /// Those that are due and not left alone, the longest first.
     pub(super) fn due(&self, at: u64, most: usize) -> Vec<Box<str>> {
         self.due.iter().take_while(|(due, _)| *due <= at).take(most).map(|(_, id)| text(*id)).collect()
     }

@@ -14,11 +14,12 @@ use std::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
+use serde_json::value::RawValue;
 use tokio::{
     runtime::Handle,
     sync::{Mutex, Notify},
@@ -30,7 +31,8 @@ use super::{
     index::{Index, Sought, Tally},
     life::{self, Command, NotNow, Told},
     means::ErasureObserver,
-    record::{Erasure, FORM, Known, Personal, Selector, State, What, hash_of},
+    record::{Erasure, FORM, Known, Personal, Selector, State, What, hash_of_json},
+    settled::{CLOCK, Last, Settled},
     standing::Standings,
     subject::{Frozen, SubjectRow, short},
     told::{Tale, Teller},
@@ -44,7 +46,7 @@ use crate::{
 };
 
 /// What the keys of deletions begin with that something is left to do for.
-const OPEN: &str = "open/";
+pub(super) const OPEN: &str = "open/";
 /// What the keys of all others begin with: they are read one by one, or in pages, and never all at once.
 const DONE: &str = "done/";
 /// The row of the claims by which people are known.
@@ -61,6 +63,8 @@ pub(super) struct Kept {
     pub(super) standings: Standings,
     pub(super) breaker: Breaker,
     pub(super) index: RwLock<Index>,
+    /// What time it is.
+    pub(super) settled: Settled,
     /// The configuration that is in force.
     pub(super) config: ArcSwapOption<config::Deletions>,
     /// Somebody should look what is due.
@@ -77,11 +81,29 @@ impl Default for Kept {
             standings: Standings::default(),
             breaker: Breaker::default(),
             index: RwLock::default(),
+            settled: Settled::default(),
             config: ArcSwapOption::empty(),
             wake: Notify::new(),
             in_doubt: AtomicBool::new(false),
             terms: DashMap::new(),
             lanes: std::array::from_fn(|_| Mutex::new(())),
+        }
+    }
+}
+
+/// That a change may have been done though nobody was told so: its answer was lost, or it broke off, by a panic even.
+struct Doubt {
+    kept: Arc<Kept>,
+    observer: Arc<dyn ErasureObserver>,
+    is_due: bool,
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        if self.is_due {
+            self.observer.store_fault();
+            self.kept.in_doubt.store(true, Ordering::Release);
+            self.kept.wake.notify_one();
         }
     }
 }
@@ -106,6 +128,24 @@ pub(super) struct Wanted {
 pub(super) struct Opened {
     pub(super) known: Known,
     pub(super) repeated: bool,
+}
+
+/// Some of those that nothing is left to do for.
+pub(super) struct Done {
+    pub(super) found: Vec<Known>,
+    /// The numbers of those that cannot be read.
+    pub(super) unreadable: Vec<Box<str>>,
+    /// The last one that was looked at, if there may be more.
+    pub(super) next: Option<Box<str>>,
+}
+
+/// Whether an open deletion is about what a request names, as far as both name it.
+fn is_about(erasure: &Erasure, asked: &Personal) -> bool {
+    let is_named = |name: &str| ["path.", "query.", "body."].iter().any(|from| name.starts_with(from));
+    erasure.personal.as_ref().is_some_and(|open| {
+        let mut named = asked.values.iter().filter(|(name, _)| is_named(name));
+        named.all(|(name, value)| open.values.get(name).is_none_or(|known| known == value))
+    })
 }
 
 /// Whether this can be the number of a deletion.
@@ -144,12 +184,15 @@ impl Ledger {
         if let Some(terms) = self.kept.terms.get(hash) {
             return Ok(terms.clone());
         }
-        let row = self.store.get::<Terms>(Table::ErasurePlans, hash, now).await?;
-        let terms = Arc::new(row.ok_or_else(|| damaged("the terms of a deletion are missing"))?.value);
-        // What it was made under is what it is carried out by.
-        if hash_of(&terms).as_deref() != Some(hash) {
+        let row = self.store.get::<Box<RawValue>>(Table::ErasurePlans, hash, now).await?;
+        let json = row.ok_or_else(|| damaged("the terms of a deletion are missing"))?.value;
+        // What it was made under is what it is carried out by. The text is compared, not what this version would write.
+        if *hash_of_json(json.get()) != *hash {
             return Err(damaged("the terms of a deletion are not what they were"));
         }
+        let terms = serde_json::from_str::<Terms>(json.get());
+        // What serde says may quote a value.
+        let terms = Arc::new(terms.map_err(|_| damaged("the terms of a deletion have another form than expected"))?);
         self.kept.terms.insert(hash.into(), terms.clone());
         Ok(terms)
     }
@@ -180,27 +223,32 @@ impl Ledger {
         self.store.get(Table::ErasureSubjects, key, now).await
     }
 
-    /// Deletions that nothing is left to do for, after a number, in the order of the numbers; and the last one that was looked at, if there
-    /// may be more.
-    pub(super) async fn done(
-        &self,
-        after: Option<&str>,
-        limit: usize,
-        now: Now,
-    ) -> Result<(Vec<Known>, Option<Box<str>>), StoreFault> {
+    /// Deletions that nothing is left to do for, after a number, in the order of the numbers.
+    pub(super) async fn done(&self, after: Option<&str>, limit: usize, now: Now) -> Result<Done, StoreFault> {
         let after = after.map(|id| format!("{DONE}{id}"));
         let page = self.store.readable::<Erasure>(Table::Erasures, DONE, after.as_deref(), limit, now).await?;
         let mut found = Vec::with_capacity(page.rows.len());
+        let number = |key: &str| key.strip_prefix(DONE).map(Box::<str>::from);
+        let mut unreadable: Vec<Box<str>> = page.unreadable.iter().filter_map(|key| number(key)).collect();
         for row in page.rows {
-            let terms = self.terms(&row.value.terms, now).await?;
-            found.push(known(row, terms)?);
+            let id = row.value.id.clone();
+            match self.terms(&row.value.terms, now).await.and_then(|terms| known(row, terms)) {
+                Ok(known) => found.push(known),
+                Err(StoreFault::Unreadable(_)) => unreadable.push(id),
+                Err(fault) => return Err(fault),
+            }
         }
-        Ok((found, page.next.and_then(|key| key.strip_prefix(DONE).map(Into::into))))
+        Ok(Done { found, unreadable, next: page.next.as_deref().and_then(number) })
     }
 
     /// Open deletions that are sought, after a number.
     pub(super) fn page(&self, sought: Sought<'_>, after: Option<&str>, most: usize) -> Vec<Box<str>> {
         self.index_read().page(sought, after, most)
+    }
+
+    /// Open deletions that cannot be read.
+    pub(super) fn unreadable(&self) -> Vec<Box<str>> {
+        self.index_read().unreadable()
     }
 
     /// How many there are.
@@ -218,6 +266,26 @@ impl Ledger {
         self.index_read().due_after(at)
     }
 
+    /// Leaves a deletion alone until then, or until it changes.
+    pub(super) fn rest(&self, id: &str, until: Instant) {
+        self.index().rest(id, until);
+    }
+
+    /// Ends what was left alone for long enough; when the next one is.
+    pub(super) fn wake(&self, now: Instant) -> Option<Instant> {
+        self.index().wake(now)
+    }
+
+    /// Whether something is left to do for any.
+    pub(super) fn is_any_open(&self) -> bool {
+        self.index_read().is_any()
+    }
+
+    /// Whether something is left to do for a deletion.
+    pub(super) fn is_open(&self, id: &str) -> bool {
+        self.index_read().has(id)
+    }
+
     /// Those of which events are to be written to the audit chain.
     pub(super) fn unplaced(&self, most: usize) -> Vec<Box<str>> {
         self.index_read().unplaced(most)
@@ -230,7 +298,35 @@ impl Ledger {
         self.load_selectors(now).await?;
         self.load_subjects(now).await?;
         self.load_breaker(now).await?;
-        self.load_open(now).await
+        let latest = self.load_open(now).await?;
+        self.load_clock(latest, now).await
+    }
+
+    /// Takes what time it was when anything was last done or looked at; of no interest where nothing is open.
+    async fn load_clock(&self, latest: Option<u64>, now: Now) -> Result<(), StoreFault> {
+        let row = self.store.get::<Last>(Table::ErasureBreaker, CLOCK, now).await?;
+        let last = row.map(|row| row.value.at).or(latest).filter(|_| latest.is_some());
+        if let Some(last) = last.filter(|last| self.kept.settled.begin(*last, now)) {
+            let hours = now.unix_secs().saturating_sub(last) / 3600;
+            tracing::warn!(
+                hours,
+                "the clock is far ahead of the last time that is known: nothing is carried out for a quarter of an hour, unless it is set \
+                 right before"
+            );
+        }
+        Ok(())
+    }
+
+    /// Keeps what time it is, for the next start.
+    pub(super) async fn keep_clock(&self, now: Now) -> Result<(), StoreFault> {
+        let row = self.store.get::<Last>(Table::ErasureBreaker, CLOCK, now).await?;
+        let version = row.map_or(0, |row| row.version);
+        let batch = Batch::new().update(Table::ErasureBreaker, CLOCK, version, &Last { at: now.unix_secs() }, None);
+        match self.store.commit(batch, now).await {
+            // Another gateway has just kept it.
+            Ok(()) | Err(StoreFault::Conflict) => Ok(()),
+            Err(fault) => Err(fault),
+        }
     }
 
     async fn load_selectors(&self, now: Now) -> Result<(), StoreFault> {
@@ -259,12 +355,12 @@ impl Ledger {
     }
 
     async fn load_breaker(&self, now: Now) -> Result<(), StoreFault> {
+        let before = self.kept.breaker.tripped();
         let reset = self.store.get::<Reset>(Table::ErasureBreaker, RESET, now).await?;
-        let tripped = self.store.page::<Tripped>(Table::ErasureBreaker, TRIPPED, None, PAGE, now).await?;
         if let Some(reset) = reset {
             self.kept.breaker.reset_before(reset.value.at);
         }
-        self.kept.breaker.set(tripped.into_iter().map(|row| row.value).collect());
+        self.kept.breaker.set(&before, self.all_tripped(now).await?);
         let mut after: Option<String> = None;
         loop {
             let page = self.store.page::<Asked>(Table::ErasureBreaker, ASKED, after.as_deref(), PAGE, now).await?;
@@ -281,22 +377,40 @@ impl Ledger {
         }
     }
 
-    /// Reads every open deletion, before anything is changed. One that cannot be read is told, and stays.
-    async fn load_open(&self, now: Now) -> Result<(), StoreFault> {
-        let mut after: Option<String> = None;
+    async fn all_tripped(&self, now: Now) -> Result<Vec<Tripped>, StoreFault> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.store.page::<Tripped>(Table::ErasureBreaker, TRIPPED, after.as_deref(), PAGE, now).await?;
+            after = page.last().filter(|_| page.len() >= PAGE).map(|row| row.key.clone());
+            all.extend(page.into_iter().map(|row| row.value));
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// Reads every open deletion, before anything is changed; when something last happened to any. One that cannot be read is told, and
+    /// stays.
+    async fn load_open(&self, now: Now) -> Result<Option<u64>, StoreFault> {
+        let (mut after, mut latest) = (None::<String>, None);
         loop {
             let page = self.open_page(after.as_deref(), now).await?;
             for row in page.rows {
                 // One whose terms cannot be read is as one that cannot be read: told, and left for when they can be.
                 let id = row.value.id.clone();
+                latest = latest.max(Some(row.value.events.last().map_or(row.value.requested_at, |event| event.at)));
                 match self.terms(&row.value.terms, now).await.and_then(|terms| known(row, terms)) {
                     Ok(known) => self.index().note(&known),
-                    Err(fault) => tracing::error!(deletion = &*id, %fault, "a deletion cannot be read, and waits"),
+                    Err(fault) => {
+                        tracing::error!(deletion = &*id, %fault, "a deletion cannot be read, and waits");
+                        self.index().note_unreadable(&id);
+                    }
                 }
             }
+            self.note_unreadable(&page.unreadable);
             match page.next {
                 Some(next) => after = Some(next),
-                None => return Ok(()),
+                None => return Ok(latest),
             }
         }
     }
@@ -314,6 +428,7 @@ impl Ledger {
                     self.refresh(&value.id, now).await?;
                 }
             }
+            self.note_unreadable(&page.unreadable);
             seen.extend(page.unreadable.iter().filter_map(|key| key.strip_prefix(OPEN).and_then(short)));
             match page.next {
                 Some(next) => after = Some(next),
@@ -325,6 +440,9 @@ impl Ledger {
             self.refresh(&format!("{id:032x}"), now).await?;
         }
         self.rescan_people(now).await?;
+        // What another gateway was asked for counts here, and where it was tripped, or reset, it is here as well.
+        self.load_breaker(now).await?;
+        self.observer.breaker(!self.kept.breaker.tripped().is_empty());
         self.load_selectors(now).await?;
         self.kept.wake.notify_one();
         Ok(())
@@ -345,6 +463,12 @@ impl Ledger {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
             }
+        }
+    }
+
+    fn note_unreadable(&self, keys: &[String]) {
+        for id in keys.iter().filter_map(|key| key.strip_prefix(OPEN)) {
+            self.index().note_unreadable(id);
         }
     }
 
@@ -386,18 +510,20 @@ impl Ledger {
         self.to_its_end(async move { ledger.change_here(&id, command, now).await }).await
     }
 
-    async fn to_its_end<T: Send + 'static>(
+    pub(super) async fn to_its_end<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Fault>> + Send + 'static,
     ) -> Result<T, Fault> {
-        let ended = |_| Fault::Store(StoreFault::Unavailable("the gateway is stopping".to_owned()));
-        let done = self.handle.spawn(work).await.map_err(ended)?;
-        if let Err(Fault::Store(StoreFault::Unavailable(_) | StoreFault::Unreadable(_))) = &done {
-            self.observer.store_fault();
-            // It may have been done all the same.
-            self.kept.in_doubt.store(true, Ordering::Release);
-        }
-        done
+        let ended = |_| Fault::Store(StoreFault::Unavailable("it broke off".to_owned()));
+        let doubt = Doubt { kept: self.kept.clone(), observer: self.observer.clone(), is_due: true };
+        // Whoever waits may be gone by then: what is in doubt is noted where it is done.
+        let work = async move {
+            let mut doubt = doubt;
+            let done = work.await;
+            doubt.is_due = matches!(done, Err(Fault::Store(StoreFault::Unavailable(_) | StoreFault::Unreadable(_))));
+            done
+        };
+        self.handle.spawn(work).await.map_err(ended)?
     }
 
     async fn change_here(&self, id: &str, command: Command, now: Now) -> Result<Known, Fault> {
@@ -416,11 +542,12 @@ impl Ledger {
             let freezes = matches!(command, Command::Dispute(_));
             match self.commit(&before, &row, changed, freezes, now).await {
                 Ok(known) => return Ok(known),
-                Err(StoreFault::Conflict) => {}
-                Err(fault) => return Err(fault.into()),
+                Err(Fault::Store(StoreFault::Conflict)) => {}
+                Err(fault) => return Err(fault),
             }
         }
-        Err(StoreFault::Busy.into())
+        // Of this row alone, so the others need not wait.
+        Err(StoreFault::Conflict.into())
     }
 
     async fn commit(
@@ -430,7 +557,7 @@ impl Ledger {
         changed: life::Changed,
         freezes: bool,
         now: Now,
-    ) -> Result<Known, StoreFault> {
+    ) -> Result<Known, Fault> {
         let Known { terms, version, .. } = before;
         let (erasure, at) = (changed.erasure, now.unix_secs());
         let id = &*before.erasure.id;
@@ -484,7 +611,7 @@ impl Ledger {
         terms: &Terms,
         told: &[Told],
         now: Now,
-    ) -> Result<Batch, StoreFault> {
+    ) -> Result<Batch, Fault> {
         let Some(config) = self.kept.config.load_full() else { return Ok(batch) };
         if told.is_empty() {
             return Ok(batch);
@@ -525,18 +652,29 @@ impl Ledger {
     // ── asking ──
 
     /// The deletion of a person that is open, or why none may be asked for now.
-    pub(super) async fn open_of(&self, key: &str, plan: &str, now: Now) -> Result<Option<Known>, Fault> {
+    pub(super) async fn open_of(
+        &self,
+        key: &str,
+        (plan, asked): (&str, &Personal),
+        now: Now,
+    ) -> Result<Option<Known>, Fault> {
         let (_, person) = self.person(key, now).await?;
-        self.open_in(&person, plan, now).await
+        self.open_in(&person, (plan, asked), now).await
     }
 
-    async fn open_in(&self, person: &SubjectRow, plan: &str, now: Now) -> Result<Option<Known>, Fault> {
+    async fn open_in(
+        &self,
+        person: &SubjectRow,
+        (plan, asked): (&str, &Personal),
+        now: Now,
+    ) -> Result<Option<Known>, Fault> {
         let open = match &person.open {
             Some(id) => Some(self.get(id, now).await?.ok_or_else(|| damaged("an open deletion is missing"))?),
             None => None,
         };
         match open {
-            Some(known) if *known.erasure.plan == *plan => Ok(Some(known)),
+            // Of another tenant's data, or whatever else a request binds, this one says nothing: nobody is told that it will go.
+            Some(known) if *known.erasure.plan == *plan && is_about(&known.erasure, asked) => Ok(Some(known)),
             Some(_) => Err(Fault::AnotherOpen),
             None if person.frozen.is_some() => Err(Fault::Frozen),
             None => Ok(None),
@@ -582,7 +720,8 @@ impl Ledger {
         now: Now,
     ) -> Result<Opened, Fault> {
         let (version, person) = self.person(&wanted.erasure.whose.key, now).await?;
-        if let Some(known) = self.open_in(&person, &wanted.erasure.plan, now).await? {
+        let asked = wanted.erasure.personal.as_ref().ok_or_else(|| damaged("a request is about nobody"))?;
+        if let Some(known) = self.open_in(&person, (&wanted.erasure.plan, asked), now).await? {
             return Ok(Opened { known, repeated: true });
         }
         if let (None, Some(config)) = (&said, config) {
@@ -603,7 +742,9 @@ impl Ledger {
     ) -> Result<Known, Fault> {
         let (terms, at) = (&wanted.terms, now.unix_secs());
         let is_held = said.is_some_and(|said| said.is_held);
-        let life::Changed { erasure, told } = life::begin_with(wanted.erasure.clone(), terms, is_held, at);
+        // By the later of two clocks that are not at one: the grace is never shorter than was promised.
+        let asked_at = at.max(wanted.erasure.requested_at);
+        let life::Changed { erasure, told } = life::begin_with(wanted.erasure.clone(), terms, is_held, asked_at);
         let (id, key) = (&*erasure.id, &*erasure.whose.key);
         person.opened(id);
         person.follow(id, life::tokens(&erasure, terms), false);
@@ -618,7 +759,7 @@ impl Ledger {
             batch = batch.insert(Table::ErasurePlans, &erasure.terms, &**terms, None);
         }
         batch = self.keep_selector(batch, &erasure.whose.claim, now).await?;
-        if let Some(config) = config {
+        if let Some(config) = config.filter(|_| said.is_none_or(|said| said.counts)) {
             let asked = Asked { at, by: erasure.requester_key.clone() };
             let until = at.saturating_add(window(&config.breaker)).saturating_add(1);
             batch = batch.insert(Table::ErasureBreaker, &format!("{ASKED}{id}"), &asked, Some(until));
@@ -702,6 +843,16 @@ impl Ledger {
     }
 
     async fn reset_here(&self, now: Now) -> Result<bool, Fault> {
+        for _ in 0..TRIES {
+            match self.try_to_reset(now).await {
+                Err(StoreFault::Conflict) => {}
+                done => return Ok(done?),
+            }
+        }
+        Err(StoreFault::Conflict.into())
+    }
+
+    async fn try_to_reset(&self, now: Now) -> Result<bool, StoreFault> {
         let at = now.unix_secs();
         let tripped = self.store.page::<Tripped>(Table::ErasureBreaker, TRIPPED, None, PAGE, now).await?;
         let config = self.kept.config.load_full();

@@ -4,7 +4,8 @@
 //! ```text
 //!                 cancel (owner, operator, "this was not me")
 //!      held ─────────────────────────────────────────────────────────────> cancelled
-//!        │ begin: grace over, no hold, lease
+//!        │ begin: grace over, no hold, lease                                   ▲
+//!        │                                      as long as no step was sent ───┘
 //!        ▼
 //!   carrying out ── probes see the data before ── steps, each after those that it waits for ─┐
 //!        │   ▲ retry                                                                         │ all done
@@ -27,6 +28,8 @@ use crate::config::{Terms, WhileHeld};
 
 /// From so many events on, whoever holds, releases or retries is refused: a row has a bound, and the gateway's own events must fit.
 const MOST_EVENTS: usize = 600;
+/// What the gateway's own data is called among steps.
+pub const OWN_DATA: &str = "own_data";
 /// The longest reason of a hold, in characters.
 const REASON_CHARS: usize = 300;
 /// How long before the end of the grace people are reminded at most, in seconds.
@@ -65,10 +68,12 @@ pub enum Command {
     Answered(u64, usize, Answer),
     /// The gateway's own data is gone.
     OwnDataGone(u64),
+    /// Which of the gateway's own data is the person's is not known.
+    OwnDataUnnamed(u64),
     /// A person has something done again, or accepts it as it is.
     Retry(Item, Party, Accept),
-    /// The person was taken out of what is left.
-    Scrubbed(u64),
+    /// The person was taken out of what is left, which had so many events.
+    Scrubbed(u64, usize),
     /// Events were written to the audit chain.
     Placed(Vec<(u32, Place)>),
 }
@@ -91,6 +96,8 @@ pub enum Item {
     Step(usize),
     /// A probe.
     Probe(usize),
+    /// The gateway's own data.
+    OwnData,
 }
 
 /// What becomes of something parked.
@@ -105,8 +112,8 @@ pub enum Accept {
 /// Why a command is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NotNow {
-    /// It has begun.
-    #[error("it has begun")]
+    /// Something that erases was sent, or it is over.
+    #[error("a step of it was sent")]
     TooLate,
     /// It is not held any more, or not yet so far.
     #[error("it is in another state")]
@@ -276,17 +283,20 @@ pub fn work(erasure: &Erasure, terms: &Terms, at: u64) -> Vec<Work> {
 
 /// What becomes of the tokens of the deletion's person.
 pub fn tokens(erasure: &Erasure, terms: &Terms) -> Tokens {
-    match erasure.state {
-        State::Held { .. } => match terms.while_held {
+    // Whoever may still cancel it must get as far as that.
+    if erasure.is_untouched() {
+        return match terms.while_held {
             // As long as it may be nobody's wish, nobody is kept out by it.
             _ if erasure.is_held_by(HoldKind::Approval) || erasure.is_held_by(HoldKind::Breaker) => Tokens::Pass,
             WhileHeld::Block(status) => Tokens::Held(status),
             WhileHeld::Allow => Tokens::Pass,
-        },
+        };
+    }
+    match erasure.state {
         State::CarryingOut | State::Verifying | State::Scrubbing | State::Erased => {
             erasure.gone_at.map_or(Tokens::Refused, Tokens::Before)
         }
-        State::Cancelled => Tokens::Pass,
+        State::Held { .. } | State::Cancelled => Tokens::Pass,
     }
 }
 
@@ -328,7 +338,7 @@ fn carrying_out(erasure: &Erasure, terms: &Terms) -> Vec<(u64, Work)> {
         return Vec::new();
     }
     if erasure.steps.iter().all(StepState::is_done) {
-        let own = erasure.own_data.iter().filter(|own| !own.is_done());
+        let own = erasure.own_data.iter().filter(|own| own.outcome == Outcome::Waiting);
         return own.map(|own| (own.next_at, Work::OwnData)).collect();
     }
     let is_ready = |place: usize| {
@@ -396,8 +406,9 @@ impl Turn<'_> {
             Command::Captured(holder, place, values) => self.captured(holder, place, values),
             Command::Answered(holder, place, answer) => self.answered(holder, place, answer),
             Command::OwnDataGone(holder) => self.own_data_gone(holder),
+            Command::OwnDataUnnamed(holder) => self.own_data_unnamed(holder),
             Command::Retry(item, by, accept) => self.retry(item, by, accept),
-            Command::Scrubbed(holder) => self.scrubbed(holder),
+            Command::Scrubbed(holder, events) => self.scrubbed(holder, events),
             Command::Placed(places) => self.placed(places),
         }
     }
@@ -465,10 +476,11 @@ impl Turn<'_> {
     }
 
     fn cancel(&mut self, by: Party) -> Result<(), NotNow> {
-        match self.now.state {
-            State::Held { .. } => {}
-            State::Cancelled => return Err(NotNow::Already),
-            State::CarryingOut | State::Verifying | State::Scrubbing | State::Erased => return Err(NotNow::TooLate),
+        if self.now.state == State::Cancelled {
+            return Err(NotNow::Already);
+        }
+        if !self.now.is_untouched() {
+            return Err(NotNow::TooLate);
         }
         self.now.state = State::Cancelled;
         self.now.ended_at = Some(self.at);
@@ -479,13 +491,13 @@ impl Turn<'_> {
     }
 
     fn dispute(&mut self, by: Party) -> Result<(), NotNow> {
+        if self.now.is_untouched() {
+            self.event(by.clone(), What::Disputed);
+            self.told.push(Told::Disputed);
+            return self.cancel(by);
+        }
         match self.now.state {
-            State::Held { .. } => {
-                self.event(by.clone(), What::Disputed);
-                self.told.push(Told::Disputed);
-                self.cancel(by)
-            }
-            State::CarryingOut | State::Verifying | State::Scrubbing => {
+            State::Held { .. } | State::CarryingOut | State::Verifying | State::Scrubbing => {
                 if self.now.is_held_by(HoldKind::Dispute) {
                     return Err(NotNow::Already);
                 }
@@ -508,6 +520,7 @@ impl Turn<'_> {
         match item {
             Item::Step(place) => self.retry_step(place, by, accept),
             Item::Probe(place) => self.retry_probe(place, by, accept),
+            Item::OwnData => self.retry_own_data(by, accept),
         }
     }
 
@@ -518,7 +531,7 @@ impl Turn<'_> {
         let step = self.now.steps.get_mut(place).ok_or(NotNow::Nothing)?;
         match (step.outcome, accept) {
             (Outcome::Parked { .. }, Accept::Again) => {
-                *step = StepState { attempts: step.attempts, ..StepState::waiting(at) };
+                *step = step.once_more(at);
             }
             (Outcome::Parked { .. }, Accept::AsItIs) => {
                 step.outcome = Outcome::Accepted { at };
@@ -530,7 +543,7 @@ impl Turn<'_> {
             (Outcome::Done { .. } | Outcome::Accepted { .. }, Accept::Again)
                 if verifying && self.now.probes.iter().any(|probe| probe.parked.is_some()) =>
             {
-                *step = StepState { attempts: step.attempts, ..StepState::waiting(at) };
+                *step = step.once_more(at);
                 self.now.state = State::CarryingOut;
                 (self.now.done_at, self.now.gone_at) = (None, None);
                 for probe in &mut self.now.probes {
@@ -544,6 +557,25 @@ impl Turn<'_> {
             }
         }
         self.event(by, What::StepRetried { step: name });
+        Ok(())
+    }
+
+    fn retry_own_data(&mut self, by: Party, accept: Accept) -> Result<(), NotNow> {
+        let at = self.at;
+        let parked = |own: &&mut StepState| matches!(own.outcome, Outcome::Parked { .. });
+        let own = self.now.own_data.as_mut().filter(parked).ok_or(NotNow::Nothing)?;
+        match accept {
+            Accept::Again => {
+                *own = own.once_more(at);
+                self.event(by, What::StepRetried { step: OWN_DATA.into() });
+            }
+            // Nothing is touched; the evidence says so.
+            Accept::AsItIs => {
+                own.outcome = Outcome::Accepted { at };
+                self.event(by, What::StepAccepted { step: OWN_DATA.into() });
+                self.steps_done();
+            }
+        }
         Ok(())
     }
 
@@ -717,17 +749,29 @@ impl Turn<'_> {
         Ok(())
     }
 
-    fn own_data_gone(&mut self, holder: u64) -> Result<(), NotNow> {
+    /// The gateway's own data, if its turn has come.
+    fn own_data(&mut self, holder: u64) -> Result<&mut StepState, NotNow> {
         self.hold_live_lease(holder)?;
         self.is_free()?;
         if self.now.state != State::CarryingOut || !self.now.steps.iter().all(StepState::is_done) {
             return Err(NotNow::State);
         }
+        self.now.own_data.as_mut().filter(|own| own.outcome == Outcome::Waiting).ok_or(NotNow::Nothing)
+    }
+
+    fn own_data_gone(&mut self, holder: u64) -> Result<(), NotNow> {
         let at = self.at;
-        let own = self.now.own_data.as_mut().filter(|own| !own.is_done()).ok_or(NotNow::Nothing)?;
-        own.outcome = Outcome::Done { status: 0, at };
+        self.own_data(holder)?.outcome = Outcome::Done { status: 0, at };
         self.event(Party::Gateway, What::OwnDataGone);
         self.steps_done();
+        Ok(())
+    }
+
+    fn own_data_unnamed(&mut self, holder: u64) -> Result<(), NotNow> {
+        let (at, why) = (self.at, Why::NoSubject);
+        self.own_data(holder)?.outcome = Outcome::Parked { why, at };
+        self.event(Party::Gateway, What::StepParked { step: OWN_DATA.into(), why, status: None, attempts: 0 });
+        self.told.push(Told::Parked);
         Ok(())
     }
 
@@ -836,12 +880,16 @@ impl Turn<'_> {
         }
     }
 
-    fn scrubbed(&mut self, holder: u64) -> Result<(), NotNow> {
+    fn scrubbed(&mut self, holder: u64, events: usize) -> Result<(), NotNow> {
         self.hold_live_lease(holder)?;
         if self.now.state != State::Scrubbing {
             return Err(NotNow::State);
         }
         self.is_free()?;
+        // What came meanwhile, such as the reason of a hold, was not struck out; nor is what is still to be written.
+        if self.now.events.len() != events || self.now.unplaced().next().is_some() {
+            return Err(NotNow::Early);
+        }
         self.now.state = State::Erased;
         self.now.ended_at = Some(self.at);
         self.now.lease = None;

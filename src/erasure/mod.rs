@@ -20,11 +20,13 @@ mod evidence_tests;
 mod fault;
 mod index;
 mod ledger;
+mod left;
 pub mod life;
 mod means;
 mod pages;
 pub mod record;
 mod scrub;
+mod settled;
 mod standing;
 mod subject;
 mod target;
@@ -50,6 +52,7 @@ pub use self::{
     breaker::Tripped,
     fault::Fault,
     index::Tally,
+    left::none_left,
     means::{Answering, ErasureMeans, ErasureObserver, EvidenceFault, EvidenceLog, OwnData, Unobserved},
     record::{Erasure, HoldKind, Known, Party, Shown, State},
     standing::Standing,
@@ -60,22 +63,24 @@ pub use self::{
 use self::{
     carry::{Carrier, Upstreams},
     index::Sought,
-    ledger::{Kept, Ledger, Wanted},
+    ledger::{Done, Kept, Ledger, Wanted},
     life::{Accept, Command, Item, NotNow},
     record::{FORM, Selector, Whose, hash_of},
     subject::{key_of, requester_key},
 };
 use crate::{
     clock::Now,
-    config::{self, Config, CredentialSource, DeletionPlan, Materials, Problem, Terms},
+    config::{self, Config, CredentialSource, DeletionPlan, Materials, Problem, TOKEN_SUBJECT, Terms},
     policy::Principal,
-    state::Background,
+    state::{self, Background},
     store::{Store, StoreFault},
     telemetry::audit::SignedCertificate,
 };
 
 /// The most deletions of one page.
 pub const MAX_PAGE: usize = 200;
+/// For how long after the end of a deletion its link freezes further ones, in seconds: 30 days.
+const LINK_SECS: u64 = 30 * 86_400;
 /// The most rows that are looked at for one page.
 const MOST_LOOKED_AT: usize = 5000;
 
@@ -176,6 +181,8 @@ pub struct Filter<'a> {
 pub struct Page {
     /// The deletions.
     pub items: Vec<Known>,
+    /// The numbers of those that cannot be read, whatever is looked for: damaged, or of a later version.
+    pub unreadable: Vec<Box<str>>,
     /// Where the next page begins; `None`: this was the last one.
     pub next: Option<Box<str>>,
 }
@@ -230,6 +237,11 @@ impl Erasures {
         self.config.plans.iter().find(|plan| &*plan.name == name)
     }
 
+    /// The time, without leaps: what is done to deletions cannot be taken back when the clock is.
+    fn settled(&self, now: Now) -> Now {
+        self.core.ledger.kept.settled.now(now)
+    }
+
     fn store(&self) -> &Store {
         &self.core.ledger.store
     }
@@ -253,15 +265,50 @@ impl Erasures {
             Some(name) => Some(&**self.issuers.get(name).ok_or(TargetFault::NotOwner)?),
             None => None,
         };
-        target::target(plan, issuer, principal, values)
+        let mut target = target::target(plan, issuer, principal, values)?;
+        if target.own {
+            target.also = self.keys_of_caller(principal);
+        }
+        Ok(target)
+    }
+
+    /// The keys of the rows that are a caller's, by each claim that people are known by.
+    fn keys_of_caller(&self, principal: &Principal) -> Vec<Box<str>> {
+        let selectors = self.core.ledger.kept.standings.selectors();
+        let key = |selector: &Selector| {
+            let value = target::claim_of(principal, selector)?;
+            Some(key_of(self.store(), &principal.issuer_url, selector, &value).into())
+        };
+        selectors.iter().filter_map(key).collect()
+    }
+
+    /// The deletion that is open for a target, or why none may be asked for: what is known of the person by another claim counts as well.
+    async fn open_for(&self, plan: &DeletionPlan, target: &Target, now: Now) -> Result<Option<Known>, Fault> {
+        let ledger = &self.core.ledger;
+        let key = key_of(self.store(), &target.issuer_url, &target.claim, &target.personal.subject);
+        let open = ledger.open_of(&key, (&plan.name, &target.personal), now).await?;
+        if open.is_some() {
+            return Ok(open);
+        }
+        for other in target.also.iter().filter(|other| ***other != *key) {
+            let Some(row) = ledger.subject(other, now).await? else { continue };
+            if row.value.open.is_some() {
+                return Err(Fault::AnotherOpen);
+            }
+            if row.value.frozen.is_some() {
+                return Err(Fault::Frozen);
+            }
+        }
+        Ok(None)
     }
 
     /// Asks for a deletion: it is durable when this returns. Asked for once more it is the same one.
     pub async fn request(&self, ask: Ask<'_>) -> Result<Receipt, Fault> {
-        let Ask { plan, operation, target, principal, proof, now } = ask;
+        let Ask { plan, operation, target, principal, proof, now: real } = ask;
+        let now = self.settled(real);
         let (ledger, store) = (&self.core.ledger, self.store());
         let key = key_of(store, &target.issuer_url, &target.claim, &target.personal.subject);
-        if let Some(known) = ledger.open_of(&key, &plan.name, now).await? {
+        if let Some(known) = self.open_for(plan, &target, now).await? {
             return Ok(Receipt { known, repeated: true });
         }
         let none = || StoreFault::Unavailable("the terms have no JSON".to_owned());
@@ -274,6 +321,10 @@ impl Erasures {
         let mut personal = target.personal;
         // While the data is still there to say them; nothing is made without them.
         self.core.carrier.look_up(&plan.terms, &id, &mut personal).await?;
+        if personal.token_subject.is_none() {
+            personal.token_subject = personal.values.get(&*format!("captured.{TOKEN_SUBJECT}")).cloned();
+        }
+        let nameless = personal.token_subject.is_none() && !target.claim.is_subject();
         let erasure = Erasure {
             v: FORM,
             id,
@@ -286,7 +337,8 @@ impl Erasures {
             requester_issuer: (&*principal.issuer_url).into(),
             proof,
             personal: Some(personal),
-            requested_at: now.unix_secs(),
+            nameless,
+            requested_at: now.unix_secs().max(real.unix_secs()),
             state: State::Held { until: 0 },
             holds: Vec::new(),
             reminded: false,
@@ -306,8 +358,7 @@ impl Erasures {
 
     /// What would happen; nothing does.
     pub async fn preview(&self, plan: &DeletionPlan, target: &Target, now: Now) -> Result<Preview, Fault> {
-        let key = key_of(self.store(), &target.issuer_url, &target.claim, &target.personal.subject);
-        let (open, frozen) = match self.core.ledger.open_of(&key, &plan.name, now).await {
+        let (open, frozen) = match self.open_for(plan, target, now).await {
             Ok(open) => (open, false),
             Err(Fault::Frozen) => (None, true),
             Err(fault) => return Err(fault),
@@ -330,7 +381,9 @@ impl Erasures {
         let known = self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?;
         let role = match viewer {
             Viewer::Operator(_) => Some(Role::Operator),
-            Viewer::Caller(principal) => view::role(self.store(), &known, principal, may),
+            // Whose own account is held has their own deletions left, and no rights over those of others.
+            Viewer::Caller(principal) => view::role(self.store(), &known, principal, may)
+                .filter(|role| *role == Role::Owner || !matches!(self.standing(principal), Standing::Held { .. })),
         };
         Ok(View { role: role.ok_or(Fault::NotFound)?, known })
     }
@@ -343,25 +396,29 @@ impl Erasures {
     /// A caller's own deletions, the latest first.
     pub async fn of_caller(&self, principal: &Principal, now: Now) -> Result<Vec<Known>, Fault> {
         let mut found: Vec<Known> = Vec::new();
-        for selector in self.core.ledger.kept.standings.selectors().iter() {
-            let Some(value) = target::claim_of(principal, selector) else { continue };
-            let key = key_of(self.store(), &principal.issuer_url, selector, &value);
-            found.extend(self.of_person(&key, now).await?);
+        for key in self.keys_of_caller(principal) {
+            found.extend(self.of_person(&key, now).await?.0);
         }
+        found.retain(|known| view::is_owner(self.store(), known, principal));
         found.sort_by_key(|known| std::cmp::Reverse(known.erasure.requested_at));
         Ok(found)
     }
 
-    async fn of_person(&self, key: &str, now: Now) -> Result<Vec<Known>, Fault> {
-        let Some(row) = self.core.ledger.subject(key, now).await? else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for id in row.value.past.iter().rev() {
-            found.extend(self.core.ledger.get(id, now).await?);
+    /// A person's deletions, the latest first; and the numbers of those that cannot be read.
+    async fn of_person(&self, key: &str, now: Now) -> Result<(Vec<Known>, Vec<Box<str>>), Fault> {
+        let (mut found, mut unreadable) = (Vec::new(), Vec::new());
+        let row = self.core.ledger.subject(key, now).await?;
+        for id in row.iter().flat_map(|row| row.value.past.iter().rev()) {
+            match self.core.ledger.get(id, now).await {
+                Ok(known) => found.extend(known),
+                Err(StoreFault::Unreadable(_)) => unreadable.push(id.clone()),
+                Err(fault) => return Err(fault.into()),
+            }
         }
-        Ok(found)
+        Ok((found, unreadable))
     }
 
-    /// Cancels a deletion that has not begun. Said once more, it is so.
+    /// Cancels a deletion of which no step was sent. Said once more, it is so.
     pub async fn cancel(&self, id: &str, by: Party, now: Now) -> Result<Known, Fault> {
         self.once(id, Command::Cancel(by), now).await
     }
@@ -372,10 +429,14 @@ impl Erasures {
     }
 
     async fn once(&self, id: &str, command: Command, now: Now) -> Result<Known, Fault> {
-        match self.core.ledger.change(id, command, now).await {
+        match self.change(id, command, now).await {
             Err(Fault::NotNow(NotNow::Already)) => Ok(self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?),
             other => other,
         }
+    }
+
+    async fn change(&self, id: &str, command: Command, now: Now) -> Result<Known, Fault> {
+        self.core.ledger.change(id, command, self.settled(now)).await
     }
 
     /// The secret of a deletion's link; nothing of it is kept.
@@ -396,12 +457,17 @@ impl Erasures {
         if !ledger::is_id(id) || !view::is_link_token(self.store(), id, token) {
             return Err(Fault::NotFound);
         }
-        self.core.ledger.change(id, Command::Dispute(Party::Link), now).await.map(drop)
+        let ended_at = self.core.ledger.get(id, now).await?.ok_or(Fault::NotFound)?.erasure.ended_at;
+        // Whoever finds an old message cannot keep the account's deletions frozen with it, again and again.
+        if ended_at.is_some_and(|at| now.unix_secs() > at.saturating_add(LINK_SECS)) {
+            return Err(NotNow::TooLate.into());
+        }
+        self.change(id, Command::Dispute(Party::Link), now).await.map(drop)
     }
 
     /// "This was not me", by the data's subject with a credential.
     pub async fn dispute_as(&self, id: &str, by: Party, now: Now) -> Result<Known, Fault> {
-        self.core.ledger.change(id, Command::Dispute(by), now).await
+        self.change(id, Command::Dispute(by), now).await
     }
 
     // ── operators ──
@@ -417,20 +483,31 @@ impl Erasures {
             Some((_, id)) => (false, Some(id)),
             None => (false, None),
         };
-        let mut page = Page::default();
+        let (mut page, mut looked_at) = (Page::default(), 0);
         if !in_done {
+            if after.is_none() {
+                page.unreadable = self.core.ledger.unreadable();
+            }
             for id in self.core.ledger.page(sought(filter), after, limit) {
-                page.items.extend(self.core.ledger.get(&id, now).await?);
+                match self.core.ledger.get(&id, now).await {
+                    Ok(known) => page.items.extend(known),
+                    // Once: it may be among them already.
+                    Err(StoreFault::Unreadable(_)) if page.unreadable.contains(&id) => {}
+                    Err(StoreFault::Unreadable(_)) => page.unreadable.push(id.clone()),
+                    Err(fault) => return Err(fault.into()),
+                }
+                looked_at += 1;
                 page.next = Some(format!("open/{id}").into());
             }
-            if page.items.len() >= limit {
+            if looked_at >= limit {
                 return Ok(page);
             }
             page.next = None;
         }
         let mut after: Option<Box<str>> = if in_done { after.map(Into::into) } else { None };
         for _ in 0..MOST_LOOKED_AT / MAX_PAGE {
-            let (found, next) = self.core.ledger.done(after.as_deref(), MAX_PAGE, now).await?;
+            let Done { found, unreadable, next } = self.core.ledger.done(after.as_deref(), MAX_PAGE, now).await?;
+            page.unreadable.extend(unreadable);
             for known in found.into_iter().filter(|known| matches(known, filter)) {
                 page.next = Some(format!("done/{}", known.erasure.id).into());
                 page.items.push(known);
@@ -448,11 +525,13 @@ impl Erasures {
     }
 
     async fn list_of_person(&self, issuer: &str, value: &str, filter: &Filter<'_>, now: Now) -> Result<Page, Fault> {
-        let mut items: Vec<Known> = Vec::new();
+        let mut page = Page::default();
         for key in self.keys_of(issuer, value) {
-            items.extend(self.of_person(&key, now).await?.into_iter().filter(|known| matches(known, filter)));
+            let (found, unreadable) = self.of_person(&key, now).await?;
+            page.items.extend(found.into_iter().filter(|known| matches(known, filter)));
+            page.unreadable.extend(unreadable);
         }
-        Ok(Page { items, next: None })
+        Ok(page)
     }
 
     /// The rows that a person may have, by the issuer's name or identifier and the value of a claim.
@@ -464,17 +543,17 @@ impl Erasures {
 
     /// Puts a hold on a deletion.
     pub async fn hold(&self, id: &str, by: Party, reason: &str, now: Now) -> Result<Known, Fault> {
-        self.core.ledger.change(id, Command::Hold(HoldKind::Legal, by, reason.into()), now).await
+        self.change(id, Command::Hold(HoldKind::Legal, by, reason.into()), now).await
     }
 
     /// Lifts a hold; approving is for a second person, see [`Self::approve`].
     pub async fn release(&self, id: &str, kind: HoldKind, by: Party, now: Now) -> Result<Known, Fault> {
-        self.core.ledger.change(id, Command::Release(kind, by), now).await
+        self.change(id, Command::Release(kind, by), now).await
     }
 
     /// Has a step or a probe that waits for a person done again, or takes it as it is; a step also where the data is still there.
     pub async fn retry(&self, id: &str, item: Item, by: Party, accept: Accept, now: Now) -> Result<Known, Fault> {
-        self.core.ledger.change(id, Command::Retry(item, by, accept), now).await
+        self.change(id, Command::Retry(item, by, accept), now).await
     }
 
     /// Lets deletions of a person be asked for again; whether they were frozen.
@@ -496,7 +575,7 @@ impl Erasures {
     ) -> Result<bool, Fault> {
         let mut is_changed = false;
         for key in self.keys_of(issuer, value) {
-            is_changed |= self.core.ledger.change_person(&key, change, now).await?;
+            is_changed |= self.core.ledger.change_person(&key, change, self.settled(now)).await?;
         }
         Ok(is_changed)
     }
@@ -508,7 +587,7 @@ impl Erasures {
 
     /// Lets deletions go on as before, those apart that are held; whether it was tripped.
     pub async fn reset_breaker(&self, now: Now) -> Result<bool, Fault> {
-        self.core.ledger.reset_breaker(now).await
+        self.core.ledger.reset_breaker(self.settled(now)).await
     }
 
     /// What a deletion has come to, signed: once it has ended the same whenever it is asked for, before that a report.
@@ -543,24 +622,12 @@ impl Core {
         });
         if previous.is_none() {
             let now = means.clock.now();
-            wait(ledger.load(now))?;
+            state::wait(ledger.load(now))?;
         }
         let carrier = Arc::new(Carrier::new(&ledger, means)?);
         let background = Background::after(means.handle, previous.map(|previous| &previous.background));
         Ok(Arc::new(Self { ledger, carrier, background }))
     }
-}
-
-/// Runs a future to its end where nobody can wait for it otherwise: on a thread of its own.
-fn wait<T: Send>(future: impl Future<Output = Result<T, StoreFault>> + Send) -> Result<T, StoreFault> {
-    let none = |why: &str| StoreFault::Unavailable(why.to_owned());
-    std::thread::scope(|scope| {
-        let run = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-            runtime.map_err(|error| none(&error.to_string()))?.block_on(future)
-        };
-        scope.spawn(run).join().unwrap_or_else(|_| Err(none("its reader stopped")))
-    })
 }
 
 fn issuers(config: &Config) -> HashMap<Arc<str>, Arc<str>> {

@@ -38,6 +38,9 @@ pub struct Erasure {
     /// What names the person; `None` once it was taken out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personal: Option<Personal>,
+    /// Whether nobody knows which subject the person's tokens have: what the gateway keeps under it stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nameless: bool,
     /// When it was asked for; all times are in seconds since the epoch.
     pub requested_at: u64,
     /// Where it is.
@@ -121,6 +124,15 @@ impl Selector {
         }
     }
 
+    /// Whether it is the subject of the token, whatever it is called.
+    pub fn is_subject(&self) -> bool {
+        match self {
+            Self::Subject => true,
+            Self::Name(name) => &**name == "sub",
+            Self::Pointer(pointer) => &**pointer == "/sub",
+        }
+    }
+
     /// Two words that tell it from any other, for hashing.
     pub fn words(&self) -> (&'static str, &str) {
         match self {
@@ -139,7 +151,7 @@ pub struct Personal {
     /// Values for templates by their names there: `path.tenant`, `claims./email`, `captured.customer`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<Box<str>, Box<str>>,
-    /// Who asked, where it was the person: the subject of their token, which need not be what the claim says.
+    /// The subject of the person's tokens, which need not be what the claim says: known where they asked themself, or a lookup said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_subject: Option<Box<str>>,
     /// The path that is theirs, `/accounts/42`: in the audit log it names them, whoever asked for it.
@@ -224,12 +236,12 @@ pub struct Shown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Asked for; it can be cancelled.
+    /// Asked for.
     Held {
         /// When it begins at the earliest.
         until: u64,
     },
-    /// Steps are sent.
+    /// Probes look, and steps are sent; until the first of these it can be cancelled.
     CarryingOut,
     /// All steps are done; it is looked whether the data is gone.
     Verifying,
@@ -237,7 +249,7 @@ pub enum State {
     Scrubbing,
     /// For good.
     Erased,
-    /// It never began.
+    /// Nothing that erases was ever sent.
     Cancelled,
 }
 
@@ -334,12 +346,26 @@ pub struct StepState {
     pub status: Option<u16>,
     /// What became of it.
     pub outcome: Outcome,
+    /// How often a person had it done again: each time is a request of its own, with a key of its own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub again: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl StepState {
     /// One that may be sent from then on.
     pub const fn waiting(next_at: u64) -> Self {
-        Self { attempts: 0, first_at: None, next_at, status: None, outcome: Outcome::Waiting }
+        Self { attempts: 0, first_at: None, next_at, status: None, outcome: Outcome::Waiting, again: 0 }
+    }
+
+    /// The same step, once more, because a person wants it. An answer that a service keeps by the key of before is none to this.
+    #[must_use]
+    pub const fn once_more(&self, next_at: u64) -> Self {
+        Self { attempts: self.attempts, again: self.again.saturating_add(1), ..Self::waiting(next_at) }
     }
 
     /// Whether nothing is left to do.
@@ -394,6 +420,8 @@ pub enum Why {
     NoUpstream,
     /// A step is done, but its answer has not the values that later ones need.
     NoValue,
+    /// It is not known which subject the person's tokens have: nothing here can be found by it.
+    NoSubject,
     /// A probe that counts saw no data before the first step.
     NothingThere,
     /// A probe saw the data after the last step.
@@ -409,6 +437,7 @@ impl Why {
             Self::Unsendable => "unsendable",
             Self::NoUpstream => "no_upstream",
             Self::NoValue => "no_value",
+            Self::NoSubject => "no_subject",
             Self::NothingThere => "nothing_there",
             Self::StillThere => "still_there",
         }
@@ -551,6 +580,23 @@ impl Erasure {
         self.holds.iter().any(|hold| hold.kind == kind)
     }
 
+    /// The holds that people may know of: not those of the law, which may want them not to be told.
+    pub fn open_holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.iter().filter(|hold| hold.kind != HoldKind::Legal)
+    }
+
+    /// Whether nothing was sent yet that erases anything: probes only look. So long it can be cancelled; who cancels and who sends
+    /// compete for the same row.
+    pub fn is_untouched(&self) -> bool {
+        let untouched = |step: &StepState| step.attempts == 0 && !step.is_done();
+        match self.state {
+            State::Held { .. } => true,
+            // Without steps the gateway's own data would be the first.
+            State::CarryingOut => !self.steps.is_empty() && self.steps.iter().chain(&self.own_data).all(untouched),
+            State::Verifying | State::Scrubbing | State::Erased | State::Cancelled => false,
+        }
+    }
+
     /// Whether something in it waits for a person.
     pub fn is_parked(&self) -> bool {
         let step = |step: &StepState| matches!(step.outcome, Outcome::Parked { .. });
@@ -582,11 +628,15 @@ impl Erasure {
     }
 }
 
-/// Terms as they are kept, and what they are called: the SHA-256 of their JSON, whose members have one order.
+/// What terms are called: the SHA-256 of their JSON as this version writes it.
 pub fn hash_of(terms: &Terms) -> Option<Box<str>> {
-    let json = serde_json::to_vec(terms).ok()?;
-    let hash = digest::digest(&digest::SHA256, &json);
-    Some(hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into())
+    Some(hash_of_json(&serde_json::to_string(terms).ok()?))
+}
+
+/// What terms are called that are kept as this text. It is the text that counts: another version writes the same terms otherwise.
+pub(super) fn hash_of_json(json: &str) -> Box<str> {
+    let hash = digest::digest(&digest::SHA256, json.as_bytes());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 /// A deletion with the terms that it is made under.

@@ -1,7 +1,7 @@
 //! Taking the person out of what is left of a deletion: whose values go from the audit log, and which path is theirs there. The record
 //! itself loses them in the commit that ends it; what stays of it names nobody but who asked for somebody else's.
 
-use super::record::{Erasure, Selector};
+use super::record::Erasure;
 use crate::{config::ValueSource, route::NormalPath, telemetry::audit::Struck};
 
 /// Whose values go from the audit log; nobody's, once they are gone from the record.
@@ -9,7 +9,7 @@ pub(super) fn struck(erasure: &Erasure) -> Option<Struck> {
     let personal = erasure.personal.as_ref()?;
     let mut subjects: Vec<Box<str>> = personal.token_subject.iter().cloned().collect();
     // Another claim's value may be another person's subject.
-    if erasure.whose.claim == Selector::Subject && !subjects.contains(&personal.subject) {
+    if erasure.whose.claim.is_subject() && !subjects.contains(&personal.subject) {
         subjects.push(personal.subject.clone());
     }
     Some(Struck {
@@ -18,6 +18,7 @@ pub(super) fn struck(erasure: &Erasure) -> Option<Struck> {
         subjects,
         request_ids: erasure.proof.request_id.iter().cloned().collect(),
         under: personal.under.clone(),
+        until: erasure.gone_at,
     })
 }
 

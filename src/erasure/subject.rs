@@ -73,8 +73,12 @@ impl SubjectRow {
 
     /// Until when it is kept; `None`: for good.
     pub(super) fn expires_at(&self, now_secs: u64) -> Option<u64> {
-        let stays = self.open.is_some() || self.frozen.is_some() || self.says_something();
-        (!stays).then(|| now_secs.saturating_add(PAST_SECS))
+        (!self.stays()).then(|| now_secs.saturating_add(PAST_SECS))
+    }
+
+    /// Whether it is kept for good: forgotten, it would be missed.
+    pub(super) fn stays(&self) -> bool {
+        self.open.is_some() || self.frozen.is_some() || self.says_something()
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Target {
     pub personal: Personal,
     /// Whether the caller is the person.
     pub own: bool,
+    /// Then the keyed hashes of all that they are known by.
+    pub also: Vec<Box<str>>,
 }
 
 impl fmt::Debug for Target {
@@ -122,7 +124,13 @@ pub(super) fn target(
     let issuer_url = subject_issuer.unwrap_or(&principal.issuer_url).into();
     let token_subject = own.then(|| (&*principal.subject).into());
     let under = scrub::theirs(values.whole, &plan.subject, &subject);
-    Ok(Target { issuer_url, claim, personal: Personal { subject, values: found, token_subject, under }, own })
+    Ok(Target {
+        issuer_url,
+        claim,
+        personal: Personal { subject, values: found, token_subject, under },
+        own,
+        also: Vec::new(),
+    })
 }
 
 /// The claims that the terms' templates name. Those of calls must be there; a notice without its address goes nowhere.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     carry::{Known, fill},
+    fault::Fault,
     life::Told,
     record::{Erasure, HoldKind, Outcome, State},
 };
@@ -50,7 +51,7 @@ impl Teller<'_> {
     /// # Errors
     /// When there is no room for them. What goes on towards a deletion then has to wait, so that nobody can have it done unnoticed by
     /// filling the outbox; what stops one is done all the same.
-    pub(super) fn add(&self, mut batch: Batch, tale: &Tale<'_>, now: Now) -> Result<(Batch, usize), StoreFault> {
+    pub(super) fn add(&self, mut batch: Batch, tale: &Tale<'_>, now: Now) -> Result<(Batch, usize), Fault> {
         let mut untold = 0;
         for told in tale.told.iter().copied().filter(|told| !is_told_otherwise(*told, tale.told)) {
             for (recipient, kind) in self.recipients(told, tale.terms) {
@@ -61,14 +62,14 @@ impl Teller<'_> {
                 let message = self.message(channel, kind, told, tale, now)?;
                 match self.outbox.check(&message, now) {
                     Ok(()) => {}
-                    Err(EnqueueFault::Full) if !is_stop(told) => return Err(StoreFault::Busy),
+                    Err(EnqueueFault::Full) if !is_stop(told) => return Err(Fault::Untold),
                     Err(_) => {
                         untold += 1;
                         continue;
                     }
                 }
                 // The outbox takes what it has just found good, but for a last place that another took.
-                batch = self.outbox.enqueue(batch, message, now).map_err(|_| StoreFault::Busy)?;
+                batch = self.outbox.enqueue(batch, message, now).map_err(|_| Fault::Untold)?;
             }
         }
         Ok((batch, untold))
@@ -266,7 +267,7 @@ fn what(told: Told, tale: &Tale<'_>) -> String {
             asked()
         ),
         Told::Begun => format!(
-            "The deletion that was asked for on {} has begun. It cannot be cancelled any more. Afterwards it is looked, several times, \
+            "The deletion that was asked for on {} has begun. It is looked what is there; once the first request that deletes is sent, it cannot be cancelled any more. Afterwards it is looked, several times, \
              whether all is gone.",
             asked()
         ),

@@ -3,7 +3,7 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 use super::{
-    record::{Known, Party},
+    record::{Known, Party, State},
     subject::{key_of, requester_key},
     target::claim_of,
 };
@@ -49,7 +49,11 @@ pub(super) fn role(store: &Store, known: &Known, principal: &Principal, may: May
         return Some(Role::Owner);
     }
     let is_same = |key: String| verify_slices_are_equal(key.as_bytes(), erasure.requester_key.as_bytes()).is_ok();
-    if !principal.subject.is_empty() && is_same(requester_key(store, &principal.issuer_url, &principal.subject)) {
+    let is_another = erasure.whose.own && is_newer(known, principal);
+    if !is_another
+        && !principal.subject.is_empty()
+        && is_same(requester_key(store, &principal.issuer_url, &principal.subject))
+    {
         return Some(Role::Requester);
     }
     let scopes = match may {
@@ -63,10 +67,20 @@ pub(super) fn role(store: &Store, known: &Known, principal: &Principal, may: May
     is_entitled.then_some(Role::Entitled)
 }
 
+/// Whether a token was issued after all of an erased person was gone: names are used again, and it is somebody else's, as far as it says.
+fn is_newer(known: &Known, principal: &Principal) -> bool {
+    let erasure = &known.erasure;
+    let newer = |gone: u64| {
+        let until = gone as f64 + principal.leeway_secs.max(0.0);
+        principal.marks.issued_at.is_some_and(|issued| issued.is_finite() && issued > until)
+    };
+    erasure.state == State::Erased && erasure.gone_at.is_some_and(newer)
+}
+
 /// Whether a caller is the data's subject.
 pub(super) fn is_owner(store: &Store, known: &Known, principal: &Principal) -> bool {
     let whose = &known.erasure.whose;
-    if *principal.issuer_url != *whose.issuer_url {
+    if *principal.issuer_url != *whose.issuer_url || is_newer(known, principal) {
         return false;
     }
     let Some(value) = claim_of(principal, &whose.claim) else { return false };

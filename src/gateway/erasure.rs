@@ -202,6 +202,7 @@ pub(super) fn refusal(fault: &Fault) -> Refusal {
         Fault::Lookup => {
             Refusal::of(Reason::UpstreamInvalid).because("a lookup of the deletion plan had no usable answer")
         }
+        Fault::Untold => unavailable().because(fault.to_string()),
         Fault::Store(fault) => unavailable().because(fault.to_string()),
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     clock::Now,
     endpoint::{Answer, Call},
     erasure::{
-        Erasures, May, RequestBody as Readable, Viewer,
+        Erasures, May, RequestBody as Readable, Standing, Viewer,
         api::{self, Kind, Previewed},
     },
     policy::{
@@ -274,6 +274,9 @@ impl Gateway {
         let lacks = lacks(&enforcement, evidence)?;
         let body = wanted.body.as_deref().map(|body| Readable::Json(body.as_bytes()));
         let target = erasure::target(erasures, planned, principal, (&path, imagined.query()), body)?;
+        if !target.own && matches!(erasures.standing(principal), Standing::Held { .. }) {
+            return Err(Refusal::of(Reason::SubjectHeld));
+        }
         let Planned { plan: CompiledPlan { plan, .. }, operation, .. } = planned;
         let preview = erasures.preview(plan, &target, now).await.map_err(|fault| refusal(&fault))?;
         let previewed = Previewed { preview: &preview, plan, operation: &operation.text, own: target.own, lacks };

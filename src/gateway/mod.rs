@@ -269,7 +269,9 @@ impl Gateway {
                 let (proved, body_and_form) = ((&permit, used.as_ref()), (&mut *body, &mut form));
                 let taken =
                     Box::pin(self.whose((snapshot, is_held), planned, &enforcement, proved, body_and_form)).await;
-                Some(taken.inspect_err(|refusal| self.audit_refusal(&enforcement, &evidence, None, refusal.reason))?)
+                Some(taken.inspect_err(|refusal| {
+                    self.audit_refusal(&enforcement, &evidence, used.as_ref(), refusal.reason);
+                })?)
             }
             None => None,
         };

@@ -557,7 +557,7 @@ fn problem(reason: Reason) -> Problem {
         R::CallRefused => of("invalid-call", StatusCode::BAD_REQUEST, "Invalid call",
             "The request is not in the form that this endpoint takes."),
         R::SubjectHeld => of("account-held", StatusCode::FORBIDDEN, "Account held",
-            "A deletion of this account was asked for, and it is closed meanwhile. The deletion can be cancelled at `cancel_url` with these credentials, as long as it has not begun."),
+            "A deletion of this account was asked for, and it is closed meanwhile. The deletion can be cancelled at `cancel_url` with these credentials, as long as no request that deletes was sent."),
         R::DeletionAmbiguous => of("ambiguous-deletion", StatusCode::BAD_REQUEST, "Ambiguous deletion",
             "Send the deletion in exactly the form that the service documents, with each value once: another spelling is not taken for it."),
         R::DeletionCovered => of("deletion-covered", StatusCode::FORBIDDEN, "Deletion not possible this way",

@@ -176,7 +176,7 @@ pub enum Reason {
     DeletionFrozen,
     /// There is no such deletion, it is not the caller's to see, or there is nothing to erase.
     DeletionNotFound,
-    /// A deletion is beyond what was asked of it: it has begun, or is over.
+    /// A deletion is beyond what was asked of it: a step of it was sent, or it is over.
     DeletionTooLate,
     /// Another deletion of the same person is open, under another plan.
     DeletionOpen,

@@ -12,7 +12,7 @@ use crate::{
     config::{
         self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
     },
-    erasure::{ErasureMeans, Erasures, OwnData},
+    erasure::{ErasureMeans, Erasures, OwnData, none_left},
     identity::{Accepted, Authenticator, SourceServices},
     limit::{Quota, RateLimiter},
     notify::NotifyObserver,
@@ -331,7 +331,20 @@ fn kept(
     let state_dir = &*config.server.state_dir;
     let opening = StateMeans { handle, clock, state_dir, roots, observer: &observer, deliveries: &deliveries };
     let before = previous.and_then(|previous| previous.state.as_deref());
-    let Some(state) = State::open(config, materials, &opening, before)? else { return Ok(Kept::default()) };
+    let state = State::open(config, materials, &opening, before)?;
+    if config.deletions.is_none() {
+        // Left out of a configuration, deletions would be forgotten.
+        match state.as_deref().or(before) {
+            Some(state) => none_left(state.store(), clock.now()).map_err(|problem| vec![problem])?,
+            None if State::is_there(state_dir) => tracing::warn!(
+                state_dir = %state_dir.display(),
+                "there is a store, and no `sealing` to open it with: what it has is as if it were not there, deletions that are to be \
+                 carried out and people who are erased among it; put `sealing` back, or move the file away"
+            ),
+            None => {}
+        }
+    }
+    let Some(state) = state else { return Ok(Kept::default()) };
     let authority = authority(config, materials, (means, teller), (&state, previous))?;
     let own_data: Arc<dyn OwnData> = erasing.own.clone();
     let erasing_means = ErasureMeans {

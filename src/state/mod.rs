@@ -101,6 +101,11 @@ impl State {
         SealingKeys::load(config.sealing.as_ref()?, materials).err()
     }
 
+    /// Whether something was kept there once.
+    pub fn is_there(state_dir: &Path) -> bool {
+        state_dir.join(FILE).exists()
+    }
+
     /// Opens what there is, or makes it, where anything is to be kept; what was open before is kept, unless it is sealed by other keys
     /// now. Of what is kept nothing changes before [`Self::put_in_force`]: another room's problem may refuse the whole configuration yet.
     ///
@@ -112,7 +117,9 @@ impl State {
         means: &StateMeans<'_>,
         previous: Option<&Self>,
     ) -> Result<Option<Arc<Self>>, Vec<Problem>> {
-        let Some(span) = needed_by(config) else { return Ok(None) };
+        // What is there is looked at, too: somebody may have left something in it.
+        let left = (config.sealing.is_some() && Self::is_there(means.state_dir)).then(Span::default);
+        let Some(span) = needed_by(config).or(left.as_ref()) else { return Ok(None) };
         let sealing = config.sealing.as_ref();
         let sealing = sealing.ok_or_else(|| vec![Problem::error(span, "it is not said what it is sealed with")])?;
         let channels = Channels::compile(config.notify.as_deref(), materials, means.roots);

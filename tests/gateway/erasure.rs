@@ -487,6 +487,10 @@ fn while_it_is_held_the_persons_tokens_are_refused_and_told_how_to_have_the_acco
         // Asked for once more it is the same one; and that is all that can be asked for.
         assert_eq!(ask(&gateway, "alice", &token).expect(202).json()["id"], asked["id"]);
         assert_eq!(ask(&gateway, "bob", &token).problem(status), "account-held");
+        // Nor is anything told of others, whom a scope would entitle to ask for.
+        let bobs = get("/deletions/preview?target=/accounts/bob").bearer(&token).send(&gateway);
+        assert_eq!(bobs.problem(403), "account-held");
+        get("/deletions/preview?target=/accounts/alice").bearer(&token).send(&gateway).expect(200);
         assert_eq!(delete("/Accounts/alice").bearer(&token).send(&gateway).status, 404);
         // What looks at no credential is there for everybody; so are others.
         get("/open/1").bearer(&token).send(&gateway).expect(404);
@@ -850,4 +854,31 @@ fn explain_says_which_plan_takes_a_request_over_and_what_it_needs() {
     assert!(said.code == 1 && said.stdout.contains("insufficient-user-authentication"), "{said:?}");
     let said = explain("/accounts/alice;v=1", &fresh);
     assert!(said.code == 1 && said.stdout.contains("deletion_ambiguous"), "{said:?}");
+}
+
+#[test]
+fn a_file_without_deletions_is_refused_while_the_store_has_any_and_one_without_plans_carries_them_out() {
+    let scene = Scene::new();
+    let gateway = scene.start(Plan { lines: "        grace: 6s\n", ..PLAIN });
+    let token = scene.token("alice");
+    ask(&gateway, "alice", &token).expect(202);
+    let api = scene.api.recorder.port;
+    let without = format!(
+        "sealing: {{key: {{file: seal.key}}}}
+upstreams: {{api: {{targets: ['http://127.0.0.1:{api}']}}, search: {{targets: ['http://127.0.0.1:{}']}}, list: {{targets: ['http://127.0.0.1:{}']}}}}
+routes: [{{path: /items/**, upstream: api, auth: [main]}}]
+",
+        scene.search.recorder.port, scene.list.recorder.port
+    );
+    scene.world.configure(&without);
+    gateway.signal("HUP");
+    eventually("the refusal", || gateway.stderr().contains("there is no section `deletions`").then_some(()));
+    drop(gateway);
+    let mut refused = scene.world.start_unready(&without);
+    assert_ne!(refused.wait(), 0);
+    assert!(refused.stderr().contains("plans: {}"), "{}", refused.stderr());
+    let kept = format!("{without}deletions: {{url: 'https://api.example', plans: {{}}}}\n");
+    let gateway = scene.world.start(&kept);
+    eventually("the end", || (!scene.api.has("alice") && !scene.list.has("alice")).then_some(()));
+    drop(gateway);
 }

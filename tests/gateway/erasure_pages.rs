@@ -3,14 +3,21 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::Write as _,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use stepgate::{
+    clock::{Clock as _, SystemClock},
+    store::{MasterKey, SealingKeys, Sqlite, Store, Table},
+};
 
 use crate::harness::{
-    Authority, Gateway, Recorder, World, delete, encode, eventually, get, post, remember_secret,
+    Authority, Gateway, Recorder, Request, World, delete, encode, eventually, get, post, remember_secret, stepgate,
     tools::{MailServer, browse, curl, verify_webhook},
 };
 
@@ -119,6 +126,11 @@ struct Scene {
 
 impl Scene {
     fn start() -> Self {
+        Self::with("30d")
+    }
+
+    /// With this grace.
+    fn with(grace: &str) -> Self {
         let Service { recorder, stubborn } = Service::start();
         let world = World::with(recorder);
         let authority = Authority::new("the deletions' authority");
@@ -133,6 +145,7 @@ impl Scene {
         let mail = MailServer::start(world.folder());
         let hooks = Recorder::answering("HTTP/1.1 204 No Content\r\n\r\n");
         let yaml = YAML.replace("MAIL", &mail.port.to_string()).replace("HOOK", &hooks.port.to_string());
+        let yaml = yaml.replace("grace: 30d", &format!("grace: {grace}"));
         let gateway = world.start(&yaml);
         Self { world, gateway, mail, hooks, stubborn, _authority: authority }
     }
@@ -274,4 +287,99 @@ fn operators_look_after_deletions_in_a_browser() {
     let other = events.send_to(scene.gateway.admin).expect(200).json();
     assert!(other["events"].to_string().contains("Olga Operator"), "{other}");
     assert_eq!(scene.state(&id(&parked)), "erased");
+}
+
+/// Everything below a folder, by name.
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| match path.is_dir() {
+        true => files(&path),
+        false => vec![(path.clone(), fs::read(path).unwrap())],
+    };
+    entries.flat_map(below).collect()
+}
+
+/// Every row of the store of a gateway that has ended, opened with its key.
+fn rows(folder: &Path) -> Vec<(Table, String)> {
+    let key = MasterKey::from_text(&fs::read(folder.join("sealing.key")).unwrap()).unwrap();
+    let engine = Sqlite::open(&folder.join("state/stepgate.db")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let now = SystemClock.now();
+        let store = Store::open(Arc::new(engine), SealingKeys::new(key, Vec::new()), now).await.unwrap();
+        let mut found = Vec::new();
+        for table in Table::ALL.into_iter().filter(|table| *table != Table::Meta) {
+            let page = store.readable::<Value>(table, "", None, 500, now).await.unwrap();
+            found.extend(page.rows.into_iter().map(|row| (table, format!("{} {}", row.key, row.value))));
+        }
+        found
+    })
+}
+
+#[test]
+fn nothing_of_the_person_is_left_in_the_gateways_files_logs_and_metrics() {
+    let mut scene = Scene::with("2s");
+    let (person, path) = ("zaphod-4711", "/accounts/zaphod-4711");
+    // What there is of them before: refusals, reads, and what was stubborn at first.
+    delete(path).bearer(&scene.world.token(json!({"sub": person}))).send(&scene.gateway).problem(401);
+    delete(path).bearer(&scene.token("bob")).send(&scene.gateway).problem(403);
+    scene.stubborn.lock().unwrap().insert(path.to_owned(), 1);
+    let token = scene.token(person);
+    let asked = scene.ask(path, &token);
+    let id = asked["id"].as_str().unwrap();
+    let link = scene.link("zaphod-4711@example.com");
+    scanned(&scene, "GET", &link);
+    get(path).bearer(&token).send(&scene.gateway).expect(403);
+    let admin = |request: Request| request.header("Authorization", &format!("Bearer {ADMIN_TOKEN}"));
+    eventually("a step that is refused", || (scene.told("ops", "deletion_parked").len() == 1).then_some(()));
+    admin(post(&format!("/erasures/{id}/retry"), r#"{"by": "olga", "item": "account"}"#))
+        .header("Content-Type", "application/json")
+        .send_to(scene.gateway.admin)
+        .expect(200);
+    eventually("the end", || (scene.state(id) == "erased").then_some(()));
+    scene.mail.letter("zaphod-4711@example.com", "Your data was deleted");
+    eventually("the last notice", || scene.told("crm", "deletion_erased").pop());
+    // And after it.
+    delete(path).bearer(&token).send(&scene.gateway).problem(401);
+    get(path).bearer(&token).send(&scene.gateway).problem(401);
+    scanned(&scene, "GET", &link);
+    let folder = scene.world.folder().to_owned();
+    let certificate = eventually("the certificate", || {
+        let printed = stepgate(&folder, &["erasures", "report", id]);
+        (printed.code == 0 && !printed.stdout.is_empty()).then_some(printed.stdout)
+    });
+    let metrics = scene.gateway.metrics();
+    scene.gateway.signal("TERM");
+    assert_eq!(scene.gateway.wait(), 0);
+    let link_token = link.split("token=").nth(1).unwrap().to_owned();
+    let mut texts = vec![
+        ("the certificate".to_owned(), certificate),
+        ("metrics".to_owned(), metrics),
+        ("events".to_owned(), scene.gateway.stderr()),
+    ];
+    // The access log names whoever asks for what, as everybody's does; but no secret.
+    let access = scene.gateway.stdout();
+    for secret in [link_token.as_str(), &token, "a-key-of-the-api", "@example.com"] {
+        assert!(!access.contains(secret), "{secret} is in the access log");
+    }
+    let (rows, state) = (rows(&folder), folder.join("state"));
+    assert!(
+        rows.iter().any(|(table, row)| *table == Table::Erasures && row.contains(id)),
+        "the record stays: {rows:?}"
+    );
+    texts.extend(rows.into_iter().map(|(table, row)| (format!("{table:?}"), row)));
+    let kept = files(&state);
+    texts.extend(
+        kept.into_iter()
+            .map(|(path, bytes)| (path.display().to_string(), String::from_utf8_lossy(&bytes).into_owned())),
+    );
+    for (place, text) in &texts {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
+        let decoded = words.filter_map(|word| String::from_utf8(URL_SAFE_NO_PAD.decode(word).ok()?).ok());
+        for said in decoded.chain([text.clone()]) {
+            for value in [person, "4711", &link_token, &token, "a-key-of-the-api"] {
+                assert!(!said.contains(value), "{value} is in {place}: {said}");
+            }
+        }
+    }
 }

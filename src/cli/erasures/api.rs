@@ -33,7 +33,7 @@ use crate::{
     config::Config,
     erasure::{
         Erasures, Fault, Filter, HoldKind, Known, Party, State,
-        life::{Accept, Item, NotNow},
+        life::{Accept, Item, NotNow, OWN_DATA},
         record::{Outcome, StepState},
     },
     server::AdminAnswer,
@@ -131,7 +131,7 @@ impl Operators<'_> {
             erasures.list(&filter, now).await
         })?;
         let erasures: Vec<Value> = page.items.iter().map(|known| told::line(known, self.config)).collect();
-        Ok(ok(json!({"erasures": erasures, "next": page.next})))
+        Ok(ok(json!({"erasures": erasures, "unreadable": page.unreadable, "next": page.next})))
     }
 
     fn sought(&self, query: &str) -> Result<Sought, AdminAnswer> {
@@ -366,7 +366,13 @@ fn items(known: &Known, name: Option<&str>) -> Vec<Item> {
     let probes = terms.probes.iter().zip(&erasure.probes).enumerate();
     let probes = probes.map(|(place, (probe, state))| (&*probe.call.name, Item::Probe(place), state.parked.is_some()));
     let is_meant = |own: &str, is_parked: bool| name.map_or(is_parked, |name| name == own);
-    steps.chain(probes).filter(|(own, _, is_parked)| is_meant(own, *is_parked)).map(|(_, item, _)| item).collect()
+    let own = erasure.own_data.iter().map(|own| (OWN_DATA, Item::OwnData, is_parked(own)));
+    steps
+        .chain(probes)
+        .chain(own)
+        .filter(|(own, _, is_parked)| is_meant(own, *is_parked))
+        .map(|(_, item, _)| item)
+        .collect()
 }
 
 fn hold_kind(name: &str) -> Result<HoldKind, AdminAnswer> {
@@ -394,6 +400,7 @@ fn refused(fault: &Fault) -> AdminAnswer {
             tracing::error!(%fault, "the store of account deletions was not changed");
             problem(StatusCode::SERVICE_UNAVAILABLE, &format!("the store: {fault}"))
         }
+        Fault::Untold => problem(StatusCode::SERVICE_UNAVAILABLE, &fault.to_string()),
         Fault::Frozen | Fault::AnotherOpen | Fault::Absent | Fault::Lookup => {
             problem(StatusCode::CONFLICT, &fault.to_string())
         }

@@ -98,7 +98,7 @@ pub(crate) enum ErasuresCommand {
     Approve(Chosen),
     /// Has what is parked done again, or accepts it as it is
     Retry(RetryArgs),
-    /// Cancels deletions that have not begun
+    /// Cancels deletions of which no step was sent
     Cancel(Chosen),
     /// Lets a person's data be deleted again, after somebody said that it was not them who asked
     Unfreeze(Person),
@@ -210,6 +210,16 @@ fn list(args: &ListArgs) -> Result<(), Fault> {
             print_line(&shown::list(page, count == 0));
         }
         count += page.len();
+        for id in
+            answer.body.get("unreadable").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
+            count += 1;
+            print_line(&if args.common.json {
+                json!({"id": id, "state": "unreadable"}).to_string()
+            } else {
+                format!("{id} cannot be read: it waits until it can, and the gateway's log says why")
+            });
+        }
         match answer.body.get("next").and_then(Value::as_str) {
             Some(next) => after = Some(next.to_owned()),
             None => break,

@@ -134,6 +134,7 @@ impl Pages<'_> {
             states: &State::NAMES,
             waits: &WAITS,
             items: listed.erasures,
+            unreadable: listed.unreadable,
             tripped: breaker.tripped_at.as_deref().map(At::read),
             held: breaker.held,
         };
@@ -292,6 +293,8 @@ impl Sought<'_> {
 #[derive(Default, Deserialize)]
 struct Listed {
     erasures: Vec<Line>,
+    #[serde(default)]
+    unreadable: Vec<String>,
     next: Option<String>,
 }
 
@@ -364,6 +367,7 @@ struct One {
     scope: Scope,
     requested_by: By,
     requested_at: Moment,
+    can_be_cancelled: bool,
     held_until: Option<Moment>,
     begun_at: Option<Moment>,
     erased_by: Option<Moment>,
@@ -381,10 +385,6 @@ impl One {
 
     fn is_over(&self) -> bool {
         matches!(self.state.as_str(), "erased" | "cancelled")
-    }
-
-    fn is_held(&self) -> bool {
-        self.state == "held"
     }
 
     fn has(&self, kind: &str) -> bool {
@@ -481,6 +481,7 @@ struct ListPage<'a> {
     states: &'a [&'static str],
     waits: &'a [(&'static str, &'static str)],
     items: Vec<Line>,
+    unreadable: Vec<String>,
     next: Option<String>,
     is_first: bool,
     tripped: Option<At>,

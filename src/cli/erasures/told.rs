@@ -7,6 +7,7 @@ use crate::{
     config::{Call, Config},
     erasure::{
         Known, Party, State,
+        life::OWN_DATA,
         record::{Event, Outcome, ProbeState, Seen, StepState, What},
     },
 };
@@ -34,6 +35,7 @@ pub(super) fn line(known: &Known, config: &Config) -> Value {
         "held_until": held_until(erasure.state),
         "erased_by": erasure.erased_by(&known.terms).map(moment),
         "ended_at": erasure.ended_at.map(moment),
+        "can_be_cancelled": erasure.is_untouched(),
     })
 }
 
@@ -90,7 +92,7 @@ fn step(call: Option<&Call>, state: &StepState) -> Value {
         Outcome::Parked { why, at } => ("parked", Some(at), Some(why.name())),
     };
     json!({
-        "name": call.map_or("own_data", |call| &call.name),
+        "name": call.map_or(OWN_DATA, |call| &call.name),
         "upstream": call.map(|call| &call.upstream),
         "method": call.map(|call| &call.method),
         "target": call.map(|call| &call.target),

@@ -14,6 +14,10 @@ use crate::{
     route::PathPattern,
 };
 
+/// The name under which a lookup captures the subject of the person's tokens, where whoever asks is not the person and the plan knows
+/// people by another claim.
+pub const TOKEN_SUBJECT: &str = "token_subject";
+
 /// What becomes of account deletions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deletions {
@@ -77,7 +81,7 @@ pub struct DeletionPlan {
     /// The claim that the subject is in a token: the caller's own must equal it. `None`: the token's subject.
     pub owner: Option<ClaimPath>,
     /// Who vouches for the data's subject, by the name in the configuration; `None`: whoever vouches for the caller, which is only where
-    /// nobody may ask for another's deletion, or where one issuer alone can.
+    /// one issuer alone can.
     pub issuer: Option<IssuerName>,
     /// Scopes of which one entitles to somebody else's deletion; empty: nobody's but one's own.
     pub others: Vec<Arc<str>>,

@@ -33,7 +33,7 @@ pub use self::{
     },
     deletion::{
         Call, Covered, CoveredOperation, DeletionBreaker, DeletionPlan, Deletions, Kept, PlannedOperation,
-        PlannedRequirement, Probe, Recipient, Scope, Step, Terms, ValueSource, WhileHeld,
+        PlannedRequirement, Probe, Recipient, Scope, Step, TOKEN_SUBJECT, Terms, ValueSource, WhileHeld,
     },
     dpop::{DpopNonce, DpopRules},
     events::{Events, SignOut},

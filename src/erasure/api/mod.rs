@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 pub use self::openapi::document;
-use super::{Erasures, Fault, Known, May, Receipt, Viewer};
+use super::{Erasures, Fault, Known, May, Receipt, Role, Viewer, life::NotNow, view};
 use crate::{
     clock::Now,
     endpoint::{Answer, json::json as answer},
@@ -63,7 +63,7 @@ pub const TABLE: &[Operation] = &[
         kind: Kind::Cancel,
         method: Method::POST,
         path: "/{id}/cancel",
-        summary: "Cancels a deletion that has not begun. Needs a step-up.",
+        summary: "Cancels a deletion of which no step was sent. Needs a step-up.",
     },
     Operation {
         kind: Kind::Approve,
@@ -136,7 +136,13 @@ impl Erasures {
         let (id, party) = (&known.erasure.id, self.party(known, principal));
         let known = match may {
             May::Cancel => self.cancel(id, party, now).await?,
-            May::Approve => self.approve(id, party, now).await?,
+            May::Approve => {
+                // The person, and whoever asked, are known by the token's subject, too: a token of another client may lack the claim.
+                if view::role(self.store(), known, principal, may) != Some(Role::Entitled) {
+                    return Err(NotNow::SamePerson.into());
+                }
+                self.approve(id, party, now).await?
+            }
             // Whoever only looks changes nothing.
             May::See => known.clone(),
         };

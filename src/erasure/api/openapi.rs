@@ -63,7 +63,9 @@ fn schemas() -> Value {
     let part = |states: &[&str]| {
         list_of(object(&["name", "state"], json!({"name": text(), "state": {"type": "string", "enum": states}})))
     };
-    let holds: Vec<&str> = HoldKind::ALL.iter().map(|kind| kind.name()).collect();
+    // A legal hold is told nobody but operators.
+    let holds = HoldKind::ALL.iter().filter(|kind| **kind != HoldKind::Legal);
+    let holds: Vec<&str> = holds.map(|kind| kind.name()).collect();
     json!({
         "Scope": scope,
         "Deletion": object(

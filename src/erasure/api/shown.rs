@@ -30,7 +30,6 @@ impl Erasures {
     pub(super) fn describe(&self, known: &Known) -> Value {
         let Known { erasure, terms, .. } = known;
         let status_url = self.status_url(&erasure.id);
-        let is_held = matches!(erasure.state, State::Held { .. });
         let steps = terms.steps.iter().zip(&erasure.steps);
         let steps = steps.map(|(step, state)| named(&step.call.name, of_step(state)));
         let probes = terms.probes.iter().zip(&erasure.probes);
@@ -41,9 +40,9 @@ impl Erasures {
             "plan": erasure.plan,
             "operation": erasure.operation,
             "state": erasure.state.name(),
-            "holds": erasure.holds.iter().map(|hold| hold.kind.name()).collect::<Vec<_>>(),
+            "holds": erasure.open_holds().map(|hold| hold.kind.name()).collect::<Vec<_>>(),
             "status_url": status_url,
-            "cancel_url": is_held.then(|| format!("{status_url}/cancel")),
+            "cancel_url": erasure.is_untouched().then(|| format!("{status_url}/cancel")),
             "scope": scope(&terms.scope),
             "requested_at": erasure.requested_at,
             "requested_by": erasure.requester.kind(),

@@ -66,11 +66,25 @@ impl CallFault {
     }
 }
 
-/// What a call is told apart by: the deletion's number, and the name of the step, probe or lookup.
+/// What a call is told apart by: the deletion's number, the name of the step, probe or lookup, and how often a person wanted it again.
+/// What is sent again because nothing is known of the answer is the same; what a person has sent again must not be answered with what
+/// the service keeps of the first.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Key<'a> {
     pub(super) deletion: &'a str,
     pub(super) name: &'a str,
+    pub(super) again: u32,
+}
+
+impl Key<'_> {
+    /// `ID-name`, then `ID-name:2`: no name has a colon, so that no two are the same.
+    fn text(&self) -> String {
+        let Self { deletion, name, again } = self;
+        match again {
+            0 => format!("{deletion}-{name}"),
+            _ => format!("{deletion}-{name}:{}", u64::from(*again) + 1),
+        }
+    }
 }
 
 /// A request that can be sent, again and again, always the same.
@@ -113,8 +127,7 @@ pub(super) fn prepare<'a>(
     if let Some((name, value)) = &upstream.credential {
         fields.insert(name.clone(), value.clone());
     }
-    let Key { deletion, name } = key;
-    let id = format!("{deletion}-{name}");
+    let id = key.text();
     // A string of a structured field (RFC 9651 §3.3.3); names have no character that would have to be escaped in it. What
     // changes nothing needs none.
     if !method.is_safe() {
@@ -176,12 +189,13 @@ impl Prepared<'_> {
     }
 }
 
-/// A string that a template can take, or a number as it is written.
+/// A string that a template can take, or a whole number. One that is too large to be read exactly, or has a fraction, would be sent
+/// as something else than the service wrote: as somebody else's, perhaps.
 fn captured(value: &Value) -> Option<Box<str>> {
     match value {
         Value::String(text) => fill::usable(text).ok().map(Into::into),
-        Value::Number(number) => Some(number.to_string().into()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        Value::Number(number) if number.is_u64() || number.is_i64() => Some(number.to_string().into()),
+        Value::Number(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -198,7 +212,7 @@ mod tests {
         *,
     };
 
-    const KEY: Key<'static> = Key { deletion: "0011", name: "primary" };
+    const KEY: Key<'static> = Key { deletion: "0011", name: "primary", again: 0 };
 
     async fn send(call: &Call, upstreams: &Upstreams) -> Result<Answered, CallFault> {
         let values = BTreeMap::from([("captured.customer".into(), "c/7".into())]);
@@ -251,6 +265,26 @@ mod tests {
         assert!(!found.lacks_values);
         for missing in ["/nothing", "/flag", "/nested", "/long", "/dots", ""] {
             assert!(asked(&[("x", missing)]).await.lacks_values, "{missing}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_that_cannot_be_sent_as_it_was_written_is_not_captured() {
+        let service = Service::start(|got| {
+            let number = got.line.split(['/', ' ']).nth(2).unwrap();
+            answer(200, &format!(r#"{{"customer":{number}}}"#))
+        });
+        let asked = async |number: &str| {
+            let mut step = call("look", "api", &format!("GET /{number}"));
+            step.capture = BTreeMap::from([("customer".into(), "/customer".into())]);
+            send(&step, &upstreams(vec![service.upstream("api")])).await.unwrap()
+        };
+        for whole in ["0", "42", "-7", "9007199254740993", "18446744073709551615", "-9223372036854775808"] {
+            let answered = asked(whole).await;
+            assert_eq!(&*answered.captured["customer"], whole);
+        }
+        for other in ["18446744073709551616", "123456789012345678901234567890", "1.0", "42.5", "1e3", "-0", "1e999"] {
+            assert!(asked(other).await.lacks_values, "{other}");
         }
     }
 

@@ -42,13 +42,14 @@ impl Carrier {
     /// Takes the person out of what is left; all others who wait for that go with them, in one pass over the file.
     pub(super) async fn scrub(&self, known: &Known) -> Result<(), Ended> {
         let erasure = &known.erasure;
+        let events = erasure.events.len();
         if let Some(struck) = scrub::struck(erasure) {
             self.evidence.strike(vec![struck]).await.map_err(|fault| {
                 self.tell(&fault);
                 Ended::Later
             })?;
         }
-        self.note(&erasure.id, Command::Scrubbed(self.holder)).await
+        self.note(&erasure.id, Command::Scrubbed(self.holder, events)).await
     }
 
     fn tell(&self, fault: &EvidenceFault) {

@@ -33,7 +33,8 @@ pub(super) async fn look_up(
             tracing::warn!(plan = &*terms.plan, lookup = name, upstream, why = %why, "a lookup failed: no deletion was made");
             LookupFault::Failed
         };
-        let answered = calls.look_up(call, &Known { deletion, subject, values }, Key { deletion, name }).await;
+        let answered =
+            calls.look_up(call, &Known { deletion, subject, values }, Key { deletion, name, again: 0 }).await;
         match answered.map_err(|fault| failed(&fault))? {
             Answered { status: 404 | 410, .. } => return Err(LookupFault::Absent),
             Answered { status: 200..=299, lacks_values: false, captured, .. } => {

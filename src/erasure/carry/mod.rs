@@ -24,10 +24,7 @@ mod values;
 pub use upstreams::Upstreams;
 pub use values::Known;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-};
+use std::{fmt, sync::Arc};
 
 use self::{calls::Calls, lookups::LookupFault, turn::Pace};
 use super::{
@@ -36,11 +33,7 @@ use super::{
     means::{ErasureMeans, ErasureObserver, EvidenceLog, OwnData},
     record::Personal,
 };
-use crate::{
-    clock::{Clock, SettledClock},
-    config::Terms,
-    store::StoreFault,
-};
+use crate::{clock::Clock, config::Terms, store::StoreFault};
 
 /// Carries deletions out; one of a process, that outlives configurations.
 pub(super) struct Carrier {
@@ -53,7 +46,6 @@ pub(super) struct Carrier {
     /// Who it is in leases: drawn at random, so that what another process had in hand, or this one before it was killed, is not taken
     /// for its own.
     holder: u64,
-    settled: Mutex<SettledClock>,
     pace: Pace,
 }
 
@@ -77,7 +69,6 @@ impl Carrier {
             observer: means.observer.clone(),
             clock: means.clock.clone(),
             holder: u64::from_ne_bytes(holder),
-            settled: Mutex::default(),
             pace: Pace::default(),
         })
     }

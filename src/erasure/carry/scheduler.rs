@@ -3,12 +3,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tokio::{
-    task::{Id, JoinSet},
+    task::{Id, JoinError, JoinSet},
     time::sleep,
 };
 
@@ -17,7 +17,11 @@ use super::{
     pauses::{chance, pause},
     turn::Ended,
 };
-use crate::{clock::Now, store::StoreFault};
+use crate::{
+    clock::Now,
+    erasure::{ledger::Ledger, settled::KEEP},
+    store::StoreFault,
+};
 
 /// How many deletions are in hand at once. Most wait for a service, of which each has few calls at a time.
 const MOST: usize = 128;
@@ -32,31 +36,27 @@ const SHORTEST_SLEEP: Duration = Duration::from_millis(20);
 /// The longest pause after a fault that is not a service's.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is left alone for a while.
+/// How often in a row each failed, for no fault of a service; each failure leaves it alone for longer.
 #[derive(Debug, Default)]
 struct Penalties {
-    by_id: HashMap<Box<str>, (u32, Instant)>,
+    failures: HashMap<Box<str>, u32>,
 }
 
 impl Penalties {
-    /// One more failure.
-    fn add(&mut self, id: Box<str>, now: Instant) {
-        let (failures, until) = self.by_id.entry(id).or_insert((0, now));
+    /// One more failure: until when it is left alone.
+    fn add(&mut self, id: &str, now: Instant) -> Instant {
+        let failures = self.failures.entry(id.into()).or_default();
         *failures = failures.saturating_add(1);
-        *until = now + pause(*failures, None, chance()).min(LONGEST_PAUSE);
+        now + pause(*failures, None, chance()).min(LONGEST_PAUSE)
     }
 
     fn lift(&mut self, id: &str) {
-        self.by_id.remove(id);
+        self.failures.remove(id);
     }
 
-    fn is_on(&self, id: &str, now: Instant) -> bool {
-        self.by_id.get(id).is_some_and(|(_, until)| *until > now)
-    }
-
-    fn next(&self, now: Instant) -> Option<Duration> {
-        let lefts = self.by_id.values().map(|(_, until)| until.saturating_duration_since(now));
-        lefts.filter(|left| !left.is_zero()).min()
+    /// Forgets those for which nothing is left to do: nobody takes them up again, and lifts it.
+    fn forget_others(&mut self, is_open: impl Fn(&str) -> bool) {
+        self.failures.retain(|id, _| is_open(id));
     }
 }
 
@@ -75,19 +75,28 @@ impl Carrier {
     pub(in crate::erasure) async fn run(self: Arc<Self>) {
         let mut hands = Hands::default();
         let mut rescan = self.now().instant + RESCAN;
+        let mut keep_clock = self.now().instant;
         loop {
             let now = self.now();
             let in_doubt = hands.may_use_store(now.instant) && self.ledger.kept.in_doubt.swap(false, Ordering::AcqRel);
             if now.instant >= rescan || in_doubt {
                 let done = self.ledger.rescan(now).await;
                 hands.heed(done.as_ref().err(), now.instant);
+                hands.penalties.forget_others(|id| self.ledger.is_open(id));
                 rescan = now.instant + if done.is_ok() { RESCAN } else { LONGEST_PAUSE };
+            }
+            // One in doubt is not kept: it would be believed after the next start.
+            let keeps = now.instant >= keep_clock && self.ledger.is_any_open() && hands.may_use_store(now.instant);
+            if keeps && !self.ledger.kept.settled.is_in_doubt(now) {
+                let done = self.ledger.keep_clock(now).await;
+                hands.heed(done.as_ref().err(), now.instant);
+                keep_clock = now.instant + KEEP;
             }
             hands.begin(&self, now);
             let wait = hands.wait(&self, now).min(rescan.saturating_duration_since(now.instant));
             tokio::select! {
                 () = self.ledger.kept.wake.notified() => {}
-                Some(done) = hands.tasks.join_next_with_id() => hands.end(done, self.now().instant),
+                Some(done) = hands.tasks.join_next_with_id() => hands.end(&self.ledger, done, self.now().instant),
                 () = sleep(wait.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)) => {}
             }
         }
@@ -95,11 +104,7 @@ impl Carrier {
 
     /// The time by the settled clock: what it carries out cannot be taken back.
     pub(super) fn now(&self) -> Now {
-        let real = self.clock.now();
-        let secs = self.settled.lock().unwrap_or_else(PoisonError::into_inner).unix_secs(real);
-        // The part of a second is the real clock's, where both agree on the second.
-        let ms = if secs == real.unix_secs() { real.unix_ms } else { secs.saturating_mul(1000) };
-        Now { unix_ms: ms, ..real }
+        self.ledger.kept.settled.now(self.clock.now())
     }
 }
 
@@ -114,13 +119,15 @@ impl Hands {
             return;
         }
         let room = MOST.saturating_sub(self.tasks.len());
-        // Those that are in hand or left alone may stand before the others.
-        let beside = self.tasks.len().saturating_add(self.penalties.by_id.len());
-        let due = carrier.ledger.due(now.unix_secs(), room.saturating_add(beside));
-        let unplaced = carrier.ledger.unplaced(MOST_UNPLACED.saturating_add(beside));
-        let is_free = |hands: &Self, id: &str| {
-            !hands.ids.values().any(|taken| &**taken == id) && !hands.penalties.is_on(id, now.instant)
+        // Those that are in hand may stand before the others; those that are left alone do not.
+        let beside = self.tasks.len();
+        carrier.ledger.wake(now.instant);
+        let due = match carrier.ledger.kept.settled.is_in_doubt(now) {
+            true => Vec::new(),
+            false => carrier.ledger.due(now.unix_secs(), room.saturating_add(beside)),
         };
+        let unplaced = carrier.ledger.unplaced(MOST_UNPLACED.saturating_add(beside));
+        let is_free = |hands: &Self, id: &str| !hands.ids.values().any(|taken| &**taken == id);
         for id in due {
             if self.tasks.len() < MOST && is_free(self, &id) {
                 let (carrier, number) = (carrier.clone(), id.clone());
@@ -144,12 +151,12 @@ impl Hands {
             .ledger
             .due_after(now.unix_secs())
             .map(|at| Duration::from_millis(at.saturating_mul(1000).saturating_sub(now.unix_ms)));
-        let lifted = self.penalties.next(now.instant);
+        let lifted = carrier.ledger.wake(now.instant).map(|until| until.saturating_duration_since(now.instant));
         next.into_iter().chain(lifted).min().unwrap_or(LONGEST_SLEEP)
     }
 
     /// Notes how a turn ended.
-    fn end(&mut self, done: Result<(Id, Result<(), Ended>), tokio::task::JoinError>, now: Instant) {
+    fn end(&mut self, ledger: &Ledger, done: Result<(Id, Result<(), Ended>), JoinError>, now: Instant) {
         let task = match &done {
             Ok((task, _)) => *task,
             Err(error) => error.id(),
@@ -160,10 +167,10 @@ impl Hands {
                 self.penalties.lift(&id);
                 self.heed(None, now);
             }
-            Ok((_, Err(Ended::Later))) => self.penalties.add(id, now),
+            Ok((_, Err(Ended::Later))) => ledger.rest(&id, self.penalties.add(&id, now)),
             Ok((_, Err(Ended::Store(fault)))) => {
                 self.heed(Some(&fault), now);
-                self.penalties.add(id, now);
+                ledger.rest(&id, self.penalties.add(&id, now));
             }
             Err(error) => {
                 tracing::error!(
@@ -171,7 +178,7 @@ impl Hands {
                     panicked = error.is_panic(),
                     "a turn of a deletion broke off: it is taken up again"
                 );
-                self.penalties.add(id, now);
+                ledger.rest(&id, self.penalties.add(&id, now));
             }
         }
     }

@@ -136,6 +136,26 @@ async fn what_time_may_mend_is_tried_again_with_the_same_key_and_what_it_does_no
     bench.until(&id, |erasure| erasure.state == State::Erased).await;
 }
 
+#[tokio::test]
+async fn what_a_person_has_sent_again_is_not_answered_with_what_the_service_keeps_of_the_first_time() {
+    let (kept, mended) = (Mutex::new(HashMap::<String, String>::new()), Arc::new(AtomicBool::new(false)));
+    let is_mended = mended.clone();
+    // It does what it is asked once for each key, and gives the stored answer from then on.
+    let service = Service::start(move |got| {
+        let first = || answer(if is_mended.load(Ordering::SeqCst) { 204 } else { 403 }, "");
+        kept.lock().unwrap().entry(got.fields["idempotency-key"].clone()).or_insert_with(first).clone()
+    });
+    let bench = Bench::new(vec![service.upstream("api")]);
+    let id = bench.ask("alice", &Terms { probes: Vec::new(), ..terms(&[0]) }).await;
+    bench.run();
+    bench.until(&id, |erasure| is_parked(erasure, 0, Why::Refused)).await;
+    mended.store(true, Ordering::SeqCst);
+    bench.change(&id, Command::Retry(Item::Step(0), operator(), Accept::Again)).await;
+    bench.until(&id, |erasure| erasure.state == State::Erased).await;
+    let keys: Vec<_> = service.got().iter().map(|got| got.fields["idempotency-key"].clone()).collect();
+    assert_eq!(keys, [format!("\"{id}-primary\""), format!("\"{id}-primary:2\"")]);
+}
+
 fn operator() -> Party {
     Party::Operator { name: "op".into() }
 }
@@ -334,6 +354,29 @@ async fn a_service_sees_few_requests_at_a_time_however_many_are_due() {
 }
 
 #[tokio::test]
+async fn a_service_that_hangs_stops_no_deletion_that_does_not_need_it() {
+    let (service, _) = api();
+    let hangs = Service::start(|_| {
+        std::thread::park_timeout(Duration::from_secs(120));
+        String::new()
+    });
+    let bench = Bench::new(vec![service.upstream("api"), hangs.upstream("hangs")]);
+    let mut slow = step("primary", "DELETE /accounts/{subject}", &[]);
+    (slow.call.upstream, slow.call.timeout_secs) = ("hangs".into(), 120);
+    let slow = Terms { steps: vec![slow], ..testing::terms(0, 0, 0, &[0]) };
+    // More than are in hand at once.
+    for number in 0..200 {
+        bench.ask(&format!("p{number}"), &slow).await;
+    }
+    bench.run();
+    hangs.until(8).await;
+    let id = bench.ask("alice", &terms(&[0])).await;
+    bench.wake();
+    bench.until(&id, |erasure| erasure.state == State::Erased).await;
+    assert_eq!(hangs.got().len(), 8, "and it sees no more at a time than ever");
+}
+
+#[tokio::test]
 async fn a_panic_in_one_deletion_stops_no_other_and_is_got_over() {
     let (service, _) = api();
     let bench = Bench::new(vec![service.upstream("api")]);
@@ -458,4 +501,57 @@ async fn a_full_disk_takes_no_deletion_on_and_begins_none() {
 fn a_carrier_can_be_shared() {
     fn is_shared<T: Send + Sync + 'static>() {}
     is_shared::<Carrier>();
+}
+
+#[tokio::test]
+async fn after_a_start_far_ahead_of_the_last_known_time_nothing_is_begun_for_a_quarter_of_an_hour() {
+    let (service, _) = api();
+    let bench = Bench::new(vec![service.upstream("api")]);
+    let id = bench.ask("alice", &Terms { probes: Vec::new(), grace_secs: Some(2 * 86_400), ..terms(&[0]) }).await;
+    bench.carrier.ledger.keep_clock(bench.now()).await.unwrap();
+    bench.clock.pass(Duration::from_secs(3 * 86_400));
+    let other = bench.another();
+    let running = tokio::spawn(other.clone().run());
+    bench.quiet().await;
+    assert!(matches!(bench.get(&id).await.state, State::Held { .. }));
+    bench.clock.pass(Duration::from_secs(15 * 60));
+    other.ledger.kept.wake.notify_one();
+    bench.until(&id, |erasure| erasure.state == State::Erased).await;
+    running.abort();
+}
+
+#[tokio::test]
+async fn the_time_is_kept_while_anything_is_open_and_a_short_stop_puts_nothing_off() {
+    let (service, _) = api();
+    let bench = Bench::new(vec![service.upstream("api")]);
+    let id = bench.ask("alice", &Terms { probes: Vec::new(), grace_secs: Some(5 * 86_400), ..terms(&[0]) }).await;
+    bench.run();
+    bench.quiet().await;
+    bench.clock.pass(Duration::from_secs(4 * 86_400 + 43_200));
+    bench.wake();
+    bench.quiet().await;
+    bench.clock.pass(Duration::from_secs(43_200));
+    let other = bench.another();
+    assert!(!other.ledger.kept.settled.is_in_doubt(bench.now()), "half a day after the last time that was kept");
+    bench.wake();
+    bench.until(&id, |erasure| erasure.state == State::Erased).await;
+}
+
+#[tokio::test]
+async fn what_is_left_alone_stands_before_nobody_and_is_forgotten_with_the_deletion() {
+    let bench = Bench::new(Vec::new());
+    let id = bench.ask("alice", &Terms { grace_secs: Some(1), ..terms(&[0]) }).await;
+    let ledger = &bench.carrier.ledger;
+    let (later, start) = (bench.now_secs() + 60, Instant::now());
+    assert_eq!((ledger.due(later, 9), ledger.unplaced(9)), (vec![id.clone()], vec![id.clone()]));
+    let until = start + Duration::from_secs(30);
+    ledger.rest(&id, until);
+    assert_eq!((ledger.due(later, 9).len(), ledger.unplaced(9).len()), (0, 0));
+    assert_eq!(ledger.wake(start), Some(until));
+    assert_eq!(ledger.wake(until), None);
+    assert_eq!((ledger.due(later, 9).len(), ledger.unplaced(9).len()), (1, 1));
+    ledger.rest(&id, until);
+    bench.change(&id, Command::Cancel(Party::Owner)).await;
+    assert_eq!(ledger.wake(start), None, "a change ends it");
+    assert_eq!(super::turn::Ended::from(Fault::Untold), super::turn::Ended::Later, "a fault of one alone");
 }

@@ -70,9 +70,13 @@ impl From<Fault> for Ended {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Store(fault) => Self::Store(fault),
-            Fault::NotFound | Fault::NotNow(_) | Fault::Frozen | Fault::AnotherOpen | Fault::Absent | Fault::Lookup => {
-                Self::Later
-            }
+            Fault::NotFound
+            | Fault::NotNow(_)
+            | Fault::Frozen
+            | Fault::AnotherOpen
+            | Fault::Absent
+            | Fault::Lookup
+            | Fault::Untold => Self::Later,
         }
     }
 }
@@ -80,6 +84,9 @@ impl From<Fault> for Ended {
 impl Carrier {
     /// Does what is due for a deletion.
     pub(super) async fn carry(self: &Arc<Self>, id: &str) -> Result<(), Ended> {
+        if self.ledger.get(id, self.now()).await?.is_some_and(|known| self.waits_in_vain(&known)) {
+            return Err(Ended::Later);
+        }
         let known = match self.change(id, Command::TakeLease(self.lease())).await {
             Ok(known) => known,
             // Somebody else works on it, or it is at its end: what is known of it in memory was old.
@@ -92,6 +99,21 @@ impl Carrier {
             // It runs out by itself.
             Err(fault) => done.and(Err(fault.into())),
         }
+    }
+
+    /// Whether all that is due is for services that answer nobody at present.
+    fn waits_in_vain(&self, known: &Known) -> bool {
+        let Known { erasure, terms, .. } = known;
+        let is_jammed = |work: &Work| {
+            let call = match work {
+                Work::Probe(place) => terms.probes.get(*place).map(|probe| &probe.call),
+                Work::Send(place) => terms.steps.get(*place).map(|step| &step.call),
+                Work::Remind | Work::Begin | Work::OwnData | Work::Scrub => None,
+            };
+            call.is_some_and(|call| self.calls.is_jammed(&call.upstream))
+        };
+        let works = life::work(erasure, terms, self.now().unix_secs());
+        !works.is_empty() && works.iter().all(is_jammed) && erasure.unplaced().next().is_none()
     }
 
     fn lease(&self) -> Lease {
@@ -195,7 +217,11 @@ impl Carrier {
         // Durable before a byte of it is sent; and with the values that earlier steps have captured.
         let sent = self.change(&erasure.id, Command::Send(self.holder, place)).await?.erasure;
         let answered = match named(&sent) {
-            Some(values) => self.calls.send(turn, &step.call, &values, key(&sent, &step.call)).await,
+            Some(values) => {
+                self.calls
+                    .send(turn, &step.call, &values, Key { again: again(&sent, place), ..key(&sent, &step.call) })
+                    .await
+            }
             None => return Err(Ended::Later),
         };
         let attempts = sent.steps.get(place).map_or(1, |step| step.attempts);
@@ -256,7 +282,11 @@ impl Carrier {
     async fn forget(&self, known: &Known) -> Result<(), Ended> {
         let erasure = &known.erasure;
         // Those of their tokens, as far as they are known: what another claim says may be somebody else's subject.
-        for subject in scrub::struck(erasure).into_iter().flat_map(|struck| struck.subjects) {
+        let subjects = scrub::struck(erasure).map(|struck| struck.subjects).unwrap_or_default();
+        if subjects.is_empty() {
+            return self.note(&erasure.id, Command::OwnDataUnnamed(self.holder)).await;
+        }
+        for subject in subjects {
             self.own_data.forget(&erasure.whose.issuer_url, &subject, self.now()).await?;
         }
         self.note(&erasure.id, Command::OwnDataGone(self.holder)).await
@@ -270,7 +300,12 @@ fn named(erasure: &Erasure) -> Option<Named<'_>> {
 }
 
 fn key<'a>(erasure: &'a Erasure, call: &'a Call) -> Key<'a> {
-    Key { deletion: &erasure.id, name: &call.name }
+    Key { deletion: &erasure.id, name: &call.name, again: 0 }
+}
+
+/// How often a person had a step done again.
+fn again(erasure: &Erasure, place: usize) -> u32 {
+    erasure.steps.get(place).map_or(0, |step| step.again)
 }
 
 fn outcome(answer: Answer) -> &'static str {

@@ -53,7 +53,7 @@ impl Erasures {
         let token = query.text("token");
         let before = match self.by_link(id, token, call.now).await {
             Ok(known) => known,
-            Err(fault) => return self.fault_page(&fault, call),
+            Err(fault) => return self.fault_page(&fault, &LATER, call),
         };
         if *call.method != Method::POST {
             return self.shown_page(&before, token, (None, None));
@@ -66,11 +66,11 @@ impl Erasures {
             // Pressed twice, or in two windows.
             Err(Fault::NotNow(NotNow::Already)) => (Some(STOPPED), None),
             Err(Fault::NotNow(NotNow::TooLate | NotNow::State)) => (None, Some(TOO_LATE)),
-            Err(fault) => return self.fault_page(&fault, call),
+            Err(fault) => return self.fault_page(&fault, &UNSEEN, call),
         };
         match self.by_link(id, token, call.now).await {
             Ok(now) => self.shown_page(&now, token, said),
-            Err(fault) => self.fault_page(&fault, call),
+            Err(fault) => self.fault_page(&fault, &UNSEEN, call),
         }
     }
 
@@ -91,7 +91,7 @@ impl Erasures {
         times.extend(by.map(|at| ("Done by", At::secs(at))));
         let stop = (!erasure.state.is_final() && !disputed).then(|| Stop {
             action: format!("{}/link/{}?token={token}", self.config().path, erasure.id),
-            says: if erasure.begun_at.is_some() { STOPS_THE_REST } else { STOPS },
+            says: if erasure.is_untouched() { STOPS } else { STOPS_THE_REST },
         });
         let (good, problem) = said;
         let page = LinkPage {
@@ -113,12 +113,19 @@ impl Erasures {
         Frame::new(&config.path, config.url.host_str().unwrap_or_default())
     }
 
-    /// One page for a number that there is not, a token that is wrong, and a link that is too old.
-    fn fault_page(&self, fault: &Fault, call: &Call<'_>) -> Answer {
+    /// One page for a number that there is not, a token that is wrong, and a link that is too old; and another for whatever may be better
+    /// in a moment.
+    fn fault_page(&self, fault: &Fault, later: &What, call: &Call<'_>) -> Answer {
         match fault {
             Fault::NotFound => self.said(&NO_LINK, Reason::RouteNotFound, call),
-            Fault::Store(_) | Fault::NotNow(_) | Fault::Frozen | Fault::AnotherOpen | Fault::Absent | Fault::Lookup => {
-                let mut answer = self.said(&LATER, Reason::AuthorityUnavailable, call);
+            Fault::Store(_)
+            | Fault::Untold
+            | Fault::NotNow(_)
+            | Fault::Frozen
+            | Fault::AnotherOpen
+            | Fault::Absent
+            | Fault::Lookup => {
+                let mut answer = self.said(later, Reason::ErasureUnavailable, call);
                 answer.response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
                 answer
             }
@@ -174,6 +181,16 @@ const LATER: What = What {
     lead: "This service cannot look that up at the moment. Nothing was changed.",
     steps: &["Try again in a minute.", "If it is urgent, tell whoever runs the service."],
 };
+/// The button was pressed, and what came of it is not known: the commit may have been made, and its answer lost.
+const UNSEEN: What = What {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    title: "Look again",
+    lead: "It could not be seen whether the deletion was stopped.",
+    steps: &[
+        "Open the link from the message again in a minute: the page says what is so. If it is not stopped, press the button again.",
+        "If it is urgent, tell whoever runs the service.",
+    ],
+};
 
 const STOPPED: &str =
     "It was stopped, and whoever runs the service was told. No further deletion can be asked for until they lift that.";
@@ -193,7 +210,7 @@ fn words(known: &Known) -> (&'static str, &'static str, &'static str) {
             "Nothing is deleted yet.",
             match () {
                 () if has(HoldKind::Approval) => "Waits until a second person approves it",
-                () if !erasure.holds.is_empty() => "Waits until somebody has looked at it",
+                () if erasure.open_holds().next().is_some() => "Waits until somebody has looked at it",
                 () => "Waits until its day",
             },
         ),
@@ -202,6 +219,9 @@ fn words(known: &Known) -> (&'static str, &'static str, &'static str) {
             "It had begun: what was deleted until then cannot be brought back here. Whoever runs the service looks at it.",
             "Stopped on the way",
         ),
+        State::CarryingOut if erasure.is_untouched() => {
+            ("This deletion has begun", "Nothing is deleted yet: it is looked what is there.", "Under way")
+        }
         State::CarryingOut => ("This deletion has begun", "It is being carried out.", "Under way"),
         State::Verifying | State::Scrubbing if has(HoldKind::Dispute) => (
             "This deletion was carried out",

@@ -524,7 +524,10 @@ async fn a_wrong_link_is_one_page_whatever_is_wrong_with_it() {
 
 #[tokio::test]
 async fn what_has_begun_is_stopped_where_it_is_and_the_page_says_so() {
-    use super::super::{life::Command, record::Lease};
+    use super::super::{
+        life::{Answer, Command},
+        record::Lease,
+    };
     let bench = Bench::with("grace: none");
     let known = bench.ask("anna", Some(ADDRESS)).await;
     let mail = &bench.messages("deletion_requested").await[0].1;
@@ -533,6 +536,8 @@ async fn what_has_begun_is_stopped_where_it_is_and_the_page_says_so() {
     let id = &known.erasure.id;
     ledger.change(id, Command::TakeLease(Lease { holder: 7, until: START + 600 }), at(START + 1)).await.unwrap();
     ledger.change(id, Command::Begin(7), at(START + 1)).await.unwrap();
+    ledger.change(id, Command::Probed(7, 0, Answer::Status(200, 0)), at(START + 1)).await.unwrap();
+    ledger.change(id, Command::Send(7, 0), at(START + 1)).await.unwrap();
     let link = bench.link(&known);
     let page = bench.call(&Method::GET, &link, &[]).await;
     assert!(

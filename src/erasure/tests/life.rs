@@ -3,7 +3,7 @@
 use super::super::{
     life::{Accept, Answer, Command, Due, Item, NotNow, Tokens, Told, Work, apply, next_due, tokens, work},
     record::{Erasure, HoldKind, Lease, Outcome, Party, State, What, Why, hash_of},
-    testing::{erasure, probe, step, terms},
+    testing::{erasure, place_all, probe, step, terms},
 };
 use crate::config::{Terms, WhileHeld};
 
@@ -63,7 +63,7 @@ fn a_deletion_lives_from_the_request_to_the_last_look() {
     assert_eq!(next_due(&it, &terms), Due::At(at));
     lease(&mut it, &terms, at);
     assert_eq!(does(&mut it, &terms, Command::Begin(ME), at), [Told::Begun]);
-    assert_eq!((tokens(&it, &terms), work(&it, &terms, at)), (Tokens::Refused, vec![Work::Probe(0)]));
+    assert_eq!((tokens(&it, &terms), work(&it, &terms, at)), (Tokens::Held(403), vec![Work::Probe(0)]));
     does(&mut it, &terms, Command::Probed(ME, 0, Answer::Status(200, 0)), at);
     assert_eq!(work(&it, &terms, at), [Work::Send(0)]);
     sent(&mut it, &terms, 0, Answer::Status(204, 0), at);
@@ -84,7 +84,17 @@ fn a_deletion_lives_from_the_request_to_the_last_look() {
     }
     assert_eq!((it.state, work(&it, &terms, at + DAY)), (State::Scrubbing, vec![Work::Scrub]));
     assert!(it.personal.is_some());
-    assert_eq!(does(&mut it, &terms, Command::Scrubbed(ME), at + DAY), [Told::Erased]);
+    let events = it.events.len();
+    assert_eq!(refused(&it, &terms, Command::Scrubbed(ME, events), at + DAY), NotNow::Early, "not all is in the chain");
+    place_all(&mut it);
+    // A hold and its release, with a reason that may name somebody, while the log was gone through.
+    let mut late = it.clone();
+    does(&mut late, &terms, Command::Hold(HoldKind::Legal, operator(), "about alice".into()), at + DAY);
+    does(&mut late, &terms, Command::Release(HoldKind::Legal, operator()), at + DAY);
+    place_all(&mut late);
+    assert_eq!(refused(&late, &terms, Command::Scrubbed(ME, events), at + DAY), NotNow::Early, "it was not struck out");
+    assert_eq!(does(&mut late, &terms, Command::Scrubbed(ME, events + 2), at + DAY), [Told::Erased]);
+    assert_eq!(does(&mut it, &terms, Command::Scrubbed(ME, events), at + DAY), [Told::Erased]);
     assert_eq!((it.state, next_due(&it, &terms)), (State::Erased, Due::Never));
     assert_eq!((it.personal.as_ref(), tokens(&it, &terms)), (None, Tokens::Before(at)));
     let happened: Vec<&str> = it.events.iter().map(|event| event.what.name()).collect();
@@ -94,8 +104,8 @@ fn a_deletion_lives_from_the_request_to_the_last_look() {
 }
 
 #[test]
-fn a_deletion_is_cancelled_or_begun_and_never_both() {
-    let terms = terms(100, 1, 0, &[0]);
+fn a_deletion_is_cancelled_or_sent_and_never_both() {
+    let terms = terms(100, 1, 1, &[0]);
     let mut it = erasure(&terms, false, 0).erasure;
     lease(&mut it, &terms, 100);
     let mut cancelled = it.clone();
@@ -105,6 +115,22 @@ fn a_deletion_is_cancelled_or_begun_and_never_both() {
     assert_eq!(refused(&cancelled, &terms, Command::Cancel(Party::Owner), 101), NotNow::Already);
     assert_eq!(refused(&cancelled, &terms, Command::TakeLease(Lease { holder: ME, until: 999 }), 200), NotNow::State);
     does(&mut it, &terms, Command::Begin(ME), 100);
+    // Probes only look: whoever wants it cancelled can have it so until the last moment, and gets as far as that.
+    for seen in [200, 404] {
+        let mut looked = it.clone();
+        does(&mut looked, &terms, Command::Probed(ME, 0, Answer::Status(seen, 0)), 100);
+        assert_eq!(tokens(&looked, &terms), Tokens::Held(403));
+        let mut disputed = looked.clone();
+        does(&mut disputed, &terms, Command::Dispute(Party::Link), 101);
+        assert_eq!(does(&mut looked, &terms, Command::Cancel(Party::Owner), 101), [Told::Cancelled]);
+        for it in [looked, disputed] {
+            assert_eq!((it.state, tokens(&it, &terms)), (State::Cancelled, Tokens::Pass));
+            assert_eq!(refused(&it, &terms, Command::Send(ME, 0), 101), NotNow::Lease);
+        }
+    }
+    does(&mut it, &terms, Command::Probed(ME, 0, Answer::Status(200, 0)), 100);
+    does(&mut it, &terms, Command::Send(ME, 0), 100);
+    assert_eq!(tokens(&it, &terms), Tokens::Refused);
     assert_eq!(refused(&it, &terms, Command::Cancel(Party::Owner), 100), NotNow::TooLate);
     assert_eq!(refused(&it, &terms, Command::Cancel(operator()), 100), NotNow::TooLate);
 }

@@ -9,7 +9,7 @@ use std::{
 use super::super::{
     life::{Accept, Answer, Command, Due, Item, Tokens, Work, apply, next_due, tokens, work},
     record::{Erasure, Hold, HoldKind, Lease, Outcome, Party, State, StepState, Why},
-    testing::{erasure, probe, step, terms},
+    testing::{erasure, place_all, probe, step, terms},
 };
 use crate::config::Terms;
 
@@ -32,8 +32,9 @@ fn commands(terms: &Terms, at: u64) -> Vec<Command> {
     for holder in HOLDERS {
         all.push(Command::TakeLease(Lease { holder, until: at + 2 }));
         all.push(Command::EndLease(holder));
-        all.extend([Command::Remind(holder), Command::Begin(holder), Command::OwnDataGone(holder)]);
-        all.push(Command::Scrubbed(holder));
+        all.extend([Command::Remind(holder), Command::Begin(holder)]);
+        all.extend([Command::OwnDataGone(holder), Command::OwnDataUnnamed(holder)]);
+        all.push(Command::Scrubbed(holder, 0));
         let answers = [
             Answer::Status(200, at + 1),
             Answer::Status(404, at + 1),
@@ -47,7 +48,7 @@ fn commands(terms: &Terms, at: u64) -> Vec<Command> {
         all.extend((0..terms.steps.len()).map(|place| Command::Send(holder, place)));
     }
     let items = (0..terms.steps.len()).map(Item::Step).chain((0..terms.probes.len()).map(Item::Probe));
-    for item in items {
+    for item in items.chain([Item::OwnData]) {
         all.extend([Accept::Again, Accept::AsItIs].map(|accept| Command::Retry(item, operator(), accept)));
     }
     all
@@ -71,16 +72,19 @@ fn judge(before: &Erasure, command: &Command, after: &Erasure, terms: &Terms, at
     }
     // Never anything after the end.
     assert!(!before.state.is_final(), "{}", said());
-    // Cancelled or begun.
+    // Cancelled, or something was sent.
     if after.state == State::Cancelled {
-        assert!(!is_begun(after) && after.steps.iter().all(|step| step.attempts == 0), "{}", said());
+        assert!(after.steps.iter().all(|step| step.attempts == 0 && !step.is_done()), "{}", said());
+        assert!(after.own_data.iter().all(|own| own.outcome == Outcome::Waiting), "{}", said());
     }
     if matches!(before.state, State::Held { .. }) && is_begun(after) {
         assert!(matches!(command, Command::Begin(_)) && before.holds.is_empty(), "{}", said());
         let State::Held { until } = before.state else { unreachable!() };
         assert!(until <= at, "{}", said());
     }
-    assert_eq!(is_begun(after), !matches!(after.state, State::Held { .. } | State::Cancelled), "{}", said());
+    if after.state != State::Cancelled {
+        assert_eq!(is_begun(after), !matches!(after.state, State::Held { .. }), "{}", said());
+    }
     // A hold stops everything but the answers of what was sent before.
     if !before.holds.is_empty() {
         let goes_on = matches!(
@@ -91,6 +95,7 @@ fn judge(before: &Erasure, command: &Command, after: &Erasure, terms: &Terms, at
                 | Command::Send(..)
                 | Command::Probed(..)
                 | Command::OwnDataGone(_)
+                | Command::OwnDataUnnamed(_)
                 | Command::Scrubbed(..)
         );
         assert!(!goes_on, "{}", said());
@@ -121,7 +126,7 @@ fn judge(before: &Erasure, command: &Command, after: &Erasure, terms: &Terms, at
         Due::At(due) => assert!(due < u64::MAX && !after.state.is_final() && after.holds.is_empty(), "{}", said()),
     }
     // No token passes while data is being taken away.
-    if after.state == State::CarryingOut {
+    if after.state == State::CarryingOut && after.steps.iter().any(|step| step.attempts > 0) {
         assert_eq!(tokens(after, terms), Tokens::Refused, "{}", said());
     }
 }
@@ -152,6 +157,9 @@ fn completes(erasure: &Erasure, terms: &Terms, at: u64) {
                 does(&mut it, Command::Retry(Item::Probe(place), operator(), accept), now);
             }
         }
+        if it.own_data.iter().any(|own| matches!(own.outcome, Outcome::Parked { .. })) {
+            does(&mut it, Command::Retry(Item::OwnData, operator(), Accept::AsItIs), now);
+        }
         match next_due(&it, terms) {
             Due::At(due) => now = now.max(due),
             Due::Person => panic!("it waits for a person who has done all: {it:#?}"),
@@ -173,7 +181,11 @@ fn completes(erasure: &Erasure, terms: &Terms, at: u64) {
                     does(&mut it, Command::Answered(holder, place, Answer::Status(204, 0)), now);
                 }
                 Work::OwnData => does(&mut it, Command::OwnDataGone(holder), now),
-                Work::Scrub => does(&mut it, Command::Scrubbed(holder), now),
+                Work::Scrub => {
+                    place_all(&mut it);
+                    let events = it.events.len();
+                    does(&mut it, Command::Scrubbed(holder, events), now);
+                }
             }
         }
         if it.state != State::Erased {
@@ -195,6 +207,7 @@ fn essence(mut it: Erasure) -> Erasure {
     for step in it.steps.iter_mut().chain(&mut it.own_data) {
         step.status = None;
         step.attempts = step.attempts.min(1);
+        step.again = 0;
         step.outcome = match step.outcome {
             Outcome::Done { .. } | Outcome::Accepted { .. } => Outcome::Accepted { at: 0 },
             Outcome::Parked { .. } => Outcome::Parked { why: Why::Refused, at: 0 },
@@ -310,7 +323,10 @@ fn on_long_ways_through_large_deletions_all_that_is_promised_holds() {
                 Some(Work::Begin) => Command::Begin(holder),
                 Some(Work::Send(place)) => Command::Send(holder, *place),
                 Some(Work::OwnData) => Command::OwnDataGone(holder),
-                Some(Work::Scrub) => Command::Scrubbed(holder),
+                Some(Work::Scrub) => {
+                    place_all(&mut it);
+                    Command::Scrubbed(holder, it.events.len())
+                }
                 Some(Work::Probe(place)) => {
                     let usual = if it.state == State::Verifying { 404 } else { 200 };
                     let status = if chance.one_in(6) { [200, 404, 503, 400][chance.below(4)] } else { usual };

@@ -1,6 +1,10 @@
 //! Over a real store: repeated requests, tombstones, the freeze, the breaker, who may see what, and what a restart leaves of it.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -11,17 +15,18 @@ use super::{
         HoldKind, Known, May, OwnData, Party, Receipt, RequestValues, Role, Shown, Standing, State, Unobserved, Viewer,
         carry::Upstreams,
         life::{Accept, Answer, Command, Item, NotNow},
-        record::{Lease, Place},
+        none_left,
+        record::{Lease, Place, hash_of, hash_of_json},
         testing::{ISSUER, deletions, plan, principal, terms},
     },
     model::Chance,
 };
 use crate::{
     clock::{Clock, Now},
-    config::{ClaimPath, DeletionPlan, Terms},
+    config::{ClaimPath, DeletionPlan, Terms, ValueSource},
     notify::{Channels, Outbox, Unobserved as Undelivered},
     policy::Principal,
-    store::{Engine, SealingKeys, Store, StoreFault, testing::Breaker, testing::key},
+    store::{Batch, Engine, SealingKeys, Store, StoreFault, Table, testing::Breaker, testing::key},
     telemetry::audit::{Certificate, ErasureRecord, SignedCertificate, Struck},
 };
 
@@ -60,7 +65,9 @@ impl OwnData for Nowhere {
 }
 
 fn at(secs: u64) -> Now {
-    Now { unix_ms: secs * 1000, instant: Instant::now() }
+    // Both clocks go together: this is about no leaps.
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    Now { unix_ms: secs * 1000, instant: *BEGAN + Duration::from_secs(secs) }
 }
 
 struct House {
@@ -138,7 +145,9 @@ impl House {
         self.does(id, Command::Begin(1), now).await;
         self.does(id, Command::Send(1, 0), now).await;
         self.does(id, Command::Answered(1, 0, Answer::Status(204, 0)), now).await;
-        self.does(id, Command::Scrubbed(1), now).await;
+        self.place(id, now).await;
+        let events = self.erasures.core.ledger.get(id, at(now)).await.unwrap().unwrap().erasure.events.len();
+        self.does(id, Command::Scrubbed(1, events), now).await;
         self.place(id, now).await;
     }
 
@@ -186,6 +195,32 @@ async fn a_request_that_is_repeated_or_comes_many_times_at_once_makes_one_deleti
 }
 
 #[tokio::test]
+async fn a_request_about_another_tenants_data_is_not_taken_for_a_repetition() {
+    let by_tenant = DeletionPlan {
+        bind: vec![(ValueSource::Path("tenant".into()), ClaimPath::Name("tenant".into()))],
+        ..plan(terms(DAY, 1, 0, &[0]))
+    };
+    let house = House::with(vec![by_tenant], (1000, 1000));
+    let ask = async |tenant: &str| {
+        let who = principal("alice", &[], START as f64, json!({"tenant": tenant}));
+        let path = [("tenant", Cow::Borrowed(tenant)), ("id", Cow::Borrowed("alice"))];
+        let values = RequestValues { path: &path, ..RequestValues::default() };
+        let target = || house.erasures.target(&house.plan, &who, &values).unwrap();
+        let preview = house.erasures.preview(&house.plan, &target(), at(START)).await;
+        let operation = "DELETE /{tenant}/{id}";
+        let proof = Shown::default();
+        let ask = Ask { plan: &house.plan, operation, target: target(), principal: &who, proof, now: at(START) };
+        (preview, house.erasures.request(ask).await)
+    };
+    let (_, first) = ask("one").await;
+    assert!(!first.unwrap().repeated);
+    let (preview, other) = ask("two").await;
+    assert!(matches!((preview, other), (Err(Fault::AnotherOpen), Err(Fault::AnotherOpen))));
+    let (preview, again) = ask("one").await;
+    assert!(preview.unwrap().open.is_some() && again.unwrap().repeated);
+}
+
+#[tokio::test]
 async fn tokens_are_blocked_while_held_refused_while_erased_and_afterwards_if_they_are_older() {
     let mut house = House::new(terms(100, 1, 1, &[0, DAY]));
     let before = alice(START);
@@ -201,11 +236,13 @@ async fn tokens_are_blocked_while_held_refused_while_erased_and_afterwards_if_th
     house.does(&id, Command::TakeLease(Lease { holder: 1, until: now + 60 }), now).await;
     house.does(&id, Command::Begin(1), now).await;
     let fresh = alice(now + 1000);
+    let held = Standing::Held { status: 403, id: u128::from_str_radix(&id, 16).unwrap() };
+    assert_eq!((house.standing(&before), house.standing(&fresh)), (held, held), "it can still be cancelled");
+    house.does(&id, Command::Probed(1, 0, Answer::Status(200, 0)), now).await;
+    house.does(&id, Command::Send(1, 0), now).await;
     assert_eq!((house.standing(&before), house.standing(&fresh)), (Standing::Erased, Standing::Erased));
     house.again(vec![plan(terms(100, 1, 1, &[0, DAY]))], (100, 100));
     assert_eq!(house.standing(&fresh), Standing::Erased, "also after a restart");
-    house.does(&id, Command::Probed(1, 0, Answer::Status(200, 0)), now).await;
-    house.does(&id, Command::Send(1, 0), now).await;
     house.does(&id, Command::Answered(1, 0, Answer::Status(204, 0)), now).await;
     assert_eq!(house.standing(&fresh), Standing::Erased, "nobody has seen that it is gone");
     house.does(&id, Command::Probed(1, 0, Answer::Status(404, 0)), now + 10).await;
@@ -489,4 +526,254 @@ async fn another_gateway_on_the_store_learns_of_held_and_erased_people() {
         assert_eq!(other.standing(&who), house.standing(&who), "{number}");
     }
     assert_eq!(other.counts(START), house.erasures.counts(START));
+}
+
+#[tokio::test]
+async fn an_old_link_freezes_nothing_any_more() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let id = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    let token = house.erasures.link_token(&id);
+    house.erasures.cancel(&id, Party::Owner, at(START)).await.unwrap();
+    house.erasures.dispute(&id, &token, at(START + 30 * DAY)).await.unwrap();
+    let who = alice(START + 31 * DAY);
+    assert_eq!(house.ask(&who, "alice", START + 31 * DAY).await.unwrap_err(), Fault::Frozen);
+    assert!(house.erasures.unfreeze(ISSUER, "alice", at(START + 31 * DAY)).await.unwrap());
+    let late = house.erasures.dispute(&id, &token, at(START + 31 * DAY)).await;
+    assert_eq!(late.unwrap_err(), Fault::NotNow(NotNow::TooLate));
+    assert!(
+        house.erasures.by_link(&id, &token, at(START + 31 * DAY)).await.is_ok(),
+        "it still shows what became of it"
+    );
+    assert!(house.ask(&who, "alice", START + 31 * DAY).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_legal_hold_is_told_nobody_but_operators() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let id = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    house.erasures.hold(&id, operator(), "a court", at(START)).await.unwrap();
+    let shown = [
+        house.erasures.seen(&id, &alice(START), at(START)).await.unwrap(),
+        house.erasures.listed(&alice(START), at(START)).await.unwrap(),
+        house.erasures.described(),
+    ];
+    for answer in shown {
+        let text = String::from_utf8(answer.response.into_body().to_vec()).unwrap();
+        assert!(!text.contains("legal") && !text.contains("court"), "{text}");
+        assert!(text.contains("holds"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_an_erased_persons_name_later_sees_nothing_of_their_deletion() {
+    let house = House::new(terms(0, 1, 0, &[0]));
+    let mine = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    let others = house.ask(&admin(), "bob", START).await.unwrap().known.erasure.id;
+    for id in [&mine, &others] {
+        house.carry_out(id, START + 5).await;
+    }
+    for (name, id) in [("alice", &mine), ("bob", &others)] {
+        let token = |issued: u64| principal(name, &[], issued as f64, json!({}));
+        let (old, new) = (token(START + 5), token(START + 6));
+        let see = async |who: &Principal| {
+            house.erasures.shown(id, Viewer::Caller(who), at(START + 9)).await.map(|view| view.role)
+        };
+        assert_eq!((see(&old).await, see(&new).await), (Ok(Role::Owner), Err(Fault::NotFound)), "{name}");
+        assert_eq!(house.erasures.of_caller(&old, at(START + 9)).await.unwrap().len(), 1);
+        assert!(house.erasures.of_caller(&new, at(START + 9)).await.unwrap().is_empty());
+    }
+    assert!(
+        house.erasures.shown(&others, Viewer::Caller(&admin()), at(START + 9)).await.is_ok(),
+        "whoever asked for another's"
+    );
+}
+
+#[tokio::test]
+async fn deletions_cannot_be_left_out_of_a_configuration_while_the_store_has_any_or_somebody_who_is_erased() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let look = |house: &House| none_left(house.erasures.store(), at(START));
+    assert!(look(&house).is_ok());
+    let id = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    assert!(look(&house).unwrap_err().message.contains("deletions"));
+    house.erasures.cancel(&id, Party::Owner, at(START)).await.unwrap();
+    house.place(&id, START).await;
+    assert!(look(&house).is_ok(), "cancelled, and evidenced");
+    let id = house.ask(&alice(START), "alice", START).await.unwrap().known.erasure.id;
+    house.carry_out(&id, START + DAY).await;
+    assert!(look(&house).is_err(), "a tombstone");
+    house.breaker.break_it();
+    assert!(look(&house).is_err(), "who cannot look knows of none");
+}
+
+/// Terms as they were written once, with a member that a later version added.
+const OF_ANOTHER_VERSION: &str = include_str!("terms.json");
+
+#[tokio::test]
+async fn terms_that_another_version_wrote_are_those_that_a_deletion_was_made_under() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let ledger = &house.erasures.core.ledger;
+    let text = OF_ANOTHER_VERSION.trim();
+    let hash = hash_of_json(text);
+    let raw = serde_json::value::RawValue::from_string(text.to_owned()).unwrap();
+    let batch = Batch::new().insert(Table::ErasurePlans, &hash, &raw, None);
+    let batch = batch.insert(Table::ErasurePlans, &"0".repeat(64), &raw, None);
+    ledger.store.commit(batch, at(START)).await.unwrap();
+    let found = ledger.terms(&hash, at(START)).await.unwrap();
+    assert_eq!((&*found.plan, found.steps.len(), found.grace_secs), ("account", 1, Some(DAY)));
+    assert_ne!(hash_of(&found).unwrap(), hash, "this version would write them otherwise");
+    let other = ledger.terms(&"0".repeat(64), at(START)).await;
+    assert!(matches!(other, Err(StoreFault::Unreadable(_))), "not what they were");
+}
+
+#[tokio::test]
+async fn a_deletion_that_cannot_be_read_is_listed_as_such_beside_the_others() {
+    let mut house = House::new(terms(DAY, 1, 0, &[0]));
+    house.ask(&alice(START), "alice", START).await.unwrap();
+    let odd = plan(terms(2 * DAY, 1, 0, &[0]));
+    let lost = hash_of(&odd.terms).unwrap();
+    house.again(vec![odd], (1000, 1000));
+    let bob = principal("bob", &[], START as f64, json!({}));
+    let id = house.ask(&bob, "bob", START).await.unwrap().known.erasure.id;
+    let without = Batch::new().forget(Table::ErasurePlans, &lost);
+    house.erasures.store().commit(without, at(START)).await.unwrap();
+    house.again(vec![plan(terms(DAY, 1, 0, &[0]))], (1000, 1000));
+    let all = house.erasures.list(&Filter { limit: 10, ..Filter::default() }, at(START)).await.unwrap();
+    assert_eq!((all.items.len(), &all.unreadable), (1, &vec![id.clone()]));
+    let of_bob = Filter { subject: Some(("main", "bob")), limit: 10, ..Filter::default() };
+    let of_bob = house.erasures.list(&of_bob, at(START)).await.unwrap();
+    assert_eq!((of_bob.items.len(), of_bob.unreadable), (0, vec![id]));
+}
+
+#[tokio::test]
+async fn another_gateway_on_the_store_learns_of_the_breaker() {
+    let house = House::with(vec![plan(terms(DAY, 1, 0, &[0]))], (3, 1000));
+    let other = over(&house.engine, vec![plan(terms(DAY, 1, 0, &[0]))], (3, 1000)).unwrap();
+    for number in 0..4 {
+        let name = format!("p{number}");
+        house.ask(&principal(&name, &[], 0.0, json!({})), &name, START).await.unwrap();
+    }
+    assert_eq!(other.breaker(), []);
+    other.core.ledger.rescan(at(START + 1)).await.unwrap();
+    assert_eq!(other.breaker(), house.erasures.breaker());
+    // Both at once: it is reset, whoever was first.
+    let (one, two) = tokio::join!(house.erasures.reset_breaker(at(START + 2)), other.reset_breaker(at(START + 2)));
+    assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
+    house.erasures.core.ledger.rescan(at(START + 3)).await.unwrap();
+    assert_eq!((house.erasures.breaker(), other.breaker()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn what_broke_off_is_looked_at_again_though_nobody_waits_for_it() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let ledger = house.erasures.core.ledger.clone();
+    let is_in_doubt = || ledger.kept.in_doubt.swap(false, std::sync::atomic::Ordering::SeqCst);
+    ledger.to_its_end(async { Ok(()) }).await.unwrap();
+    assert!(!is_in_doubt());
+    let broken: Result<(), Fault> = ledger.to_its_end(async { panic!("a test wants it") }).await;
+    assert!(matches!(broken, Err(Fault::Store(StoreFault::Unavailable(_)))));
+    assert!(is_in_doubt());
+}
+
+#[tokio::test]
+async fn by_a_clock_that_leapt_the_breaker_forgets_nothing_and_no_grace_is_shorter() {
+    let house = House::with(vec![plan(terms(DAY, 1, 0, &[0]))], (3, 1000));
+    for number in 0..3 {
+        let name = format!("p{number}");
+        house.ask(&principal(&name, &[], 0.0, json!({})), &name, START).await.unwrap();
+    }
+    let path = [("id", Cow::Borrowed("bob"))];
+    let values = RequestValues { path: &path, ..RequestValues::default() };
+    let bob = principal("bob", &[], 0.0, json!({}));
+    let target = house.erasures.target(&house.plan, &bob, &values).unwrap();
+    let leapt = Now { unix_ms: (START + 7 * DAY) * 1000, ..at(START + 1) };
+    let (proof, operation) = (Shown::default(), "DELETE /accounts/{id}");
+    let ask = Ask { plan: &house.plan, operation, target, principal: &bob, proof, now: leapt };
+    let erasure = house.erasures.request(ask).await.unwrap().known.erasure;
+    assert!(erasure.is_held_by(HoldKind::Breaker));
+    assert_eq!(erasure.state, State::Held { until: START + 8 * DAY });
+}
+
+#[tokio::test]
+async fn nobody_is_the_second_person_of_what_they_asked_for_or_of_their_own_data_by_whichever_token() {
+    let mut wanted = terms(DAY, 1, 0, &[0]);
+    wanted.four_eyes = true;
+    let mut by_claim = plan(wanted);
+    by_claim.owner = Some(ClaimPath::Pointer("/uid".into()));
+    let house = House::with(vec![by_claim], (100, 100));
+    let alice = |scopes: &[&str], claims| principal("alice", scopes, START as f64, claims);
+    let asked = house.ask(&alice(&[], json!({"uid": 7})), "7", START).await.unwrap();
+    let id = asked.known.erasure.id;
+    let approved = async |who: &Principal| {
+        let view = house.erasures.for_caller(&id, Viewer::Caller(who), May::Approve, at(START)).await?;
+        house.erasures.done(May::Approve, &view.known, who, at(START)).await.map(drop)
+    };
+    for who in [
+        alice(&["deletions:approve"], json!({"uid": 7})),
+        // Tokens of other clients have fewer claims.
+        alice(&[], json!({})),
+        alice(&["deletions:approve"], json!({})),
+        principal("another", &["deletions:approve"], START as f64, json!({"uid": 7})),
+    ] {
+        assert_eq!(approved(&who).await, Err(Fault::NotNow(NotNow::SamePerson)), "{:?}", who.claims);
+    }
+    assert_eq!(approved(&principal("sue", &["deletions:approve"], START as f64, json!({}))).await, Ok(()));
+}
+
+#[tokio::test]
+async fn whose_account_is_held_has_their_own_deletions_left_and_no_rights_over_those_of_others() {
+    let house = House::new(terms(DAY, 1, 0, &[0]));
+    let all = ["deletions:see", "deletions:cancel", "deletions:approve", "admin:accounts"];
+    let root = principal("root", &all, START as f64, json!({}));
+    let bobs = house.ask(&principal("bob", &[], START as f64, json!({})), "bob", START).await.unwrap();
+    let zoes = house.ask(&root, "zoe", START).await.unwrap().known.erasure.id;
+    let bobs = bobs.known.erasure.id;
+    let role = async |id: &str, may: May| {
+        house.erasures.for_caller(id, Viewer::Caller(&root), may, at(START)).await.map(|view| view.role)
+    };
+    assert_eq!(role(&bobs, May::Approve).await, Ok(Role::Entitled));
+    let own = house.ask(&root, "root", START).await.unwrap().known.erasure.id;
+    for may in [May::See, May::Cancel, May::Approve] {
+        assert_eq!(role(&bobs, may).await, Err(Fault::NotFound), "{may:?}");
+        assert_eq!(role(&zoes, may).await, Err(Fault::NotFound), "{may:?}");
+    }
+    assert_eq!((role(&own, May::See).await, role(&own, May::Cancel).await), (Ok(Role::Owner), Ok(Role::Owner)));
+}
+
+#[tokio::test]
+async fn a_person_is_one_person_by_each_claim_that_they_are_known_by() {
+    let mut other = terms(DAY, 1, 0, &[0]);
+    (other.plan, other.while_held) = ("other".into(), crate::config::WhileHeld::Allow);
+    let mut by_claim = plan(other);
+    by_claim.owner = Some(ClaimPath::Pointer("/uid".into()));
+    let mut house = House::with(vec![plan(terms(DAY, 1, 0, &[0])), by_claim], (100, 100));
+    let plans = house.erasures.config.plans.clone();
+    let who = principal("alice", &[], START as f64, json!({"uid": 7}));
+    let id = house.ask(&who, "alice", START).await.unwrap().known.erasure.id;
+    house.plan = plans[1].clone();
+    assert_eq!(house.ask(&who, "7", START).await.unwrap_err(), Fault::AnotherOpen);
+    house.erasures.dispute(&id, &house.erasures.link_token(&id), at(START)).await.unwrap();
+    assert_eq!(house.ask(&who, "7", START + 1).await.unwrap_err(), Fault::Frozen);
+    let path = [("id", Cow::Borrowed("7"))];
+    let values = RequestValues { path: &path, ..RequestValues::default() };
+    let target = house.erasures.target(&house.plan, &who, &values).unwrap();
+    assert!(house.erasures.preview(&house.plan, &target, at(START + 1)).await.unwrap().frozen);
+    // Somebody with the same value of the one claim, and nothing else of theirs, is somebody else.
+    let bob = principal("bob", &[], START as f64, json!({"uid": 8}));
+    assert!(house.ask(&bob, "8", START + 1).await.is_ok());
+    // And the other way about, where tokens pass meanwhile.
+    house.plan = plans[0].clone();
+    assert_eq!(house.ask(&bob, "bob", START + 2).await.unwrap_err(), Fault::AnotherOpen);
+}
+
+#[tokio::test]
+async fn whoever_is_held_for_asking_too_much_does_not_stop_everybody_by_going_on() {
+    let mut house = House::with(vec![plan(terms(0, 1, 0, &[0]))], (8, 3));
+    let is_held = |receipt: Receipt| receipt.known.erasure.is_held_by(HoldKind::Breaker);
+    for number in 0..20 {
+        house.ask(&admin(), &format!("p{number}"), START).await.unwrap();
+    }
+    assert!(!is_held(house.ask(&alice(START), "alice", START).await.unwrap()));
+    house.again(vec![plan(terms(0, 1, 0, &[0]))], (8, 3));
+    assert!(!is_held(house.ask(&principal("bob", &[], 0.0, json!({})), "bob", START).await.unwrap()));
+    assert!(is_held(house.ask(&admin(), "p99", START + 1).await.unwrap()));
 }

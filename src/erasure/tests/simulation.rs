@@ -15,7 +15,7 @@ use super::{
     super::{
         Fault,
         ledger::{Kept, Ledger, Wanted},
-        life::{Accept, Answer, Command, Item, NotNow, Work, tokens, work},
+        life::{Accept, Answer, Command, Item, NotNow, Tokens, Work, tokens, work},
         means::Unobserved,
         record::{Erasure, HoldKind, Known, Lease, Outcome, Party, Personal, Place, State, hash_of},
         standing::Standing,
@@ -208,7 +208,11 @@ async fn carry_one(ledger: &Arc<Ledger>, world: &World, calm: &Arc<dyn Engine>, 
             Work::Begin => ledger.change(id, Command::Begin(holder), now).await?,
             Work::OwnData => ledger.change(id, Command::OwnDataGone(holder), now).await?,
             Work::Scrub => {
-                ledger.change(id, Command::Scrubbed(holder), now).await?;
+                if known.erasure.unplaced().next().is_some() {
+                    place(ledger, world, id).await?;
+                }
+                let events = known.erasure.events.len();
+                ledger.change(id, Command::Scrubbed(holder, events), now).await?;
                 return Ok(());
             }
             Work::Probe(place) => {
@@ -336,7 +340,8 @@ async fn settle(seed: u64, world: &Arc<World>, calm: Arc<dyn Engine>) {
     let by_id: HashMap<&str, &Known> = all.iter().map(|known| (&*known.erasure.id, known)).collect();
     for (number, id) in world.receipts.lock().unwrap().iter() {
         let known = by_id.get(&**id).unwrap_or_else(|| panic!("seed {seed}: {id} of {number} was lost"));
-        assert_eq!(known.erasure.whose.key.len(), 64);
+        let key = key_of(&ledger.store, ISSUER, &known.erasure.whose.claim, &person(*number));
+        assert_eq!(*known.erasure.whose.key, *key, "seed {seed}: {id} is of somebody else");
     }
     for id in world.cancelled.lock().unwrap().iter() {
         assert_eq!(by_id[&**id].erasure.state, State::Cancelled, "seed {seed}");
@@ -378,8 +383,10 @@ async fn everything(ledger: &Arc<Ledger>, world: &World) -> Vec<Known> {
     }
     let mut after = None;
     loop {
-        let (done, next) = ledger.done(after.as_deref(), 100, now).await.unwrap();
-        all.extend(done);
+        let super::super::ledger::Done { found, unreadable, next } =
+            ledger.done(after.as_deref(), 100, now).await.unwrap();
+        assert!(unreadable.is_empty());
+        all.extend(found);
         match next {
             Some(next) => after = Some(next),
             None => return all,
@@ -419,12 +426,30 @@ async fn finish(ledger: &Arc<Ledger>, world: &World, id: &str) {
                 assert!(matches!(done, Ok(_) | Err(Fault::NotNow(NotNow::Nothing))), "{done:?}");
             }
         }
-        let _ = tokens(it, &known.terms);
+        follows(ledger, &ledger.get(id, now).await.unwrap().unwrap(), now).await;
         *world.secs.lock().unwrap() += 70;
         let _ = carry_one(ledger, world, &ledger_engine(ledger), id).await;
     }
     let it = ledger.get(id, world.now()).await.unwrap().unwrap().erasure;
     assert!(it.is_settled(), "it came to no end: {it:#?} {:?} {:?} {:?}", it.holds, it.steps, it.probes);
+}
+
+/// What is said of the person is what the deletion says.
+async fn follows(ledger: &Arc<Ledger>, known: &Known, now: Now) {
+    let it = &known.erasure;
+    let row = ledger.subject(&it.whose.key, now).await.unwrap().unwrap().value;
+    assert_eq!(row.open.as_ref(), Some(&it.id));
+    let (block, is_refused) = match tokens(it, &known.terms) {
+        Tokens::Pass => (None, false),
+        Tokens::Held(status) => (Some(status), false),
+        Tokens::Refused => (None, true),
+        Tokens::Before(at) => {
+            assert!(row.erased_before.is_some_and(|before| before >= at));
+            (None, false)
+        }
+    };
+    assert_eq!((row.block, row.refused), (block, is_refused), "{it:?}");
+    assert!(ledger.kept.standings.agrees(&it.whose.key, &row));
 }
 
 fn ledger_engine(ledger: &Ledger) -> Arc<dyn Engine> {

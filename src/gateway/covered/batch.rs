@@ -2,6 +2,7 @@
 //! standard, so whatever looks like a request is judged as one.
 
 use http::Method;
+use url::form_urlencoded;
 
 use super::{
     Fault, Seen, is_idle,
@@ -43,6 +44,10 @@ const WORDS: [(&str, Method); 10] = [
 ];
 /// The most segments of a path within a batch, and before it.
 const MAX_SEGMENTS: usize = 32;
+/// The most requests of a batch: services take a few dozen.
+const MAX_REQUESTS: usize = 100;
+/// The most comparisons of a path with a pattern: a worker serves others, too, and one body must not keep it from them.
+const MAX_COMPARISONS: usize = 50_000;
 
 /// What the requests of a batch are compared with.
 struct Judge<'a> {
@@ -51,6 +56,10 @@ struct Judge<'a> {
     bases: Vec<&'a str>,
     /// How many requests were found.
     requests: usize,
+    /// With how many operations and covers a path of one is compared.
+    patterns: usize,
+    /// How many comparisons there were.
+    comparisons: usize,
 }
 
 /// Refuses a batch of which one request is an operation of a plan or otherwise covered, and one without a request that can be read.
@@ -63,12 +72,7 @@ pub(super) fn judge(deletions: &Deletions, seen: &Seen<'_>) -> Result<(), Fault>
         return Err(Fault::Unreadable("it is no JSON"));
     }
     let json = Loose::read(body).ok_or(Fault::Unreadable("it is no JSON"))?;
-    let ends = seen.path.match_indices('/').map(|(at, _)| at).chain([seen.path.len()]);
-    let bases: Vec<&str> = ends.filter_map(|at| seen.path.get(..at)).collect();
-    if bases.len() > MAX_SEGMENTS {
-        return Err(Fault::Unreadable("its path is long"));
-    }
-    let mut judge = Judge { deletions, bases, requests: 0 };
+    let mut judge = Judge::of(deletions, seen)?;
     judge.value(&json)?;
     if judge.requests == 0 {
         return Err(Fault::Unreadable("no request was found in it"));
@@ -76,13 +80,24 @@ pub(super) fn judge(deletions: &Deletions, seen: &Seen<'_>) -> Result<(), Fault>
     Ok(())
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    fn of(deletions: &'a Deletions, seen: &Seen<'a>) -> Result<Self, Fault> {
+        let ends = seen.path.match_indices('/').map(|(at, _)| at).chain([seen.path.len()]);
+        let bases: Vec<&str> = ends.filter_map(|at| seen.path.get(..at)).collect();
+        if bases.len() > MAX_SEGMENTS {
+            return Err(Fault::Unreadable("its path is long"));
+        }
+        let patterns = deletions.plans.iter().map(|plan| plan.operations.len() + plan.covers.len()).sum();
+        Ok(Self { deletions, bases, requests: 0, patterns, comparisons: 0 })
+    }
+
     /// Looks at everything within a value. It is no deeper than the reader takes.
     fn value(&mut self, json: &Loose) -> Result<(), Fault> {
         match json {
             Loose::Object(members) => {
                 self.object(members)?;
                 for (name, value) in members {
+                    refuse_override(name)?;
                     self.line(name)?;
                     self.value(value)?;
                 }
@@ -99,7 +114,10 @@ impl Judge<'_> {
                 }
                 items.iter().try_for_each(|item| self.value(item))
             }
-            Loose::Text(text) => self.line(text),
+            Loose::Text(text) => {
+                refuse_override(text)?;
+                self.line(text)
+            }
             Loose::Other => Ok(()),
         }
     }
@@ -144,10 +162,20 @@ impl Judge<'_> {
 
     fn request(&mut self, methods: &[Option<Method>], target: &str) -> Result<(), Fault> {
         self.requests = self.requests.saturating_add(1);
+        if self.requests > MAX_REQUESTS {
+            return Err(Fault::Unreadable("it has too many requests"));
+        }
         let path = path_of(target.trim())?;
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         if segments.len() > MAX_SEGMENTS {
             return Err(Fault::Unreadable("the path of a request is long"));
+        }
+        let candidates = segments.len().max(1).saturating_mul(self.bases.len());
+        let comparisons = candidates.saturating_mul(methods.len()).saturating_mul(self.patterns.max(1));
+        // Before any of them is made.
+        self.comparisons = self.comparisons.saturating_add(comparisons);
+        if self.comparisons > MAX_COMPARISONS {
+            return Err(Fault::Unreadable("it takes too long to compare"));
         }
         // The service may mount what it calls by this path anywhere on its own, and the path may begin before what clients see.
         let mut paths: Vec<String> = Vec::new();
@@ -177,6 +205,28 @@ impl Judge<'_> {
             operation || plan.covers.iter().any(|cover| meets(cover.method.as_ref()) && cover.path.matches_folded(path))
         })
     }
+}
+
+/// Refuses a name or a text that may tell a service to take a request of the batch for one by another method: as the name of a header
+/// field, a parameter of a query or of a form, a member of a body.
+fn refuse_override(text: &str) -> Result<(), Fault> {
+    let says = |piece: &str| {
+        let bare = folded(piece);
+        bare.contains("xhttpmethod") || bare.contains("xmethodoverride") || has_parameter(&piece.to_ascii_lowercase())
+    };
+    if form_urlencoded::parse(text.as_bytes()).any(|(name, value)| says(&name) || says(&value)) {
+        return Err(Fault::Unreadable("one of its requests may override its method"));
+    }
+    Ok(())
+}
+
+/// Whether `_method` stands in a text, and is no part of a longer word.
+fn has_parameter(lower: &str) -> bool {
+    lower.match_indices("_method").any(|(at, word)| {
+        let before = lower.get(..at).and_then(|before| before.chars().next_back());
+        let after = lower.get(at.saturating_add(word.len())..).and_then(|after| after.chars().next());
+        ![before, after].into_iter().flatten().any(|c| c.is_alphanumeric() || c == '_')
+    })
 }
 
 /// A method by its name or by another word for it; `None` is one that is not known.
@@ -209,4 +259,45 @@ fn path_of(target: &str) -> Result<&str, Fault> {
         return Err(Fault::Unreadable("the path of a request is not in normal form"));
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::gateway::covered::tests::deletions;
+
+    /// What becomes of a batch at a path, and how many comparisons it took.
+    fn cost(path: &str, body: &str) -> (Result<(), Fault>, usize) {
+        let (deletions, headers) = (deletions(), HeaderMap::new());
+        let seen = Seen { method: &Method::POST, path, query: None, headers: &headers, body: body.as_bytes() };
+        let mut judge = Judge::of(&deletions, &seen).unwrap();
+        let judged = judge.value(&Loose::read(body).unwrap());
+        (judged, judge.comparisons)
+    }
+
+    fn requests(count: usize, path: &str) -> String {
+        let one = format!(r#"{{"method":"GET","path":"{path}"}}"#);
+        format!("[{}]", vec![one; count].join(","))
+    }
+
+    #[test]
+    fn a_batch_is_refused_once_it_has_cost_enough_and_not_after_all_of_it_was_compared() {
+        assert_eq!(cost("/api/batch", &requests(MAX_REQUESTS, "/v1/a/b/c")).0, Ok(()));
+        let (judged, some) = cost("/api/batch", &requests(MAX_REQUESTS + 1, "/v1/a/b/c"));
+        assert!(matches!(judged, Err(Fault::Unreadable(_))), "{judged:?}");
+        assert_eq!(cost("/api/batch", &requests(20_000, "/v1/a/b/c")), (judged, some), "the rest was not looked at");
+        // Long paths, on a long path, each by every method.
+        let long = "/a".repeat(MAX_SEGMENTS - 1);
+        let (judged, most) = cost(&long, &requests(MAX_REQUESTS, &long));
+        assert!(matches!(judged, Err(Fault::Unreadable(_))), "{judged:?}");
+        let one = MAX_SEGMENTS * MAX_SEGMENTS * 16;
+        assert!((MAX_COMPARISONS..MAX_COMPARISONS + one).contains(&most), "{most}");
+        let methods = vec![r#""method":"GET""#; 10_000].join(",");
+        let judged = cost(&long, &format!(r#"[{{{methods},"path":"{long}"}}]"#)).0;
+        assert!(matches!(judged, Err(Fault::Unreadable(_))), "{judged:?}");
+    }
 }

@@ -28,7 +28,7 @@ deletions:
 routes: [{path: /**, upstream: api, auth: [main]}]
 "#;
 
-fn deletions() -> std::sync::Arc<Deletions> {
+pub(super) fn deletions() -> std::sync::Arc<Deletions> {
     let input = Input { file: Path::new("gateway.yaml"), text: CONFIG, base: Path::new("/etc"), env: &|_| None };
     load(&input).unwrap().config.deletions.unwrap()
 }
@@ -346,6 +346,22 @@ fn a_batch_that_cannot_be_read_is_refused() {
         assert!(unreadable(judged("POST", "/api/batch", &[("content-type", kind)], harmless)), "{kind}");
     }
     assert!(unreadable(judged("POST", "/api/batch", &[JSON, ("content-encoding", "br")], harmless)));
+}
+
+#[test]
+fn a_batch_in_which_a_request_overrides_its_method_is_refused() {
+    for body in [
+        r#"[{"method": "POST", "path": "/accounts/42", "headers": {"X-HTTP-Method-Override": "DELETE"}}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "headers": [{"name": "x-http-method", "value": "DELETE"}]}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "headers": ["X-Method-Override: DELETE"]}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "headers": {"X_HTTP_METHOD_OVERRIDE": "DELETE"}}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42?_method=DELETE"}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42?%5Fmethod=DELETE"}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "body": "a=1&_METHOD=delete"}]"#,
+        r#"[{"method": "POST", "path": "/accounts/42", "body": {"_method": "DELETE"}}]"#,
+    ] {
+        assert!(unreadable(batch(body)), "{body}: {:?}", batch(body));
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{
     disclosure,
+    file::Identity,
     record::{LINE_BYTES, Line},
 };
 
@@ -47,6 +48,9 @@ pub(super) fn strike_all(path: &Path, judge: &Judge<'_>) -> io::Result<u64> {
 #[derive(Debug, Deserialize)]
 pub(super) struct Outline {
     pub(super) seq: u64,
+    /// When it was made: texts of one form, which sort as the moments do.
+    #[serde(default)]
+    pub(super) time: String,
     /// The deletion that it tells of.
     #[serde(default)]
     pub(super) erasure: Option<String>,
@@ -136,6 +140,11 @@ impl Pass {
         Ok(Self { reader, offset: 0, until, pace: bytes_per_sec.map(Pace::new) })
     }
 
+    /// Whether this reads the file that is meant.
+    pub(super) fn reads(&self, file: Identity) -> io::Result<()> {
+        file.check(&self.reader.get_ref().metadata()?)
+    }
+
     /// The next records of which something is to be struck out; none at the end.
     pub(super) fn next(&mut self, judge: &Judge<'_>) -> io::Result<Vec<Found>> {
         let (mut found, mut line) = (Vec::new(), Vec::new());
@@ -143,7 +152,9 @@ impl Pass {
             line.clear();
             let read = self.reader.by_ref().take(LINE_BYTES as u64).read_until(b'\n', &mut line)? as u64;
             if read == 0 {
-                break;
+                // What was durable and is not there any more stands somewhere else, and nobody was struck out of it.
+                let is_whole = self.until == u64::MAX;
+                return if is_whole { Ok(found) } else { Err(io::Error::other("it is shorter than it was left")) };
             }
             found.extend(judged(&line, self.offset, judge));
             self.offset += read;

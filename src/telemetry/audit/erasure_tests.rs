@@ -446,6 +446,7 @@ fn whose() -> Vec<Struck> {
         subjects: vec!["ann".into()],
         request_ids: vec!["r-1".into()],
         under: Some("/accounts/42".into()),
+        until: None,
     }]
 }
 
@@ -636,6 +637,30 @@ fn nothing_is_struck_out_that_the_chain_cannot_be_told_of() {
     assert!(log.close());
     assert!(block_on(log.strike(whose())).is_err());
     assert_eq!(text(folder.path()), before);
+}
+
+#[test]
+fn nobody_is_taken_for_struck_out_while_the_log_is_elsewhere_or_shorter_than_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    people(&log);
+    let (path, aside) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
+    let whole = text(folder.path());
+    fs::rename(&path, &aside).unwrap();
+    assert!(block_on(log.strike(whose())).is_err(), "there is none");
+    for other in ["", &whole] {
+        fs::write(&path, other).unwrap();
+        assert!(block_on(log.strike(whose())).is_err(), "another one");
+    }
+    fs::rename(&aside, &path).unwrap();
+    let end = whole.match_indices('\n').next().unwrap().0 + 1;
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(end as u64).unwrap();
+    assert!(block_on(log.strike(vec![Struck { subjects: vec!["nobody".into()], ..whose().remove(0) }])).is_err());
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+    assert!(block_on(log.strike(whose())).is_err(), "its end is not there");
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    std::io::Write::write_all(&mut file, whole.as_bytes()).unwrap();
+    assert!(block_on(log.strike(whose())).unwrap() > 0);
 }
 
 /// What somebody may do to a log with the file in their hands.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{
     AuditFault,
     head::{Head, beside, sync_folder},
-    record::{GENESIS, LINE_BYTES, Line},
+    record::{GENESIS, LINE_BYTES, Line, strike_disclosures},
 };
 
 /// Where the chain stands: what the next record follows on.
@@ -43,6 +43,31 @@ pub(super) struct Found {
     pub(super) open: BTreeSet<u64>,
     /// Whether the records bear out the head that was given.
     pub(super) head_holds: bool,
+}
+
+/// Which file it is, whatever its name: the device's number and the file's, where there are such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity(Option<(u64, u64)>);
+
+impl Identity {
+    fn of(metadata: &fs::Metadata) -> Self {
+        #[cfg(unix)]
+        return Self(
+            Some(std::os::unix::fs::MetadataExt::dev(metadata))
+                .zip(Some(std::os::unix::fs::MetadataExt::ino(metadata))),
+        );
+        #[cfg(not(unix))]
+        return Self(Some(metadata).and(None));
+    }
+
+    /// Whether this is the same file.
+    pub(super) fn check(self, metadata: &fs::Metadata) -> io::Result<()> {
+        if Self::of(metadata) == self {
+            Ok(())
+        } else {
+            Err(io::Error::other("it was moved away; it must stay while the gateway runs"))
+        }
+    }
 }
 
 /// The parts of a record that matter when the file is opened.
@@ -130,15 +155,12 @@ impl ChainFile {
         if length != self.end {
             return Err(io::Error::other(format!("it is {length} bytes long, not {} as it was left", self.end)));
         }
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            let (ours, theirs) = (self.file.metadata()?, fs::metadata(&self.path)?);
-            if (ours.dev(), ours.ino()) != (theirs.dev(), theirs.ino()) {
-                return Err(io::Error::other("it was moved away; it must stay while the gateway runs"));
-            }
-        }
-        Ok(())
+        Identity::of(&self.file.metadata()?).check(&fs::metadata(&self.path)?)
+    }
+
+    /// Which file it is, whatever its name.
+    pub(super) fn identity(&self) -> io::Result<Identity> {
+        Ok(Identity::of(&self.file.metadata()?))
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -155,11 +177,18 @@ impl ChainFile {
         Ok(FIRST.starts_with(&start) || start.iter().all(|&byte| byte == 0))
     }
 
-    /// Moves what lies behind the last whole record to a file of its own; the name of that file.
+    /// Moves what lies behind the last whole record to a file of its own, without its disclosures; the name of that file.
     fn move_end_aside(&mut self, unix_secs: u64) -> io::Result<String> {
         let (mut aside, path) = create_new(&self.path, &format!(".torn-{unix_secs}"))?;
         (&self.file).seek(SeekFrom::Start(self.end))?;
-        io::copy(&mut &self.file, &mut aside)?;
+        let mut torn = BufReader::with_capacity(1 << 16, &self.file);
+        let mut line = Vec::new();
+        // What is moved aside is searched by nobody when people are struck out: it names nobody from the beginning.
+        while torn.by_ref().take(2 * LINE_BYTES as u64).read_until(b'\n', &mut line)? > 0 {
+            strike_disclosures(&mut line);
+            aside.write_all(&line)?;
+            line.clear();
+        }
         aside.sync_all()?;
         sync_folder(&path)?;
         self.file.set_len(self.end)?;

@@ -180,9 +180,10 @@ impl AuditLog {
         }
         let shared = Arc::new(Shared::new(file.end(), metrics, clock));
         let signer = Arc::new(signer);
+        let identity = file.identity().map_err(fault)?;
         let writer = Writer::new(Arc::clone(&shared), file, tip, Arc::clone(&signer), head_path, files.head_interval);
         thread::Builder::new().name("audit-log".into()).spawn(move || writer.run()).map_err(AuditFault::Thread)?;
-        let striker = Striker::new(path.to_owned(), Arc::clone(&shared));
+        let striker = Striker::new(path.to_owned(), identity, Arc::clone(&shared));
         Ok(Self { shared, striker, signer, public_key })
     }
 

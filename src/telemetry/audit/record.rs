@@ -30,6 +30,8 @@ pub(super) const ATTEMPT_BYTES: usize = 96 << 10;
 pub(super) const GENESIS: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 /// Where the body ends. A quotation mark inside a string is escaped, so this cannot stand in one.
 const HASH: &[u8] = b",\"hash\":\"";
+/// What follows on the hash, where the record has disclosures.
+const DISCLOSURES: &[u8] = b"\",\"disclosures\":[";
 /// The length of a SHA-256 in base64url.
 const HASH_CHARS: usize = 43;
 
@@ -352,7 +354,7 @@ impl<'a> Line<'a> {
         let at = line.windows(HASH.len()).position(|window| window == HASH)?;
         let (body, rest) = line.split_at_checked(at)?;
         let (hash, rest) = rest.get(HASH.len()..)?.split_at_checked(HASH_CHARS)?;
-        let disclosures = match rest.strip_prefix(b"\",\"disclosures\":[") {
+        let disclosures = match rest.strip_prefix(DISCLOSURES) {
             Some(list) => strings(list.strip_suffix(b"]}")?)?,
             None => (rest == b"\"}").then(Vec::new)?,
         };
@@ -367,6 +369,16 @@ impl<'a> Line<'a> {
     /// The body as a whole object.
     pub(super) fn object(&self) -> Vec<u8> {
         [self.body, b"}"].concat()
+    }
+}
+
+/// Strikes out whatever disclosures a line has, or the beginning of one.
+pub(super) fn strike_disclosures(line: &mut [u8]) {
+    let Some(at) = line.windows(HASH.len()).position(|window| window == HASH) else { return };
+    for byte in line.iter_mut().skip(at + HASH.len() + HASH_CHARS + DISCLOSURES.len()) {
+        if byte.is_ascii_alphanumeric() || *byte == b'_' {
+            *byte = b'-';
+        }
     }
 }
 

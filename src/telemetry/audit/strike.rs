@@ -7,8 +7,10 @@
 //! midnight do not read the file ten thousand times. After a crash it is asked for again, and what is left is found again.
 
 use std::{
-    collections::HashSet,
-    fmt, io, mem,
+    collections::{HashMap, HashSet},
+    fmt,
+    hash::Hash,
+    io, mem,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
@@ -18,8 +20,10 @@ use tokio::sync::oneshot;
 use super::{
     AuditFault,
     erase::{Disclosed, Found, Outline, Pass, strike_all, strike_out},
+    file::Identity,
     writer::Shared,
 };
+use crate::telemetry::time;
 
 /// How fast the file is read: a gigabyte in half a minute.
 const BYTES_PER_SEC: u64 = 32 << 20;
@@ -37,6 +41,9 @@ pub struct Struck {
     pub request_ids: Vec<Box<str>>,
     /// The path that is theirs, `/accounts/42`: whoever was recorded there, or below, it names this person.
     pub under: Option<Box<str>>,
+    /// When all of theirs had been seen to be gone, in seconds since the epoch: what was recorded later is of whoever has their name now.
+    /// `None`: all of it is theirs.
+    pub until: Option<u64>,
 }
 
 /// Names are not for logs.
@@ -56,9 +63,18 @@ pub fn forget(path: &Path, whose: &[Struck]) -> io::Result<u64> {
 #[derive(Default)]
 pub(super) struct People<'a> {
     erasures: HashSet<&'a str>,
-    named: HashSet<(&'a str, &'a str)>,
+    /// Each with the last moment that is theirs: texts of one form, which sort as the moments do.
+    named: HashMap<(&'a str, &'a str), String>,
     requests: HashSet<&'a str>,
-    under: HashSet<&'a str>,
+    under: HashMap<&'a str, String>,
+}
+
+/// Takes the later of two moments.
+fn later<K: Eq + Hash>(map: &mut HashMap<K, String>, key: K, until: &str) {
+    let known = map.entry(key).or_default();
+    if known.as_str() < until {
+        until.clone_into(known);
+    }
 }
 
 impl<'a> People<'a> {
@@ -67,11 +83,16 @@ impl<'a> People<'a> {
         for one in whose {
             people.erasures.insert(&one.id);
             people.requests.extend(one.request_ids.iter().map(|id| &**id));
-            people.named.extend(one.subjects.iter().map(|subject| (&*one.issuer_url, &**subject)));
+            let until = time::rfc3339(one.until.map_or(u64::MAX, |secs| secs.saturating_mul(1000).saturating_add(999)));
+            for subject in &one.subjects {
+                later(&mut people.named, (&*one.issuer_url, &**subject), &until);
+            }
             // The root is everybody's.
-            people
-                .under
-                .extend(one.under.as_deref().map(|path| path.trim_end_matches('/')).filter(|path| !path.is_empty()));
+            if let Some(path) =
+                one.under.as_deref().map(|path| path.trim_end_matches('/')).filter(|path| !path.is_empty())
+            {
+                later(&mut people.under, path, &until);
+            }
         }
         people
     }
@@ -81,13 +102,14 @@ impl<'a> People<'a> {
     /// Of records about them: all but who else had a part in it. Of other people's: the path, where it is theirs.
     pub(super) fn judge(&self, outline: &Outline, disclosed: &[Disclosed<'_>]) -> Vec<bool> {
         let value = |name: &str| disclosed.iter().find(|one| one.name == name).map(|one| one.value.as_str());
+        let is_theirs = |until: Option<&String>| until.is_some_and(|until| outline.time <= *until);
         let is_person =
-            |issuer_url: &str, name| value(name).is_some_and(|value| self.named.contains(&(issuer_url, value)));
+            |issuer_url: &str, name| value(name).is_some_and(|value| is_theirs(self.named.get(&(issuer_url, value))));
         let own = is_person(&outline.who.issuer_url, "subject");
         let acted = is_person(&outline.by.issuer_url, "caller");
         let told = outline.erasure.as_deref().is_some_and(|id| self.erasures.contains(id));
         let theirs = outline.request_id.as_deref().is_some_and(|id| self.requests.contains(id))
-            || value("path").is_some_and(|path| self.is_under(path));
+            || value("path").is_some_and(|path| self.is_under(path, &outline.time));
         let judge = |one: &Disclosed<'_>| match one.name.as_str() {
             "subject" | "reason" => own || told,
             "client" | "address" => own,
@@ -99,18 +121,18 @@ impl<'a> People<'a> {
     }
 
     /// Whether a path is one of theirs, or below.
-    fn is_under(&self, path: &str) -> bool {
+    fn is_under(&self, path: &str, time: &str) -> bool {
+        let is_theirs = |path: &str| self.under.get(path).is_some_and(|until| time <= until.as_str());
         !self.under.is_empty()
-            && (self.under.contains(path)
-                || path
-                    .match_indices('/')
-                    .any(|(at, _)| path.get(..at).is_some_and(|start| self.under.contains(start))))
+            && (is_theirs(path) || path.match_indices('/').any(|(at, _)| path.get(..at).is_some_and(is_theirs)))
     }
 }
 
 /// Strikes out of one log, for whoever asks.
 pub(super) struct Striker {
     path: PathBuf,
+    /// The file that is written: another one under its name has nothing of what is to be struck out.
+    file: Identity,
     shared: Arc<Shared>,
     asked: Mutex<Asked>,
 }
@@ -125,8 +147,8 @@ struct Asked {
 }
 
 impl Striker {
-    pub(super) fn new(path: PathBuf, shared: Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self { path, shared, asked: Mutex::default() })
+    pub(super) fn new(path: PathBuf, file: Identity, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { path, file, shared, asked: Mutex::default() })
     }
 
     /// Has people struck out; how many values in the pass that they were in, once that is durable.
@@ -176,6 +198,7 @@ impl Striker {
         let until = self.shared.durable.load(Ordering::Acquire);
         let judge = |outline: &Outline, disclosed: &[Disclosed<'_>]| people.judge(outline, disclosed);
         let mut pass = Pass::over(&self.path, until, Some(BYTES_PER_SEC)).map_err(fault)?;
+        pass.reads(self.file).map_err(fault)?;
         let mut struck = 0;
         loop {
             let found = pass.next(&judge).map_err(fault)?;

@@ -33,8 +33,8 @@ section! {
         subject: At<SourceText>,
         /// The claim that the subject is in a token; without this key the token's subject.
         owner: Option<At<ClaimPath>>,
-        /// Who vouches for the data's subject: a name under `issuers` or `credentials`. Needed where `others` is there and callers may
-        /// come from several.
+        /// Who vouches for the data's subject: a name under `issuers` or `credentials`. Needed where callers may come from several:
+        /// the same subject is somebody else with each.
         issuer: Option<At<Name>>,
         /// Scopes of which one entitles to somebody else's deletion. Without them everybody can ask for their own alone.
         others: Vec<At<ScopeText>> = "[]",

@@ -91,8 +91,9 @@ pub(super) fn deletions(
         to,
     );
     if written.plans.entries.is_empty() && written.plans.complete {
-        let help = "add a plan, or leave `deletions` out";
-        to.error_with_help(&written.span, "there is no plan: nothing would be taken over", help);
+        // What was asked for under plans of before is carried out all the same, and whoever is erased stays so.
+        let help = "add a plan; `deletions` can be left out once the store has no deletion, and nobody who is erased";
+        to.warn(&written.span, "there is no plan: nothing is taken over", help);
     }
     if written.plans.entries.len() > MAX_PLANS {
         to.error(&written.span, format!("there are more than {MAX_PLANS} plans"));

@@ -36,6 +36,7 @@ pub(super) fn plan(
     whose::report(written, &operations, to);
     let issuer = whose::issuer(written, &operations, around, to);
     let owner = whose::owner(written, to);
+    whose::report_own_data(written, to);
     let covers = cover::covers(written, around, to);
     let cancel_assurance = match &written.cancel.assurance {
         Some(text) => limit::assurance(text, &around.shared.levels, to).map(|level| Requirement::clone(&level)),

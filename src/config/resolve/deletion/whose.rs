@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::operation::Operations;
 use crate::{
     config::{
-        ClaimPath, Placeholder, Span, ValueSource,
+        ClaimPath, Placeholder, Span, TOKEN_SUBJECT, ValueSource,
         document::{self, DeletionPlan},
         nearest,
         resolve::{Context, route},
@@ -173,6 +173,15 @@ pub(super) fn issuer(
                 names.join(", ")
             );
             to.error_with_help(&others.span, message, "add `issuer: NAME`");
+        } else if let ([_, _, ..], true) = (&*operations.issuers, operations.complete) {
+            // The services behind know one `alice`; each issuer may have another.
+            let names: Vec<&str> = operations.issuers.iter().map(|name| &**name).collect();
+            let message = format!(
+                "callers may come from {}, and who has the same subject with the one is somebody else with the other: either could \
+                 delete the other's data",
+                names.join(", ")
+            );
+            to.error_with_help(&written.subject.span, message, "add `issuer: NAME`: whose people's data it is");
         }
         return None;
     };
@@ -222,4 +231,24 @@ pub(super) fn owner(written: &DeletionPlan, to: &mut Context<'_>) -> Option<Clai
         to.warn(&owner.span, message, "`sub` with the issuer is the only one that stays one person's");
     }
     Some(owner.value.clone())
+}
+
+/// The gateway's own data is found by the subject of the person's tokens: where another may ask for it, and knows the person by another
+/// claim, somebody has to say which that is.
+pub(super) fn report_own_data(written: &DeletionPlan, to: &mut Context<'_>) {
+    let (Some(owner), true, true) = (&written.owner, written.own_data, !written.others.is_empty()) else { return };
+    let is_subject = match &owner.value {
+        ClaimPath::Name(claim) => &**claim == "sub",
+        ClaimPath::Pointer(claim) => &**claim == "/sub",
+    };
+    let is_captured =
+        written.lookups.iter().any(|one| one.capture.0.iter().any(|(name, _)| name.value == TOKEN_SUBJECT));
+    if !is_subject && !is_captured {
+        let message = format!(
+            "with `others` and this claim nobody knows the subject of the person's tokens, by which the gateway's own data of them is \
+             found: `{TOKEN_SUBJECT}` is captured nowhere"
+        );
+        let help = format!("capture it by a lookup: `capture: {{{TOKEN_SUBJECT}: /sub}}`; or add `own_data: false`");
+        to.error_with_help(&owner.span, message, help);
+    }
 }
