@@ -874,9 +874,9 @@ routes: [{{path: /items/**, upstream: api, auth: [main]}}]
     gateway.signal("HUP");
     eventually("the refusal", || gateway.stderr().contains("there is no section `deletions`").then_some(()));
     drop(gateway);
-    let mut refused = scene.world.start_unready(&without);
-    assert_ne!(refused.wait(), 0);
-    assert!(refused.stderr().contains("plans: {}"), "{}", refused.stderr());
+    let refused = stepgate(scene.world.folder(), &["run", "gateway.yaml"]);
+    assert_eq!(refused.code, 78);
+    assert!(refused.stderr.contains("plans: {}"), "{}", refused.stderr);
     let kept = format!("{without}deletions: {{url: 'https://api.example', plans: {{}}}}\n");
     let gateway = scene.world.start(&kept);
     eventually("the end", || (!scene.api.has("alice") && !scene.list.has("alice")).then_some(()));

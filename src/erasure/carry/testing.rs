@@ -209,6 +209,8 @@ struct Left {
     records: Mutex<Vec<(Arc<str>, u32, &'static str)>>,
     struck: Mutex<usize>,
     fails: AtomicBool,
+    /// How often it did.
+    failed: std::sync::atomic::AtomicUsize,
     forgotten: Mutex<Vec<String>>,
     panics: Arc<AtomicBool>,
 }
@@ -217,6 +219,7 @@ impl EvidenceLog for Left {
     fn record(&self, record: ErasureRecord) -> Answering<'_, Result<Place, EvidenceFault>> {
         Box::pin(async move {
             if self.fails.load(Ordering::SeqCst) {
+                self.failed.fetch_add(1, Ordering::SeqCst);
                 return Err(EvidenceFault::Unavailable("a test".to_owned()));
             }
             let mut records = self.records.lock().unwrap();
@@ -383,6 +386,15 @@ impl Bench {
     /// Lets time pass in which nothing is to happen: whether it does is what is tested.
     pub(crate) async fn quiet(&self) {
         tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+
+    /// Waits until evidence could not be written.
+    pub(crate) async fn until_evidence_failed(&self) {
+        let start = std::time::Instant::now();
+        while self.left.failed.load(Ordering::SeqCst) == 0 {
+            assert!(start.elapsed() < PATIENCE, "waited in vain");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) fn evidence_fails(&self, fails: bool) {

@@ -238,8 +238,8 @@ async fn nothing_is_deleted_while_no_evidence_can_be_written() {
     bench.evidence_fails(true);
     let id = bench.ask("alice", &terms(&[0])).await;
     bench.run();
-    bench.until(&id, |erasure| erasure.lease.is_some()).await;
-    bench.until(&id, |erasure| erasure.lease.is_none()).await;
+    bench.until_evidence_failed().await;
+    bench.quiet().await;
     assert!(service.got().is_empty(), "not even a probe");
     bench.evidence_fails(false);
     bench.until(&id, |erasure| erasure.state == State::Erased).await;

@@ -617,6 +617,10 @@ fn people_are_struck_out_while_the_log_is_written_and_nothing_is_lost() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+    // What is durable is struck out, and refusals are not waited for: an intent is, and comes after them.
+    let intent = block_on(log.intent(of("bob", "/accounts/9", "r-5"))).unwrap();
+    log.outcome(intent, Outcome::Answered { status: 204 });
+    written.fetch_add(1, Ordering::Relaxed);
     block_on(log.strike(whose())).unwrap();
     assert!(log.close() && log.is_writable());
     let report = verify(text(folder.path()).as_bytes(), Some(&head(folder.path())), Some(&key(folder.path()))).unwrap();
