@@ -95,7 +95,14 @@ pub(crate) fn requests(client: &mut TcpStream, path: &str, tokens: &[String]) ->
         client.write_all(head.as_bytes()).ok()?;
         let mut length = 0;
         while !buffer.get(..length)?.ends_with(b"\r\n\r\nok") {
-            let read = client.read(buffer.get_mut(length..)?).ok().filter(|read| *read > 0)?;
+            let read = client.read(buffer.get_mut(length..)?).unwrap_or_else(|fault| {
+                eprintln!("{path}: {fault}");
+                0
+            });
+            if read == 0 {
+                eprintln!("{path}: the gateway closed the connection");
+                return None;
+            }
             length += read;
             if length >= 12 && !buffer.starts_with(b"HTTP/1.1 200") {
                 eprintln!("{path}: {}", String::from_utf8_lossy(buffer.get(..length)?));

@@ -72,9 +72,8 @@ impl Accounts {
                 break;
             }
             gone += sids.len();
-            self.end_sessions(Batch::new(), sids, now).await.map_err(|fault| match fault {
-                Fault::Store(fault) => fault,
-                fault => StoreFault::Unavailable(fault.to_string()),
+            self.end_sessions(Batch::new(), sids, now).await.map_err(|fault| {
+                if let Fault::Store(fault) = fault { fault } else { StoreFault::Unavailable(fault.to_string()) }
             })?;
         }
         let [sessions, ended] = session::prefixes(self.store(), id);
