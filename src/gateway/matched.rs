@@ -160,16 +160,31 @@ impl<'s> Matched<'s> {
             }
         }
         let target_path = rewritten(path.as_str(), route.rewrite.as_ref())?;
-        if let Some(target_path) = &target_path {
-            aliases.extend(routes_of_target(snapshot, host, target_path, method, route)?);
+        let target = target_path.as_deref().map(NormalPath::parse).transpose();
+        let target = target.map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
+        if let Some(target) = &target {
+            aliases.extend(routes_of_target(snapshot, host, target, method, route)?);
             if doubtful {
-                aliases.extend(routes_of_target(snapshot, host, target_path, said, route)?);
+                aliases.extend(routes_of_target(snapshot, host, target, said, route)?);
             }
         }
         aliases.retain(|alias| alias.number != route.number);
-        let operations = guarded_operations(snapshot, path, target_path.as_deref(), [said, method])?;
-        let planned = planned(snapshot, path, target_path.as_deref(), [said, method])?;
-        let covered = covered_operations(snapshot, path, target_path.as_deref(), [said, method])?;
+        // What it is by its own path, or by the one that the upstream gets.
+        let both;
+        let paths = match &target {
+            Some(target) => {
+                both = [path, target];
+                &both[..]
+            }
+            None => &[path][..],
+        };
+        let operations = guarded_operations(snapshot, paths, [said, method]);
+        let planned = planned(snapshot, paths, [said, method]);
+        let covered = match &snapshot.config.deletions {
+            Some(deletions) => covered::find(deletions, paths, [said, method]),
+            None => Covers::new(),
+        };
+        drop(target);
         let said = doubtful.then(|| said.clone());
         Ok(Self { route, aliases, method: method.clone(), said, target_path, operations, planned, covered })
     }
@@ -210,13 +225,12 @@ impl<'s> Matched<'s> {
 fn routes_of_target<'s>(
     snapshot: &'s Snapshot,
     host: &str,
-    target_path: &str,
+    target: &NormalPath<'_>,
     method: &Method,
     route: &CompiledRoute,
 ) -> Result<SmallVec<[&'s CompiledRoute; 2]>, Refusal> {
-    let target = NormalPath::parse(target_path).map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
-    let exact = snapshot.table.routes_at(host, &target).choose(method);
-    let folded = snapshot.table.routes_at_folded(host, &target).map(|folded| folded.choose(method));
+    let exact = snapshot.table.routes_at(host, target).choose(method);
+    let folded = snapshot.table.routes_at_folded(host, target).map(|folded| folded.choose(method));
     let mut found = SmallVec::new();
     for candidate in [Some(exact), folded].into_iter().flatten() {
         // Another route's methods are no law for this one.
@@ -242,59 +256,29 @@ fn chosen(found: Found) -> Result<usize, Refusal> {
     }
 }
 
-/// The guarded operations that a request is by its own path or by the one that the upstream gets.
+/// The guarded operations that a request is by any of its paths.
 fn guarded_operations<'s>(
     snapshot: &'s Snapshot,
-    path: &NormalPath<'_>,
-    target_path: Option<&str>,
+    paths: &[&NormalPath<'_>],
     methods: [&Method; 2],
-) -> Result<Vec<&'s GuardedOperation>, Refusal> {
-    let target = target_path.map(NormalPath::parse).transpose().map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
-    let mut found = Vec::new();
-    for operation in &snapshot.guarded {
-        if operation.covers(methods)
-            && (operation.path.matches_folded(path)
-                || target.as_ref().is_some_and(|target| operation.path.matches_folded(target)))
-        {
-            found.push(operation);
-        }
-    }
-    Ok(found)
+) -> Vec<&'s GuardedOperation> {
+    let is_path = |operation: &&GuardedOperation| paths.iter().any(|path| operation.path.matches_folded(path));
+    snapshot.guarded.iter().filter(|operation| operation.covers(methods)).filter(is_path).collect()
 }
 
-/// The covered operations that a request is by its own path or by the one that the upstream gets.
-fn covered_operations<'s>(
-    snapshot: &'s Snapshot,
-    path: &NormalPath<'_>,
-    target_path: Option<&str>,
-    methods: [&Method; 2],
-) -> Result<Covers<'s>, Refusal> {
-    let Some(deletions) = &snapshot.config.deletions else { return Ok(Covers::new()) };
-    match target_path.map(NormalPath::parse).transpose().map_err(|_| Refusal::of(Reason::AmbiguousPath))? {
-        Some(target) => Ok(covered::find(deletions, &[path, &target], methods)),
-        None => Ok(covered::find(deletions, &[path], methods)),
-    }
-}
-
-/// The operation of a deletion plan that a request is, or may be taken for, by its own path or by the one that the upstream gets.
-fn planned<'s>(
-    snapshot: &'s Snapshot,
-    path: &NormalPath<'_>,
-    target_path: Option<&str>,
-    [said, method]: [&Method; 2],
-) -> Result<Option<Planned<'s>>, Refusal> {
-    let target = target_path.map(NormalPath::parse).transpose().map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
+/// The operation of a deletion plan that a request is, or may be taken for, by any of its paths; the first is its own.
+fn planned<'s>(snapshot: &'s Snapshot, paths: &[&NormalPath<'_>], [said, method]: [&Method; 2]) -> Option<Planned<'s>> {
     let mut found: Option<Planned<'s>> = None;
     for plan in &snapshot.plans {
         for operation in &plan.plan.operations {
             let is_method =
                 |seen: &Method| *seen == operation.method || (operation.method == Method::GET && *seen == Method::HEAD);
-            let is_path = |path: &NormalPath<'_>| operation.path.matches_folded(path);
-            if !(is_method(said) || is_method(method)) || !(is_path(path) || target.as_ref().is_some_and(is_path)) {
+            let is_path = paths.iter().any(|path| operation.path.matches_folded(path));
+            if !is_path || !(is_method(said) || is_method(method)) {
                 continue;
             }
-            let is_exact =
-                *said == operation.method && *method == operation.method && operation.path.matches_exactly(path);
+            let is_method = *said == operation.method && *method == operation.method;
+            let is_exact = is_method && paths.first().is_some_and(|path| operation.path.matches_exactly(path));
             found = Some(match found {
                 // What may be for either of two plans is for neither.
                 Some(other) => Planned { is_exact: false, ..other },
@@ -302,7 +286,7 @@ fn planned<'s>(
             });
         }
     }
-    Ok(found)
+    found
 }
 
 #[cfg(test)]
