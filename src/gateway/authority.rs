@@ -37,11 +37,26 @@ pub(super) fn endpoint<'a>(
 }
 
 /// A refusal of our own endpoints. RFC 9110 §15.5.2 wants a challenge of every 401.
-pub(super) fn refused_call(reason: Reason, refused: Refused) -> Refusal {
+fn refused_call(reason: Reason, refused: Refused) -> Refusal {
     let Refused { detail, retry_after, allow } = refused;
     let refusal = Refusal { said: detail, retry_after, allow: allow.into(), ..Refusal::of(reason) };
     let is_unauthorized = refusal.problem().status == StatusCode::UNAUTHORIZED;
     Refusal { challenge: if is_unauthorized { Challenge::Token } else { Challenge::Nothing }, ..refusal }
+}
+
+impl Exchange {
+    /// Takes the answer of an endpoint of the gateway's own.
+    pub(super) fn called(&mut self, answer: Answer) -> Result<Passed<'static>, Refusal> {
+        let Answer { response, reason, refusal } = answer;
+        match refusal {
+            None => Ok(Passed::Answered(response, reason)),
+            Some(refused) => {
+                // Whatever is to be said besides, such as which origins may read it.
+                self.own_headers = Some(Box::new(response.into_parts().0.headers));
+                Err(refused_call(reason, refused))
+            }
+        }
+    }
 }
 
 impl Gateway {
@@ -87,15 +102,7 @@ impl Gateway {
             request_id: exchange.record.request_id.as_str(),
             now,
         };
-        let Answer { response, reason, refusal } = authority.answer(call).await;
-        match refusal {
-            None => Ok(Passed::Answered(response, reason)),
-            Some(refused) => {
-                // Whatever the authority wants said besides, such as which origins may read it.
-                exchange.own_headers = Some(Box::new(response.into_parts().0.headers));
-                Err(refused_call(reason, refused))
-            }
-        }
+        exchange.called(authority.answer(call).await)
     }
 
     /// Charges a call of our own endpoints to its address.

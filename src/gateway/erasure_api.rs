@@ -16,7 +16,6 @@ use url::form_urlencoded;
 
 use super::{
     Enforcement, Exchange, Gateway, Inbound, Matched, Passed, Planned, Refusal,
-    authority::refused_call,
     erasure::{self, refusal, unavailable},
     evidence, known_method, own,
     step_up::{self, Case, Judged},
@@ -202,14 +201,7 @@ impl Gateway {
             now,
         };
         let page = erasures.page(&call).await.ok_or_else(|| Refusal::of(Reason::DeletionNotFound))?;
-        let Answer { response, reason, refusal } = page;
-        match refusal {
-            None => Ok(Passed::Answered(response, reason)),
-            Some(refused) => {
-                exchange.own_headers = Some(Box::new(response.into_parts().0.headers));
-                Err(refused_call(reason, refused))
-            }
-        }
+        exchange.called(page)
     }
 
     /// Cancels or approves a deletion, for whoever may and has proved enough.
