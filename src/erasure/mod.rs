@@ -65,7 +65,7 @@ use self::{
     index::Sought,
     ledger::{Done, Kept, Ledger, Wanted},
     life::{Accept, Command, Item, NotNow},
-    record::{FORM, Selector, Whose, hash_of},
+    record::{ErasureRequest, Selector, Whose, hash_of},
     subject::{key_of, requester_key},
 };
 use crate::{
@@ -325,8 +325,7 @@ impl Erasures {
             personal.token_subject = personal.values.get(&*format!("captured.{TOKEN_SUBJECT}")).cloned();
         }
         let nameless = personal.token_subject.is_none() && !target.claim.is_subject();
-        let erasure = Erasure {
-            v: FORM,
+        let asked = ErasureRequest {
             id,
             plan: (&*plan.name).into(),
             terms: hash_of(&plan.terms).ok_or_else(none)?,
@@ -336,23 +335,11 @@ impl Erasures {
             requester_key: requester_key(store, &principal.issuer_url, &principal.subject).into(),
             requester_issuer: (&*principal.issuer_url).into(),
             proof,
-            personal: Some(personal),
+            personal,
             nameless,
             requested_at: now.unix_secs().max(real.unix_secs()),
-            state: State::Held { until: 0 },
-            holds: Vec::new(),
-            reminded: false,
-            begun_at: None,
-            done_at: None,
-            gone_at: None,
-            ended_at: None,
-            steps: Vec::new(),
-            own_data: None,
-            probes: Vec::new(),
-            lease: None,
-            events: Vec::new(),
         };
-        let asked = ledger.ask(Wanted { erasure, terms: plan.terms.clone() }, now).await?;
+        let asked = ledger.ask(Wanted { erasure: asked.into(), terms: plan.terms.clone() }, now).await?;
         Ok(Receipt { known: asked.known, repeated: asked.repeated })
     }
 

@@ -79,6 +79,67 @@ pub struct Erasure {
     pub events: Vec<Event>,
 }
 
+/// What is known of a deletion when it is asked for; the fields are those of [`Erasure`].
+pub struct ErasureRequest {
+    /// Its number.
+    pub id: Box<str>,
+    /// The plan's name.
+    pub plan: Box<str>,
+    /// The hash of the terms.
+    pub terms: Box<str>,
+    /// The operation.
+    pub operation: Box<str>,
+    /// Whose data it is about.
+    pub whose: Whose,
+    /// Who asks for it.
+    pub requester: Party,
+    /// The keyed hash of who asks.
+    pub requester_key: Box<str>,
+    /// The issuer of the token.
+    pub requester_issuer: Box<str>,
+    /// What they proved.
+    pub proof: Shown,
+    /// What names the person.
+    pub personal: Personal,
+    /// Whether it is unknown which subject tokens of the person have.
+    pub nameless: bool,
+    /// When it is asked for.
+    pub requested_at: u64,
+}
+
+impl From<ErasureRequest> for Erasure {
+    /// The record before anything has happened: `life::begin_with` is what happens first.
+    fn from(asked: ErasureRequest) -> Self {
+        Self {
+            v: FORM,
+            id: asked.id,
+            plan: asked.plan,
+            terms: asked.terms,
+            operation: asked.operation,
+            whose: asked.whose,
+            requester: asked.requester,
+            requester_key: asked.requester_key,
+            requester_issuer: asked.requester_issuer,
+            proof: asked.proof,
+            personal: Some(asked.personal),
+            nameless: asked.nameless,
+            requested_at: asked.requested_at,
+            state: State::Held { until: 0 },
+            holds: Vec::new(),
+            reminded: false,
+            begun_at: None,
+            done_at: None,
+            gone_at: None,
+            ended_at: None,
+            steps: Vec::new(),
+            own_data: None,
+            probes: Vec::new(),
+            lease: None,
+            events: Vec::new(),
+        }
+    }
+}
+
 impl fmt::Debug for Erasure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Erasure")

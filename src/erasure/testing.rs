@@ -5,15 +5,19 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
+    Answering, EvidenceFault, EvidenceLog, OwnData,
     life::{self, Changed},
-    record::{Erasure, FORM, Party, Personal, Place, Selector, Shown, State, Whose, hash_of},
+    record::{Erasure, ErasureRequest, Party, Personal, Place, Selector, Shown, Whose, hash_of},
 };
 use crate::{
+    clock::Now,
     config::{
         Call, DeletionBreaker, DeletionPlan, Deletions, Limit, LimitKey, Probe, Rate, Scope, Span, Step, Terms,
         ValueSource, WhileHeld,
     },
     policy::{Assurance, Kind, Marks, Principal},
+    store::StoreFault,
+    telemetry::audit::{Certificate, ErasureRecord, SignedCertificate, Struck},
 };
 
 /// The issuer of everybody here.
@@ -141,8 +145,7 @@ pub(crate) fn place_all(it: &mut Erasure) {
 
 /// A deletion of somebody by themselves, that was just asked for.
 pub(crate) fn erasure(terms: &Terms, is_tripped: bool, at: u64) -> Changed {
-    let erasure = Erasure {
-        v: FORM,
+    let asked = ErasureRequest {
         id: "0123456789abcdef0123456789abcdef".into(),
         plan: terms.plan.clone(),
         terms: hash_of(terms).unwrap(),
@@ -152,26 +155,37 @@ pub(crate) fn erasure(terms: &Terms, is_tripped: bool, at: u64) -> Changed {
         requester_key: "11".repeat(32).into(),
         requester_issuer: ISSUER.into(),
         proof: Shown::default(),
-        personal: Some(Personal {
+        personal: Personal {
             subject: "alice".into(),
             values: std::collections::BTreeMap::new(),
             token_subject: Some("alice".into()),
             under: None,
-        }),
+        },
         nameless: false,
         requested_at: at,
-        state: State::Held { until: 0 },
-        holds: Vec::new(),
-        reminded: false,
-        begun_at: None,
-        done_at: None,
-        gone_at: None,
-        ended_at: None,
-        steps: Vec::new(),
-        own_data: None,
-        probes: Vec::new(),
-        lease: None,
-        events: Vec::new(),
     };
-    life::begin_with(erasure, terms, is_tripped, at)
+    life::begin_with(asked.into(), terms, is_tripped, at)
+}
+
+/// Keeps nothing: what is evidence, and what the gateway keeps of people, is other tests' business.
+pub(crate) struct Nowhere;
+
+impl EvidenceLog for Nowhere {
+    fn record(&self, _: ErasureRecord) -> Answering<'_, Result<Place, EvidenceFault>> {
+        Box::pin(async { Ok(Place { seq: 1, hash: "h".into() }) })
+    }
+
+    fn certify(&self, _: Certificate) -> Result<SignedCertificate, EvidenceFault> {
+        Err(EvidenceFault::Unavailable("it keeps nothing".to_owned()))
+    }
+
+    fn strike(&self, _: Vec<Struck>) -> Answering<'_, Result<(), EvidenceFault>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+impl OwnData for Nowhere {
+    fn forget<'a>(&'a self, _: &'a str, _: &'a str, _: Now) -> Answering<'a, Result<(), StoreFault>> {
+        Box::pin(async { Ok(()) })
+    }
 }

@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::super::{
-    Answering, Ask, ErasureMeans, ErasureObserver, Erasures, EvidenceFault, EvidenceLog, Fault, HoldKind, Known,
-    OwnData, Party, RequestValues, Shown, State, life::NotNow,
+    Ask, ErasureMeans, ErasureObserver, Erasures, EvidenceLog, Fault, HoldKind, Known, OwnData, Party, RequestValues,
+    Shown, State, life::NotNow, testing::Nowhere,
 };
 use crate::{
     clock::{Clock, Now, SystemClock},
@@ -31,8 +31,7 @@ use crate::{
     endpoint::Call,
     notify::{self, Channels, Outbox},
     policy::{Assurance, Kind, Marks, Principal, Reason},
-    store::{Store, StoreFault, Table, testing::Breaker},
-    telemetry::audit::{Certificate, ErasureRecord, Place, SignedCertificate, Struck},
+    store::{Store, Table, testing::Breaker},
 };
 
 const START: u64 = 1_790_000_000;
@@ -86,29 +85,6 @@ impl Materials for Given {
             "KEY" => Some("k".to_owned()),
             _ => None,
         }
-    }
-}
-
-/// Keeps nothing: what is evidence is other tests' business.
-struct Nowhere;
-
-impl EvidenceLog for Nowhere {
-    fn record(&self, _: ErasureRecord) -> Answering<'_, Result<Place, EvidenceFault>> {
-        Box::pin(async { Ok(Place { seq: 1, hash: "00".into() }) })
-    }
-
-    fn certify(&self, _: Certificate) -> Result<SignedCertificate, EvidenceFault> {
-        Err(EvidenceFault::Unavailable("it keeps nothing".to_owned()))
-    }
-
-    fn strike(&self, _: Vec<Struck>) -> Answering<'_, Result<(), EvidenceFault>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-impl OwnData for Nowhere {
-    fn forget<'a>(&'a self, _: &'a str, _: &'a str, _: Now) -> Answering<'a, Result<(), StoreFault>> {
-        Box::pin(async { Ok(()) })
     }
 }
 

@@ -11,13 +11,13 @@ use tokio::runtime::Handle;
 
 use super::{
     super::{
-        Answering, Ask, Core, ErasureMeans, ErasureObserver, Erasures, EvidenceFault, EvidenceLog, Fault, Filter,
-        HoldKind, Known, May, OwnData, Party, Receipt, RequestValues, Role, Shown, Standing, State, Unobserved, Viewer,
+        Ask, Core, ErasureMeans, ErasureObserver, Erasures, EvidenceLog, Fault, Filter, HoldKind, Known, May, OwnData,
+        Party, Receipt, RequestValues, Role, Shown, Standing, State, Unobserved, Viewer,
         carry::Upstreams,
         life::{Accept, Answer, Command, Item, NotNow},
         none_left,
         record::{Lease, Place, hash_of, hash_of_json},
-        testing::{ISSUER, deletions, plan, principal, terms},
+        testing::{ISSUER, Nowhere, deletions, plan, principal, terms},
     },
     model::Chance,
 };
@@ -27,13 +27,10 @@ use crate::{
     notify::{Channels, Outbox, Unobserved as Undelivered},
     policy::Principal,
     store::{Batch, Engine, SealingKeys, Store, StoreFault, Table, testing::Breaker, testing::key},
-    telemetry::audit::{Certificate, ErasureRecord, SignedCertificate, Struck},
 };
 
 const START: u64 = 1_790_000_000;
 const DAY: u64 = 86_400;
-
-struct Nowhere;
 
 /// It is always then.
 struct Then;
@@ -41,26 +38,6 @@ struct Then;
 impl Clock for Then {
     fn now(&self) -> Now {
         at(START)
-    }
-}
-
-impl EvidenceLog for Nowhere {
-    fn record(&self, _: ErasureRecord) -> Answering<'_, Result<Place, EvidenceFault>> {
-        Box::pin(async { Ok(Place { seq: 1, hash: "h".into() }) })
-    }
-
-    fn certify(&self, _: Certificate) -> Result<SignedCertificate, EvidenceFault> {
-        Err(EvidenceFault::Unavailable("a test".to_owned()))
-    }
-
-    fn strike(&self, _: Vec<Struck>) -> Answering<'_, Result<(), EvidenceFault>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-impl OwnData for Nowhere {
-    fn forget<'a>(&'a self, _: &'a str, _: &'a str, _: Now) -> Answering<'a, Result<(), StoreFault>> {
-        Box::pin(async { Ok(()) })
     }
 }
 
