@@ -95,7 +95,7 @@ fn converse(stream: &std::net::TcpStream, kept: &Mutex<Vec<String>>) -> std::io:
 
 fn world(registration: &str, more: &str) -> World {
     let world = World::new();
-    world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+    world.seal();
     world.configure(&format!("{}{more}", ROUTES.replace("REGISTRATION", registration)));
     world
 }

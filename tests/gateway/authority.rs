@@ -25,7 +25,7 @@ routes:
 
 fn world() -> World {
     let world = World::new();
-    world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+    world.seal();
     world.configure(ROUTES);
     world
 }

@@ -86,7 +86,7 @@ impl Scene {
     fn configure(&self, plan: Plan) {
         let Plan { lines, sections, routes } = plan;
         let (api, search, list) = (self.api.recorder.port, self.search.recorder.port, self.list.recorder.port);
-        self.world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+        self.world.seal();
         let limit = if lines.contains("limit:") { "" } else { "      limit: 1000/10m\n" };
         let lines = lines.replace("        ", "      ");
         self.world.configure(&format!(
@@ -325,7 +325,7 @@ fn what_could_pass_for_the_operation_is_neither_taken_over_nor_forwarded() {
 #[test]
 fn a_value_of_the_request_that_a_step_uses_must_be_bound_to_the_caller_even_for_an_administrator() {
     let scene = Scene::new();
-    scene.world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+    scene.world.seal();
     let api = scene.api.recorder.port;
     let gateway = scene.world.start(&format!(
         "sealing: {{key: {{file: seal.key}}}}
@@ -381,7 +381,7 @@ routes: [{{path: /tenants/**, upstream: api, auth: [main]}}]
 #[test]
 fn whose_data_it_is_may_stand_in_the_body_once_and_plainly() {
     let scene = Scene::new();
-    scene.world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+    scene.world.seal();
     let api = scene.api.recorder.port;
     let gateway = scene.world.start(&format!(
         "sealing: {{key: {{file: seal.key}}}}

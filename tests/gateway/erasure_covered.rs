@@ -5,7 +5,7 @@ use crate::harness::{Answer, Gateway, Recorder, World, delete, eventually, get, 
 
 fn scene() -> (World, Recorder, Gateway) {
     let (world, service) = (World::new(), Recorder::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
-    world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+    world.seal();
     let gateway = world.start(&format!(
         "sealing: {{key: {{file: seal.key}}}}
 upstreams: {{api: {{targets: ['http://127.0.0.1:{}']}}}}

@@ -69,7 +69,7 @@ impl Scene {
         let scene = Self { world: World::new(), api: Legacy::new() };
         remember_secret(TOKEN);
         scene.world.write("admin.token", TOKEN);
-        scene.world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+        scene.world.seal();
         scene.configure(lines);
         scene
     }

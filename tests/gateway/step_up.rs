@@ -37,7 +37,7 @@ routes:
 
 fn world() -> World {
     let world = World::new();
-    world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+    world.seal();
     world.configure(ROUTES);
     world
 }
@@ -313,7 +313,7 @@ fn no_service_sees_a_code_or_a_grant_with_an_authority_or_without_in_any_spellin
         "routes:\n  - {path: /public, upstream: api, auth: none}\n  - {path: /plain, upstream: api, auth: [main]}\n";
     for says in [ROUTES, without] {
         let world = World::with(Recorder::new());
-        world.write("seal.key", "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+        world.seal();
         let gateway = world.start(says);
         let token = weak(&world, "alice");
         for path in ["/public", "/plain"] {

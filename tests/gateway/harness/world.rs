@@ -36,6 +36,11 @@ impl World {
         self.folder.path()
     }
 
+    /// Writes `seal.key`: what a policy with `sealing: {key: {file: seal.key}}` seals its store with.
+    pub fn seal(&self) {
+        self.write("seal.key", "0123456789abcdef".repeat(4));
+    }
+
     /// Writes a file into the folder.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         let path = self.folder().join(name);
