@@ -8,6 +8,7 @@ mod pace;
 mod request;
 mod response;
 mod serve;
+mod switch;
 mod wait;
 mod watch;
 
@@ -17,6 +18,8 @@ pub use framing::{FramingFault, check_framing};
 pub use request::{BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, ConnectionInfo, Memory, Serve, TlsInfo};
+pub(crate) use switch::Watched;
+pub use switch::{Duplex, Switch, SwitchedStream};
 pub(crate) use wait::StreamCut;
 pub use watch::ConnectionWatch;
 pub(crate) use watch::Exchange;

@@ -10,7 +10,7 @@ use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{
-        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
+        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion, Upgrades,
     },
     erasure::{ErasureMeans, Erasures, OwnData, none_left},
     identity::{Accepted, Authenticator, SourceServices},
@@ -111,6 +111,10 @@ pub struct CompiledRoute {
     pub upstream: Arc<config::Upstream>,
     /// The connections there.
     pub service: Arc<Service>,
+    /// How connections are switched to WebSocket; `None`: they are not.
+    pub upgrades: Option<Upgrades>,
+    /// Whether gRPC-Web becomes gRPC on its way.
+    pub translates_grpc_web: bool,
     /// What changes in the path.
     pub rewrite: Option<Rewrite>,
     /// Quotas by address, which come before any cryptography.
@@ -473,6 +477,8 @@ fn compile_route(
         },
         upstream: route.upstream.clone(),
         service,
+        upgrades: route.upgrades,
+        translates_grpc_web: route.translates_grpc_web,
         rewrite: route.rewrite.clone(),
         early_quotas: early,
         late_quotas: late,

@@ -17,6 +17,7 @@ mod notify;
 mod own_issuer;
 mod route;
 mod server;
+mod streams;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
