@@ -48,7 +48,6 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
 
 use self::{
     enforce::Proofs,
@@ -72,7 +71,7 @@ pub use self::{
     site::Site,
 };
 use crate::{
-    body::{ConnectionInfo, RequestBody, ResponseBody, Serve, check_framing},
+    body::{ConnectionInfo, Received, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
     config::Assertion,
     identity::Accepted,
@@ -131,7 +130,7 @@ impl Serve for Gateway {
     fn serve(
         &self,
         info: Rc<ConnectionInfo>,
-        request: Request<Incoming>,
+        request: Request<Received>,
     ) -> impl Future<Output = Response<ResponseBody<Box<Record>>>> {
         let now = self.services.clock.now();
         let snapshot = self.view.borrow_mut().load();
@@ -482,7 +481,7 @@ impl Exchange {
             rates.apply(&mut headers);
         }
         add_nonce(&mut headers, self.fresh_nonce.as_deref());
-        if self.record.version == http::Version::HTTP_2 {
+        if matches!(self.record.version, http::Version::HTTP_2 | http::Version::HTTP_3) {
             headers.remove(header::CONNECTION);
         }
         let mut response = Response::new(ResponseBody::full(body, self.record));
