@@ -22,6 +22,7 @@ mod sealing;
 mod secret;
 mod server;
 mod streams;
+mod target;
 mod upstream;
 
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
@@ -50,6 +51,7 @@ pub(super) use sealing::{Sealing, SealingKeyText};
 pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
 pub(super) use streams::{GrpcWeb, UpgradeTo};
+pub(super) use target::TargetText;
 pub(super) use upstream::{Credential, Upstream};
 
 use super::{

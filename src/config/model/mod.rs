@@ -45,7 +45,8 @@ pub use self::{
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
-    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
+    streams::Upgrades,
+    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
 };
 use super::Span;
 

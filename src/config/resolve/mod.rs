@@ -25,6 +25,7 @@ mod sealing;
 mod server;
 mod streams;
 mod table;
+mod target;
 mod tie;
 mod upstream;
 
