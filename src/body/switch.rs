@@ -67,7 +67,12 @@ impl<S> Watched<S> {
     }
 
     /// Notes whether the client takes what is ready for it.
-    fn note<T>(&self, cx: &Context<'_>, wrote: Poll<io::Result<T>>, count: impl Fn(&T) -> usize) -> Poll<io::Result<T>> {
+    fn note<T>(
+        &self,
+        cx: &Context<'_>,
+        wrote: Poll<io::Result<T>>,
+        count: impl Fn(&T) -> usize,
+    ) -> Poll<io::Result<T>> {
         let Some(wait) = self.exchange.wait() else { return wrote };
         match &wrote {
             Poll::Pending if wait.is_expired() => return Poll::Ready(Err(io::ErrorKind::TimedOut.into())),

@@ -38,6 +38,10 @@ use crate::{
 /// How long a drain waits for the first request of a connection that has just been accepted.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
+/// How long streams have for their good-bye once a drain's deadline has passed: a round trip, and less than the server's patience
+/// with its workers.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// After a failed accept, most likely for want of file descriptors, some connection has to end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -203,19 +207,23 @@ async fn retire<S>(shared: Rc<Shared<S>>, draining: Rc<Draining>) {
     shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
 }
 
-async fn drain<S: 'static>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKey, Rc<Listening>>, deadline: Instant) {
+async fn drain<S: Serve>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKey, Rc<Listening>>, deadline: Instant) {
     for listener in listening.into_values() {
         listener.stop.notify_one();
         spawn_local(retire(Rc::clone(shared), Rc::clone(&listener.draining)));
     }
-    let all_closed = async {
+    let all_closed = || async {
         while shared.open.get() > 0 {
             shared.all_closed.notified().await;
         }
     };
     tokio::select! {
-        () = all_closed => {}
+        () = all_closed() => {}
         () = sleep_until(deadline.into()) => {
+            if shared.service.close_streams() {
+                // Whether they have said it or not, what is left is cut.
+                let _ = tokio::time::timeout(FAREWELL, all_closed()).await;
+            }
             for entry in shared.connections.borrow().iter().flatten() {
                 entry.watch.condemn(Verdict::Drain);
             }

@@ -8,7 +8,11 @@ use crate::config::{
     document::{self, GrpcWeb, UpgradeTo},
 };
 
-pub(super) fn upgrades(written: &document::Route, methods: Option<&[Method]>, to: &mut Context<'_>) -> Option<Upgrades> {
+pub(super) fn upgrades(
+    written: &document::Route,
+    methods: Option<&[Method]>,
+    to: &mut Context<'_>,
+) -> Option<Upgrades> {
     let mut wanted = false;
     for protocol in &written.upgrade {
         let UpgradeTo::WebSocket = protocol.value;
@@ -20,7 +24,11 @@ pub(super) fn upgrades(written: &document::Route, methods: Option<&[Method]>, to
     if !wanted {
         let (idle, expiry) = (written.stream_idle.as_ref(), written.close_on_expiry.as_ref());
         for span in idle.map(|at| &at.span).into_iter().chain(expiry.map(|at| &at.span)) {
-            to.error_with_help(span, "this is about upgraded streams, and the route upgrades none", "add `upgrade: [websocket]`");
+            to.error_with_help(
+                span,
+                "this is about upgraded streams, and the route upgrades none",
+                "add `upgrade: [websocket]`",
+            );
         }
         return None;
     }

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts, response};
 use hyper::{ext::Protocol, upgrade::OnUpgrade};
 
-use crate::{gateway::Refusal, policy::Reason};
+use crate::{config::Upgrades, gateway::Refusal, policy::Reason};
 
 /// What RFC 6455 §1.3 adds to a key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -33,6 +33,14 @@ pub enum Wish {
 }
 
 impl Wish {
+    /// Whether it is an extended CONNECT, whose stream any 2xx would open.
+    pub(in crate::gateway) const fn is_connect(&self) -> bool {
+        match self {
+            Self::Connect { .. } => true,
+            Self::Field { .. } => false,
+        }
+    }
+
     /// Reads it off a head, hop-by-hop fields and all. An extended CONNECT becomes the GET that it stands for.
     pub(in crate::gateway) fn take(parts: &mut Parts) -> Option<Box<Self>> {
         let protocol = parts.extensions.remove::<Protocol>()?;
@@ -54,6 +62,7 @@ impl Wish {
 /// An opening handshake that is right, as far as the client is concerned.
 #[derive(Debug)]
 pub(in crate::gateway) struct Handshake {
+    rules: Upgrades,
     key: HeaderValue,
     /// What the service must answer to the key.
     accept: String,
@@ -70,6 +79,7 @@ impl Handshake {
     /// What is wrong with it.
     pub(in crate::gateway) fn check(
         wish: Wish,
+        rules: Upgrades,
         method: &Method,
         headers: &HeaderMap,
         has_body: bool,
@@ -100,6 +110,7 @@ impl Handshake {
             }
         };
         Ok(Box::new(Self {
+            rules,
             accept: accept(key.as_bytes()),
             key,
             protocols: list(headers, &header::SEC_WEBSOCKET_PROTOCOL),
@@ -107,6 +118,11 @@ impl Handshake {
             extended,
             stream,
         }))
+    }
+
+    /// What the route says of its streams.
+    pub(in crate::gateway) const fn rules(&self) -> Upgrades {
+        self.rules
     }
 
     /// The stream that is switched; `None`: the whole connection is.
@@ -125,12 +141,19 @@ impl Handshake {
         headers.insert(header::SEC_WEBSOCKET_KEY, self.key.clone());
     }
 
-    /// Checks the service's half, where it switched (RFC 6455 §4.1, at the end).
+    /// Checks the service's half (RFC 6455 §4.1, at the end). `false`: it did not switch, and that may be told.
     ///
     /// # Errors
     /// What is wrong with it, for the operator.
-    pub(in crate::gateway) fn verify(&self, headers: &HeaderMap) -> Result<(), &'static str> {
-        if !only(headers, &header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes())) {
+    pub(in crate::gateway) fn verify(&self, status: StatusCode, headers: &HeaderMap) -> Result<bool, &'static str> {
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            // To an extended CONNECT any 2xx would say that the stream is open (RFC 8441 §5).
+            let misleads = self.extended && status.is_success();
+            return if misleads { Err("the service did not switch to WebSocket") } else { Ok(false) };
+        }
+        if !only(headers, &header::UPGRADE)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes()))
+        {
             return Err("the service did not switch to WebSocket");
         }
         if !lists(headers, &header::CONNECTION, "upgrade") {
@@ -146,7 +169,7 @@ impl Handshake {
         if chosen.len() > 1 || chosen.iter().any(|name| !self.protocols.contains(name)) {
             return Err("the service chose a WebSocket subprotocol that was not offered");
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Makes the service's answer the client's, once its hop-by-hop fields are gone.
@@ -217,6 +240,7 @@ mod tests {
 
     use super::*;
 
+    const RULES: Upgrades = Upgrades { idle: Upgrades::IDLE, close_on_expiry: true };
     const KEY: (&str, &str) = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
     const THIRTEEN: (&str, &str) = ("sec-websocket-version", "13");
     const ACCEPT: (&str, &str) = ("sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
@@ -228,14 +252,14 @@ mod tests {
 
     fn checked(fields: &[(&'static str, &str)]) -> Result<Box<Handshake>, Reason> {
         let wish = Wish::Field { connection: true };
-        Handshake::check(wish, &Method::GET, &headers(fields), false).map_err(|refusal| refusal.reason)
+        Handshake::check(wish, RULES, &Method::GET, &headers(fields), false).map_err(|refusal| refusal.reason)
     }
 
     #[test]
     fn the_example_of_the_rfc_is_answered_as_it_says() {
         let handshake = checked(&[KEY, THIRTEEN]).unwrap();
         assert_eq!(handshake.accept, ACCEPT.1);
-        assert_eq!(handshake.verify(&headers(&SWITCHED)), Ok(()));
+        assert_eq!(handshake.verify(StatusCode::SWITCHING_PROTOCOLS, &headers(&SWITCHED)), Ok(true));
     }
 
     #[test]
@@ -252,12 +276,16 @@ mod tests {
     fn a_handshake_that_is_not_one_is_refused() {
         assert_eq!(checked(&[THIRTEEN]).unwrap_err(), Reason::UpgradeMalformed);
         for key in ["", "short", "dGhlIHNhbXBsZSBub25jZQ", "dGhlIHNhbXBsZSBub25jZSE=", "dGhlIHNhbXBsZSBub25jZQ==x"] {
-            assert_eq!(checked(&[THIRTEEN, ("sec-websocket-key", key)]).unwrap_err(), Reason::UpgradeMalformed, "{key}");
+            assert_eq!(
+                checked(&[THIRTEEN, ("sec-websocket-key", key)]).unwrap_err(),
+                Reason::UpgradeMalformed,
+                "{key}"
+            );
         }
         let mut twice = headers(&[THIRTEEN, KEY]);
         twice.append("sec-websocket-key", KEY.1.parse().unwrap());
         let of = |wish, method: Method, headers: &HeaderMap, body| {
-            Handshake::check(wish, &method, headers, body).map_err(|refusal| refusal.reason).err()
+            Handshake::check(wish, RULES, &method, headers, body).map_err(|refusal| refusal.reason).err()
         };
         let field = || Wish::Field { connection: true };
         let good = headers(&[THIRTEEN, KEY]);
@@ -285,14 +313,18 @@ mod tests {
             ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
         ];
         let handshake = checked(&offer).unwrap();
-        let verified = |more: &[(&'static str, &str)]| handshake.verify(&headers(&[&SWITCHED, more].concat()));
+        let verified = |more: &[(&'static str, &str)]| {
+            handshake.verify(StatusCode::SWITCHING_PROTOCOLS, &headers(&[&SWITCHED, more].concat()))
+        };
         let deflate = ("sec-websocket-extensions", "Permessage-Deflate;server_no_context_takeover");
-        assert_eq!(verified(&[("sec-websocket-protocol", "superchat"), deflate]), Ok(()));
+        assert_eq!(verified(&[("sec-websocket-protocol", "superchat"), deflate]), Ok(true));
         for protocol in ["mqtt", "chat, superchat", "Chat"] {
             assert!(verified(&[("sec-websocket-protocol", protocol)]).is_err(), "{protocol}");
         }
         assert!(verified(&[("sec-websocket-extensions", "permessage-deflate, x-other")]).is_err());
-        let wrong = |fields: &[(&'static str, &str)]| handshake.verify(&headers(fields)).is_err();
+        let wrong = |fields: &[(&'static str, &str)]| {
+            handshake.verify(StatusCode::SWITCHING_PROTOCOLS, &headers(fields)).is_err()
+        };
         let [upgrade, connection, accept] = SWITCHED;
         assert!(wrong(&[upgrade, connection]));
         assert!(wrong(&[upgrade, accept]));

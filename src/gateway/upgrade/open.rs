@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     clock::Now,
+    config::Upgrades,
     erasure::{Erasures, Standing},
     policy::Principal,
     runtime::{Live, OnWorker, Services, Snapshot},
@@ -162,25 +163,22 @@ impl OpenStreams {
         })
     }
 
-    /// Has every stream say good-bye: the worker is about to stop.
-    pub(in crate::gateway) fn close(&self) {
+    /// Has every stream say good-bye, as the worker is about to stop. Gives whether there are any.
+    pub(in crate::gateway) fn close(&self) -> bool {
         self.is_closing.set(true);
         for open in self.list.borrow().iter() {
             open.have_ended(End::Drained);
         }
+        !self.list.borrow().is_empty()
     }
 
-    /// Takes a stream in. `ends_with` is the caller whose credential it stands and falls with; with `closes` it ends when that expires.
-    pub(super) fn add(
-        self: &Rc<Self>,
-        ends_with: Option<Arc<Principal>>,
-        (idle, closes_on_expiry): (Duration, bool),
-    ) -> Place {
+    /// Takes a stream in. `ends_with` is the caller whose credential it stands and falls with.
+    pub(super) fn add(self: &Rc<Self>, ends_with: Option<Arc<Principal>>, rules: Upgrades) -> Place {
         let expiry = |principal: &Arc<Principal>| Some(principal.expires_at? + principal.leeway_secs);
         let open = Rc::new(Open {
-            expires_at: ends_with.as_ref().filter(|_| closes_on_expiry).and_then(expiry),
+            expires_at: ends_with.as_ref().filter(|_| rules.close_on_expiry).and_then(expiry),
             principal: ends_with,
-            idle,
+            idle: rules.idle,
             moved: Cell::new(0),
             seen: Cell::new((0, self.services.clock.now().instant)),
             end: Cell::new(self.is_closing.get().then_some(End::Drained)),

@@ -197,7 +197,11 @@ impl Half {
     }
 
     /// Writes what is kept; `false` while the other side does not take it.
-    fn write_kept<W: AsyncWrite + ?Sized>(&mut self, cx: &mut Context<'_>, mut to: Pin<&mut W>) -> Result<bool, Broken> {
+    fn write_kept<W: AsyncWrite + ?Sized>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut to: Pin<&mut W>,
+    ) -> Result<bool, Broken> {
         while let Some(rest) = self.kept.get(self.written..).filter(|rest| !rest.is_empty()) {
             match to.as_mut().poll_write(cx, rest) {
                 Poll::Pending => return Ok(false),
