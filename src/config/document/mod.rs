@@ -17,6 +17,7 @@ mod limit;
 mod listener;
 mod machine;
 mod notify;
+mod overload;
 mod route;
 mod sealing;
 mod secret;

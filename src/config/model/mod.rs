@@ -14,6 +14,7 @@ mod issuer;
 mod limit;
 mod listener;
 mod notify;
+mod overload;
 mod own_issuer;
 mod route;
 mod server;
@@ -42,6 +43,7 @@ pub use self::{
     limit::{Limit, LimitKey, Rate},
     listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
+    overload::{Overload, Priority},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
