@@ -49,7 +49,6 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
 
 use self::{
     enforce::Proofs,
@@ -74,14 +73,14 @@ pub use self::{
     site::Site,
 };
 use crate::{
-    body::{ConnectionInfo, RequestBody, ResponseBody, Serve, check_framing},
+    body::{ConnectionInfo, Received, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
     config::Assertion,
     identity::Accepted,
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
     runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
-    upstream::{Pools, UpstreamBody, UpstreamObserver},
+    upstream::{Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
 /// One worker's gateway.
@@ -134,7 +133,7 @@ impl Serve for Gateway {
     fn serve(
         &self,
         info: Rc<ConnectionInfo>,
-        request: Request<Incoming>,
+        request: Request<Received>,
     ) -> impl Future<Output = Response<ResponseBody<Box<Record>>>> {
         let now = self.services.clock.now();
         let snapshot = self.view.borrow_mut().load();
@@ -302,7 +301,7 @@ impl Gateway {
             matched.target_path.as_deref().unwrap_or(path.as_str()),
             clearance.principal().map(|principal| &**principal),
             &route.upstream,
-            route.service.targets().first().map_or("", |target| target.authority()),
+            route.service.default_host(),
             route.service.credential(),
             |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
         );
@@ -380,7 +379,8 @@ impl Gateway {
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
-        let sending = self.pools.send(&route.service, request, now);
+        let sending = Sending { client: Some(record.client), guarded: ticket.is_some(), ..Sending::plain(now) };
+        let sending = self.pools.send(&route.service, request, &sending);
         async move {
             let answer = sending.await;
             drop(form);
@@ -488,7 +488,7 @@ impl Exchange {
             rates.apply(&mut headers);
         }
         add_nonce(&mut headers, self.fresh_nonce.as_deref());
-        if self.record.version == http::Version::HTTP_2 {
+        if matches!(self.record.version, http::Version::HTTP_2 | http::Version::HTTP_3) {
             headers.remove(header::CONNECTION);
         }
         let mut response = Response::new(ResponseBody::full(body, self.record));

@@ -171,6 +171,7 @@ impl Tail for Box<Record> {
 fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
     }

@@ -46,7 +46,7 @@ pub use self::{
     overload::{Overload, Priority},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
-    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
+    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
 };
 use super::Span;
 
