@@ -691,6 +691,9 @@ mod tests {
             breaker: true,
         });
         metrics.password("people", "wrong");
+        metrics.overload().refused("client", "normal");
+        metrics.overload().level(0, 3);
+        metrics.overload().in_flight(7);
         metrics.locked_users("people", 3);
         let names = Names {
             routes: ["/api/**"].into(),
