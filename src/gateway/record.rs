@@ -14,6 +14,7 @@ use super::ids::{RequestId, Trace};
 use crate::{
     body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
     clock::Now,
+    limit::InFlightPlace,
     policy::{Principal, Reason},
     runtime::{OnWorker, Services, Snapshot},
     telemetry::AccessRecord,
@@ -40,6 +41,8 @@ pub struct Record {
     pub client: IpAddr,
     /// Which route it took.
     pub route: Option<usize>,
+    /// Its place among the requests in flight.
+    pub place: Option<InFlightPlace>,
     /// Whoever was verified.
     pub principal: Option<Arc<Principal>>,
     /// By which way a second factor came that the request needed.
@@ -80,6 +83,7 @@ impl Record {
             request_id,
             trace: None,
             route: None,
+            place: None,
             principal: None,
             step_up: None,
             status: 499,
@@ -137,6 +141,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.tell();
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let (Some(place), Some(route)) = (self.place.take(), route) {
+            self.snapshot.in_flight.leave(place, &route.holders);
+        }
     }
 }
 

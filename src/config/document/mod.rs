@@ -18,6 +18,7 @@ mod limit;
 mod listener;
 mod machine;
 mod notify;
+mod overload;
 mod route;
 mod sealing;
 mod secret;

@@ -15,6 +15,7 @@ mod issuer;
 mod limit;
 mod listener;
 mod notify;
+mod overload;
 mod own_issuer;
 mod route;
 mod server;
@@ -44,6 +45,7 @@ pub use self::{
     limit::{Limit, LimitKey, Rate},
     listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
+    overload::{Overload, Priority},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
