@@ -35,6 +35,7 @@ mod matched;
 mod metadata;
 mod method_override;
 mod outbound;
+mod overload;
 pub mod own;
 mod page_cookie;
 mod record;
@@ -56,6 +57,7 @@ use self::{
     forms::{Forms, HeldForm},
     ids::RequestIds,
     outbound::Outbound,
+    overload::SharedPressure,
     step_up::{Case, Judged, UsedGrant},
     upgrade::{Handshake, OpenStreams},
 };
@@ -92,6 +94,7 @@ pub struct Gateway {
     ids: RequestIds,
     forms: Forms,
     streams: Rc<OpenStreams>,
+    pressure: SharedPressure,
 }
 
 /// How far a request has come without its answer.
@@ -206,6 +209,7 @@ impl Gateway {
             pools: Pools::new(observer),
             ids: RequestIds::new(),
             forms: Forms::default(),
+            pressure: SharedPressure::default(),
         }
     }
 
@@ -251,10 +255,12 @@ impl Gateway {
         exchange.record.route = Some(matched.route.number);
         let wish = inbound.upgrade.take();
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
-        let charged;
-        (exchange.rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
         // Nobody has been verified yet, so the attempt is counted as a stranger's.
         let stranger = Credential::Absent.into();
+        self.admit(snapshot, matched.route, &mut exchange.record)
+            .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
+        let charged;
+        (exchange.rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
         charged.inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
         // Known before anything more is spent on it.
         erasure::refuse_doubtful(&matched)

@@ -14,6 +14,7 @@ use super::ids::{RequestId, Trace};
 use crate::{
     body::{ConnectionInfo, HowEnded, StreamEnd, Tail, Verdict},
     clock::Now,
+    limit::InFlightPlace,
     policy::{Principal, Reason},
     runtime::{OnWorker, Services, Snapshot},
     telemetry::AccessRecord,
@@ -40,6 +41,8 @@ pub struct Record {
     pub client: IpAddr,
     /// Which route it took.
     pub route: Option<usize>,
+    /// Its place among the requests in flight.
+    pub place: Option<InFlightPlace>,
     /// Whoever was verified.
     pub principal: Option<Arc<Principal>>,
     /// By which way a second factor came that the request needed.
@@ -84,6 +87,7 @@ impl Record {
             request_id,
             trace: None,
             route: None,
+            place: None,
             principal: None,
             step_up: None,
             status: 499,
@@ -133,6 +137,8 @@ impl Record {
 
     /// Notes that the answer switches to a stream: how long that lasts is no measure of how long requests take.
     pub fn switched(&mut self) {
+        // Nor is it in flight: connections bound how many streams there are.
+        self.place = None;
         self.opened_after = Some(self.services.clock.instant().saturating_duration_since(self.began.instant));
     }
 
@@ -154,6 +160,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.tell();
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let (Some(place), Some(route)) = (self.place.take(), route) {
+            self.snapshot.in_flight.leave(place, &route.holders);
+        }
     }
 }
 

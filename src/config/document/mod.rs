@@ -1,6 +1,7 @@
 //! The document as written: one struct a section, one file a subject. Names are not yet resolved, and nothing is known
 //! to fit together; that is `resolve`'s.
 
+mod address;
 mod api_keys;
 mod assertion;
 mod authority;
@@ -17,6 +18,7 @@ mod limit;
 mod listener;
 mod machine;
 mod notify;
+mod overload;
 mod route;
 mod sealing;
 mod secret;
@@ -25,6 +27,7 @@ mod streams;
 mod target;
 mod upstream;
 
+pub(super) use address::{ListenAt, PeerText, UNIX_PATH_BYTES};
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use authority::{

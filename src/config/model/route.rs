@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Limit, Span, Upgrades, Upstream};
+use super::{Limit, Priority, Span, Upgrades, Upstream};
 use crate::{
     policy::{IssuerName, Requirement},
     route::{HostPattern, PathPattern},
@@ -59,6 +59,8 @@ pub struct Route {
     pub assurance: Option<Requirement>,
     /// Its quotas, in order.
     pub limits: Vec<Arc<Limit>>,
+    /// Who is refused first under overload.
+    pub priority: Priority,
     /// What changes in the path.
     pub rewrite: Option<Rewrite>,
     /// What the deletion guard does here.
