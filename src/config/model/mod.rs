@@ -3,6 +3,7 @@
 //!
 //! A section of the file is a module here, by the name that it has in `document/` and `resolve/`.
 
+mod acme;
 mod address;
 mod assertion;
 mod authority;
@@ -26,6 +27,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub(in crate::config) use self::own_issuer::issuer_url;
 pub use self::{
+    acme::{Acme, AcmeChallenge, CertificateOrder, ExternalAccount},
     address::{ListenerAddress, Peers},
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
     authority::{
@@ -44,7 +46,7 @@ pub use self::{
     introspection::{ClientAuthentication, Introspection, SecretMethod, SignedAnswers},
     issuer::{AuthTimeFormat, Bound, ClaimLayout, ClaimPath, ClaimRule, Issuer, KeySource, SecretEncoding},
     limit::{Limit, LimitKey, Rate},
-    listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
+    listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerCertificate, ListenerMode, ListenerTls, TlsVersion},
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     overload::{Overload, Priority},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
@@ -61,6 +63,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Sockets that clients connect to.
     pub listeners: Vec<Listener>,
+    /// Who orders certificates for them.
+    pub acme: Option<Arc<Acme>>,
     /// The operator's listener.
     pub admin: Admin,
     /// What holds for all listeners.
