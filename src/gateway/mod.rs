@@ -39,6 +39,7 @@ pub mod own;
 mod page_cookie;
 mod record;
 mod refusal;
+mod shaping;
 mod site;
 mod step_up;
 #[cfg(test)]
@@ -74,11 +75,11 @@ pub use self::{
 use crate::{
     body::{ConnectionInfo, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
-    config::Assertion,
+    config::{Assertion, Redirect},
     identity::Accepted,
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
-    runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
+    runtime::{Backend, Goal, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, UpstreamBody, UpstreamObserver},
 };
 
@@ -103,7 +104,7 @@ enum Passed<'s> {
 struct Cleared<'s> {
     clearance: Clearance,
     outbound: Outbound,
-    route: &'s CompiledRoute,
+    backend: &'s Backend,
     /// A body that was read before is in memory until the upstream answers.
     form: Option<Box<HeldForm<'s>>>,
 }
@@ -291,22 +292,45 @@ impl Gateway {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
         let route = matched.route;
+        let backend = match &route.goal {
+            Goal::Redirect(redirect) => {
+                return self.send_elsewhere(redirect, clearance, &enforcement);
+            }
+            Goal::Backend(backend) => backend,
+        };
         let outbound = Outbound::prepare(
             &mut inbound,
             matched.target_path.as_deref().unwrap_or(path.as_str()),
             clearance.principal().map(|principal| &**principal),
-            &route.upstream,
-            route.service.targets().first().map_or("", |target| target.authority()),
-            route.service.credential(),
+            &backend.upstream,
+            backend.service.targets().first().map_or("", |target| target.authority()),
+            backend.service.credential(),
             |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
         );
         match outbound {
-            Ok(outbound) => Ok(Passed::Cleared(Cleared { clearance, outbound, route, form })),
+            Ok(outbound) => Ok(Passed::Cleared(Cleared { clearance, outbound, backend, form })),
             Err(refusal) => {
                 clearance.give_up(refusal.reason);
                 Err(refusal)
             }
         }
+    }
+
+    /// Answers with where the client is to go; what was cleared is done then.
+    fn send_elsewhere<'s>(
+        &self,
+        redirect: &Redirect,
+        clearance: Clearance,
+        enforcement: &Enforcement<'_>,
+    ) -> Result<Passed<'s>, Refusal> {
+        let Enforcement { inbound, path, matched, .. } = enforcement;
+        let answer = shaping::redirect(redirect, &matched.route.pattern, path, inbound.query());
+        match (&answer, clearance.into_ticket()) {
+            (Ok(answer), Some(ticket)) => ticket.answered(answer.status().as_u16()),
+            (Err(refusal), Some(ticket)) => ticket.failed(refusal.reason),
+            (_, None) => {}
+        }
+        answer.map(|answer| Passed::Answered(answer, Reason::Allowed))
     }
 
     /// The signed token that an upstream gets about the caller; `None` where there is nobody to speak of.
@@ -367,14 +391,14 @@ impl Gateway {
         record: &mut Record,
         now: Now,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
-        let Cleared { clearance, outbound, route, form } = cleared;
+        let Cleared { clearance, outbound, backend, form } = cleared;
         let ticket = clearance.into_ticket();
         let outcome = body.outcome();
         let mut request = Request::new(body);
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
-        let sending = self.pools.send(&route.service, request, now);
+        let sending = self.pools.send(&backend.service, request, now);
         async move {
             let answer = sending.await;
             drop(form);

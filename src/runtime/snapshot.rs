@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use http::Method;
 
-use super::{AuthorityTeller, Erasing, RevokedSessions, erasing::Own};
+use super::{AuthorityTeller, Backend, CompiledShaping, Erasing, Goal, RevokedSessions, Side, erasing::Own};
 use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
@@ -19,8 +19,8 @@ use crate::{
     policy::{AccessPolicy, Condition, IssuerName, Requirement},
     route::{Entry, PathPattern, RouteTable, overlap::overlaps},
     state::{State, StateMeans, StateObserver},
-    telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
-    upstream::{Service, Upstreams},
+    telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink},
+    upstream::Upstreams,
 };
 
 /// Everything that requests need.
@@ -108,9 +108,9 @@ pub struct CompiledRoute {
     /// Whose credentials it takes.
     pub accepted: Accepted,
     /// Where it goes.
-    pub upstream: Arc<config::Upstream>,
-    /// The connections there.
-    pub service: Arc<Service>,
+    pub goal: Goal,
+    /// What it does besides passing requests on; `None` for most.
+    pub shaping: Option<Box<CompiledShaping>>,
     /// What changes in the path.
     pub rewrite: Option<Rewrite>,
     /// Quotas by address, which come before any cryptography.
@@ -121,8 +121,6 @@ pub struct CompiledRoute {
     pub deletion_quota: Option<Arc<Quota>>,
     /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
-    /// Its upstream's metrics.
-    pub upstream_metrics: UpstreamMetrics,
 }
 
 /// An operation under the deletion guard, compiled.
@@ -177,10 +175,36 @@ impl GuardedOperation {
 }
 
 impl CompiledRoute {
-    /// Whether both go to the same service: by the same name, or by two names of one address.
+    /// The service that a request is sent to on one of its sides; `None` where it is redirected.
+    pub fn backend(&self, side: Side) -> Option<&Backend> {
+        let own = match &self.goal {
+            Goal::Backend(backend) => Some(backend),
+            Goal::Redirect(_) => None,
+        };
+        match side {
+            Side::Own => own,
+            Side::Canary => self.shaping.as_ref().and_then(|shaping| shaping.canary.as_ref()).or(own),
+        }
+    }
+
+    /// Every service that a request, or a copy of it, may be sent to.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let others = self.shaping.iter().flat_map(|shaping| shaping.canary.iter().chain(&shaping.mirror));
+        self.backend(Side::Own).into_iter().chain(others)
+    }
+
+    /// Whether both may go to the same service: by the same name, or by two names of one address.
     pub fn is_beside(&self, other: &Self) -> bool {
-        self.upstream.name == other.upstream.name
-            || self.upstream.targets.iter().any(|target| other.upstream.targets.contains(target))
+        let is_same = |one: &config::Upstream, two: &config::Upstream| {
+            one.name == two.name || one.targets.iter().any(|target| two.targets.contains(target))
+        };
+        self.backends().any(|one| other.backends().any(|two| is_same(&one.upstream, &two.upstream)))
+    }
+
+    /// Whether requests go where those of another route go.
+    pub fn goes_where(&self, other: &Self) -> bool {
+        let own = |route: &Self| route.backend(Side::Own).map(|backend| backend.upstream.name.clone());
+        own(self) == own(other)
     }
 
     /// Whether a request here needs a token.
@@ -299,8 +323,9 @@ impl Snapshot {
     pub fn form_bytes(&self, routes: impl Iterator<Item = usize>) -> Option<usize> {
         routes
             .filter_map(|number| self.routes.get(number))
-            .filter(|route| route.upstream.method_override.contains(&MethodOverride::Form))
-            .map(|route| route.upstream.form_bytes)
+            .flat_map(CompiledRoute::backends)
+            .filter(|backend| backend.upstream.method_override.contains(&MethodOverride::Form))
+            .map(|backend| backend.upstream.form_bytes)
             .max()
     }
 }
@@ -435,7 +460,6 @@ fn compile_route(
     metrics: &Metrics,
 ) -> Result<CompiledRoute, Problem> {
     let internal = |what: &str| Problem::error(&route.span, format!("{what} is not in the configuration"));
-    let service = upstreams.get(&route.upstream.name).ok_or_else(|| internal("the upstream"))?;
     let quota = |limit: &Arc<Limit>| limiter.quota(&limit.name).ok_or_else(|| internal("the limit"));
     let (mut early, mut late) = (Vec::new(), Vec::new());
     for limit in &route.limits {
@@ -471,14 +495,16 @@ fn compile_route(
             assurance: route.assurance.clone(),
             deletion,
         },
-        upstream: route.upstream.clone(),
-        service,
+        goal: Goal::compile(&route.to, upstreams, metrics)?,
+        shaping: match &route.shaping {
+            Some(rules) => Some(Box::new(CompiledShaping::compile(rules, upstreams, metrics)?)),
+            None => None,
+        },
         rewrite: route.rewrite.clone(),
         early_quotas: early,
         late_quotas: late,
         deletion_quota,
         metrics: metrics.route(&route.name),
-        upstream_metrics: metrics.upstream(&route.upstream.name),
     })
 }
 

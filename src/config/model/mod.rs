@@ -17,6 +17,7 @@ mod notify;
 mod own_issuer;
 mod route;
 mod server;
+mod shaping;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
@@ -44,6 +45,10 @@ pub use self::{
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
+    shaping::{
+        Canary, Cors, CorsOrigins, Destination, HeaderRules, Mirror, OriginPattern, Redirect, RuleValue,
+        SecurityHeaders, Shaping, Share, SplitBy,
+    },
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
 };
 use super::Span;

@@ -23,6 +23,7 @@ mod planned;
 mod route;
 mod sealing;
 mod server;
+mod shaping;
 mod table;
 mod tie;
 mod upstream;
