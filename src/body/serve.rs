@@ -3,9 +3,8 @@
 use std::{any::Any, cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 
-use super::{ClientCertificate, ConnectionWatch, ResponseBody, Tail};
+use super::{ClientCertificate, ConnectionWatch, Received, ResponseBody, Tail};
 
 /// What a worker drives with the requests of its connections. It cannot fail: a fault is an answer.
 pub trait Serve: 'static {
@@ -16,7 +15,7 @@ pub trait Serve: 'static {
     fn serve(
         &self,
         info: Rc<ConnectionInfo>,
-        request: Request<Incoming>,
+        request: Request<Received>,
     ) -> impl Future<Output = Response<ResponseBody<Self::Tail>>>;
 }
 
@@ -76,4 +75,6 @@ pub enum AlpnChoice {
     H2,
     /// `http/1.1`
     Http1,
+    /// `h3`
+    H3,
 }

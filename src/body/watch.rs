@@ -19,9 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::body::Incoming;
-
 use super::{
+    Received,
     bounds::{Bounds, Protocol, Verdict},
     pace::Pace,
     wait::{StreamCut, Wait, register},
@@ -95,7 +94,7 @@ pub struct ConnectionWatch {
     control_frames: Cell<u32>,
     waits: RefCell<Vec<Rc<Wait>>>,
     request_bodies: Cell<u32>,
-    leftover: RefCell<Option<Incoming>>,
+    leftover: RefCell<Option<Received>>,
     discarded: Cell<u64>,
     input_abandoned: Cell<bool>,
     may_rest: Cell<bool>,
@@ -275,7 +274,7 @@ impl ConnectionWatch {
         self.answering.set(self.answering.get().saturating_add(1));
         self.exchanges.set(self.exchanges.get().wrapping_add(1));
         self.head_started.set(false);
-        let wait = (self.protocol.get() == Protocol::Http2).then(|| self.enrol(false));
+        let wait = (self.protocol.get() != Protocol::Http1).then(|| self.enrol(false));
         Exchange { watch: Rc::clone(self), wait, answered: Cell::new(false) }
     }
 
@@ -303,8 +302,8 @@ impl ConnectionWatch {
     }
 
     /// Takes over what is left of a body that nobody wants, so that the client can finish sending and read the answer.
-    /// In HTTP/2 dropping it resets the stream, which says the same (RFC 9113 §8.1).
-    pub(super) fn leave_over(&self, body: Incoming) {
+    /// In HTTP/2 and HTTP/3 dropping it says so for the stream alone (RFC 9113 §8.1, RFC 9114 §4.1).
+    pub(super) fn leave_over(&self, body: Received) {
         if self.protocol.get() == Protocol::Http1 {
             self.discarded.set(0);
             *self.leftover.borrow_mut() = Some(body);
@@ -313,7 +312,7 @@ impl ConnectionWatch {
     }
 
     /// The rest of a refused body, once its answer has been given; put back with [`Self::put_back_leftover`].
-    pub(crate) fn take_leftover(&self) -> Option<Incoming> {
+    pub(crate) fn take_leftover(&self) -> Option<Received> {
         // Reading earlier would ask the client for what it may be holding back for a 100 (Continue).
         if self.answering.get() > 0 {
             return None;
@@ -322,7 +321,7 @@ impl ConnectionWatch {
     }
 
     /// Goes on with a leftover after `count` more bytes of it; gives `false` when that was enough of them.
-    pub(crate) fn put_back_leftover(&self, body: Incoming, count: u64) -> bool {
+    pub(crate) fn put_back_leftover(&self, body: Received, count: u64) -> bool {
         let discarded = self.discarded.get().saturating_add(count);
         self.discarded.set(discarded);
         if discarded > self.bounds.refused_body_bytes {
@@ -454,7 +453,7 @@ fn since(before: Option<(u64, Instant)>, state: Option<u64>, now: Instant) -> Op
 #[derive(Debug)]
 pub(crate) struct Exchange {
     watch: Rc<ConnectionWatch>,
-    /// In HTTP/2, whether the client takes the answer's bytes; in HTTP/1.1 the socket says so.
+    /// In HTTP/2 and HTTP/3, whether the client takes the answer's bytes; in HTTP/1.1 the socket says so.
     wait: Option<Rc<Wait>>,
     answered: Cell<bool>,
 }

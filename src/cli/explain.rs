@@ -119,7 +119,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
         };
         // Nothing is recorded or signed, so no file is opened and no key made.
         let config = Config { access_log: AccessLog::Off, assertions: None, ..loaded.config.clone() };
-        let means = Means { issuers: &services, metrics: &metrics, keeping: None };
+        let means = Means { issuers: &services, metrics: &metrics, in_flight: &Default::default(), keeping: None };
         let snapshot = match Snapshot::compile(config, &DiskMaterials, &means, None) {
             Ok(snapshot) => snapshot,
             Err(found) => {

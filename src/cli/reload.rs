@@ -112,6 +112,7 @@ impl AdminApi for Control {
             let tally = erasures.counts(self.services.clock.now().unix_secs());
             tell_erasures(&self.services.metrics.erasure(), &tally, &erasures.breaker());
         }
+        self.services.metrics.overload().in_flight(self.services.in_flight.total());
         self.services.metrics.dpop_proofs(snapshot.authenticator.remembered_proofs());
         self.services.metrics.render(self.services.clock.now()).unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be written out");

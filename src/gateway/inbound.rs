@@ -139,7 +139,7 @@ impl Inbound {
         if census.has(Kind::Expect) {
             headers.remove(header::EXPECT);
         }
-        if version == Version::HTTP_2 {
+        if matches!(version, Version::HTTP_2 | Version::HTTP_3) {
             join_cookies(&mut headers);
         }
         Ok(Self {
@@ -227,7 +227,7 @@ fn take_one(headers: &mut HeaderMap, name: &HeaderName) -> SoleField {
     found
 }
 
-/// HTTP/2 may split `Cookie`; HTTP/1.1 may not (RFC 9113 §8.2.3).
+/// HTTP/2 and HTTP/3 may split `Cookie`; HTTP/1.1 may not (RFC 9113 §8.2.3, RFC 9114 §4.2.1).
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;

@@ -35,6 +35,7 @@ mod matched;
 mod metadata;
 mod method_override;
 mod outbound;
+mod overload;
 pub mod own;
 mod page_cookie;
 mod record;
@@ -49,7 +50,6 @@ use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
 
 use self::{
     enforce::Proofs,
@@ -57,6 +57,7 @@ use self::{
     forms::{Forms, HeldForm},
     ids::RequestIds,
     outbound::Outbound,
+    overload::SharedPressure,
     step_up::{Case, Judged, UsedGrant},
 };
 pub use self::{
@@ -73,14 +74,14 @@ pub use self::{
     site::Site,
 };
 use crate::{
-    body::{ConnectionInfo, RequestBody, ResponseBody, Serve, check_framing},
+    body::{ConnectionInfo, Received, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
     config::{Assertion, Redirect},
     identity::Accepted,
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
     runtime::{Backend, Goal, Live, LiveView, OnWorker, Services, Snapshot},
-    upstream::{Pools, UpstreamBody, UpstreamObserver},
+    upstream::{Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
 /// One worker's gateway.
@@ -90,6 +91,7 @@ pub struct Gateway {
     pools: Pools<RequestBody>,
     ids: RequestIds,
     forms: Forms,
+    pressure: SharedPressure,
 }
 
 /// How far a request has come without its answer.
@@ -132,7 +134,7 @@ impl Serve for Gateway {
     fn serve(
         &self,
         info: Rc<ConnectionInfo>,
-        request: Request<Incoming>,
+        request: Request<Received>,
     ) -> impl Future<Output = Response<ResponseBody<Box<Record>>>> {
         let now = self.services.clock.now();
         let snapshot = self.view.borrow_mut().load();
@@ -186,6 +188,7 @@ impl Gateway {
             pools: Pools::new(observer),
             ids: RequestIds::new(),
             forms: Forms::default(),
+            pressure: SharedPressure::default(),
         }
     }
 
@@ -227,10 +230,12 @@ impl Gateway {
         };
         exchange.record.route = Some(matched.route.number);
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
-        let charged;
-        (exchange.rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
         // Nobody has been verified yet, so the attempt is counted as a stranger's.
         let stranger = Credential::Absent.into();
+        self.admit(snapshot, matched.route, &mut exchange.record)
+            .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
+        let charged;
+        (exchange.rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
         charged.inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
         // Known before anything more is spent on it.
         erasure::refuse_doubtful(&matched)
@@ -303,7 +308,7 @@ impl Gateway {
             matched.target_path.as_deref().unwrap_or(path.as_str()),
             clearance.principal().map(|principal| &**principal),
             &backend.upstream,
-            backend.service.targets().first().map_or("", |target| target.authority()),
+            backend.service.default_host(),
             backend.service.credential(),
             |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
         );
@@ -398,7 +403,8 @@ impl Gateway {
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
-        let sending = self.pools.send(&backend.service, request, now);
+        let sending = Sending { client: Some(record.client), guarded: ticket.is_some(), ..Sending::plain(now) };
+        let sending = self.pools.send(&backend.service, request, &sending);
         async move {
             let answer = sending.await;
             drop(form);
@@ -506,7 +512,7 @@ impl Exchange {
             rates.apply(&mut headers);
         }
         add_nonce(&mut headers, self.fresh_nonce.as_deref());
-        if self.record.version == http::Version::HTTP_2 {
+        if matches!(self.record.version, http::Version::HTTP_2 | http::Version::HTTP_3) {
             headers.remove(header::CONNECTION);
         }
         let mut response = Response::new(ResponseBody::full(body, self.record));

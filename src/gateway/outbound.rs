@@ -160,6 +160,7 @@ fn target(uri: &mut Uri, path: &str) -> Option<Uri> {
 
 fn via(version: Version) -> &'static str {
     match version {
+        Version::HTTP_3 => "3.0 stepgate",
         Version::HTTP_2 => "2.0 stepgate",
         Version::HTTP_10 => "1.0 stepgate",
         _ => "1.1 stepgate",
@@ -281,7 +282,8 @@ mod tests {
     #[test]
     fn rewrites_take_whole_segments_and_are_judged_again() {
         let any = PathPattern::parse("/**").unwrap();
-        let rewritten = |path: &str, rewrite: Option<&Rewrite>| rewritten(&NormalPath::parse(path).unwrap(), &any, rewrite);
+        let rewritten =
+            |path: &str, rewrite: Option<&Rewrite>| rewritten(&NormalPath::parse(path).unwrap(), &any, rewrite);
         let strip = Rewrite::StripPrefix("/reports".into());
         for (path, expected) in
             [("/reports/2024", "/2024"), ("/reports", "/"), ("/reports/", "/"), ("/%72eports/a%2Bb", "/a%2Bb")]

@@ -14,6 +14,7 @@ use super::ids::{RequestId, Trace};
 use crate::{
     body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
     clock::Now,
+    limit::InFlightPlace,
     policy::{Principal, Reason},
     runtime::{OnWorker, Services, Side, Snapshot},
     telemetry::AccessRecord,
@@ -40,6 +41,8 @@ pub struct Record {
     pub client: IpAddr,
     /// Which route it took.
     pub route: Option<usize>,
+    /// Its place among the requests in flight.
+    pub place: Option<InFlightPlace>,
     /// Whoever was verified.
     pub principal: Option<Arc<Principal>>,
     /// By which way a second factor came that the request needed.
@@ -82,6 +85,7 @@ impl Record {
             request_id,
             trace: None,
             route: None,
+            place: None,
             principal: None,
             step_up: None,
             status: 499,
@@ -144,6 +148,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.tell();
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let (Some(place), Some(route)) = (self.place.take(), route) {
+            self.snapshot.in_flight.leave(place, &route.holders);
+        }
     }
 }
 
@@ -170,6 +178,7 @@ impl Tail for Box<Record> {
 fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
     }

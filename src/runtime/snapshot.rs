@@ -10,11 +10,12 @@ use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{
-        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
+        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Priority, Problem, Rewrite,
+        RouteDeletion,
     },
     erasure::{ErasureMeans, Erasures, OwnData, none_left},
     identity::{Accepted, Authenticator, SourceServices},
-    limit::{Quota, RateLimiter},
+    limit::{Holders, InFlight, Quota, RateLimiter},
     notify::NotifyObserver,
     policy::{AccessPolicy, Condition, IssuerName, Requirement},
     route::{Entry, PathPattern, RouteTable, overlap::overlaps},
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub scopes: Vec<Arc<str>>,
     /// Whether any service honours a method override.
     pub honours_overrides: bool,
+    /// The requests in flight, whatever configuration they began with.
+    pub in_flight: Arc<InFlight>,
     /// Where requests are recorded.
     pub access_log: Arc<AccessLog>,
 }
@@ -119,6 +122,10 @@ pub struct CompiledRoute {
     pub late_quotas: Vec<Arc<Quota>>,
     /// The quota of guarded operations here, in place of the operations' own.
     pub deletion_quota: Option<Arc<Quota>>,
+    /// Who is refused first under overload.
+    pub priority: Priority,
+    /// Who holds its requests in flight.
+    pub holders: Holders,
     /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
 }
@@ -196,7 +203,8 @@ impl CompiledRoute {
     /// Whether both may go to the same service: by the same name, or by two names of one address.
     pub fn is_beside(&self, other: &Self) -> bool {
         let is_same = |one: &config::Upstream, two: &config::Upstream| {
-            one.name == two.name || one.targets.iter().any(|target| two.targets.contains(target))
+            one.name == two.name
+                || one.targets.iter().any(|target| two.targets.iter().any(|same| same.address == target.address))
         };
         self.backends().any(|one| other.backends().any(|two| is_same(&one.upstream, &two.upstream)))
     }
@@ -220,6 +228,8 @@ pub struct Means<'a> {
     pub issuers: &'a SourceServices,
     /// The metrics that routes count in.
     pub metrics: &'a Metrics,
+    /// The requests in flight.
+    pub in_flight: &'a Arc<InFlight>,
     /// Who hears what the authority does, and what deletions need; `None` where a configuration is only looked at, beside a gateway
     /// that runs: then no durable state is opened.
     pub keeping: Option<(&'a Arc<AuthorityTeller>, &'a Erasing)>,
@@ -254,7 +264,12 @@ impl Snapshot {
         };
         let mut routes = Vec::with_capacity(config.routes.len());
         for (number, route) in config.routes.iter().enumerate() {
-            match compile_route(number, route, (&authenticator, &limiter, &upstreams), means.metrics) {
+            let alone = (config.routes.len() == 1, config.upstreams.len() == 1);
+            // A redirect holds nothing of an upstream: it counts as one of its own, by a name that no upstream can have.
+            let redirect: Arc<str> = "(redirect)".into();
+            let upstream = route.upstream().map_or(&redirect, |upstream| &upstream.name);
+            let holders = means.in_flight.holders(&route.name, upstream, alone);
+            match compile_route((number, route), holders, (&authenticator, &limiter, &upstreams), means.metrics) {
                 Ok(route) => routes.push(route),
                 Err(problem) => problems.push(problem),
             }
@@ -286,6 +301,7 @@ impl Snapshot {
             upstreams: Arc::new(upstreams),
             authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
             scopes: scopes(&config),
+            in_flight: means.in_flight.clone(),
             access_log,
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
             config,
@@ -304,8 +320,9 @@ impl Snapshot {
         self.carry_out();
     }
 
-    /// Has deletions carried out as this one says.
+    /// Has deletions carried out as this one says, and requests bounded.
     pub(super) fn carry_out(&self) {
+        self.in_flight.set_most(self.config.server.overload.requests);
         if let Some(own) = &self.own {
             own.replace(self.state.as_ref(), self.authority.as_ref());
         }
@@ -454,8 +471,8 @@ fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
 }
 
 fn compile_route(
-    number: usize,
-    route: &config::Route,
+    (number, route): (usize, &config::Route),
+    holders: Holders,
     (authenticator, limiter, upstreams): (&Authenticator, &RateLimiter, &Upstreams),
     metrics: &Metrics,
 ) -> Result<CompiledRoute, Problem> {
@@ -504,6 +521,8 @@ fn compile_route(
         early_quotas: early,
         late_quotas: late,
         deletion_quota,
+        priority: route.priority,
+        holders,
         metrics: metrics.route(&route.name),
     })
 }

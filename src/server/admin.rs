@@ -6,14 +6,13 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
 
 use super::{
     EdgeObserver, ListenerPlan, PlanMode, Server, ServerError, ServerPlan,
     operators::{self, AdminVisit, Sessions, Turn},
 };
 use crate::{
-    body::{BodyFault, ConnectionInfo, RequestBody, ResponseBody, Serve},
+    body::{BodyFault, ConnectionInfo, Received, RequestBody, ResponseBody, Serve},
     config::ServerLimits,
     endpoint::Fields,
     secret::Secret,
@@ -108,7 +107,7 @@ struct AdminGate {
 impl Serve for AdminGate {
     type Tail = ();
 
-    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<()>> {
+    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Received>) -> Response<ResponseBody<()>> {
         let (head, body) = request.into_parts();
         let body = RequestBody::new(body, &info.watch, BODY_BYTES);
         let is_read = matches!(head.method, Method::GET | Method::HEAD);

@@ -18,7 +18,9 @@ use super::{
     settings::HttpSettings,
     wire::{self, Transport, Wire},
 };
-use crate::body::{ConnectionInfo, ConnectionWatch, Exchange, Protocol, ResponseBody, Serve, StreamCut, Verdict};
+use crate::body::{
+    ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, ResponseBody, Serve, StreamCut, Verdict,
+};
 
 /// The start of every HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -89,6 +91,8 @@ pub(super) async fn serve<S: Serve>(
             watch.serve(Protocol::Http2);
             Box::pin(http2(serving, Wire::new(&transport, &watch, Protocol::Http2, first))).await
         }
+        // Never on a byte stream.
+        Ok((Protocol::Http3, _)) => Ended::Quiet(None),
     };
     match ended {
         Ended::Cut(verdict) => Some(verdict),
@@ -169,7 +173,7 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
         let exchange = info.watch.begin();
         // Without a body, nobody waits for a 100 (Continue).
         let waits = !request.body().is_end_stream() && request.headers().contains_key(header::EXPECT);
-        answer(service, info, request, exchange, waits)
+        answer(service, info, request.map(Received::from), exchange, waits)
     });
     let (mut told, mut verdict) = (false, None);
     loop {
@@ -230,7 +234,7 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
         let (service, info) = (Rc::clone(&service), Rc::clone(&info));
         let exchange = info.watch.begin();
         next.set(exchange.stream_cut());
-        answer(service, info, request, exchange, false)
+        answer(service, info, request.map(Received::from), exchange, false)
     });
     let mut connection = pin!(settings.http2(executor).serve_connection(wire, service));
     let (mut told, mut verdict) = (false, None);
@@ -264,7 +268,7 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
 fn answer<S: Serve>(
     service: Rc<S>,
     info: Rc<ConnectionInfo>,
-    request: Request<Incoming>,
+    request: Request<Received>,
     exchange: Exchange,
     waits: bool,
 ) -> impl Future<Output = Result<Response<ResponseBody<S::Tail>>, Infallible>> {

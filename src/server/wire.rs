@@ -74,7 +74,7 @@ impl Wire {
         first: Vec<u8>,
     ) -> Self {
         let frames = match protocol {
-            Protocol::Http1 => None,
+            Protocol::Http1 | Protocol::Http3 => None,
             Protocol::Http2 => Some(Box::default()),
         };
         Self { transport: Rc::clone(transport), watch: Rc::clone(watch), first, frames }

@@ -340,6 +340,8 @@ fn spoken(tls: &ListenerTlsState, alpn: Option<AlpnChoice>) -> Option<Protocol> 
     match alpn {
         Some(AlpnChoice::H2) => Some(Protocol::Http2),
         Some(AlpnChoice::Http1) => Some(Protocol::Http1),
+        // Offered over QUIC alone.
+        Some(AlpnChoice::H3) => None,
         None => tls.plan().alpn.contains(&Alpn::Http1).then_some(Protocol::Http1),
     }
 }

@@ -18,6 +18,7 @@ mod limit;
 mod listener;
 mod machine;
 mod notify;
+mod overload;
 mod redirect;
 mod route;
 mod sealing;
@@ -25,6 +26,7 @@ mod secret;
 mod security_headers;
 mod server;
 mod shaping;
+mod target;
 mod upstream;
 
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
@@ -56,6 +58,7 @@ pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use security_headers::{Hsts, SecurityHeaders};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
 pub(super) use shaping::{Canary, HeaderFields, HeaderRules, Mirror};
+pub(super) use target::TargetText;
 pub(super) use upstream::{Credential, Upstream};
 
 use super::{

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{
-        Problem, condition,
+        Priority, Problem, condition,
         decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section, words},
         quantity::{ANY, Size},
         route_text::{Piece, Place, RouteText},
@@ -52,6 +52,8 @@ section! {
         assurance: Option<At<AssuranceText>>,
         /// Names of quotas, all of which apply, in this order.
         limits: Vec<At<Name>> = "[]",
+        /// Who is refused first under overload: see `server.overload`.
+        priority: Priority = "normal",
         /// What changes in the path on its way to the upstream.
         rewrite: Option<Rewrite>,
         /// What the deletion guard asks for here, instead of its own.

@@ -4,10 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use http::{HeaderName, Method};
 
-use super::SecretText;
+use super::{SecretText, overload::Overload};
 use crate::config::{
     decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section, words},
-    quantity::{ANY, ByteRate, Count, Size},
+    quantity::{ANY, ByteRate, Count, Leeway, Size},
     shape::Shape,
     text::{FilePath, Network},
     yaml::{Node, Value},
@@ -43,6 +43,13 @@ section! {
         drop_headers: Vec<At<HeaderName>> = "[]",
         /// How long a drain may take before what is left is cut.
         drain_timeout: Duration = "30s",
+        /// How long a drain waits, with `/readyz` saying so already, before it stops accepting: as long as a balancer in front
+        /// takes to look.
+        drain_delay: Leeway = "0s",
+        /// How long a hand-over waits for what needs the store and the audit log.
+        handover_timeout: Duration = "5s",
+        /// When requests are refused so that the rest is answered.
+        overload: Overload = "{}",
         /// The bounds on what a client may do.
         limits: ServerLimits = "{}",
     }

@@ -14,6 +14,7 @@ mod issuer;
 mod limit;
 mod listener;
 mod notify;
+mod overload;
 mod own_issuer;
 mod route;
 mod server;
@@ -43,13 +44,14 @@ pub use self::{
     limit::{Limit, LimitKey, Rate},
     listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
+    overload::{Overload, Priority},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     shaping::{
         Canary, Cors, CorsOrigins, Destination, HeaderRules, Mirror, OriginPattern, Redirect, RuleValue,
         SecurityHeaders, Shaping, Share, SplitBy,
     },
-    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
+    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
 };
 use super::Span;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Destination, Limit, Shaping, Span, Upstream};
+use super::{Destination, Limit, Priority, Shaping, Span, Upstream};
 use crate::{
     config::route_text::RouteText,
     policy::{IssuerName, Requirement},
@@ -60,6 +60,8 @@ pub struct Route {
     pub assurance: Option<Requirement>,
     /// Its quotas, in order.
     pub limits: Vec<Arc<Limit>>,
+    /// Who is refused first under overload.
+    pub priority: Priority,
     /// What changes in the path.
     pub rewrite: Option<Rewrite>,
     /// What the deletion guard does here.

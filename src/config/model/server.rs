@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use super::{File, Source};
+use super::{File, Overload, Source};
 
 /// The operator's listener: metrics, health and the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,12 @@ pub struct Server {
     pub key_parameters: Vec<Arc<str>>,
     /// How long a drain may take before what is left is cut.
     pub drain_timeout: Duration,
+    /// How long a drain waits before it stops accepting.
+    pub drain_delay: Duration,
+    /// How long a hand-over waits for what needs the store and the audit log.
+    pub handover_timeout: Duration,
+    /// When requests are refused so that the rest is answered.
+    pub overload: Overload,
     /// The bounds on what a client may do.
     pub limits: ServerLimits,
 }

@@ -25,6 +25,7 @@ mod sealing;
 mod server;
 mod shaping;
 mod table;
+mod target;
 mod tie;
 mod upstream;
 

@@ -97,6 +97,7 @@ fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &
             Some(level) => Some(Requirement::clone(&*level?)),
         },
         limits,
+        priority: written.priority,
         rewrite: match rewrite {
             None => None,
             Some(rewrite) => Some(rewrite?),

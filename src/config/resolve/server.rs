@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::config::{
-    AccessLog, Admin, Audit, File, Listener, Server, ServerLimits,
+    AccessLog, Admin, Audit, File, Listener, Overload, Server, ServerLimits,
     document::{self, AccessLogWord},
     text::{is_loopback_address, same_socket},
 };
@@ -77,6 +77,12 @@ pub(super) fn server(server: &document::Server, to: &mut Context<'_>) -> Server 
         key_headers: Vec::new(),
         key_parameters: Vec::new(),
         drain_timeout: server.drain_timeout,
+        drain_delay: server.drain_delay.0,
+        handover_timeout: server.handover_timeout,
+        overload: Overload {
+            queue_target: server.overload.queue_target,
+            requests: u32::try_from(server.overload.requests.get()).unwrap_or(u32::MAX),
+        },
         limits: limits(&server.limits),
     }
 }

@@ -1,6 +1,7 @@
 //! The life of a server: reload, drain, redirect listener, admin listener.
 
 use super::*;
+use crate::body::Received;
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -182,7 +183,7 @@ struct Broken;
 impl Serve for Broken {
     type Tail = ();
 
-    async fn serve(&self, _: Rc<ConnectionInfo>, _: Request<Incoming>) -> Response<ResponseBody<()>> {
+    async fn serve(&self, _: Rc<ConnectionInfo>, _: Request<Received>) -> Response<ResponseBody<()>> {
         // As a resolver that does not answer: it is asked on a thread of its own, and cannot be told to stop.
         tokio::task::spawn_blocking(|| thread::sleep(20 * SECOND));
         Response::new(ResponseBody::empty(()))

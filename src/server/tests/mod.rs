@@ -15,13 +15,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use rustls::{crypto::aws_lc_rs::default_provider, pki_types::PrivateKeyDer, sign::CertifiedKey};
 
 use super::*;
 use crate::{
     body::{
-        BodyFault, Bounds, ConnectionInfo, HowEnded, RequestBody, ResponseBody, StreamEnd, Tail, Verdict, check_framing,
+        BodyFault, Bounds, ConnectionInfo, HowEnded, Received, RequestBody, ResponseBody, StreamEnd, Tail, Verdict,
+        check_framing,
     },
     config::ServerLimits,
 };
@@ -146,7 +146,7 @@ impl Drop for OnDrop {
 impl Serve for Sample {
     type Tail = Log;
 
-    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<Log>> {
+    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Received>) -> Response<ResponseBody<Log>> {
         let (head, body) = request.into_parts();
         self.log.say(Event::Began(head.uri.path().to_owned()));
         let body = RequestBody::new(body, &info.watch, 1 << 20);

@@ -4,6 +4,7 @@
 mod authority;
 mod catalogue;
 mod erasure;
+mod overload;
 mod process;
 mod route;
 
@@ -24,6 +25,7 @@ use self::catalogue::Family;
 pub use self::{
     authority::AuthorityMetrics,
     erasure::{ErasureCounts, ErasureMetrics},
+    overload::OverloadMetrics,
     route::RouteMetrics,
 };
 use crate::{clock::Now, policy::Reason};
@@ -78,6 +80,7 @@ pub struct Metrics {
     audit: AuditMetrics,
     authority: AuthorityMetrics,
     erasure: ErasureMetrics,
+    overload: OverloadMetrics,
     access_log_dropped: IntCounter,
     revocations: IntGaugeVec,
     security_events: IntCounterVec,
@@ -198,6 +201,7 @@ impl Metrics {
             },
             authority: AuthorityMetrics::new(r)?,
             erasure: ErasureMetrics::new(r)?,
+            overload: OverloadMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
             revocations: gauges(r, &catalogue::REVOCATIONS)?,
             security_events: counters(r, &catalogue::SECURITY_EVENTS)?,
@@ -375,6 +379,11 @@ impl Metrics {
     /// The counter of access records that were dropped.
     pub fn access_log_dropped(&self) -> IntCounter {
         self.access_log_dropped.clone()
+    }
+
+    /// What is told of overload.
+    pub fn overload(&self) -> &OverloadMetrics {
+        &self.overload
     }
 
     /// Takes what a new configuration no longer names out of the metrics, and puts its dangers in.
@@ -682,6 +691,9 @@ mod tests {
             breaker: true,
         });
         metrics.password("people", "wrong");
+        metrics.overload().refused("client", "normal");
+        metrics.overload().level(0, 3);
+        metrics.overload().in_flight(7);
         metrics.locked_users("people", 3);
         let names = Names {
             routes: ["/api/**"].into(),
