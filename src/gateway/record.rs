@@ -12,7 +12,7 @@ use http::{Method, Version};
 
 use super::ids::{RequestId, Trace};
 use crate::{
-    body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
+    body::{ConnectionInfo, HowEnded, StreamEnd, Tail, Verdict},
     clock::Now,
     limit::InFlightPlace,
     policy::{Principal, Reason},
@@ -59,6 +59,10 @@ pub struct Record {
     pub bytes_in: Option<Rc<Cell<u64>>>,
     /// How many bytes of body it got.
     pub bytes_out: u64,
+    /// How long an upgraded stream took to be opened.
+    opened_after: Option<Duration>,
+    /// How an upgraded stream ended.
+    pub stream_end: Option<&'static str>,
 }
 
 impl Record {
@@ -94,6 +98,8 @@ impl Record {
             upstream_took: None,
             bytes_in: None,
             bytes_out: 0,
+            opened_after: None,
+            stream_end: None,
         }
     }
 
@@ -101,7 +107,7 @@ impl Record {
         let took = self.services.clock.instant().saturating_duration_since(self.began.instant);
         let route = self.route.and_then(|number| self.snapshot.routes.get(number));
         match route {
-            Some(route) => route.metrics.answered(&self.method, self.status, took),
+            Some(route) => route.metrics.answered(&self.method, self.status, self.opened_after.unwrap_or(took)),
             None => self.services.no_route.answered(&self.method, self.status, took),
         }
         self.services.metrics.decided(self.reason);
@@ -131,7 +137,20 @@ impl Record {
             issuer: principal.map(|principal| &*principal.issuer),
             subject: principal.map(|principal| &*principal.subject),
             step_up: self.step_up,
+            stream_end: self.stream_end,
         });
+    }
+
+    /// Notes that the answer switches to a stream: how long that lasts is no measure of how long requests take.
+    pub fn switched(&mut self) {
+        // Nor is it in flight: connections bound how many streams there are.
+        self.place = None;
+        self.opened_after = Some(self.services.clock.instant().saturating_duration_since(self.began.instant));
+    }
+
+    /// Whether the client's connection is being cut because it takes nothing.
+    pub(super) fn client_stalled(&self) -> bool {
+        self.info.watch.verdict() == Some(Verdict::SlowReader)
     }
 
     /// Notes how long the upstream took.

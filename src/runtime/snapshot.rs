@@ -11,7 +11,7 @@ use crate::{
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{
         self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Priority, Problem, Rewrite,
-        RouteDeletion,
+        RouteDeletion, Upgrades,
     },
     erasure::{ErasureMeans, Erasures, OwnData, none_left},
     identity::{Accepted, Authenticator, SourceServices},
@@ -114,6 +114,10 @@ pub struct CompiledRoute {
     pub goal: Goal,
     /// What it does besides passing requests on; `None` for most.
     pub shaping: Option<Box<CompiledShaping>>,
+    /// How connections are switched to WebSocket; `None`: they are not.
+    pub upgrades: Option<Upgrades>,
+    /// Whether gRPC-Web becomes gRPC on its way.
+    pub translates_grpc_web: bool,
     /// What changes in the path.
     pub rewrite: Option<Rewrite>,
     /// Quotas by address, which come before any cryptography.
@@ -517,6 +521,8 @@ fn compile_route(
             Some(rules) => Some(Box::new(CompiledShaping::compile(rules, upstreams, metrics)?)),
             None => None,
         },
+        upgrades: route.upgrades,
+        translates_grpc_web: route.translates_grpc_web,
         rewrite: route.rewrite.clone(),
         early_quotas: early,
         late_quotas: late,

@@ -1,6 +1,7 @@
 //! The document as written: one struct a section, one file a subject. Names are not yet resolved, and nothing is known
 //! to fit together; that is `resolve`'s.
 
+mod address;
 mod api_keys;
 mod assertion;
 mod authority;
@@ -26,9 +27,11 @@ mod secret;
 mod security_headers;
 mod server;
 mod shaping;
+mod streams;
 mod target;
 mod upstream;
 
+pub(super) use address::{ListenAt, PeerText, UNIX_PATH_BYTES};
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use authority::{
@@ -58,6 +61,7 @@ pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use security_headers::{Hsts, SecurityHeaders};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
 pub(super) use shaping::{Canary, HeaderFields, HeaderRules, Mirror};
+pub(super) use streams::{GrpcWeb, UpgradeTo};
 pub(super) use target::TargetText;
 pub(super) use upstream::{Credential, Upstream};
 

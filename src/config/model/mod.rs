@@ -3,6 +3,7 @@
 //!
 //! A section of the file is a module here, by the name that it has in `document/` and `resolve/`.
 
+mod address;
 mod assertion;
 mod authority;
 mod credential;
@@ -19,12 +20,14 @@ mod own_issuer;
 mod route;
 mod server;
 mod shaping;
+mod streams;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub(in crate::config) use self::own_issuer::issuer_url;
 pub use self::{
+    address::{ListenerAddress, Peers},
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
     authority::{
         Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey,
@@ -51,6 +54,7 @@ pub use self::{
         Canary, Cors, CorsOrigins, Destination, HeaderRules, Mirror, OriginPattern, Redirect, RuleValue,
         SecurityHeaders, Shaping, Share, SplitBy,
     },
+    streams::Upgrades,
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
 };
 use super::Span;

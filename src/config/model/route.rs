@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Destination, Limit, Priority, Shaping, Span, Upstream};
+use super::{Destination, Limit, Priority, Shaping, Span, Upgrades, Upstream};
 use crate::{
     config::route_text::RouteText,
     policy::{IssuerName, Requirement},
@@ -66,6 +66,10 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// What the deletion guard does here.
     pub deletion: RouteDeletion,
+    /// How it switches connections to WebSocket; `None`: it does not.
+    pub upgrades: Option<Upgrades>,
+    /// Whether gRPC-Web becomes gRPC on its way.
+    pub translates_grpc_web: bool,
     /// What it does besides passing requests on; `None` for most.
     pub shaping: Option<Arc<Shaping>>,
 }

@@ -24,6 +24,7 @@ mod route;
 mod sealing;
 mod server;
 mod shaping;
+mod streams;
 mod table;
 mod target;
 mod tie;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Context, guard, limit, name, shaping, table::Table, tie};
+use super::{Context, guard, limit, name, shaping, streams, table::Table, tie};
 use crate::{
     config::{
         Auth, CredentialSource, DeletionGuard, Destination, Issuer, Limit, LimitKey, Rewrite, Route, RouteDeletion,
@@ -62,6 +62,8 @@ fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &
     let limits = limits(written, shared, to);
     let assurance = written.assurance.as_ref().map(|at| limit::assurance(&at.value, &shared.levels, to));
     let methods = methods(written, shared, to);
+    let upgrades = streams::upgrades(written, methods.as_deref(), to);
+    let translates_grpc_web = streams::translates_grpc_web(written, methods.as_deref(), to);
     let rewrite = written.rewrite.as_ref().map(|section| rewrite(section, &written.path.value, to));
     let upstream = match &destination {
         Some(Destination::Upstream(upstream)) => Some(upstream),
@@ -104,6 +106,8 @@ fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &
         },
         deletion: deletion?,
         shaping: shaping?,
+        upgrades,
+        translates_grpc_web,
     })
 }
 
