@@ -102,7 +102,11 @@ impl Challenges {
     }
 
     /// What to go on with, if a handshake is an authority's: one that asks for a name and for this protocol alone.
-    pub fn handshake<'a>(&self, name: Option<&str>, alpn: Option<impl Iterator<Item = &'a [u8]>>) -> Option<Arc<ServerConfig>> {
+    pub fn handshake<'a>(
+        &self,
+        name: Option<&str>,
+        alpn: Option<impl Iterator<Item = &'a [u8]>>,
+    ) -> Option<Arc<ServerConfig>> {
         let mut protocols = alpn?;
         if protocols.next() != Some(ACME_TLS) || protocols.next().is_some() {
             return None;

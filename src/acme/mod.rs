@@ -28,13 +28,13 @@ use instant_acme::{Account, CertificateIdentifier};
 use rustls::RootCertStore;
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
+pub use self::challenges::{ChallengeFault, Challenges, Shown, WELL_KNOWN};
 use self::{
     order::{Means, OrderFault},
     schedule::{Failure, Life, pause},
     stored::StoredCertificate,
     transport::Transport,
 };
-pub use self::challenges::{ChallengeFault, Challenges, Shown, WELL_KNOWN};
 use crate::{
     client::{Fetcher, authorities, roots},
     clock::{Clock, Now},
@@ -97,9 +97,10 @@ pub fn prepare(
         problems.push(problem);
         None
     });
-    let hmac_key = acme.external_account.as_ref().and_then(|account| {
-        materials.secret(&account.hmac_key).map_err(|problem| problems.push(problem)).ok()
-    });
+    let hmac_key = acme
+        .external_account
+        .as_ref()
+        .and_then(|account| materials.secret(&account.hmac_key).map_err(|problem| problems.push(problem)).ok());
     let believed = believed.map_or_else(|| Arc::clone(native), |certificates| roots(&certificates));
     let fetcher = Fetcher::new(believed).map_err(|error| {
         problems.push(Problem::error(&acme.span, format!("setting up TLS to the authority: {error}")));
@@ -210,7 +211,12 @@ impl Worker {
     /// Orders a certificate if it is due; gives how long to wait until it may be.
     async fn look_after(&mut self, planned: &Planned, wanted: &CertificateOrder) -> Duration {
         let now = self.clock.now();
-        let wait = self.states.entry(wanted.file.clone()).or_default().again.map(|again| again.saturating_duration_since(now.instant));
+        let wait = self
+            .states
+            .entry(wanted.file.clone())
+            .or_default()
+            .again
+            .map(|again| again.saturating_duration_since(now.instant));
         if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
             return wait;
         }
@@ -227,7 +233,8 @@ impl Worker {
             }
         }
         let name = first_name(wanted);
-        let replaces = self.states.get(&wanted.file).and_then(|state| state.proposed.as_ref()).map(|(name, _)| name.clone());
+        let replaces =
+            self.states.get(&wanted.file).and_then(|state| state.proposed.as_ref()).map(|(name, _)| name.clone());
         let result = timeout(ORDER_TIMEOUT, self.order(planned, wanted, replaces)).await;
         let state = self.states.entry(wanted.file.clone()).or_default();
         match result {
@@ -247,10 +254,17 @@ impl Worker {
                 state.failures = state.failures.saturating_add(1);
                 // Asked anew: a proposal may be what was wrong with it.
                 (state.proposed, state.ask) = (None, None);
-                let pause = pause(failure, state.failures, chance()).max(asked_to_wait(&failed)).max(planned.transport.asked_to_wait());
+                let pause = pause(failure, state.failures, chance())
+                    .max(asked_to_wait(&failed))
+                    .max(planned.transport.asked_to_wait());
                 state.again = Some(self.clock.now().after(pause).instant);
                 let kept = if stored.is_some() { "the one before stays in use" } else { "there is none yet" };
-                tracing::error!(certificate = name, error = text, again_secs = pause.as_secs(), "a certificate was not ordered: {kept}");
+                tracing::error!(
+                    certificate = name,
+                    error = text,
+                    again_secs = pause.as_secs(),
+                    "a certificate was not ordered: {kept}"
+                );
                 self.observer.failed(name);
                 pause
             }

@@ -4,8 +4,8 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey, Identifier, NewAccount,
-    NewOrder, Order, OrderStatus, RetryPolicy,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, ExternalAccountKey, Identifier,
+    NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 
 use super::{
@@ -21,10 +21,8 @@ use crate::{
 };
 
 /// How long the authority may take to look at all challenges of an order, and then to make the certificate.
-const PATIENCE: RetryPolicy = RetryPolicy::new()
-    .initial_delay(Duration::from_millis(500))
-    .backoff(1.5)
-    .timeout(Duration::from_secs(120));
+const PATIENCE: RetryPolicy =
+    RetryPolicy::new().initial_delay(Duration::from_millis(500)).backoff(1.5).timeout(Duration::from_secs(120));
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -73,15 +71,15 @@ impl OrderFault {
         match self {
             Self::Authority { source: Error::Api(problem), .. } => match problem.r#type.as_deref() {
                 // RFC 8555 §6.7: said of what would have been right a moment ago.
-                Some("urn:ietf:params:acme:error:badNonce" | "urn:ietf:params:acme:error:serverInternal") => Failure::Passing,
+                Some("urn:ietf:params:acme:error:badNonce" | "urn:ietf:params:acme:error:serverInternal") => {
+                    Failure::Passing
+                }
                 _ => Failure::Refused,
             },
             Self::Authority { .. } | Self::Store(_) => Failure::Passing,
-            Self::Challenge { .. }
-            | Self::NotOffered { .. }
-            | Self::Show(_)
-            | Self::Request(_)
-            | Self::ExternalKey => Failure::Refused,
+            Self::Challenge { .. } | Self::NotOffered { .. } | Self::Show(_) | Self::Request(_) | Self::ExternalKey => {
+                Failure::Refused
+            }
         }
     }
 
@@ -176,7 +174,8 @@ impl Means<'_> {
             return Err(why_invalid(&mut order).await);
         }
         let key = rcgen::KeyPair::generate()?;
-        let mut params = rcgen::CertificateParams::new(wanted.names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let mut params =
+            rcgen::CertificateParams::new(wanted.names.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         params.distinguished_name = rcgen::DistinguishedName::new();
         let request = params.serialize_request(&key)?;
         order.finalize_csr(request.der()).await.map_err(asking("asking for the certificate"))?;
@@ -219,7 +218,10 @@ async fn why_invalid(order: &mut Order) -> OrderFault {
         let name = authorization.identifier().to_string();
         let Ok(state) = authorization.refresh().await else { continue };
         if let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
-            return OrderFault::Challenge { name, detail: readable(problem.detail.as_deref().unwrap_or("no reason is given")) };
+            return OrderFault::Challenge {
+                name,
+                detail: readable(problem.detail.as_deref().unwrap_or("no reason is given")),
+            };
         }
     }
     OrderFault::Challenge { name: "a name".to_owned(), detail: "no reason is given".to_owned() }

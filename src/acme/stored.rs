@@ -38,7 +38,8 @@ pub(super) struct StoredAccount {
 pub(super) fn account_file(acme: &Acme) -> PathBuf {
     let external = acme.external_account.as_ref().map_or("", |account| &account.key_id);
     let identity = format!("{}\n{external}", acme.directory);
-    let hash: String = digest(&SHA256, identity.as_bytes()).as_ref().iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let hash: String =
+        digest(&SHA256, identity.as_bytes()).as_ref().iter().take(6).map(|b| format!("{b:02x}")).collect();
     acme.folder.join(format!("account-{hash}.json"))
 }
 
@@ -96,8 +97,9 @@ impl StoredCertificate {
     /// What the system says, or that they are no certificate; then the file is as it was.
     pub(super) fn write(file: &Path, chain: &str, key: &str) -> io::Result<Self> {
         let text = format!("{}\n{}\n", key.trim_end(), chain.trim_end());
-        let stored = Self::of(text.as_bytes())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "what the authority gave is no certificate for our key"))?;
+        let stored = Self::of(text.as_bytes()).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, "what the authority gave is no certificate for our key")
+        })?;
         write(file, text.as_bytes())?;
         Ok(stored)
     }

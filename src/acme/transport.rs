@@ -57,7 +57,11 @@ impl HttpClient for Transport {
                 .await
                 .unwrap_or_else(|_| Err(Error::Other("the authority takes too long to answer".into())))?;
             if matches!(response.parts.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-                let secs = response.parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+                let secs = response
+                    .parts
+                    .headers
+                    .get(header::RETRY_AFTER)
+                    .and_then(|value| value.to_str().ok()?.trim().parse().ok());
                 let until = secs.and_then(|secs| Instant::now().checked_add(Duration::from_secs(secs)));
                 *busy.lock().unwrap_or_else(PoisonError::into_inner) = until;
             }

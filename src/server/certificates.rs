@@ -132,7 +132,9 @@ mod tests {
     use crate::server::tests::certified_key;
 
     fn set(names: &[&[&str]]) -> CertificateSet {
-        CertificateSet::new(names.iter().map(|names| Certificate::new(certified_key(names), Path::new("test.pem")).unwrap()).collect())
+        CertificateSet::new(
+            names.iter().map(|names| Certificate::new(certified_key(names), Path::new("test.pem")).unwrap()).collect(),
+        )
     }
 
     fn chosen(set: &CertificateSet, name: Option<&str>) -> usize {

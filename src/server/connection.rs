@@ -23,8 +23,8 @@ use super::{
 use crate::{
     acme::Challenges,
     body::{
-        ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, RequestBody, ResponseBody, Serve, StreamCut, Tail,
-        Verdict, Watched,
+        ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, RequestBody, ResponseBody, Serve, StreamCut,
+        Tail, Verdict, Watched,
     },
 };
 

@@ -389,8 +389,13 @@ async fn converse<S: Serve>(
                 Err(verdict) => return Some(verdict),
             };
             let protocol = spoken(tls, agreed.alpn)?;
-            let serving =
-                Serving { service: Rc::clone(&shared.service), info: info(Some(agreed)), settings: http(), draining, challenges: None };
+            let serving = Serving {
+                service: Rc::clone(&shared.service),
+                info: info(Some(agreed)),
+                settings: http(),
+                draining,
+                challenges: None,
+            };
             connection::serve(serving, Some(protocol), transport).await
         }
         // A listener without its certificates serves nobody.
@@ -432,7 +437,9 @@ async fn handshake<S>(
     watch: &ConnectionWatch,
 ) -> Result<Option<(Transport, TlsInfo)>, Verdict> {
     let agreed = match shared.challenges.expect_handshakes() {
-        false => until_verdict(watch, TlsAcceptor::from(tls.config()).accept(socket)).await.map(|agreed| agreed.map(Some)),
+        false => {
+            until_verdict(watch, TlsAcceptor::from(tls.config()).accept(socket)).await.map(|agreed| agreed.map(Some))
+        }
         true => until_verdict(watch, Box::pin(accept_or_show(shared, tls, socket))).await,
     };
     let (outcome, result) = match agreed {
@@ -469,7 +476,11 @@ async fn handshake<S>(
 }
 
 /// Takes a handshake, or shows the certificate of a challenge to an authority that asks for it; then there is no more to say.
-async fn accept_or_show<S>(shared: &Shared<S>, tls: &ListenerTlsState, socket: Socket) -> io::Result<Option<TlsStream<Socket>>> {
+async fn accept_or_show<S>(
+    shared: &Shared<S>,
+    tls: &ListenerTlsState,
+    socket: Socket,
+) -> io::Result<Option<TlsStream<Socket>>> {
     let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
     let hello = start.client_hello();
     let Some(challenge) = shared.challenges.handshake(hello.server_name(), hello.alpn()) else {

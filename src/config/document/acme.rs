@@ -82,6 +82,10 @@ impl FromText for OrderedName {
     }
 
     fn shape() -> Shape {
-        Shape::Text(TextShape { name: "DNS name", about: "a whole name, in ASCII: `api.example.com`", pattern: Some("[A-Za-z0-9.-]+") })
+        Shape::Text(TextShape {
+            name: "DNS name",
+            about: "a whole name, in ASCII: `api.example.com`",
+            pattern: Some("[A-Za-z0-9.-]+"),
+        })
     }
 }

@@ -24,12 +24,20 @@ pub(super) fn folder(document: &Document, base: &Path) -> PathBuf {
 }
 
 /// The certificate of an entry `{acme: […]}`. Its chain and its key are one file, so that they change as one.
-pub(super) fn ordered(names: &[At<OrderedName>], document: &Document, to: &mut Context<'_>) -> Option<ListenerCertificate> {
+pub(super) fn ordered(
+    names: &[At<OrderedName>],
+    document: &Document,
+    to: &mut Context<'_>,
+) -> Option<ListenerCertificate> {
     let first = names.first()?;
     let Some(acme) = &document.acme else {
         if !document.broken {
             let message = "this certificate is to be ordered, and there is no section `acme` that says where";
-            to.error_with_help(&first.span, message, "add `acme: {terms_of_service_agreed: true, contact: [you@example.com]}`");
+            to.error_with_help(
+                &first.span,
+                message,
+                "add `acme: {terms_of_service_agreed: true, contact: [you@example.com]}`",
+            );
         }
         return None;
     };
@@ -51,7 +59,8 @@ pub(super) fn ordered(names: &[At<OrderedName>], document: &Document, to: &mut C
         identity.push('\n');
         identity.push_str(name);
     }
-    let hash: String = digest(&SHA256, identity.as_bytes()).as_ref().iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let hash: String =
+        digest(&SHA256, identity.as_bytes()).as_ref().iter().take(6).map(|b| format!("{b:02x}")).collect();
     let path = folder(document, to.base).join(format!("{}-{hash}.pem", first.value.0));
     let file = File { span: first.span.clone(), path };
     Some(ListenerCertificate { files: CertificateFiles { cert: file.clone(), key: file }, ordered: listed })
@@ -64,10 +73,8 @@ pub(super) fn acme(document: &Document, listeners: &[Listener], to: &mut Context
     for listener in listeners {
         let ListenerMode::Tls(tls) = &listener.mode else { continue };
         for certificate in tls.certificates.iter().filter(|certificate| !certificate.ordered.is_empty()) {
-            let order = CertificateOrder {
-                names: certificate.ordered.clone(),
-                file: certificate.files.cert.path.clone(),
-            };
+            let order =
+                CertificateOrder { names: certificate.ordered.clone(), file: certificate.files.cert.path.clone() };
             if !orders.iter().any(|known| known.file == order.file) {
                 orders.push(order);
             }
@@ -108,13 +115,18 @@ pub(super) fn acme(document: &Document, listeners: &[Listener], to: &mut Context
 /// Files that are named, both of them.
 pub(super) fn files(pair: &document::ListenerCertificate, to: &mut Context<'_>) -> Option<ListenerCertificate> {
     match (&pair.cert, &pair.key) {
-        (Some(cert), Some(key)) => {
-            Some(ListenerCertificate { files: CertificateFiles { cert: to.file(cert), key: to.file(key) }, ordered: Vec::new() })
-        }
+        (Some(cert), Some(key)) => Some(ListenerCertificate {
+            files: CertificateFiles { cert: to.file(cert), key: to.file(key) },
+            ordered: Vec::new(),
+        }),
         _ => {
             if !pair.broken {
                 let message = "a certificate is `cert` and `key`, or names in `acme`";
-                to.error_with_help(&pair.span, message, "write `{cert: server.pem, key: server.key}` or `{acme: [api.example.com]}`");
+                to.error_with_help(
+                    &pair.span,
+                    message,
+                    "write `{cert: server.pem, key: server.key}` or `{acme: [api.example.com]}`",
+                );
             }
             None
         }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::config::{
-    CertificateFiles, ClientAuth, File, Listener, ListenerAddress, ListenerCertificate, ListenerMode, ListenerTls, Peers, Span,
+    CertificateFiles, ClientAuth, File, Listener, ListenerAddress, ListenerCertificate, ListenerMode, ListenerTls,
+    Peers, Span,
     decode::At,
     document::{self, Document, ListenAt, PeerText, UNIX_PATH_BYTES},
     text::{is_loopback_address, same_socket},
@@ -231,7 +232,9 @@ fn certificates(
     match (&tls.certificates, tls.danger_self_signed.value) {
         (Some(pairs), false) => {
             let pairs = pairs.0.iter().filter_map(|pair| match &pair.acme {
-                Some(names) if pair.cert.is_none() && pair.key.is_none() => super::acme::ordered(&names.0, document, to),
+                Some(names) if pair.cert.is_none() && pair.key.is_none() => {
+                    super::acme::ordered(&names.0, document, to)
+                }
                 Some(_) => {
                     to.error(&pair.span, "a certificate is either ordered or read from files, not both");
                     None

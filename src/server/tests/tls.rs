@@ -27,10 +27,7 @@ fn write_pair(dir: &Path, name: &str, names: &[&str]) -> String {
 
 fn listener(dir: &Path, pairs: &[&str]) -> ListenerTls {
     let certificates = pairs.iter().map(|name| ListenerCertificate {
-        files: CertificateFiles {
-            cert: file(dir, &format!("{name}.pem")),
-            key: file(dir, &format!("{name}.key")),
-        },
+        files: CertificateFiles { cert: file(dir, &format!("{name}.pem")), key: file(dir, &format!("{name}.key")) },
         ordered: Vec::new(),
     });
     ListenerTls {
