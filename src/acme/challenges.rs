@@ -11,6 +11,7 @@ use rustls::{
     ServerConfig,
     crypto::aws_lc_rs as provider,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 
 /// The protocol that a certificate authority asks for (RFC 8737 §6.2).
@@ -87,6 +88,9 @@ impl Challenges {
     /// # Errors
     /// When it cannot be made, or there are too many.
     pub fn show_tls(self: &Arc<Self>, name: &str, digest: &[u8]) -> Result<Shown, ChallengeFault> {
+        if digest.len() != 32 {
+            return Err(ChallengeFault::Token);
+        }
         if self.tls.len() >= MOST {
             return Err(ChallengeFault::TooMany);
         }
@@ -144,13 +148,14 @@ fn tls_config(name: &str, digest: &[u8]) -> Result<ServerConfig, ChallengeFault>
     params.custom_extensions = vec![rcgen::CustomExtension::new_acme_identifier(digest)];
     let key = rcgen::KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
+    let crypto = Arc::new(provider::default_provider());
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    // Not checked against each other by rustls: it does not know the critical extension that makes it a challenge's.
+    let certified = CertifiedKey::new(vec![certificate.der().clone()], crypto.key_provider.load_private_key(private)?);
+    let mut config = ServerConfig::builder_with_provider(crypto)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
-        )?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![ACME_TLS.to_vec()];
     config.send_tls13_tickets = 0;
     Ok(config)

@@ -70,10 +70,12 @@ impl OrderFault {
     pub(super) fn failure(&self) -> Failure {
         match self {
             Self::Authority { source: Error::Api(problem), .. } => match problem.r#type.as_deref() {
-                // RFC 8555 §6.7: said of what would have been right a moment ago.
-                Some("urn:ietf:params:acme:error:badNonce" | "urn:ietf:params:acme:error:serverInternal") => {
-                    Failure::Passing
-                }
+                // RFC 8555 §6.7: said of what is right the next time.
+                Some(
+                    "urn:ietf:params:acme:error:badNonce"
+                    | "urn:ietf:params:acme:error:serverInternal"
+                    | "urn:ietf:params:acme:error:accountDoesNotExist",
+                ) => Failure::Passing,
                 _ => Failure::Refused,
             },
             Self::Authority { .. } | Self::Store(_) => Failure::Passing,

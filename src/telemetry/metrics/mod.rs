@@ -720,6 +720,8 @@ mod tests {
         metrics.overload().refused("client", "normal");
         metrics.overload().level(0, 3);
         metrics.overload().in_flight(7);
+        metrics.acme().known(&["api.example"]);
+        metrics.acme().ordered("api.example", true);
         metrics.locked_users("people", 3);
         let names = Names {
             routes: ["/api/**"].into(),
