@@ -130,7 +130,7 @@ stream {{ server {{ listen 127.0.0.1:{port}; proxy_pass 127.0.0.1:{}; proxy_prot
     }
     assert_eq!(client_of(&gateway, "/by-nginx"), "127.0.0.1");
     let record = gateway.access(|record| record["path"] == "/by-nginx");
-    assert_eq!(record["tls.version"], "1.3", "{record}");
+    assert_eq!(record["tls.version"], "TLSv1.3", "{record}");
 }
 
 #[test]
