@@ -195,7 +195,7 @@ fn every_further_key_is_read() {
     assert!(
         matches!(&config.upstreams[1].credential, Some(UpstreamCredential::Header { name, .. }) if name == "x-api-key")
     );
-    assert_eq!(config.upstreams[1].targets[1], Target { tls: true, host: "[::1]".into(), port: 443 });
+    assert_eq!(config.upstreams[1].targets[1].address, Target { tls: true, host: "[::1]".into(), port: 443 });
     assert!(matches!(&config.access_log, AccessLog::File(file) if file.path.ends_with("access.jsonl")));
     let route = &config.routes[0];
     assert_eq!((route.name.as_ref(), route.when.as_ref().unwrap().zone.as_ref()), ("orders", "Europe/Paris"));

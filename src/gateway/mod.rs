@@ -79,7 +79,7 @@ use crate::{
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
     runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
-    upstream::{Pools, UpstreamBody, UpstreamObserver},
+    upstream::{Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
 /// One worker's gateway.
@@ -296,7 +296,7 @@ impl Gateway {
             matched.target_path.as_deref().unwrap_or(path.as_str()),
             clearance.principal().map(|principal| &**principal),
             &route.upstream,
-            route.service.targets().first().map_or("", |target| target.authority()),
+            route.service.default_host(),
             route.service.credential(),
             |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
         );
@@ -374,7 +374,8 @@ impl Gateway {
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
-        let sending = self.pools.send(&route.service, request, now);
+        let sending = Sending { client: Some(record.client), guarded: ticket.is_some(), ..Sending::plain(now) };
+        let sending = self.pools.send(&route.service, request, &sending);
         async move {
             let answer = sending.await;
             drop(form);

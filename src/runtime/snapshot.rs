@@ -180,7 +180,11 @@ impl CompiledRoute {
     /// Whether both go to the same service: by the same name, or by two names of one address.
     pub fn is_beside(&self, other: &Self) -> bool {
         self.upstream.name == other.upstream.name
-            || self.upstream.targets.iter().any(|target| other.upstream.targets.contains(target))
+            || self
+                .upstream
+                .targets
+                .iter()
+                .any(|target| other.upstream.targets.iter().any(|same| same.address == target.address))
     }
 
     /// Whether a request here needs a token.

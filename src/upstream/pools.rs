@@ -30,6 +30,7 @@ use super::{
     observer::{ServiceObserver, UpstreamObserver},
     pool::TargetPool,
     replay::Replay,
+    sending::Sending,
     service::Service,
     target::Target,
     upload::Upload,
@@ -53,10 +54,16 @@ struct Worker<B> {
 /// What one worker keeps for one service.
 pub(super) struct ServicePool<B> {
     service: Arc<Service>,
-    targets: Box<[Rc<TargetPool<B>>]>,
+    view: RefCell<Rc<View<B>>>,
     /// Whose turn it is.
     turn: Cell<usize>,
     pub(super) observer: Rc<dyn ServiceObserver>,
+}
+
+/// The targets of a service as a worker last saw them.
+struct View<B> {
+    generation: u64,
+    targets: Box<[Rc<TargetPool<B>>]>,
 }
 
 /// A connection and where it came from.
@@ -104,7 +111,11 @@ impl<B> Pools<B> {
         let now = Instant::from_std(now.instant);
         // A pool that alone still holds its service belongs to a configuration that is gone. Requests on their way hold
         // the pool itself and end undisturbed.
-        self.0.services.borrow_mut().retain(|_, pool| Arc::strong_count(&pool.service) > 1);
+        self.0.services.borrow_mut().retain(|_, pool| {
+            // Targets that are gone would be held by a service that gets no requests.
+            pool.refresh(&self.0);
+            Arc::strong_count(&pool.service) > 1
+        });
         self.0.targets.borrow_mut().retain(|_, pool| {
             pool.sweep(now);
             Arc::strong_count(&pool.target) > 1
@@ -120,8 +131,7 @@ where
     /// Sends a request to a service and waits for the head of its answer.
     ///
     /// The request is in origin-form with its header as the upstream shall see it; the fields that frame the message
-    /// are set here, and `Host` where the upstream wants the target's. `now` is the present moment: the response
-    /// timeout counts from it. Dropping the future, or the answer before its end, closes the upstream connection.
+    /// are set here, and `Host` where the upstream wants the target's. Dropping the future, or the answer before its end, closes the upstream connection.
     ///
     /// A request is sent again only if hyper hands it back unwritten, or if it is a GET, HEAD or OPTIONS without a body
     /// and a connection that had served before broke without an answer (RFC 9112 §9.3.1). Others, guarded deletions
@@ -133,10 +143,10 @@ where
         &self,
         service: &Arc<Service>,
         request: Request<B>,
-        now: Now,
+        sending: &Sending,
     ) -> impl Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>> + use<B> {
         let pool = self.0.service(service);
-        let now = Instant::from_std(now.instant);
+        let now = Instant::from_std(sending.now.instant);
         let mut request = request.map(|body| Upload::new(body, now));
         frame(&mut request);
         // Begun here, so that the future has no room for a request: it is a part of one that is moved about.
@@ -157,17 +167,36 @@ where
 impl<B> Worker<B> {
     fn service(&self, service: &Arc<Service>) -> Rc<ServicePool<B>> {
         if let Some(pool) = self.services.borrow().get(&service.id) {
+            pool.refresh(self);
             return Rc::clone(pool);
         }
-        let mut targets = self.targets.borrow_mut();
         let pool = Rc::new(ServicePool {
-            targets: service.targets().iter().map(|target| target_pool(&mut targets, target)).collect(),
+            view: RefCell::new(Rc::new(self.view(service))),
             service: Arc::clone(service),
             turn: Cell::new(0),
             observer: self.observer.service(service.name()),
         });
         self.services.borrow_mut().insert(service.id, Rc::clone(&pool));
         pool
+    }
+
+    fn view(&self, service: &Service) -> View<B> {
+        let set = service.targets();
+        let mut targets = self.targets.borrow_mut();
+        View {
+            generation: set.generation,
+            targets: set.iter().map(|member| target_pool(&mut targets, &member.target)).collect(),
+        }
+    }
+}
+
+impl<B> ServicePool<B> {
+    /// Looks whether the service has other targets now. What is known of those that stay stays; requests under way keep
+    /// those that they began with.
+    fn refresh(&self, worker: &Worker<B>) {
+        if self.view.borrow().generation != self.service.generation() {
+            *self.view.borrow_mut() = Rc::new(worker.view(&self.service));
+        }
     }
 }
 
@@ -243,7 +272,8 @@ where
 
     /// The usual case, in which nothing has to be chosen or waited for.
     fn take_idle(&self, now: Instant) -> Option<Chosen<B>> {
-        let [only] = &*self.targets else { return None };
+        let view = self.view.borrow();
+        let [only] = &*view.targets else { return None };
         let connection = only.take(now)?;
         self.observer.reused();
         Some(Chosen { connection, pool: Rc::clone(only) })
@@ -252,13 +282,14 @@ where
     /// Gets a connection to a target that is believed to be well, round robin; to any, when none is.
     async fn choose(&self, from: From, now: Instant) -> Result<Chosen<B>, UpstreamFault> {
         let budget = Budget { time: self.service.connect_timeout(), ends: Cell::new(None) };
-        if let [only] = &*self.targets {
+        let view = Rc::clone(&self.view.borrow());
+        if let [only] = &*view.targets {
             return self.obtain(only, Admission::Healthy, from, now, || budget.share(1)).await;
         }
-        let count = self.targets.len();
+        let count = view.targets.len();
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        let (after, first) = self.targets.split_at_checked(turn.checked_rem(count).unwrap_or(0)).unwrap_or_default();
+        let (after, first) = view.targets.split_at_checked(turn.checked_rem(count).unwrap_or(0)).unwrap_or_default();
         let in_turn = || first.iter().chain(after).zip((1..=count).rev());
         let mut last = None;
         for (pool, left) in in_turn() {

@@ -11,7 +11,11 @@ use std::{
 
 use http::{HeaderName, HeaderValue};
 
-use super::{target::Target, tls::Trust};
+use super::{
+    target::Target,
+    target_set::{Member, Published, TargetSet},
+    tls::Trust,
+};
 use crate::{
     client,
     config::{self, Materials, Problem, UpstreamHost},
@@ -32,7 +36,9 @@ pub struct Service {
     /// Tells services apart in the workers' pools; never used twice in a process.
     pub(super) id: u64,
     config: Arc<config::Upstream>,
-    targets: Box<[Arc<Target>]>,
+    targets: Published,
+    /// What stands for the first target where a name is needed before one is chosen.
+    default_host: Box<str>,
     credential: Option<(HeaderName, HeaderValue)>,
 }
 
@@ -47,7 +53,7 @@ impl Upstreams {
         materials: &dyn Materials,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        let known: Vec<Arc<Target>> = previous.into_iter().flat_map(Self::targets).cloned().collect();
+        let known: Vec<Arc<Target>> = previous.into_iter().flat_map(Self::targets).collect();
         let mut trusts: Vec<Arc<Trust>> =
             known.iter().filter_map(|target| target.tls.as_ref()).map(|tls| Arc::clone(&tls.trust)).collect();
         let mut services = HashMap::with_capacity(upstreams.len());
@@ -73,8 +79,10 @@ impl Upstreams {
         self.services.values()
     }
 
-    fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        self.services.values().flat_map(|service| service.targets.iter())
+    fn targets(&self) -> impl Iterator<Item = Arc<Target>> {
+        self.services
+            .values()
+            .flat_map(|service| service.targets().iter().map(|member| Arc::clone(&member.target)).collect::<Vec<_>>())
     }
 }
 
@@ -96,16 +104,17 @@ impl Service {
         });
         let mut targets = Vec::with_capacity(upstream.targets.len());
         for config in &upstream.targets {
-            let trust = trust.as_ref().filter(|_| config.tls);
-            if config.tls && trust.is_none() {
+            let trust = trust.as_ref().filter(|_| config.address.tls);
+            if config.address.tls && trust.is_none() {
                 continue; // said already; and without trust there is no TLS, and without TLS no such target
             }
-            match known.iter().find(|target| target.is_same(config, trust)) {
-                Some(target) => targets.push(Arc::clone(target)),
-                None => match Target::compile(config, trust, &upstream.span) {
-                    Ok(target) => targets.push(Arc::new(target)),
-                    Err(problem) => problems.push(problem),
-                },
+            let target = match known.iter().find(|target| target.is_same(&config.address, trust)) {
+                Some(target) => Ok(Arc::clone(target)),
+                None => Target::compile(&config.address, trust, &upstream.span).map(Arc::new),
+            };
+            match target {
+                Ok(target) => targets.push(Member { target, weight: config.weight }),
+                Err(problem) => problems.push(problem),
             }
         }
         if targets.is_empty() && problems.is_empty() {
@@ -114,7 +123,14 @@ impl Service {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(Self { id: next_id(), config: Arc::clone(upstream), targets: targets.into(), credential })
+        let default_host = targets.first().map_or("", |target| target.authority()).into();
+        Ok(Self {
+            id: next_id(),
+            config: Arc::clone(upstream),
+            targets: Published::new(targets),
+            default_host,
+            credential,
+        })
     }
 
     /// Its name.
@@ -132,9 +148,25 @@ impl Service {
         self.credential.as_ref()
     }
 
-    /// Its addresses, never none.
-    pub fn targets(&self) -> &[Arc<Target>] {
-        &self.targets
+    /// Its targets at the moment.
+    pub fn targets(&self) -> Arc<TargetSet> {
+        self.targets.load()
+    }
+
+    /// The number of the set of targets in force.
+    pub(super) fn generation(&self) -> u64 {
+        self.targets.generation()
+    }
+
+    /// Puts other targets in the place of those before, for all workers. What is under way ends where it began.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what a name server says is published"))]
+    pub(super) fn publish(&self, targets: Vec<Member>) {
+        self.targets.replace(targets);
+    }
+
+    /// What stands for its `Host` where neither the client nor the configuration says one.
+    pub fn default_host(&self) -> &str {
+        &self.default_host
     }
 
     /// How long the head of an answer may take.
@@ -162,7 +194,7 @@ fn trust(
     let trust = match &upstream.ca {
         // Read even where no target needs it: a file that is named must be right.
         Some(file) => Trust::in_file(file, materials, trusts)?,
-        None if upstream.targets.iter().any(|target| target.tls) => Trust::of_machine(&upstream.span, trusts)?,
+        None if upstream.targets.iter().any(|target| target.address.tls) => Trust::of_machine(&upstream.span, trusts)?,
         None => return Ok(None),
     };
     trusts.push(Arc::clone(&trust));

@@ -21,6 +21,7 @@ mod route;
 mod sealing;
 mod secret;
 mod server;
+mod target;
 mod upstream;
 
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
@@ -48,6 +49,7 @@ pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use sealing::{Sealing, SealingKeyText};
 pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
+pub(super) use target::TargetText;
 pub(super) use upstream::{Credential, Upstream};
 
 use super::{

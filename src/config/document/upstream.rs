@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Assertion, SecretText};
+use super::{Assertion, SecretText, TargetText};
 use crate::config::{
-    MethodOverride, Target, UpstreamHost,
+    MethodOverride, UpstreamHost,
     decode::{At, NonEmpty, section, words},
     quantity::Size,
     text::FilePath,
@@ -16,7 +16,7 @@ section! {
     /// A service behind the gateway.
     "an upstream" Upstream {
         /// Where it answers; several are tried in turn.
-        targets: NonEmpty<At<Target>>,
+        targets: NonEmpty<TargetText>,
         /// How long it may take.
         timeouts: Timeouts = "{}",
         /// Whether it is told who calls: `X-Auth-Subject`, `-Issuer`, `-Scopes`, `-Acr`, `-Amr` (by space), `-Time` (whole

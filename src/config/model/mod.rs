@@ -44,7 +44,7 @@ pub use self::{
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
-    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost},
+    upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
 };
 use super::Span;
 

@@ -12,7 +12,7 @@ pub struct Upstream {
     /// Its name.
     pub name: Arc<str>,
     /// Where it answers: scheme, host and port, without a path; never empty.
-    pub targets: Vec<Target>,
+    pub targets: Vec<UpstreamTarget>,
     /// How long a connection (TCP and TLS) may take.
     pub connect_timeout: Duration,
     /// How long the head of the answer may take once the request was sent.
@@ -33,6 +33,15 @@ pub struct Upstream {
     pub host: UpstreamHost,
     /// Certificates that vouch for https targets, instead of the machine's.
     pub ca: Option<File>,
+}
+
+/// A target of a service, and its share of the requests.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UpstreamTarget {
+    /// Where it answers.
+    pub address: Target,
+    /// Its share of the requests, in relation to the others'; from 1.
+    pub weight: u16,
 }
 
 /// One address of a service.

@@ -24,6 +24,7 @@ mod route;
 mod sealing;
 mod server;
 mod table;
+mod target;
 mod tie;
 mod upstream;
 

@@ -2,9 +2,9 @@
 
 use http::HeaderName;
 
-use super::{Context, assertion, table::Table};
+use super::{Context, assertion, table::Table, target};
 use crate::config::{
-    Span, Target, Upstream, UpstreamCredential,
+    Span, Upstream, UpstreamCredential,
     document::{self, Document},
     nearest,
 };
@@ -27,7 +27,7 @@ pub(super) fn upstreams(document: &Document, to: &mut Context<'_>) -> Table<Upst
         Some(Upstream {
             span: entry.span.clone(),
             name: entry.name.clone(),
-            targets: targets(written, to),
+            targets: target::targets(written, to),
             connect_timeout: written.timeouts.connect,
             response_timeout: written.timeouts.response,
             identity_headers: written.identity_headers,
@@ -40,24 +40,6 @@ pub(super) fn upstreams(document: &Document, to: &mut Context<'_>) -> Table<Upst
             ca: written.ca.as_ref().map(|ca| to.file(ca)),
         })
     })
-}
-
-fn targets(written: &document::Upstream, to: &mut Context<'_>) -> Vec<Target> {
-    let mut targets: Vec<Target> = Vec::with_capacity(written.targets.0.len());
-    for target in &written.targets.0 {
-        if targets.contains(&target.value) {
-            to.error(&target.span, format!("`{}` is listed twice", target.shown));
-        } else {
-            targets.push(target.value.clone());
-        }
-    }
-    if let Some(ca) = &written.ca
-        && !targets.is_empty()
-        && targets.iter().all(|target| !target.tls)
-    {
-        to.warn(&ca.span, "`ca` has no effect: no target is https", "leave it out, or use https");
-    }
-    targets
 }
 
 fn method_overrides(written: &document::Upstream, to: &mut Context<'_>) -> Vec<crate::config::MethodOverride> {

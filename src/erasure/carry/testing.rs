@@ -125,7 +125,10 @@ pub(crate) fn upstream(name: &str, ports: &[u16]) -> config::Upstream {
         name: name.into(),
         targets: ports
             .iter()
-            .map(|port| config::Target { tls: false, host: "127.0.0.1".into(), port: *port })
+            .map(|port| config::UpstreamTarget {
+                address: config::Target { tls: false, host: "127.0.0.1".into(), port: *port },
+                weight: 1,
+            })
             .collect(),
         connect_timeout: Duration::from_secs(2),
         response_timeout: Duration::from_secs(2),

@@ -68,7 +68,8 @@ impl Upstream {
         let ca = client::authorities(upstream.ca.as_ref(), materials)?;
         let roots = ca.as_deref().map_or_else(|| roots.clone(), client::roots);
         let fault = |why: String| Problem::error(&upstream.span, why);
-        let url = |target: &crate::config::Target| {
+        let url = |target: &crate::config::UpstreamTarget| {
+            let target = &target.address;
             let scheme = if target.tls { "https" } else { "http" };
             let text = format!("{scheme}://{}:{}/", target.host, target.port);
             Url::parse(&text).map_err(|_| fault(format!("{}:{} can't be used as a target", target.host, target.port)))

@@ -137,3 +137,26 @@ fn an_address_of_version_6_is_written_in_brackets() {
         assert_eq!(service.targets()[0].authority(), format!("[::1]:{port}"));
     });
 }
+
+#[test]
+fn targets_that_are_published_are_used_and_those_that_stay_keep_their_connections() {
+    worker(async {
+        let service = service_of(&[named("a").await]);
+        let other = service_of(&[named("b").await]);
+        let client = Client::new();
+        assert_eq!(client.text(&service).await.unwrap(), "a");
+
+        let both = [&service, &other].map(|service| service.targets()[0].clone());
+        service.publish(both.to_vec());
+        let mut answers = String::new();
+        for _ in 0..4 {
+            answers += &client.text(&service).await.unwrap();
+        }
+        assert_eq!(answers, "abab");
+        assert_eq!(client.told.opened.get(), 2);
+
+        service.publish(vec![both[1].clone()]);
+        assert_eq!(client.text(&service).await.unwrap(), "b");
+        assert_eq!((service.targets().generation, client.told.opened.get()), (3, 2));
+    });
+}

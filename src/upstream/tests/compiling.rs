@@ -88,7 +88,10 @@ fn targets_that_did_not_change_are_the_same_and_others_are_not() {
     let before = Upstreams::compile(&config(444), &files, None).unwrap();
     let after = Upstreams::compile(&config(445), &files, Some(&before)).unwrap();
     let same = |one: &Upstreams, other: &Upstreams, index: usize| {
-        Arc::ptr_eq(&one.get("api").unwrap().targets()[index], &other.get("api").unwrap().targets()[index])
+        Arc::ptr_eq(
+            &one.get("api").unwrap().targets()[index].target,
+            &other.get("api").unwrap().targets()[index].target,
+        )
     };
     assert!(same(&before, &after, 0));
     assert!(!same(&before, &after, 1));

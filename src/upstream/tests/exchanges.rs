@@ -347,7 +347,7 @@ fn a_request_waits_in_little_memory() {
     // Its future is a part of the one that hyper's server moves about for each request.
     worker(async {
         let (client, service) = (Client::new(), service_of(&[nobody().0]));
-        let sending = client.pools.send(&service, request(Method::GET, "/"), SystemClock.now());
+        let sending = client.pools.send(&service, request(Method::GET, "/"), &Sending::plain(SystemClock.now()));
         assert!(size_of_val(&sending) <= 512, "{} bytes", size_of_val(&sending));
     });
 }

@@ -179,7 +179,7 @@ impl Client {
         request: Request<TestBody>,
         now: Now,
     ) -> Result<Response<UpstreamBody<TestBody>>, UpstreamFault> {
-        self.pools.send(service, request, now).await
+        self.pools.send(service, request, &Sending::plain(now)).await
     }
 
     /// Sends a GET and reads the whole answer.
@@ -214,7 +214,7 @@ fn compile(upstream: config::Upstream, files: &Files) -> Result<Arc<Service>, Ve
     Ok(Upstreams::compile(&[Arc::new(upstream)], files, None)?.get("api").unwrap())
 }
 
-fn config_of(targets: Vec<config::Target>) -> config::Upstream {
+fn config_of(targets: Vec<config::UpstreamTarget>) -> config::Upstream {
     config::Upstream {
         span: Span::default(),
         name: "api".into(),
@@ -238,8 +238,8 @@ fn impatient(address: SocketAddr) -> Arc<Service> {
     service(config)
 }
 
-fn target(tls: bool, host: &str, port: u16) -> config::Target {
-    config::Target { tls, host: host.into(), port }
+fn target(tls: bool, host: &str, port: u16) -> config::UpstreamTarget {
+    config::UpstreamTarget { address: config::Target { tls, host: host.into(), port }, weight: 1 }
 }
 
 /// Files and variables in memory.

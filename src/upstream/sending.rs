@@ -1,0 +1,45 @@
+//! What is to be known of a request besides its head, to choose a target for it and to bound its time.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use crate::clock::Now;
+
+/// What is to be known of a request besides its head.
+#[derive(Debug, Clone, Copy)]
+pub struct Sending {
+    /// The present moment: what is counted from the sending counts from it.
+    pub now: Now,
+    /// On whose behalf, for fairness among those who wait. Requests without one share one place.
+    pub client: Option<IpAddr>,
+    /// What keeps requests together, hashed; see [`Service::affinity`](super::Service::affinity). `None`: turns are taken.
+    pub hash: Option<u64>,
+    /// Whether it is a guarded operation: it is sent again only if the target certainly has nothing of it.
+    pub guarded: bool,
+    /// When its answer must be over because the client said so; the earlier of this and `request` counts.
+    pub deadline: Option<Instant>,
+    /// How long it may take until its answer is over, in the place of the upstream's `timeouts.request`.
+    pub request: Option<Duration>,
+    /// How long the head of its answer may take, in the place of the upstream's `timeouts.response`.
+    pub patience: Option<Duration>,
+    /// Whether its answer may switch protocols.
+    pub upgrade: bool,
+}
+
+impl Sending {
+    /// A request of which there is nothing to be said.
+    pub const fn plain(now: Now) -> Self {
+        Self {
+            now,
+            client: None,
+            hash: None,
+            guarded: false,
+            deadline: None,
+            request: None,
+            patience: None,
+            upgrade: false,
+        }
+    }
+}
