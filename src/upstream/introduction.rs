@@ -107,7 +107,10 @@ mod tests {
             line(introduced("[2001:db8::1]:1", "192.0.2.9:443")),
             "PROXY TCP6 2001:db8::1 ::ffff:192.0.2.9 1 443\r\n"
         );
-        assert_eq!(line(introduced("[::ffff:192.0.2.1]:1", "192.0.2.9:443")), "PROXY TCP4 192.0.2.1 192.0.2.9 1 443\r\n");
+        assert_eq!(
+            line(introduced("[::ffff:192.0.2.1]:1", "192.0.2.9:443")),
+            "PROXY TCP4 192.0.2.1 192.0.2.9 1 443\r\n"
+        );
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What a request is sent on: a connection of its own (HTTP/1.1), or a stream of a shared one (HTTP/2). What is rare is
 //! boxed, so that the future of a plain request is as small as with one protocol.
 
-use std::{task::{Context, Poll}, time::Duration};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, uri::Scheme};
@@ -9,9 +12,9 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
+    call::{Call, Stream},
     connection::{Answered, Connection, Exchange, Lost},
     fault::BoxError,
-    h2::{Call, Stream},
     shared::Slot,
     target::Target,
     upload::Upload,

@@ -15,19 +15,23 @@
 
 mod answer;
 mod body;
+mod call;
 mod connect;
 mod connection;
 mod drive;
 mod fault;
 mod framing;
 mod health;
+mod introduction;
 mod lease;
+mod line;
 mod observer;
 mod pool;
 mod pools;
 mod replay;
 mod sending;
 mod service;
+mod shared;
 mod small_writes;
 mod target;
 mod target_set;
@@ -39,6 +43,7 @@ mod tests;
 
 pub use body::UpstreamBody;
 pub use fault::{ConnectFault, FaultKind, InvalidAnswer, UpstreamFault};
+pub use introduction::Introduced;
 pub use observer::{ServiceObserver, UpstreamObserver};
 pub use pools::Pools;
 pub use sending::Sending;

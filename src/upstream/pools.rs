@@ -21,14 +21,16 @@ use tokio::time::Instant;
 use super::{
     answer,
     body::UpstreamBody,
-    connect::connect,
-    connection::{Answered, Connection, Exchange, Lost},
+    connect::Wanted,
+    connection::{Answered, Lost},
     fault::{BoxError, UpstreamFault},
     framing::frame,
     health::Admission,
+    introduction::Introduced,
     lease::Lease,
+    line::{Held, Line, Turn},
     observer::{ServiceObserver, UpstreamObserver},
-    pool::TargetPool,
+    pool::{Opening, TargetPool},
     replay::Replay,
     sending::Sending,
     service::Service,
@@ -68,7 +70,7 @@ struct View<B> {
 
 /// A connection and where it came from.
 struct Chosen<B> {
-    connection: Box<Connection<B>>,
+    line: Line<B>,
     pool: Rc<TargetPool<B>>,
 }
 
@@ -81,7 +83,7 @@ enum From {
 
 /// A request that was sent, and where it came from.
 struct Sent<B> {
-    exchange: Exchange<B>,
+    turn: Turn<B>,
     pool: Rc<TargetPool<B>>,
     /// Boxed, as it is made for the usual request and needed for the rare one.
     replay: Option<Box<Replay>>,
@@ -154,8 +156,9 @@ where
             Some(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
             None => Begun::Not(Box::new(request)),
         };
+        let introduced = sending.introduced.map(Box::new);
         async move {
-            let answer = pool.exchange(begun, now).await;
+            let answer = pool.exchange(begun, introduced, now).await;
             if let Err(fault) = &answer {
                 pool.observer.fault(fault.kind());
             }
@@ -212,23 +215,26 @@ where
     async fn exchange(
         self: &Rc<Self>,
         begun: Begun<B>,
+        introduced: Option<Box<Introduced>>,
         now: Instant,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let mut sent = match begun {
             Begun::Sent(sent) => sent,
-            Begun::Not(request) => self.begin_later(request, From::PoolOrNetwork, now).await?,
+            Begun::Not(request) => {
+                self.begin_later(request, From::PoolOrNetwork, introduced.as_deref().copied(), now).await?
+            }
         };
         let mut attempts_left = ATTEMPTS;
         loop {
             attempts_left = attempts_left.saturating_sub(1);
             let patience = self.service.response_timeout();
-            let request = match poll_fn(|cx| sent.exchange.poll_answer(cx, patience)).await {
-                Ok(answered) => return self.accept(answered, sent.exchange.connection, sent.pool),
+            let request = match poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await {
+                Ok(answered) => return self.accept(answered, sent.turn.into_held(), sent.pool),
                 Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
             };
             self.observer.retried();
             // Where one idle connection was closed the others probably are, too.
-            sent = self.begin_later(request, From::Network, now).await?;
+            sent = self.begin_later(request, From::Network, introduced.as_deref().copied(), now).await?;
         }
     }
 
@@ -237,33 +243,34 @@ where
         self: &Rc<Self>,
         request: Box<Request<Upload<B>>>,
         from: From,
+        introduced: Option<Introduced>,
         now: Instant,
     ) -> Pin<Box<dyn Future<Output = Result<Sent<B>, UpstreamFault>>>> {
         let pool = Rc::clone(self);
         Box::pin(async move {
-            let chosen = pool.choose(from, now).await?;
+            let chosen = pool.choose(from, introduced, now).await?;
             Ok(pool.begin(chosen, *request, now))
         })
     }
 
-    fn begin(&self, Chosen { connection, pool }: Chosen<B>, mut request: Request<Upload<B>>, now: Instant) -> Sent<B> {
+    fn begin(&self, Chosen { line, pool }: Chosen<B>, mut request: Request<Upload<B>>, now: Instant) -> Sent<B> {
         if self.service.names_target_as_host() {
             request.headers_mut().insert(HOST, pool.target.host.clone());
         }
-        let replay = if connection.reused { Replay::of(&request).map(Box::new) } else { None };
+        let replay = if line.is_reused() { Replay::of(&request).map(Box::new) } else { None };
         // The clock is read again only where a connection had to be waited for.
-        let started = if connection.reused { now } else { Instant::now() };
-        Sent { exchange: Exchange::begin(connection, request, started), pool, replay }
+        let started = if line.is_reused() { now } else { Instant::now() };
+        Sent { turn: Turn::begin(line, request, &pool.target, started), pool, replay }
     }
 
     fn accept(
         self: &Rc<Self>,
         Answered { mut answer, is_early }: Answered,
-        connection: Box<Connection<B>>,
+        held: Held<B>,
         pool: Rc<TargetPool<B>>,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let afterwards = answer::check(&mut answer).map_err(UpstreamFault::Invalid)?;
-        let mut lease = Lease::new(connection, afterwards, pool, Rc::clone(self));
+        let mut lease = Lease::new(held, afterwards, pool, Rc::clone(self));
         if is_early {
             lease.go_on_sending();
         }
@@ -274,17 +281,22 @@ where
     fn take_idle(&self, now: Instant) -> Option<Chosen<B>> {
         let view = self.view.borrow();
         let [only] = &*view.targets else { return None };
-        let connection = only.take(now)?;
+        let line = only.take(now)?;
         self.observer.reused();
-        Some(Chosen { connection, pool: Rc::clone(only) })
+        Some(Chosen { line, pool: Rc::clone(only) })
     }
 
     /// Gets a connection to a target that is believed to be well, round robin; to any, when none is.
-    async fn choose(&self, from: From, now: Instant) -> Result<Chosen<B>, UpstreamFault> {
+    async fn choose(
+        &self,
+        from: From,
+        introduced: Option<Introduced>,
+        now: Instant,
+    ) -> Result<Chosen<B>, UpstreamFault> {
         let budget = Budget { time: self.service.connect_timeout(), ends: Cell::new(None) };
         let view = Rc::clone(&self.view.borrow());
         if let [only] = &*view.targets {
-            return self.obtain(only, Admission::Healthy, from, now, || budget.share(1)).await;
+            return self.obtain(only, Admission::Healthy, (from, introduced), now, || budget.share(1)).await;
         }
         let count = view.targets.len();
         let turn = self.turn.get();
@@ -297,7 +309,7 @@ where
             if admission == Admission::Ejected {
                 continue;
             }
-            match self.obtain(pool, admission, from, now, || budget.share(left)).await {
+            match self.obtain(pool, admission, (from, introduced), now, || budget.share(left)).await {
                 Ok(chosen) => return Ok(chosen),
                 Err(fault) => last = Some(fault),
             }
@@ -306,7 +318,7 @@ where
             return Err(fault);
         }
         for (pool, left) in in_turn() {
-            match self.obtain(pool, Admission::Ejected, from, now, || budget.share(left)).await {
+            match self.obtain(pool, Admission::Ejected, (from, introduced), now, || budget.share(left)).await {
                 Ok(chosen) => return Ok(chosen),
                 Err(fault) => last = Some(fault),
             }
@@ -319,27 +331,33 @@ where
         &self,
         pool: &Rc<TargetPool<B>>,
         admission: Admission,
-        from: From,
+        (from, introduced): (From, Option<Introduced>),
         now: Instant,
         deadline: impl FnOnce() -> Instant,
     ) -> Result<Chosen<B>, UpstreamFault> {
         // A probe has to find out whether the target takes connections, so it makes one.
         let may_reuse = from == From::PoolOrNetwork && admission != Admission::Probe;
-        if let Some(connection) = may_reuse.then(|| pool.take(now)).flatten() {
+        if let Some(line) = may_reuse.then(|| pool.take(now)).flatten() {
             self.observer.reused();
-            return Ok(Chosen { connection, pool: Rc::clone(pool) });
+            return Ok(Chosen { line, pool: Rc::clone(pool) });
         }
         let target = &pool.target;
+        let wanted = Wanted { deadline: deadline(), introduced, only_http1: false };
         // Boxed: rare, and large enough to make every request's future larger.
-        match Box::pin(connect(target, &pool.addresses, deadline())).await {
-            Ok(opened) => {
+        match Box::pin(pool.open(wanted, now)).await {
+            Opening::Made(line) => {
                 self.observer.opened();
                 if target.health.succeeded() {
                     self.observer.readmitted(target.authority());
                 }
-                Ok(Chosen { connection: Box::new(Connection::new(opened, now)), pool: Rc::clone(pool) })
+                Ok(Chosen { line, pool: Rc::clone(pool) })
             }
-            Err(fault) => {
+            Opening::Joined(line) => {
+                self.observer.reused();
+                Ok(Chosen { line, pool: Rc::clone(pool) })
+            }
+            Opening::FailedElsewhere(fault) => Err(fault),
+            Opening::Failed(fault) => {
                 if target.health.failed(admission, Instant::now().into_std()) {
                     self.observer.ejected(target.authority());
                 }

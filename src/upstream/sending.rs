@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::introduction::Introduced;
 use crate::clock::Now;
 
 /// What is to be known of a request besides its head.
@@ -26,6 +27,8 @@ pub struct Sending {
     pub patience: Option<Duration>,
     /// Whether its answer may switch protocols.
     pub upgrade: bool,
+    /// For whom the connection is, where the service is told: see [`Service::introduces`](super::Service::introduces).
+    pub introduced: Option<Introduced>,
 }
 
 impl Sending {
@@ -40,6 +43,7 @@ impl Sending {
             request: None,
             patience: None,
             upgrade: false,
+            introduced: None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! to a target as its `MAX_CONCURRENT_STREAMS` makes necessary, and never two where one would do:
 //!
 //! ```text
-//! take ─┬─ one with room ───────────────────────────────> Slot ── Call (h2.rs) ── answer's body
+//! take ─┬─ one with room ───────────────────────────────> Slot ── Call (call.rs) ── answer's body
 //!       └─ none: obtain ─┬─ somebody is connecting: wait ──┘
 //!                        └─ connect
 //! ```
@@ -16,7 +16,6 @@ use std::{
     io,
     pin::Pin,
     rc::{Rc, Weak},
-    task::Poll,
     time::Duration,
 };
 
@@ -32,8 +31,8 @@ use tokio::{
 };
 
 use super::{
+    call::Carried,
     fault::{BoxError, ConnectFault, UpstreamFault},
-    h2::Carried,
     small_writes::SmallWrites,
 };
 
@@ -127,7 +126,11 @@ impl<B> Shares<B> {
 
     /// Lets one at a time connect. `Ok(None)`: this caller is to do it, and says how it ended through the guard;
     /// `Ok(Some)`: somebody did, and there is something to take now.
-    pub(super) async fn wait_for_turn(self: &Rc<Self>, target: &str, deadline: Instant) -> Result<Turn<B>, UpstreamFault> {
+    pub(super) async fn wait_for_turn(
+        self: &Rc<Self>,
+        target: &str,
+        deadline: Instant,
+    ) -> Result<Turn<B>, UpstreamFault> {
         let Some(connecting) = self.connecting.borrow().clone() else {
             let connecting = Rc::new(Connecting::default());
             *self.connecting.borrow_mut() = Some(Rc::clone(&connecting));
@@ -148,8 +151,8 @@ impl<B> Shares<B> {
     /// Closes what has been idle for long.
     pub(super) fn sweep(&self, now: Instant) {
         self.connections.borrow_mut().retain(|connection| {
-            let is_idle = connection.streams.get() == 0
-                && now.saturating_duration_since(connection.used_at.get()) >= IDLE_TIME;
+            let is_idle =
+                connection.streams.get() == 0 && now.saturating_duration_since(connection.used_at.get()) >= IDLE_TIME;
             !connection.is_over() && !is_idle
         });
     }
@@ -248,6 +251,11 @@ where
 }
 
 impl<B> Shared<B> {
+    /// The one stream of a connection that nobody else uses.
+    pub(super) fn for_one(self) -> Slot<B> {
+        Slot::new(Rc::new(self), false)
+    }
+
     /// Whether it takes no more streams.
     fn is_over(&self) -> bool {
         self.is_retired.get() || self.sender.borrow().is_closed()

@@ -68,12 +68,13 @@ impl Trust {
             .map_err(|fault| Problem::error(at, format!("TLS can't be set up: {fault}")))?
             .with_root_certificates(roots);
         let client = match (&material.own, own) {
-            (Some(shown), Some(files)) => client
-                .with_client_auth_cert(shown.chain.clone(), shown.key.clone_key())
-                .map_err(|fault| {
-                    let message = format!("the key doesn't go with the certificate in {}: {fault}", files.cert.path.display());
+            (Some(shown), Some(files)) => {
+                client.with_client_auth_cert(shown.chain.clone(), shown.key.clone_key()).map_err(|fault| {
+                    let message =
+                        format!("the key doesn't go with the certificate in {}: {fault}", files.cert.path.display());
                     Problem::error(&files.key.span, message)
-                })?,
+                })?
+            }
             (None, _) | (_, None) => client.with_no_client_auth(),
         };
         Ok(Arc::new(Self {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Assertion, SecretText, TargetText};
+use super::{Assertion, SecretText, TargetText, UpstreamTls};
 use crate::config::{
-    MethodOverride, UpstreamHost,
+    MethodOverride, ProxyVersion, UpstreamHost, UpstreamProtocol,
     decode::{At, NonEmpty, section, words},
     quantity::Size,
     text::FilePath,
@@ -17,6 +17,11 @@ section! {
     "an upstream" Upstream {
         /// Where it answers; several are tried in turn.
         targets: NonEmpty<TargetText>,
+        /// What is spoken with it.
+        protocol: At<UpstreamProtocol> = "http1",
+        /// Whether each connection to it begins with whom it is made for (HAProxy's PROXY protocol). No connection is used for
+        /// two requests then.
+        proxy_protocol: Option<ProxyVersion>,
         /// How long it may take.
         timeouts: Timeouts = "{}",
         /// Whether it is told who calls: `X-Auth-Subject`, `-Issuer`, `-Scopes`, `-Acr`, `-Amr` (by space), `-Time` (whole
@@ -36,6 +41,8 @@ section! {
         host: UpstreamHost = "preserve",
         /// Certificates (PEM) that vouch for https targets, instead of the machine's.
         ca: Option<At<FilePath>>,
+        /// TLS with https targets, besides who vouches for them.
+        tls: Option<UpstreamTls>,
     }
 }
 

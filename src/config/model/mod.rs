@@ -15,6 +15,7 @@ mod limit;
 mod listener;
 mod notify;
 mod own_issuer;
+mod reach;
 mod route;
 mod server;
 mod upstream;
@@ -42,6 +43,7 @@ pub use self::{
     limit::{Limit, LimitKey, Rate},
     listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
+    reach::{Dns, ProxyVersion, Reach, UpstreamProtocol, UpstreamTls},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
@@ -67,6 +69,8 @@ pub struct Config {
     pub limits: Vec<Arc<Limit>>,
     /// The services behind.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Who is asked for the addresses of upstreams' names.
+    pub dns: Dns,
     /// How upstreams are told of callers in a way that they can verify.
     pub assertions: Option<Arc<Assertions>>,
     /// The second-factor authority.

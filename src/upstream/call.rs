@@ -77,12 +77,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// Gives a request to a connection. It is in origin-form, with `Host`, framed as for HTTP/1.1.
-    pub(super) fn begin(
-        slot: Slot<B>,
-        request: Request<Upload<B>>,
-        scheme: Scheme,
-        started: Instant,
-    ) -> Self {
+    pub(super) fn begin(slot: Slot<B>, request: Request<Upload<B>>, scheme: Scheme, started: Instant) -> Self {
         let progress = request.body().progress();
         let head = Replay::head(&request);
         let slot = Rc::new(slot);
@@ -95,11 +90,7 @@ where
     }
 
     /// Waits for the head of the answer; see [`Exchange::poll_answer`](super::connection::Exchange::poll_answer).
-    pub(super) fn poll_answer(
-        &mut self,
-        cx: &mut Context<'_>,
-        patience: Duration,
-    ) -> Poll<Result<Answered, Lost<B>>> {
+    pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<Result<Answered, Lost<B>>> {
         let Some(sending) = &mut self.sending else {
             return Poll::Ready(Err(Lost { fault: UpstreamFault::Reset(None), unsent: None }));
         };
@@ -160,11 +151,11 @@ where
 
 impl<B> Stream<B> {
     /// The answer has been read to its end. What is left of the request goes on being sent.
-    pub(super) fn end(self) {}
+    pub(super) fn end(self: Box<Self>) {}
 
     /// Nobody wants the rest of the answer, nor shall more of the request be sent.
-    pub(super) fn cut(self) {
-        let Self { body, slot } = self;
+    pub(super) fn cut(self: Box<Self>) {
+        let Self { body, slot } = *self;
         if body.cut() {
             // The peer may neither read the rest nor reset the stream; hyper would wait for that for ever.
             slot.connection.retire();
