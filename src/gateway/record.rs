@@ -12,10 +12,11 @@ use http::{Method, Version};
 
 use super::ids::{RequestId, Trace};
 use crate::{
-    body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
+    body::{ConnectionInfo, HowEnded, StreamEnd, Tail, Verdict},
     clock::Now,
+    limit::InFlightPlace,
     policy::{Principal, Reason},
-    runtime::{OnWorker, Services, Snapshot},
+    runtime::{OnWorker, Services, Side, Snapshot},
     telemetry::AccessRecord,
 };
 
@@ -40,6 +41,8 @@ pub struct Record {
     pub client: IpAddr,
     /// Which route it took.
     pub route: Option<usize>,
+    /// Its place among the requests in flight.
+    pub place: Option<InFlightPlace>,
     /// Whoever was verified.
     pub principal: Option<Arc<Principal>>,
     /// By which way a second factor came that the request needed.
@@ -48,12 +51,18 @@ pub struct Record {
     pub status: u16,
     /// Why it ended as it did.
     pub reason: Reason,
+    /// Which of the route's services it was sent to.
+    pub side: Side,
     /// How long the upstream took to answer.
     pub upstream_took: Option<Duration>,
     /// How many bytes of body the client sent.
     pub bytes_in: Option<Rc<Cell<u64>>>,
     /// How many bytes of body it got.
     pub bytes_out: u64,
+    /// How long an upgraded stream took to be opened.
+    opened_after: Option<Duration>,
+    /// How an upgraded stream ended.
+    pub stream_end: Option<&'static str>,
 }
 
 impl Record {
@@ -80,13 +89,17 @@ impl Record {
             request_id,
             trace: None,
             route: None,
+            place: None,
             principal: None,
             step_up: None,
             status: 499,
             reason: Reason::ClientGone,
+            side: Side::Own,
             upstream_took: None,
             bytes_in: None,
             bytes_out: 0,
+            opened_after: None,
+            stream_end: None,
         }
     }
 
@@ -94,7 +107,7 @@ impl Record {
         let took = self.services.clock.instant().saturating_duration_since(self.began.instant);
         let route = self.route.and_then(|number| self.snapshot.routes.get(number));
         match route {
-            Some(route) => route.metrics.answered(&self.method, self.status, took),
+            Some(route) => route.metrics.answered(&self.method, self.status, self.opened_after.unwrap_or(took)),
             None => self.services.no_route.answered(&self.method, self.status, took),
         }
         self.services.metrics.decided(self.reason);
@@ -116,20 +129,37 @@ impl Record {
             bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
             bytes_out: self.bytes_out,
             took,
-            upstream: route.filter(|_| self.upstream_took.is_some()).map(|route| &*route.upstream.name),
+            upstream: route
+                .filter(|_| self.upstream_took.is_some())
+                .and_then(|route| route.backend(self.side))
+                .map(|backend| &*backend.upstream.name),
             upstream_took: self.upstream_took,
             issuer: principal.map(|principal| &*principal.issuer),
             subject: principal.map(|principal| &*principal.subject),
             step_up: self.step_up,
+            stream_end: self.stream_end,
         });
+    }
+
+    /// Notes that the answer switches to a stream: how long that lasts is no measure of how long requests take.
+    pub fn switched(&mut self) {
+        // Nor is it in flight: connections bound how many streams there are.
+        self.place = None;
+        self.opened_after = Some(self.services.clock.instant().saturating_duration_since(self.began.instant));
+    }
+
+    /// Whether the client's connection is being cut because it takes nothing.
+    pub(super) fn client_stalled(&self) -> bool {
+        self.info.watch.verdict() == Some(Verdict::SlowReader)
     }
 
     /// Notes how long the upstream took.
     pub fn upstream_answered(&mut self, sent: Instant) {
         let took = self.services.clock.instant().saturating_duration_since(sent);
         self.upstream_took = Some(took);
-        if let Some(route) = self.route.and_then(|number| self.snapshot.routes.get(number)) {
-            route.upstream_metrics.answered(took);
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let Some(backend) = route.and_then(|route| route.backend(self.side)) {
+            backend.metrics.answered(took);
         }
     }
 }
@@ -137,6 +167,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.tell();
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let (Some(place), Some(route)) = (self.place.take(), route) {
+            self.snapshot.in_flight.leave(place, &route.holders);
+        }
     }
 }
 
@@ -163,6 +197,7 @@ impl Tail for Box<Record> {
 fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
     }

@@ -19,6 +19,7 @@ use super::{
     drive::Driven,
     fault::{BoxError, ConnectFault, UpstreamFault},
     introduction::{self, Introduced},
+    sending::Sending,
     shared::Shared,
     small_writes::SmallWrites,
     target::{Place, Target, TargetTls},
@@ -60,10 +61,25 @@ struct Known {
 pub(super) struct Wanted {
     /// By when it must stand.
     pub(super) deadline: Instant,
-    /// For whom, where the target is told.
+    /// What for.
+    pub(super) purpose: Purpose,
+}
+
+/// What is special about the request that a connection is for. Most have nothing special.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Purpose {
+    /// For whom it is, where the target is told.
     pub(super) introduced: Option<Introduced>,
-    /// Whether it must speak HTTP/1.1, which alone can be upgraded.
-    pub(super) only_http1: bool,
+    /// Whether it may switch protocols, which HTTP/1.1 alone can.
+    pub(super) upgrade: bool,
+}
+
+impl Purpose {
+    /// `None` for a plain request.
+    pub(super) fn of(sending: &Sending) -> Option<Box<Self>> {
+        let Sending { introduced, upgrade, .. } = *sending;
+        (introduced.is_some() || upgrade).then(|| Box::new(Self { introduced, upgrade }))
+    }
 }
 
 /// A connection, by what is spoken on it.
@@ -87,9 +103,9 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let Wanted { deadline, introduced, only_http1 } = wanted;
+    let Wanted { deadline, purpose: Purpose { introduced, upgrade } } = wanted;
     let unreachable = |source| UpstreamFault::Unreachable { target: target.authority().to_owned(), source };
-    let protocol = if only_http1 { UpstreamProtocol::Http1 } else { target.link.protocol };
+    let protocol = if upgrade { UpstreamProtocol::Http1 } else { target.link.protocol };
     // Without TLS nothing is agreed: one side knows.
     let knows_http2 = protocol == UpstreamProtocol::Http2;
     let connecting = async {
@@ -191,7 +207,7 @@ async fn speak<B, S>(stream: S, http2: bool) -> Result<Opened<B>, UpstreamFault>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if http2 {
         return Shared::speak(stream).await.map(Opened::Shared);
@@ -204,7 +220,8 @@ where
         .handshake(TokioIo::new(SmallWrites(stream)))
         .await
         .map_err(UpstreamFault::from_hyper)?;
-    Ok(Opened::Own(sender, Box::pin(connection)))
+    // Whether a service may switch is for the request to say; here it costs nothing.
+    Ok(Opened::Own(sender, Box::pin(connection.with_upgrades())))
 }
 
 impl Addresses {

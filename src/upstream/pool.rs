@@ -65,8 +65,9 @@ impl<B> TargetPool<B> {
 
     /// Takes what a request can be sent on at once. A connection that the other side has closed, or on which it said
     /// anything, since it was put here, is not used.
-    pub(super) fn take(&self, now: Instant) -> Option<Line<B>> {
-        if let Some(shares) = &self.shares
+    pub(super) fn take(&self, now: Instant, upgrade: bool) -> Option<Line<B>> {
+        if !upgrade
+            && let Some(shares) = &self.shares
             && let Some(slot) = shares.take(now)
         {
             return Some(Line::Shared(slot));
@@ -125,7 +126,7 @@ where
     /// Makes a connection. Where requests share them, one is made at a time, and those who would make another meanwhile
     /// wait for it.
     pub(super) async fn open(&self, wanted: Wanted, now: Instant) -> Opening<B> {
-        let Some(shares) = self.shares.as_ref().filter(|_| !wanted.only_http1) else {
+        let Some(shares) = self.shares.as_ref().filter(|_| !wanted.purpose.upgrade) else {
             return self.connect(wanted, now).await;
         };
         loop {
@@ -153,7 +154,9 @@ where
     async fn connect(&self, wanted: Wanted, now: Instant) -> Opening<B> {
         match connect(&self.target, &self.addresses, wanted).await {
             Ok(Opened::Own(sender, driven)) => {
-                self.prefers_http1.set(!wanted.only_http1);
+                if !wanted.purpose.upgrade {
+                    self.prefers_http1.set(true);
+                }
                 Opening::Made(Line::Own(Box::new(Connection::new(sender, driven, now))))
             }
             Ok(Opened::Shared(connection)) => {

@@ -14,19 +14,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::HOST};
+use http::{Request, Response, StatusCode, header::HOST};
 use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
     answer,
     body::UpstreamBody,
-    connect::Wanted,
+    connect::{Purpose, Wanted},
     connection::{Answered, Lost},
     fault::{BoxError, UpstreamFault},
     framing::frame,
     health::Admission,
-    introduction::Introduced,
     lease::Lease,
     line::{Held, Line, Turn},
     observer::{ServiceObserver, UpstreamObserver},
@@ -148,17 +147,16 @@ where
         sending: &Sending,
     ) -> impl Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>> + use<B> {
         let pool = self.0.service(service);
-        let now = Instant::from_std(sending.now.instant);
+        let (now, purpose) = (Instant::from_std(sending.now.instant), Purpose::of(sending));
         let mut request = request.map(|body| Upload::new(body, now));
         frame(&mut request);
         // Begun here, so that the future has no room for a request: it is a part of one that is moved about.
-        let begun = match pool.take_idle(now) {
+        let begun = match pool.take_idle(now, sending.upgrade) {
             Some(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
             None => Begun::Not(Box::new(request)),
         };
-        let introduced = sending.introduced.map(Box::new);
         async move {
-            let answer = pool.exchange(begun, introduced, now).await;
+            let answer = pool.exchange(begun, purpose, now).await;
             if let Err(fault) = &answer {
                 pool.observer.fault(fault.kind());
             }
@@ -215,13 +213,13 @@ where
     async fn exchange(
         self: &Rc<Self>,
         begun: Begun<B>,
-        introduced: Option<Box<Introduced>>,
+        purpose: Option<Box<Purpose>>,
         now: Instant,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let mut sent = match begun {
             Begun::Sent(sent) => sent,
             Begun::Not(request) => {
-                self.begin_later(request, From::PoolOrNetwork, introduced.as_deref().copied(), now).await?
+                self.begin_later(request, From::PoolOrNetwork, purpose.as_deref().copied(), now).await?
             }
         };
         let mut attempts_left = ATTEMPTS;
@@ -229,12 +227,19 @@ where
             attempts_left = attempts_left.saturating_sub(1);
             let patience = self.service.response_timeout();
             let request = match poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await {
-                Ok(answered) => return self.accept(answered, sent.turn.into_held(), sent.pool),
+                Ok(answered) => {
+                    return self.accept(
+                        answered,
+                        sent.turn.into_held(),
+                        sent.pool,
+                        purpose.is_some_and(|it| it.upgrade),
+                    );
+                }
                 Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
             };
             self.observer.retried();
             // Where one idle connection was closed the others probably are, too.
-            sent = self.begin_later(request, From::Network, introduced.as_deref().copied(), now).await?;
+            sent = self.begin_later(request, From::Network, purpose.as_deref().copied(), now).await?;
         }
     }
 
@@ -243,12 +248,12 @@ where
         self: &Rc<Self>,
         request: Box<Request<Upload<B>>>,
         from: From,
-        introduced: Option<Introduced>,
+        purpose: Option<Purpose>,
         now: Instant,
     ) -> Pin<Box<dyn Future<Output = Result<Sent<B>, UpstreamFault>>>> {
         let pool = Rc::clone(self);
         Box::pin(async move {
-            let chosen = pool.choose(from, introduced, now).await?;
+            let chosen = pool.choose(from, purpose, now).await?;
             Ok(pool.begin(chosen, *request, now))
         })
     }
@@ -268,35 +273,34 @@ where
         Answered { mut answer, is_early }: Answered,
         held: Held<B>,
         pool: Rc<TargetPool<B>>,
+        upgrade: bool,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
-        let afterwards = answer::check(&mut answer).map_err(UpstreamFault::Invalid)?;
+        let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
         let mut lease = Lease::new(held, afterwards, pool, Rc::clone(self));
         if is_early {
             lease.go_on_sending();
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer.map(|incoming| UpstreamBody::switching(incoming, lease)));
         }
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, lease)))
     }
 
     /// The usual case, in which nothing has to be chosen or waited for.
-    fn take_idle(&self, now: Instant) -> Option<Chosen<B>> {
+    fn take_idle(&self, now: Instant, upgrade: bool) -> Option<Chosen<B>> {
         let view = self.view.borrow();
         let [only] = &*view.targets else { return None };
-        let line = only.take(now)?;
+        let line = only.take(now, upgrade)?;
         self.observer.reused();
         Some(Chosen { line, pool: Rc::clone(only) })
     }
 
     /// Gets a connection to a target that is believed to be well, round robin; to any, when none is.
-    async fn choose(
-        &self,
-        from: From,
-        introduced: Option<Introduced>,
-        now: Instant,
-    ) -> Result<Chosen<B>, UpstreamFault> {
+    async fn choose(&self, from: From, purpose: Option<Purpose>, now: Instant) -> Result<Chosen<B>, UpstreamFault> {
         let budget = Budget { time: self.service.connect_timeout(), ends: Cell::new(None) };
         let view = Rc::clone(&self.view.borrow());
         if let [only] = &*view.targets {
-            return self.obtain(only, Admission::Healthy, (from, introduced), now, || budget.share(1)).await;
+            return self.obtain(only, Admission::Healthy, (from, purpose), now, || budget.share(1)).await;
         }
         let count = view.targets.len();
         let turn = self.turn.get();
@@ -309,7 +313,7 @@ where
             if admission == Admission::Ejected {
                 continue;
             }
-            match self.obtain(pool, admission, (from, introduced), now, || budget.share(left)).await {
+            match self.obtain(pool, admission, (from, purpose), now, || budget.share(left)).await {
                 Ok(chosen) => return Ok(chosen),
                 Err(fault) => last = Some(fault),
             }
@@ -318,7 +322,7 @@ where
             return Err(fault);
         }
         for (pool, left) in in_turn() {
-            match self.obtain(pool, Admission::Ejected, (from, introduced), now, || budget.share(left)).await {
+            match self.obtain(pool, Admission::Ejected, (from, purpose), now, || budget.share(left)).await {
                 Ok(chosen) => return Ok(chosen),
                 Err(fault) => last = Some(fault),
             }
@@ -331,18 +335,19 @@ where
         &self,
         pool: &Rc<TargetPool<B>>,
         admission: Admission,
-        (from, introduced): (From, Option<Introduced>),
+        (from, purpose): (From, Option<Purpose>),
         now: Instant,
         deadline: impl FnOnce() -> Instant,
     ) -> Result<Chosen<B>, UpstreamFault> {
+        let purpose = purpose.unwrap_or_default();
         // A probe has to find out whether the target takes connections, so it makes one.
         let may_reuse = from == From::PoolOrNetwork && admission != Admission::Probe;
-        if let Some(line) = may_reuse.then(|| pool.take(now)).flatten() {
+        if let Some(line) = may_reuse.then(|| pool.take(now, purpose.upgrade)).flatten() {
             self.observer.reused();
             return Ok(Chosen { line, pool: Rc::clone(pool) });
         }
         let target = &pool.target;
-        let wanted = Wanted { deadline: deadline(), introduced, only_http1: false };
+        let wanted = Wanted { deadline: deadline(), purpose };
         // Boxed: rare, and large enough to make every request's future larger.
         match Box::pin(pool.open(wanted, now)).await {
             Opening::Made(line) => {

@@ -1,11 +1,13 @@
 //! The document as written: one struct a section, one file a subject. Names are not yet resolved, and nothing is known
 //! to fit together; that is `resolve`'s.
 
+mod address;
 mod api_keys;
 mod assertion;
 mod authority;
 mod basic;
 mod certificate;
+mod cors;
 mod credential;
 mod deletion;
 mod dpop;
@@ -17,14 +19,20 @@ mod limit;
 mod listener;
 mod machine;
 mod notify;
+mod overload;
 mod reach;
+mod redirect;
 mod route;
 mod sealing;
 mod secret;
+mod security_headers;
 mod server;
+mod shaping;
+mod streams;
 mod target;
 mod upstream;
 
+pub(super) use address::{ListenAt, PeerText, UNIX_PATH_BYTES};
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use authority::{
@@ -32,6 +40,7 @@ pub(super) use authority::{
 };
 pub(super) use basic::{Basic, Lockout};
 pub(super) use certificate::ClientCertificates;
+pub(super) use cors::{Cors, OriginText};
 pub(super) use credential::CredentialSource;
 pub(super) use deletion::{
     CallText, CoveredText, DeletionPlan, Deletions, Grace, JsonText, RecipientText, Scope, SourceText, Status, Step,
@@ -47,10 +56,14 @@ pub(super) use listener::{Certificate, Listener, Tls};
 pub(super) use machine::{Machines, Switch};
 pub(super) use notify::{Mail, Notify};
 pub(super) use reach::{Dns, UpstreamTls};
+pub(super) use redirect::Redirect;
 pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use sealing::{Sealing, SealingKeyText};
 pub(super) use secret::{SecretText, SharedSecret};
+pub(super) use security_headers::{Hsts, SecurityHeaders};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
+pub(super) use shaping::{Canary, HeaderFields, HeaderRules, Mirror};
+pub(super) use streams::{GrpcWeb, UpgradeTo};
 pub(super) use target::{Scheme, TargetSection, TargetText, TargetUrl};
 pub(super) use upstream::{Credential, Upstream};
 

@@ -24,6 +24,8 @@ mod reach;
 mod route;
 mod sealing;
 mod server;
+mod shaping;
+mod streams;
 mod table;
 mod target;
 mod tie;
