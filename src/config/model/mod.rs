@@ -5,6 +5,7 @@
 
 mod assertion;
 mod authority;
+mod balancing;
 mod credential;
 mod deletion;
 mod dpop;
@@ -28,6 +29,7 @@ pub use self::{
         Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey,
         Registration, Sealing, SealingKey, SentCode, Totp,
     },
+    balancing::{Balance, Balancing, Concurrency, Ejection, HashKey, HealthCheck, Retries},
     credential::{
         ApiKeys, Basic, CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, CrlDepth, Lockout,
     },
