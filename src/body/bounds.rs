@@ -63,6 +63,8 @@ pub enum Protocol {
     Http1,
     /// RFC 9113.
     Http2,
+    /// RFC 9114.
+    Http3,
 }
 
 /// Why a connection has to end.

@@ -31,13 +31,13 @@ pub fn check_framing(version: Version, headers: &HeaderMap, max_fields: usize) -
         return Err(FramingFault::TooManyFields);
     }
     // In HTTP/1.1 hyper has trimmed them (RFC 9112 §5.1).
-    if version == Version::HTTP_2 && headers.values().any(is_padded) {
+    if matches!(version, Version::HTTP_2 | Version::HTTP_3) && headers.values().any(is_padded) {
         return Err(FramingFault::PaddedValue);
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
     let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-    // RFC 9113 §8.2.2: the field does not exist in HTTP/2.
+    // RFC 9113 §8.2.2, RFC 9114 §4.2: the field does not exist in HTTP/2 and HTTP/3.
     if is_chunked && codings.next().is_none() && version == Version::HTTP_11 {
         Ok(())
     } else {
@@ -76,6 +76,7 @@ mod tests {
     fn a_transfer_coding_in_another_version_is_refused() {
         assert_eq!(check(Version::HTTP_10, &["chunked"]), Err(FramingFault::TransferCoding));
         assert_eq!(check(Version::HTTP_2, &["chunked"]), Err(FramingFault::TransferCoding));
+        assert_eq!(check(Version::HTTP_3, &["chunked"]), Err(FramingFault::TransferCoding));
     }
 
     #[test]
@@ -90,15 +91,17 @@ mod tests {
 
     #[test]
     fn a_padded_value_is_refused_where_nothing_has_trimmed_it() {
-        let check = |value| {
+        let check = |version, value| {
             let headers = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(value))]);
-            check_framing(Version::HTTP_2, &headers, 200)
+            check_framing(version, &headers, 200)
         };
         for value in [" ", "\t", " a", "a ", "\ta", "a\t"] {
-            assert_eq!(check(value), Err(FramingFault::PaddedValue), "{value:?}");
+            assert_eq!(check(Version::HTTP_2, value), Err(FramingFault::PaddedValue), "{value:?}");
+            assert_eq!(check(Version::HTTP_3, value), Err(FramingFault::PaddedValue), "{value:?}");
         }
         for value in ["", "a", "a b"] {
-            assert_eq!(check(value), Ok(()), "{value:?}");
+            assert_eq!(check(Version::HTTP_2, value), Ok(()), "{value:?}");
+            assert_eq!(check(Version::HTTP_3, value), Ok(()), "{value:?}");
         }
     }
 }

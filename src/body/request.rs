@@ -2,8 +2,6 @@
 
 use std::{
     cell::Cell,
-    error::Error,
-    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -11,10 +9,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::{
-    ConnectionWatch,
+    ConnectionWatch, Received,
     response::{TrailerFilter, clean},
     wait::Wait,
 };
@@ -68,7 +65,7 @@ enum Source {
     Ended,
     Buffered(Bytes),
     Wire {
-        incoming: Incoming,
+        incoming: Received,
         wait: Rc<Wait>,
         watch: Rc<ConnectionWatch>,
     },
@@ -76,7 +73,8 @@ enum Source {
 
 impl RequestBody {
     /// Reads `incoming` as far as `limit` bytes.
-    pub fn new(incoming: Incoming, watch: &Rc<ConnectionWatch>, limit: u64) -> Self {
+    pub fn new(incoming: impl Into<Received>, watch: &Rc<ConnectionWatch>, limit: u64) -> Self {
+        let incoming = incoming.into();
         if incoming.is_end_stream() {
             return Self { source: Source::Ended, limit, told: None, trailers: |_| {} };
         }
@@ -210,7 +208,7 @@ impl Body for RequestBody {
                 this.release(false);
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => this.fail(classify(&error)),
+            Poll::Ready(Some(Err(fault))) => this.fail(fault),
             Poll::Ready(Some(Ok(frame))) => {
                 wait.resume();
                 wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
@@ -243,18 +241,4 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         self.release(true);
     }
-}
-
-/// hyper gives the decoder's complaint as an `io::Error` of one of these kinds, and anything else is a lost connection.
-fn classify(error: &hyper::Error) -> BodyFault {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>()
-            && matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
-        {
-            return BodyFault::Malformed;
-        }
-        source = cause.source();
-    }
-    BodyFault::ClientGone
 }

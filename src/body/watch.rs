@@ -19,11 +19,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 
 use super::{
+    Received,
     bounds::{Bounds, Protocol, Verdict},
     pace::Pace,
+    switch::{Switch, Watched},
     wait::{StreamCut, Wait, register},
 };
 
@@ -95,11 +97,12 @@ pub struct ConnectionWatch {
     control_frames: Cell<u32>,
     waits: RefCell<Vec<Rc<Wait>>>,
     request_bodies: Cell<u32>,
-    leftover: RefCell<Option<Incoming>>,
+    leftover: RefCell<Option<Received>>,
     discarded: Cell<u64>,
     input_abandoned: Cell<bool>,
     may_rest: Cell<bool>,
     rested: Cell<bool>,
+    switched: RefCell<Option<(Switch, Exchange)>>,
     verdict: Cell<Option<Verdict>>,
     waker: RefCell<Option<Waker>>,
     write_pace: Cell<Pace>,
@@ -132,6 +135,7 @@ impl ConnectionWatch {
             input_abandoned: Cell::new(false),
             may_rest: Cell::new(false),
             rested: Cell::new(false),
+            switched: RefCell::default(),
             verdict: Cell::new(None),
             waker: RefCell::default(),
             write_pace: Cell::default(),
@@ -193,6 +197,11 @@ impl ConnectionWatch {
     /// Whether the connection has been idle for long enough to give back what it can; asked once each time.
     pub(crate) fn may_rest(&self) -> bool {
         self.may_rest.replace(false) && self.phase() == Phase::Idle
+    }
+
+    /// HTTP/1.1: what the connection goes on with in place of the protocol, when the answer that says so was written.
+    pub(crate) fn take_switch(&self) -> Option<(Switch, Exchange)> {
+        self.switched.borrow_mut().take()
     }
 
     /// Registers the task to wake for a verdict.
@@ -275,7 +284,7 @@ impl ConnectionWatch {
         self.answering.set(self.answering.get().saturating_add(1));
         self.exchanges.set(self.exchanges.get().wrapping_add(1));
         self.head_started.set(false);
-        let wait = (self.protocol.get() == Protocol::Http2).then(|| self.enrol(false));
+        let wait = (self.protocol.get() != Protocol::Http1).then(|| self.enrol(false));
         Exchange { watch: Rc::clone(self), wait, answered: Cell::new(false) }
     }
 
@@ -303,8 +312,8 @@ impl ConnectionWatch {
     }
 
     /// Takes over what is left of a body that nobody wants, so that the client can finish sending and read the answer.
-    /// In HTTP/2 dropping it resets the stream, which says the same (RFC 9113 §8.1).
-    pub(super) fn leave_over(&self, body: Incoming) {
+    /// In HTTP/2 and HTTP/3 dropping it says so for the stream alone (RFC 9113 §8.1, RFC 9114 §4.1).
+    pub(super) fn leave_over(&self, body: Received) {
         if self.protocol.get() == Protocol::Http1 {
             self.discarded.set(0);
             *self.leftover.borrow_mut() = Some(body);
@@ -313,7 +322,7 @@ impl ConnectionWatch {
     }
 
     /// The rest of a refused body, once its answer has been given; put back with [`Self::put_back_leftover`].
-    pub(crate) fn take_leftover(&self) -> Option<Incoming> {
+    pub(crate) fn take_leftover(&self) -> Option<Received> {
         // Reading earlier would ask the client for what it may be holding back for a 100 (Continue).
         if self.answering.get() > 0 {
             return None;
@@ -322,7 +331,7 @@ impl ConnectionWatch {
     }
 
     /// Goes on with a leftover after `count` more bytes of it; gives `false` when that was enough of them.
-    pub(crate) fn put_back_leftover(&self, body: Incoming, count: u64) -> bool {
+    pub(crate) fn put_back_leftover(&self, body: Received, count: u64) -> bool {
         let discarded = self.discarded.get().saturating_add(count);
         self.discarded.set(discarded);
         if discarded > self.bounds.refused_body_bytes {
@@ -454,7 +463,7 @@ fn since(before: Option<(u64, Instant)>, state: Option<u64>, now: Instant) -> Op
 #[derive(Debug)]
 pub(crate) struct Exchange {
     watch: Rc<ConnectionWatch>,
-    /// In HTTP/2, whether the client takes the answer's bytes; in HTTP/1.1 the socket says so.
+    /// In HTTP/2 and HTTP/3, whether the client takes the answer's bytes; in HTTP/1.1 the socket says so.
     wait: Option<Rc<Wait>>,
     answered: Cell<bool>,
 }
@@ -465,6 +474,21 @@ impl Exchange {
         if !self.answered.replace(true) {
             self.watch.answering.set(self.watch.answering.get().saturating_sub(1));
         }
+    }
+
+    /// Goes on with `switch` when the answer that says so was sent: in place of the connection's protocol, or of this one stream's.
+    pub(crate) fn switch(self, mut switch: Switch) {
+        if let Some(stream) = switch.take_stream() {
+            tokio::task::spawn_local(async move {
+                // It fails where the answer could not be sent.
+                if let Ok(upgraded) = stream.await {
+                    switch.go_on(Box::pin(Watched::new(TokioIo::new(upgraded), self))).await;
+                }
+            });
+            return;
+        }
+        let watch = Rc::clone(&self.watch);
+        *watch.switched.borrow_mut() = Some((switch, self));
     }
 
     /// What can end this exchange alone, where the protocol can.

@@ -150,6 +150,7 @@ fn target(uri: &mut Uri, path: &str) -> Option<Uri> {
 
 fn via(version: Version) -> &'static str {
     match version {
+        Version::HTTP_3 => "3.0 stepgate",
         Version::HTTP_2 => "2.0 stepgate",
         Version::HTTP_10 => "1.0 stepgate",
         _ => "1.1 stepgate",

@@ -6,14 +6,13 @@ use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use hyper::body::Incoming;
 
 use super::{
     EdgeObserver, ListenerPlan, PlanMode, Server, ServerError, ServerPlan,
     operators::{self, AdminVisit, Sessions, Turn},
 };
 use crate::{
-    body::{BodyFault, ConnectionInfo, RequestBody, ResponseBody, Serve},
+    body::{BodyFault, ConnectionInfo, Received, RequestBody, ResponseBody, Serve},
     config::ServerLimits,
     endpoint::Fields,
     secret::Secret,
@@ -69,7 +68,7 @@ impl AdminServer {
     ) -> Result<Self, ServerError> {
         let token = Arc::new(ArcSwapOption::from_pointee(token));
         let gate_token = Arc::clone(&token);
-        let listener = ListenerPlan { name: address.to_string().into(), address, mode: PlanMode::Http1 };
+        let listener = ListenerPlan::plain(address.to_string().into(), address, PlanMode::Http1);
         let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: limits.clone() };
         let factory = move |_| {
             Rc::new(AdminGate { api: Arc::clone(&api), token: Arc::clone(&gate_token), sessions: RefCell::default() })
@@ -79,7 +78,7 @@ impl AdminServer {
 
     /// The address that it really listens on.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        self.server.local_addresses().first().copied()
+        self.server.local_addresses().first()?.socket()
     }
 
     /// Notified when its worker has failed.
@@ -108,7 +107,7 @@ struct AdminGate {
 impl Serve for AdminGate {
     type Tail = ();
 
-    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<()>> {
+    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Received>) -> Response<ResponseBody<()>> {
         let (head, body) = request.into_parts();
         let body = RequestBody::new(body, &info.watch, BODY_BYTES);
         let is_read = matches!(head.method, Method::GET | Method::HEAD);

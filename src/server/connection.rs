@@ -16,9 +16,12 @@ use hyper::{body::Incoming, rt::Executor, service::service_fn};
 
 use super::{
     settings::HttpSettings,
+    switched::Rest,
     wire::{self, Transport, Wire},
 };
-use crate::body::{ConnectionInfo, ConnectionWatch, Exchange, Protocol, ResponseBody, Serve, StreamCut, Verdict};
+use crate::body::{
+    ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, ResponseBody, Serve, StreamCut, Verdict, Watched,
+};
 
 /// The start of every HTTP/2 connection (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -89,6 +92,8 @@ pub(super) async fn serve<S: Serve>(
             watch.serve(Protocol::Http2);
             Box::pin(http2(serving, Wire::new(&transport, &watch, Protocol::Http2, first))).await
         }
+        // Never on a byte stream.
+        Ok((Protocol::Http3, _)) => Ended::Quiet(None),
     };
     match ended {
         Ended::Cut(verdict) => Some(verdict),
@@ -169,7 +174,7 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
         let exchange = info.watch.begin();
         // Without a body, nobody waits for a 100 (Continue).
         let waits = !request.body().is_end_stream() && request.headers().contains_key(header::EXPECT);
-        answer(service, info, request, exchange, waits)
+        answer(service, info, request.map(Received::from), exchange, waits)
     });
     let (mut told, mut verdict) = (false, None);
     loop {
@@ -204,6 +209,19 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
         })
         .await;
         if let Some(ended) = ended {
+            let Some((switch, exchange)) = watch.take_switch() else { return ended };
+            if let Ended::Finished { client_may_send: false, .. } = ended {
+                let parts = connection.into_parts();
+                let mut unread = parts.read_buf.to_vec();
+                unread.extend(parts.io.into_unread());
+                let stream = Watched::new(Rest::new(unread, transport), exchange);
+                return match until_verdict(watch, switch.go_on(Box::pin(stream))).await {
+                    // The client may be in the middle of something that nobody will read.
+                    Ok(()) => Ended::Finished { client_may_send: true, verdict: None },
+                    Err(verdict) => Ended::Cut(verdict),
+                };
+            }
+            // The 101 never went out.
             return ended;
         }
         let parts = connection.into_parts();
@@ -230,7 +248,7 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
         let (service, info) = (Rc::clone(&service), Rc::clone(&info));
         let exchange = info.watch.begin();
         next.set(exchange.stream_cut());
-        answer(service, info, request, exchange, false)
+        answer(service, info, request.map(Received::from), exchange, false)
     });
     let mut connection = pin!(settings.http2(executor).serve_connection(wire, service));
     let (mut told, mut verdict) = (false, None);
@@ -264,7 +282,7 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
 fn answer<S: Serve>(
     service: Rc<S>,
     info: Rc<ConnectionInfo>,
-    request: Request<Incoming>,
+    request: Request<Received>,
     exchange: Exchange,
     waits: bool,
 ) -> impl Future<Output = Result<Response<ResponseBody<S::Tail>>, Infallible>> {
@@ -276,6 +294,10 @@ fn answer<S: Serve>(
         // What GET would have had is said all the same (RFC 9110 §8.6).
         if is_head && let Some(length) = response.body_mut().leave_out() {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if let Some(switch) = response.body_mut().take_switch() {
+            exchange.switch(switch);
+            return Ok(response);
         }
         response.body_mut().attach(exchange, unsent);
         // The 100 may never come. Whether the client will still send the body is open (RFC 9110 §10.1.1), so that what
@@ -316,12 +338,12 @@ async fn linger(transport: &RefCell<Transport>, watch: &ConnectionWatch, wait: b
     let mut left = LINGER_BYTES;
     watch.lingering();
     while left > 0 {
-        let read = transport.borrow().socket().tcp().try_read(&mut sink);
+        let read = transport.borrow().socket().bare().try_read(&mut sink);
         match read {
             Ok(0) => return,
             Ok(count) => left = left.saturating_sub(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && wait => {
-                let readable = poll_fn(|cx| transport.borrow().socket().tcp().poll_read_ready(cx));
+                let readable = poll_fn(|cx| transport.borrow().socket().bare().poll_read_ready(cx));
                 if !matches!(until_verdict(watch, readable).await, Ok(Ok(()))) {
                     return;
                 }

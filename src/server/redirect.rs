@@ -5,9 +5,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri::Authority};
-use hyper::body::Incoming;
 
-use crate::body::{ConnectionInfo, RequestBody, ResponseBody, Serve};
+use crate::body::{ConnectionInfo, Received, RequestBody, ResponseBody, Serve};
 
 /// The port that an `https` URL leaves out.
 const HTTPS: u16 = 443;
@@ -70,7 +69,7 @@ fn is_port(port: &str) -> bool {
 impl Serve for Redirect {
     type Tail = ();
 
-    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<()>> {
+    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Received>) -> Response<ResponseBody<()>> {
         let (head, body) = request.into_parts();
         // Dropped unread, it is read off by the connection within its bounds.
         drop(RequestBody::new(body, &info.watch, 0));

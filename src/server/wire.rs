@@ -74,10 +74,15 @@ impl Wire {
         first: Vec<u8>,
     ) -> Self {
         let frames = match protocol {
-            Protocol::Http1 => None,
+            Protocol::Http1 | Protocol::Http3 => None,
             Protocol::Http2 => Some(Box::default()),
         };
         Self { transport: Rc::clone(transport), watch: Rc::clone(watch), first, frames }
+    }
+
+    /// What hyper has not asked for of the bytes that were read to find out what is spoken.
+    pub(super) fn into_unread(self) -> Vec<u8> {
+        self.first
     }
 
     /// Gives `bytes` to hyper, after a look at the frames in them.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     body::UpstreamBody,
     choose::{Pick, Tried},
-    connection::{Answered, Lost},
+    connection::Lost,
     dues::{Dues, UnderWay},
     fault::{BoxError, UpstreamFault},
     gate::{Entry, Place},
@@ -99,54 +99,48 @@ where
             let mut sent = self.begin_with(chosen, request, Instant::now(), None);
             let answered = poll_fn(|cx| sent.exchange.poll_answer(cx, patience)).await;
             now = Instant::now();
-            let fault = match answered {
+            let replay = replay.and_then(Replay::request);
+            match answered {
                 Ok(answered) => {
                     let status = answered.answer.status().as_u16();
                     self.judge(&target, pick, !matches!(status, 502..=504), now);
-                    let asked_for = rules.retries.statuses.contains(&status);
-                    let Some(again) = replay.filter(|_| asked_for && self.may_repeat(&mut left, Repetition::Status, now))
-                    else {
+                    let replay = replay.filter(|_| rules.retries.statuses.contains(&status));
+                    let Some(again) = replay.filter(|_| self.may_repeat(&mut left, Repetition::Status, now)) else {
                         let dues = Dues::new(place.take(), under_way, ends);
-                        return self.accept(answered, sent.exchange.connection, sent.pool, dues);
+                        return self.accept(answered, sent.exchange.connection, sent.pool, (dues, sending.upgrade));
                     };
                     // Read if it is here as a whole, so that its connection is kept.
-                    drop(self.accept(answered, sent.exchange.connection, sent.pool, None).map(|mut answer| answer.body_mut().take_whole()));
+                    let answer = self.accept(answered, sent.exchange.connection, sent.pool, (None, false));
+                    drop(answer.map(|mut answer| answer.body_mut().take_whole()));
+                    (request, from) = (again, From::PoolOrNetwork);
                     tried.disappointing.push(pick.at);
-                    from = From::PoolOrNetwork;
-                    match again.request() {
-                        Some(again) => {
-                            request = again;
-                            continue;
-                        }
-                        None => return Err(UpstreamFault::Reset(None)),
-                    }
                 }
-                Err(lost) => lost,
-            };
-            let Lost { fault, unsent } = fault;
-            if !reused && matches!(fault, UpstreamFault::Reset(_)) || matches!(fault, UpstreamFault::Timeout) {
-                self.judge(&target, pick, false, now);
-            }
-            if !matches!(fault, UpstreamFault::Reset(_)) {
-                return Err(fault);
-            }
-            let replay = replay.and_then(Replay::request);
-            let again = if (unsent.is_some() || (reused && replay.is_some())) && left.stale > 0 {
-                left.stale -= 1;
-                self.observer.retried(Repetition::Stale);
-                // Where one idle connection was closed the others probably are, too.
-                from = From::Network;
-                unsent.or(replay)
-            } else if rules.retries.reset && replay.is_some() && self.may_repeat(&mut left, Repetition::Reset, now) {
-                tried.disappointing.push(pick.at);
-                from = From::PoolOrNetwork;
-                replay
-            } else {
-                None
-            };
-            match again {
-                Some(again) => request = again,
-                None => return Err(fault),
+                Err(Lost { fault: fault @ UpstreamFault::Reset(_), unsent }) => {
+                    let is_certain = unsent.is_some();
+                    let Some(again) = unsent.or(replay) else {
+                        self.judge_loss(&target, pick, reused, now);
+                        return Err(fault);
+                    };
+                    if (is_certain || reused) && left.stale > 0 {
+                        left.stale -= 1;
+                        self.observer.retried(Repetition::Stale);
+                        // Where one idle connection was closed the others probably are, too.
+                        (request, from) = (again, From::Network);
+                        continue;
+                    }
+                    self.judge_loss(&target, pick, reused, now);
+                    if !(rules.retries.reset && self.may_repeat(&mut left, Repetition::Reset, now)) {
+                        return Err(fault);
+                    }
+                    (request, from) = (again, From::PoolOrNetwork);
+                    tried.disappointing.push(pick.at);
+                }
+                Err(Lost { fault, .. }) => {
+                    if matches!(fault, UpstreamFault::Timeout) {
+                        self.judge(&target, pick, false, now);
+                    }
+                    return Err(fault);
+                }
             }
         }
     }
@@ -160,6 +154,13 @@ where
                 timeout(bound.queue_timeout.min(LONGEST_TIMEOUT), turn).await.map(Some).map_err(|_| UpstreamFault::Busy)
             }
             Entry::Full => Err(UpstreamFault::Busy),
+        }
+    }
+
+    /// Notes that a connection broke: one that had served before may have been closed for being idle.
+    fn judge_loss(&self, target: &Target, pick: Pick, reused: bool, now: Instant) {
+        if !reused {
+            self.judge(target, pick, false, now);
         }
     }
 
@@ -198,5 +199,9 @@ fn asks_for_more(rules: &Balancing) -> bool {
 pub(super) fn is_plain(request_timeout: Option<Duration>, rules: &Balancing) -> bool {
     let Balancing { balance: _, health: _, ejection, slow_start: _, concurrency, retries } = rules;
     // How a target is chosen matters only where there are several.
-    request_timeout.is_none() && !ejection.answers && concurrency.is_none() && retries.budget.is_none() && !asks_for_more(rules)
+    request_timeout.is_none()
+        && !ejection.answers
+        && concurrency.is_none()
+        && retries.budget.is_none()
+        && !asks_for_more(rules)
 }

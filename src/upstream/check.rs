@@ -107,7 +107,9 @@ async fn go_on(service: Weak<Service>, round: Weak<Round>, rules: HealthCheck) {
 fn ask_all(service: &Arc<Service>, round: &Arc<Round>, rules: &HealthCheck) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return tracing::warn!(upstream = service.name(), %error, "targets can't be asked whether they are well"),
+        Err(error) => {
+            return tracing::warn!(upstream = service.name(), %error, "targets can't be asked whether they are well");
+        }
     };
     let rules = Arc::new(rules.clone());
     LocalSet::new().block_on(&runtime, async {
@@ -142,7 +144,9 @@ fn note(service: &Service, round: &Arc<Round>, target: &Target, rules: &HealthCh
     match (turned, verdict) {
         (false, _) => {}
         (true, Ok(())) => tracing::info!(upstream, target, "target is well again: its health check succeeds"),
-        (true, Err(why)) => tracing::warn!(upstream, target, error = %said(&why), "target left out: its health check fails"),
+        (true, Err(why)) => {
+            tracing::warn!(upstream, target, error = %said(&why), "target left out: its health check fails")
+        }
     }
 }
 
@@ -168,7 +172,7 @@ async fn status_of(target: &Arc<Target>, rules: &HealthCheck, ends: Instant) -> 
     let request = request.header(header::USER_AGENT, "stepgate-health").body(Empty::<Bytes>::new())?;
     let mut request = request.map(|body| Upload::new(body, now));
     frame(&mut request);
-    let pool = TargetPool::new(Arc::clone(target));
+    let pool: TargetPool<Empty<Bytes>> = TargetPool::new(Arc::clone(target));
     let opened = connect(target, &pool.addresses, ends).await?;
     let mut exchange = Exchange::begin(Box::new(Connection::new(opened, now)), request, now);
     let answered = poll_fn(|cx| exchange.poll_answer(cx, rules.timeout)).await.map_err(|lost| lost.fault)?;

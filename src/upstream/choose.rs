@@ -53,7 +53,8 @@ impl<B> ServicePool<B> {
                 if tried.unreachable.contains(&at) {
                     continue;
                 }
-                let share = rules.slow_start.map_or(WHOLE_SHARE, |slow_start| pool.target.health.share(slow_start, now));
+                let share =
+                    rules.slow_start.map_or(WHOLE_SHARE, |slow_start| pool.target.health.share(slow_start, now));
                 let candidate = Candidate { at, weight: u32::from(*weight).saturating_mul(share) };
                 let is_disappointing = tried.disappointing.contains(&at);
                 let [first, second, last] = &mut tiers;
@@ -66,10 +67,10 @@ impl<B> ServicePool<B> {
             let candidates = tiers.iter().find(|tier| !tier.is_empty())?;
             let at = match (&rules.balance, sending.hash) {
                 (Balance::Hash(_), Some(key)) => {
-                    first_for(key, candidates, |at| view.targets.get(at).map_or(0, |pool| pool.target.seed))
+                    first_for(key, candidates, |at: usize| view.targets.get(at).map_or(0, |pool| pool.target.seed))
                 }
                 (Balance::LeastRequests, _) => {
-                    let load = |at| view.targets.get(at).map_or(0, |pool| pool.target.under_way.load(Relaxed));
+                    let load = |at: usize| view.targets.get(at).map_or(0, |pool| pool.target.under_way.load(Relaxed));
                     less_loaded(candidates, load, self.random())
                 }
                 (Balance::RoundRobin | Balance::Hash(_), _) => in_turn(&view.credits, candidates),

@@ -277,11 +277,20 @@ mod tests {
         let mut place = Some(entered(&gate));
         let mut greedy: Vec<InLine> = (0..100).map(|_| waits(&gate, 1)).collect();
         let (mut modest, mut other) = (waits(&gate, 2), waits(&gate, 3));
-        place = { drop(place); greedy.iter_mut().find_map(poll) };
+        place = {
+            drop(place);
+            greedy.iter_mut().find_map(poll)
+        };
         assert!(place.is_some() && poll(&mut modest).is_none());
-        place = { drop(place); poll(&mut modest) };
+        place = {
+            drop(place);
+            poll(&mut modest)
+        };
         assert!(place.is_some(), "the second place is not the first client's");
-        place = { drop(place); poll(&mut other) };
+        place = {
+            drop(place);
+            poll(&mut other)
+        };
         assert!(place.is_some());
         drop(place);
         assert_eq!(greedy.iter_mut().filter_map(poll).count(), 99, "each gives its place on at once");

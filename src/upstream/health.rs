@@ -174,7 +174,8 @@ impl Health {
 
     /// How much of its share it gets, in percent: it takes `slow_start` from the first to the whole.
     pub(super) fn share(&self, slow_start: Duration, now: Instant) -> u32 {
-        let (since, whole) = (self.millis(now).saturating_sub(self.back_at_ms.load(Relaxed)), millis(slow_start).max(1));
+        let (since, whole) =
+            (self.millis(now).saturating_sub(self.back_at_ms.load(Relaxed)), millis(slow_start).max(1));
         if since >= whole {
             return WHOLE_SHARE;
         }
@@ -220,13 +221,8 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const RULES: Ejection = Ejection {
-        failures: 3,
-        base: Duration::from_secs(5),
-        max: Duration::from_secs(60),
-        panic: 0,
-        answers: false,
-    };
+    const RULES: Ejection =
+        Ejection { failures: 3, base: Duration::from_secs(5), max: Duration::from_secs(60), panic: 0, answers: false };
 
     fn ejected(at: Instant) -> Health {
         let health = Health::default();
@@ -339,7 +335,10 @@ mod tests {
         let (health, now) = (Health::default(), Instant::now());
         assert!(!health.asked(true, (1, 1), now));
         assert!(health.asked(false, (1, 1), now) && !health.asked(false, (1, 1), now));
-        assert_eq!((health.admit(now), health.standing(now), health.is_out()), (Admission::Ejected, Standing::Out, true));
+        assert_eq!(
+            (health.admit(now), health.standing(now), health.is_out()),
+            (Admission::Ejected, Standing::Out, true)
+        );
         assert!(!health.succeeded());
         assert!(health.is_out(), "a request that went well all the same does not overrule the check");
         assert!(health.asked(true, (1, 1), now));

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::HOST};
+use http::{Request, Response, StatusCode, header::HOST};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -245,7 +245,9 @@ where
             attempts_left = attempts_left.saturating_sub(1);
             let patience = self.service.response_timeout();
             let request = match poll_fn(|cx| sent.exchange.poll_answer(cx, patience)).await {
-                Ok(answered) => return self.accept(answered, sent.exchange.connection, sent.pool, None),
+                Ok(answered) => {
+                    return self.accept(answered, sent.exchange.connection, sent.pool, (None, false));
+                }
                 Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
             };
             self.observer.retried(Repetition::Stale);
@@ -296,12 +298,15 @@ where
         Answered { mut answer, is_early }: Answered,
         connection: Box<Connection<B>>,
         pool: Rc<TargetPool<B>>,
-        dues: Option<Box<Dues>>,
+        (dues, upgrade): (Option<Box<Dues>>, bool),
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
-        let afterwards = answer::check(&mut answer).map_err(UpstreamFault::Invalid)?;
+        let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
         let mut lease = Lease::new(connection, afterwards, pool, Rc::clone(self), dues);
         if is_early {
             lease.go_on_sending();
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer.map(|incoming| UpstreamBody::switching(incoming, lease)));
         }
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, lease)))
     }

@@ -71,8 +71,11 @@ impl Upstreams {
         materials: &dyn Materials,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        let mut trusts: Vec<Arc<Trust>> =
-            previous.into_iter().flat_map(Self::targets).filter_map(|target| target.tls.as_ref().map(|tls| Arc::clone(&tls.trust))).collect();
+        let mut trusts: Vec<Arc<Trust>> = previous
+            .into_iter()
+            .flat_map(Self::targets)
+            .filter_map(|target| target.tls.as_ref().map(|tls| Arc::clone(&tls.trust)))
+            .collect();
         let mut services = HashMap::with_capacity(upstreams.len());
         let mut problems = Vec::new();
         for upstream in upstreams {

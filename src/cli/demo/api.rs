@@ -7,11 +7,10 @@ use std::{
 };
 
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::answer;
-use crate::body::{ConnectionInfo, RequestBody, ResponseBody, Serve};
+use crate::body::{ConnectionInfo, Received, RequestBody, ResponseBody, Serve};
 
 /// The longest body that is read.
 const BODY_BYTES: u64 = 64 << 10;
@@ -40,7 +39,7 @@ pub(super) struct Endpoint(pub(super) Arc<OrdersApi>);
 impl Serve for Endpoint {
     type Tail = ();
 
-    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<()>> {
+    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Received>) -> Response<ResponseBody<()>> {
         let (head, body) = request.into_parts();
         let body = RequestBody::new(body, &info.watch, BODY_BYTES);
         let Ok(body) = body.read_whole(BODY_BYTES).await else {

@@ -9,12 +9,11 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 
 use super::{answer, app::AuthenticatorApp};
 use crate::{
-    body::{ConnectionInfo, ResponseBody, Serve},
+    body::{ConnectionInfo, Received, ResponseBody, Serve},
     clock::{Clock, SystemClock},
 };
 
@@ -35,7 +34,7 @@ pub(super) struct Endpoint(pub(super) Arc<DevelopmentIssuer>);
 impl Serve for Endpoint {
     type Tail = ();
 
-    async fn serve(&self, _info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<()>> {
+    async fn serve(&self, _info: Rc<ConnectionInfo>, request: Request<Received>) -> Response<ResponseBody<()>> {
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
         match path {
             "/app" => self.0.code(query).await,

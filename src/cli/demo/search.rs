@@ -8,11 +8,10 @@ use std::{
 };
 
 use http::{Method, Request, Response, StatusCode};
-use hyper::body::Incoming;
 use serde_json::json;
 
 use super::{answer, api::PEOPLE};
-use crate::body::{ConnectionInfo, ResponseBody, Serve};
+use crate::body::{ConnectionInfo, Received, ResponseBody, Serve};
 
 /// The documents that there are, by their names.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub(super) struct Endpoint(pub(super) Arc<SearchIndex>);
 impl Serve for Endpoint {
     type Tail = ();
 
-    async fn serve(&self, _info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<()>> {
+    async fn serve(&self, _info: Rc<ConnectionInfo>, request: Request<Received>) -> Response<ResponseBody<()>> {
         self.0.handle(request.method(), request.uri().path())
     }
 }

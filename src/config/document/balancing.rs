@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{
     Balance, HashKey,
-    decode::{At, Cx, Decode, FromText, Refusal, section, words},
+    decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section, words},
     quantity::{Count, Percent},
     shape::{Shape, TextShape},
     text::cookie_name,
@@ -45,7 +45,7 @@ section! {
         /// Bad ones in a row that make it unwell.
         unhealthy: Count<1, 100> = "3",
         /// Statuses of good answers.
-        statuses: Vec<At<StatusRange>> = "[200-299]",
+        statuses: NonEmpty<At<StatusRange>> = "[200-299]",
     }
 }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{
-    Assertion, BalanceText, Concurrency, Ejection, HealthCheck, Retries, SecretText, TargetText,
-};
+use super::{Assertion, BalanceText, Concurrency, Ejection, HealthCheck, Retries, SecretText, TargetText};
 use crate::config::{
     MethodOverride, UpstreamHost,
     decode::{At, NonEmpty, section, words},

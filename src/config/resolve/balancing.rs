@@ -36,13 +36,6 @@ fn health(section: &document::HealthCheck, to: &mut Context<'_>) -> HealthCheck 
         let message = "`timeout` is longer than `interval`: the next question would come before the answer";
         to.error(&section.timeout.span, message);
     }
-    let mut statuses = Vec::with_capacity(section.statuses.len());
-    for range in &section.statuses {
-        statuses.push((range.value.0, range.value.1));
-    }
-    if statuses.is_empty() && !section.broken {
-        to.error(&section.span, "no status is a good answer: every target would be unwell");
-    }
     HealthCheck {
         path: section.path.0.as_str().into(),
         host: section.host.as_ref().map(|host| host.0.as_str().into()),
@@ -50,13 +43,15 @@ fn health(section: &document::HealthCheck, to: &mut Context<'_>) -> HealthCheck 
         timeout: section.timeout.value,
         healthy: number(section.healthy.0),
         unhealthy: number(section.unhealthy.0),
-        statuses,
+        statuses: section.statuses.0.iter().map(|range| (range.value.0, range.value.1)).collect(),
     }
 }
 
 fn ejection(section: &document::Ejection, to: &mut Context<'_>) -> Ejection {
     if section.max.value < section.base.value {
-        to.error(&section.max.span, "`max` is shorter than `base`");
+        // A default stands in no file.
+        let span = if section.max.span.line > 0 { &section.max.span } else { &section.base.span };
+        to.error(span, "`base` is longer than `max`");
     }
     Ejection {
         failures: number(section.failures.0),

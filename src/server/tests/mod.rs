@@ -15,13 +15,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use rustls::{crypto::aws_lc_rs::default_provider, pki_types::PrivateKeyDer, sign::CertifiedKey};
 
 use super::*;
 use crate::{
     body::{
-        BodyFault, Bounds, ConnectionInfo, HowEnded, RequestBody, ResponseBody, StreamEnd, Tail, Verdict, check_framing,
+        BodyFault, Bounds, ConnectionInfo, HowEnded, Received, RequestBody, ResponseBody, StreamEnd, Tail, Verdict,
+        check_framing,
     },
     config::ServerLimits,
 };
@@ -146,7 +146,7 @@ impl Drop for OnDrop {
 impl Serve for Sample {
     type Tail = Log;
 
-    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Incoming>) -> Response<ResponseBody<Log>> {
+    async fn serve(&self, info: Rc<ConnectionInfo>, request: Request<Received>) -> Response<ResponseBody<Log>> {
         let (head, body) = request.into_parts();
         self.log.say(Event::Began(head.uri.path().to_owned()));
         let body = RequestBody::new(body, &info.watch, 1 << 20);
@@ -217,7 +217,7 @@ impl Running {
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        *self.server().local_addresses().first().unwrap()
+        self.server().local_addresses().first().unwrap().socket().unwrap()
     }
 
     pub(super) fn connect(&self) -> TcpStream {
@@ -254,11 +254,8 @@ impl Drop for Running {
 }
 
 pub(super) fn plan(modes: &[PlanMode], limits: ServerLimits) -> ServerPlan {
-    let listeners = modes.iter().map(|mode| ListenerPlan {
-        name: "test".into(),
-        address: "127.0.0.1:0".parse().unwrap(),
-        mode: mode.clone(),
-    });
+    let listeners =
+        modes.iter().map(|mode| ListenerPlan::plain("test".into(), "127.0.0.1:0".parse().unwrap(), mode.clone()));
     ServerPlan { workers: 1, listeners: listeners.collect(), limits }
 }
 
