@@ -75,10 +75,9 @@ pub(super) struct Purpose {
 }
 
 impl Purpose {
-    /// `None` for a plain request.
-    pub(super) fn of(sending: &Sending) -> Option<Box<Self>> {
-        let Sending { introduced, upgrade, .. } = *sending;
-        (introduced.is_some() || upgrade).then(|| Box::new(Self { introduced, upgrade }))
+    /// What is special about a request.
+    pub(super) const fn of(sending: &Sending) -> Self {
+        Self { introduced: sending.introduced, upgrade: sending.upgrade }
     }
 }
 

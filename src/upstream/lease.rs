@@ -5,7 +5,9 @@ use std::{future::poll_fn, rc::Rc, task::Context};
 
 use tokio::task::spawn_local;
 
-use super::{connection::Connection, fault::UpstreamFault, line::Held, pool::TargetPool, pools::ServicePool};
+use super::{
+    connection::Connection, dues::Dues, fault::UpstreamFault, line::Held, pool::TargetPool, pools::ServicePool,
+};
 
 /// A connection in use.
 pub(super) struct Lease<B> {
@@ -14,6 +16,8 @@ pub(super) struct Lease<B> {
     afterwards: Afterwards,
     pool: Rc<TargetPool<B>>,
     service: Rc<ServicePool<B>>,
+    /// `None` when it has been paid, or when there is nothing to pay.
+    dues: Option<Box<Dues>>,
 }
 
 /// What may be done with a connection after an answer.
@@ -32,8 +36,9 @@ impl<B: 'static> Lease<B> {
         afterwards: Afterwards,
         pool: Rc<TargetPool<B>>,
         service: Rc<ServicePool<B>>,
+        dues: Option<Box<Dues>>,
     ) -> Self {
-        Self { connection: Some(connection), afterwards, pool, service }
+        Self { connection: Some(connection), afterwards, pool, service, dues }
     }
 
     /// Whether the connection has to be driven from here.
@@ -63,8 +68,14 @@ impl<B: 'static> Lease<B> {
         }
     }
 
+    /// Whether the time of the whole request is over.
+    pub(super) fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        self.dues.as_mut().is_some_and(|dues| dues.are_overdue(cx))
+    }
+
     /// The answer has been read to its end.
     pub(super) fn end(&mut self) {
+        self.dues = None;
         let mut connection = match self.connection.take() {
             Some(Held::Own(connection)) => connection,
             Some(Held::Shared(stream)) => return stream.end(),
@@ -96,6 +107,7 @@ impl<B: 'static> Lease<B> {
         if let Some(Held::Shared(stream)) = self.connection.take() {
             stream.cut();
         }
+        self.dues = None;
         self.service.observer.fault(fault.kind());
         fault
     }

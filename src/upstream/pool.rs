@@ -65,23 +65,23 @@ impl<B> TargetPool<B> {
 
     /// Takes what a request can be sent on at once. A connection that the other side has closed, or on which it said
     /// anything, since it was put here, is not used.
-    pub(super) fn take(&self, now: Instant, upgrade: bool) -> Option<Line<B>> {
-        if !upgrade
-            && let Some(shares) = &self.shares
-            && let Some(slot) = shares.take(now)
-        {
-            return Some(Line::Shared(slot));
-        }
-        self.take_own(now).map(Line::Own)
+    pub(super) fn take(&self, now: Instant) -> Option<Line<B>> {
+        self.take_shared(now).or_else(|| self.take_own(now))
     }
 
-    fn take_own(&self, now: Instant) -> Option<Box<Connection<B>>> {
+    /// The same of those alone that requests share.
+    pub(super) fn take_shared(&self, now: Instant) -> Option<Line<B>> {
+        self.shares.as_ref()?.take(now).map(Line::Shared)
+    }
+
+    /// The same of those alone that requests do not share.
+    pub(super) fn take_own(&self, now: Instant) -> Option<Line<B>> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut connection) = idle.pop_back() {
             if is_old(&connection, now) {
                 connection.close();
             } else if connection.is_ready() {
-                return Some(connection);
+                return Some(Line::Own(connection));
             }
         }
         None

@@ -185,6 +185,8 @@ impl<B> Guard<B> {
             UpstreamFault::Reset(_)
             | UpstreamFault::Invalid(_)
             | UpstreamFault::Timeout
+            | UpstreamFault::Deadline
+            | UpstreamFault::Busy
             | UpstreamFault::RequestBody(_) => return,
         };
         *self.connecting.failed.borrow_mut() = Some((target, kind, why));

@@ -6,14 +6,14 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
-use super::{health::Health, tls::Trust};
+use super::{affinity::affinity_of, health::Health, tls::Trust};
 use crate::config::{self, Problem, ProxyVersion, Reach, Span, UpstreamProtocol};
 
 /// One address of a service.
@@ -33,6 +33,10 @@ pub struct Target {
     pub(super) host: HeaderValue,
     /// Whether it answers.
     pub(super) health: Health,
+    /// How many requests are under way to it, where that is counted.
+    pub(super) under_way: AtomicU32,
+    /// Tells it apart from others where keys are given their targets: the same in every process.
+    pub(super) seed: u64,
     authority: Box<str>,
 }
 
@@ -80,6 +84,10 @@ impl Target {
         let authority = format!("{}:{}", config.host, config.port);
         let default_port = if config.tls { 443 } else { 80 };
         let host = if config.port == default_port { &*config.host } else { &authority };
+        let shown = match &target.reach {
+            Reach::Unix(path) => format!("unix:{}", path.display()),
+            Reach::Host | Reach::EachAddress | Reach::Services(_) => authority.clone(),
+        };
         let unusable = |_| Problem::error(at, format!("{authority} can't be used as a target"));
         Ok(Self {
             id: next_id(),
@@ -97,12 +105,11 @@ impl Target {
             },
             host: HeaderValue::from_str(host).map_err(|_| unusable(()))?,
             health: Health::default(),
+            under_way: AtomicU32::new(0),
+            seed: affinity_of(&[shown.as_bytes()]),
             config: target.clone(),
             link: link.clone(),
-            authority: match &target.reach {
-                Reach::Unix(path) => format!("unix:{}", path.display()).into(),
-                Reach::Host | Reach::EachAddress | Reach::Services(_) => authority.into_boxed_str(),
-            },
+            authority: shown.into_boxed_str(),
         })
     }
 
@@ -133,9 +140,9 @@ impl Target {
         &self.authority
     }
 
-    /// Whether it is left out at the moment, because connections to it failed.
-    pub fn is_ejected(&self) -> bool {
-        self.health.is_ejected()
+    /// Whether it is left out at the moment, for what became of requests or of health checks.
+    pub fn is_out(&self) -> bool {
+        self.health.is_out()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Assertion, File, ProxyVersion, Reach, Source, Span, UpstreamProtocol, UpstreamTls};
+use super::{Assertion, Balancing, File, ProxyVersion, Reach, Source, Span, UpstreamProtocol, UpstreamTls};
 
 /// A service behind the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long the head of the answer may take once the request was sent.
     pub response_timeout: Duration,
+    /// How long a request may take, all attempts together, until the end of its answer.
+    pub request_timeout: Option<Duration>,
+    /// How requests are spread over the targets, and what bounds them.
+    pub balancing: Balancing,
     /// Whether the identity headers are added.
     pub identity_headers: bool,
     /// Whether the caller's `Authorization` goes through.

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Context, assertion, reach, table::Table, target};
+use super::{Context, assertion, balancing, reach, table::Table, target};
 use crate::config::{
     Span, Upstream, UpstreamCredential,
     document::{self, Document},
@@ -34,6 +34,8 @@ pub(super) fn upstreams(document: &Document, to: &mut Context<'_>) -> Table<Upst
             targets,
             connect_timeout: written.timeouts.connect,
             response_timeout: written.timeouts.response,
+            request_timeout: written.timeouts.request,
+            balancing: balancing::balancing(written, to),
             identity_headers: written.identity_headers,
             forward_authorization: written.forward_authorization.value,
             credential,
