@@ -285,9 +285,10 @@ fn admin_token(loaded: &Loaded, materials: &dyn Materials) -> Result<Option<crat
 /// Makes one gateway for each worker, in the worker's own runtime.
 fn worker_factory(services: &Arc<Services>, live: &Live) -> impl Fn(usize) -> Rc<Gateway> + Send + Sync + use<> {
     let (services, live) = (services.clone(), live.clone());
-    move |_| {
+    move |worker| {
         let observer = WorkerObserver(services.metrics.clone());
         let gateway = Rc::new(Gateway::new(services.clone(), &live, observer));
+        tokio::task::spawn_local(gateway.watch_pressure(worker));
         let weak = Rc::downgrade(&gateway);
         tokio::task::spawn_local(async move {
             loop {

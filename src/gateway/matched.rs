@@ -347,7 +347,7 @@ routes:
             revocations: Arc::default(),
             authority_keys: Default::default(),
         };
-        let means = Means { issuers: &issuers, metrics: &metrics, keeping: None };
+        let means = Means { issuers: &issuers, metrics: &metrics, in_flight: &Default::default(), keeping: None };
         Snapshot::compile(config, &DiskMaterials, &means, None).unwrap()
     }
 

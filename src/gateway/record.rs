@@ -12,8 +12,9 @@ use http::{Method, Version};
 
 use super::ids::{RequestId, Trace};
 use crate::{
-    body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
+    body::{ConnectionInfo, HowEnded, StreamEnd, Tail, Verdict},
     clock::Now,
+    limit::InFlightPlace,
     policy::{Principal, Reason},
     runtime::{OnWorker, Services, Snapshot},
     telemetry::AccessRecord,
@@ -40,6 +41,8 @@ pub struct Record {
     pub client: IpAddr,
     /// Which route it took.
     pub route: Option<usize>,
+    /// Its place among the requests in flight.
+    pub place: Option<InFlightPlace>,
     /// Whoever was verified.
     pub principal: Option<Arc<Principal>>,
     /// By which way a second factor came that the request needed.
@@ -54,6 +57,10 @@ pub struct Record {
     pub bytes_in: Option<Rc<Cell<u64>>>,
     /// How many bytes of body it got.
     pub bytes_out: u64,
+    /// How long an upgraded stream took to be opened.
+    opened_after: Option<Duration>,
+    /// How an upgraded stream ended.
+    pub stream_end: Option<&'static str>,
 }
 
 impl Record {
@@ -80,6 +87,7 @@ impl Record {
             request_id,
             trace: None,
             route: None,
+            place: None,
             principal: None,
             step_up: None,
             status: 499,
@@ -87,6 +95,8 @@ impl Record {
             upstream_took: None,
             bytes_in: None,
             bytes_out: 0,
+            opened_after: None,
+            stream_end: None,
         }
     }
 
@@ -94,7 +104,7 @@ impl Record {
         let took = self.services.clock.instant().saturating_duration_since(self.began.instant);
         let route = self.route.and_then(|number| self.snapshot.routes.get(number));
         match route {
-            Some(route) => route.metrics.answered(&self.method, self.status, took),
+            Some(route) => route.metrics.answered(&self.method, self.status, self.opened_after.unwrap_or(took)),
             None => self.services.no_route.answered(&self.method, self.status, took),
         }
         self.services.metrics.decided(self.reason);
@@ -121,7 +131,20 @@ impl Record {
             issuer: principal.map(|principal| &*principal.issuer),
             subject: principal.map(|principal| &*principal.subject),
             step_up: self.step_up,
+            stream_end: self.stream_end,
         });
+    }
+
+    /// Notes that the answer switches to a stream: how long that lasts is no measure of how long requests take.
+    pub fn switched(&mut self) {
+        // Nor is it in flight: connections bound how many streams there are.
+        self.place = None;
+        self.opened_after = Some(self.services.clock.instant().saturating_duration_since(self.began.instant));
+    }
+
+    /// Whether the client's connection is being cut because it takes nothing.
+    pub(super) fn client_stalled(&self) -> bool {
+        self.info.watch.verdict() == Some(Verdict::SlowReader)
     }
 
     /// Notes how long the upstream took.
@@ -137,6 +160,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.tell();
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let (Some(place), Some(route)) = (self.place.take(), route) {
+            self.snapshot.in_flight.leave(place, &route.holders);
+        }
     }
 }
 

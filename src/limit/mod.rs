@@ -6,15 +6,19 @@
 
 mod gcra;
 mod headers;
+mod in_flight;
 mod key;
 mod limiter;
+mod pressure;
 mod quota;
 mod table;
 mod window;
 
 pub use headers::RateHeaders;
+pub use in_flight::{Full, Holder, Holders, InFlight, InFlightPlace};
 pub use key::{KeyFacts, QuotaKey, QuotaKeyBuilder};
 pub use limiter::RateLimiter;
+pub use pressure::Pressure;
 pub use quota::{Combined, Outcome, Quota, Verdict, check_all};
 
 /// What a meter says of one key's state at one moment.

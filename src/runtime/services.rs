@@ -6,6 +6,7 @@ use super::{AuthorityTeller, Erasing, IssuerObserver, Means};
 use crate::{
     clock::Clock,
     identity::{SourceServices, revocation::Revocations},
+    limit::InFlight,
     telemetry::{Metrics, RouteMetrics, audit::AuditLog, metrics::NO_ROUTE},
 };
 
@@ -15,6 +16,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The requests in flight.
+    pub in_flight: Arc<InFlight>,
     /// The metrics of requests that no route matched.
     pub no_route: Arc<RouteMetrics>,
     /// The audit trail.
@@ -39,7 +42,7 @@ impl Services {
     /// What compiling a configuration needs of them.
     pub fn means(&self) -> Means<'_> {
         let keeping = Some((&self.teller, &self.erasing));
-        Means { issuers: &self.issuers, metrics: &self.metrics, keeping }
+        Means { issuers: &self.issuers, metrics: &self.metrics, in_flight: &self.in_flight, keeping }
     }
 
     /// Puts the services together; `handle` is the runtime of background work.
@@ -54,6 +57,7 @@ impl Services {
         let teller = Arc::new(AuthorityTeller::new(metrics.authority(), audit.clone()));
         Arc::new(Self {
             teller,
+            in_flight: Arc::default(),
             erasing: Erasing::new(&metrics, audit.clone()),
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {

@@ -10,11 +10,12 @@ use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{
-        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Problem, Rewrite, RouteDeletion,
+        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Priority, Problem, Rewrite,
+        RouteDeletion, Upgrades,
     },
     erasure::{ErasureMeans, Erasures, OwnData, none_left},
     identity::{Accepted, Authenticator, SourceServices},
-    limit::{Quota, RateLimiter},
+    limit::{Holders, InFlight, Quota, RateLimiter},
     notify::NotifyObserver,
     policy::{AccessPolicy, Condition, IssuerName, Requirement},
     route::{Entry, PathPattern, RouteTable, overlap::overlaps},
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub scopes: Vec<Arc<str>>,
     /// Whether any service honours a method override.
     pub honours_overrides: bool,
+    /// The requests in flight, whatever configuration they began with.
+    pub in_flight: Arc<InFlight>,
     /// Where requests are recorded.
     pub access_log: Arc<AccessLog>,
 }
@@ -111,6 +114,10 @@ pub struct CompiledRoute {
     pub upstream: Arc<config::Upstream>,
     /// The connections there.
     pub service: Arc<Service>,
+    /// How connections are switched to WebSocket; `None`: they are not.
+    pub upgrades: Option<Upgrades>,
+    /// Whether gRPC-Web becomes gRPC on its way.
+    pub translates_grpc_web: bool,
     /// What changes in the path.
     pub rewrite: Option<Rewrite>,
     /// Quotas by address, which come before any cryptography.
@@ -119,6 +126,10 @@ pub struct CompiledRoute {
     pub late_quotas: Vec<Arc<Quota>>,
     /// The quota of guarded operations here, in place of the operations' own.
     pub deletion_quota: Option<Arc<Quota>>,
+    /// Who is refused first under overload.
+    pub priority: Priority,
+    /// Who holds its requests in flight.
+    pub holders: Holders,
     /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
     /// Its upstream's metrics.
@@ -200,6 +211,8 @@ pub struct Means<'a> {
     pub issuers: &'a SourceServices,
     /// The metrics that routes count in.
     pub metrics: &'a Metrics,
+    /// The requests in flight.
+    pub in_flight: &'a Arc<InFlight>,
     /// Who hears what the authority does, and what deletions need; `None` where a configuration is only looked at, beside a gateway
     /// that runs: then no durable state is opened.
     pub keeping: Option<(&'a Arc<AuthorityTeller>, &'a Erasing)>,
@@ -234,7 +247,9 @@ impl Snapshot {
         };
         let mut routes = Vec::with_capacity(config.routes.len());
         for (number, route) in config.routes.iter().enumerate() {
-            match compile_route(number, route, (&authenticator, &limiter, &upstreams), means.metrics) {
+            let alone = (config.routes.len() == 1, config.upstreams.len() == 1);
+            let holders = means.in_flight.holders(&route.name, &route.upstream.name, alone);
+            match compile_route((number, route), holders, (&authenticator, &limiter, &upstreams), means.metrics) {
                 Ok(route) => routes.push(route),
                 Err(problem) => problems.push(problem),
             }
@@ -266,6 +281,7 @@ impl Snapshot {
             upstreams: Arc::new(upstreams),
             authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
             scopes: scopes(&config),
+            in_flight: means.in_flight.clone(),
             access_log,
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
             config,
@@ -284,8 +300,9 @@ impl Snapshot {
         self.carry_out();
     }
 
-    /// Has deletions carried out as this one says.
+    /// Has deletions carried out as this one says, and requests bounded.
     pub(super) fn carry_out(&self) {
+        self.in_flight.set_most(self.config.server.overload.requests);
         if let Some(own) = &self.own {
             own.replace(self.state.as_ref(), self.authority.as_ref());
         }
@@ -433,8 +450,8 @@ fn all_limits(config: &Config) -> Vec<Arc<Limit>> {
 }
 
 fn compile_route(
-    number: usize,
-    route: &config::Route,
+    (number, route): (usize, &config::Route),
+    holders: Holders,
     (authenticator, limiter, upstreams): (&Authenticator, &RateLimiter, &Upstreams),
     metrics: &Metrics,
 ) -> Result<CompiledRoute, Problem> {
@@ -477,10 +494,14 @@ fn compile_route(
         },
         upstream: route.upstream.clone(),
         service,
+        upgrades: route.upgrades,
+        translates_grpc_web: route.translates_grpc_web,
         rewrite: route.rewrite.clone(),
         early_quotas: early,
         late_quotas: late,
         deletion_quota,
+        priority: route.priority,
+        holders,
         metrics: metrics.route(&route.name),
         upstream_metrics: metrics.upstream(&route.upstream.name),
     })

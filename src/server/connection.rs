@@ -16,10 +16,11 @@ use hyper::{body::Incoming, rt::Executor, service::service_fn};
 
 use super::{
     settings::HttpSettings,
+    switched::Rest,
     wire::{self, Transport, Wire},
 };
 use crate::body::{
-    ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, ResponseBody, Serve, StreamCut, Verdict,
+    ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, ResponseBody, Serve, StreamCut, Verdict, Watched,
 };
 
 /// The start of every HTTP/2 connection (RFC 9113 §3.4).
@@ -208,6 +209,19 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
         })
         .await;
         if let Some(ended) = ended {
+            let Some((switch, exchange)) = watch.take_switch() else { return ended };
+            if let Ended::Finished { client_may_send: false, .. } = ended {
+                let parts = connection.into_parts();
+                let mut unread = parts.read_buf.to_vec();
+                unread.extend(parts.io.into_unread());
+                let stream = Watched::new(Rest::new(unread, transport), exchange);
+                return match until_verdict(watch, switch.go_on(Box::pin(stream))).await {
+                    // The client may be in the middle of something that nobody will read.
+                    Ok(()) => Ended::Finished { client_may_send: true, verdict: None },
+                    Err(verdict) => Ended::Cut(verdict),
+                };
+            }
+            // The 101 never went out.
             return ended;
         }
         let parts = connection.into_parts();
@@ -281,6 +295,10 @@ fn answer<S: Serve>(
         if is_head && let Some(length) = response.body_mut().leave_out() {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
+        if let Some(switch) = response.body_mut().take_switch() {
+            exchange.switch(switch);
+            return Ok(response);
+        }
         response.body_mut().attach(exchange, unsent);
         // The 100 may never come. Whether the client will still send the body is open (RFC 9110 §10.1.1), so that what
         // follows could be a body or a request: nothing may follow.
@@ -320,12 +338,12 @@ async fn linger(transport: &RefCell<Transport>, watch: &ConnectionWatch, wait: b
     let mut left = LINGER_BYTES;
     watch.lingering();
     while left > 0 {
-        let read = transport.borrow().socket().tcp().try_read(&mut sink);
+        let read = transport.borrow().socket().bare().try_read(&mut sink);
         match read {
             Ok(0) => return,
             Ok(count) => left = left.saturating_sub(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && wait => {
-                let readable = poll_fn(|cx| transport.borrow().socket().tcp().poll_read_ready(cx));
+                let readable = poll_fn(|cx| transport.borrow().socket().bare().poll_read_ready(cx));
                 if !matches!(until_verdict(watch, readable).await, Ok(Ok(()))) {
                     return;
                 }

@@ -1,6 +1,7 @@
 //! The document as written: one struct a section, one file a subject. Names are not yet resolved, and nothing is known
 //! to fit together; that is `resolve`'s.
 
+mod address;
 mod api_keys;
 mod assertion;
 mod authority;
@@ -17,13 +18,16 @@ mod limit;
 mod listener;
 mod machine;
 mod notify;
+mod overload;
 mod route;
 mod sealing;
 mod secret;
 mod server;
+mod streams;
 mod target;
 mod upstream;
 
+pub(super) use address::{ListenAt, PeerText, UNIX_PATH_BYTES};
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
 pub(super) use authority::{
@@ -49,6 +53,7 @@ pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use sealing::{Sealing, SealingKeyText};
 pub(super) use secret::{SecretText, SharedSecret};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
+pub(super) use streams::{GrpcWeb, UpgradeTo};
 pub(super) use target::TargetText;
 pub(super) use upstream::{Credential, Upstream};
 

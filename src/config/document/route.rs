@@ -1,13 +1,13 @@
 //! `routes`: which requests go where, and what they need.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Method;
 
-use super::AssuranceText;
+use super::{AssuranceText, GrpcWeb, UpgradeTo};
 use crate::{
     config::{
-        Problem, condition,
+        Priority, Problem, condition,
         decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section, words},
         shape::{Shape, TextShape},
         text::{LimitText, Name, RouteName, Scope, Zone},
@@ -41,10 +41,21 @@ section! {
         assurance: Option<At<AssuranceText>>,
         /// Names of quotas, all of which apply, in this order.
         limits: Vec<At<Name>> = "[]",
+        /// Who is refused first under overload: see `server.overload`.
+        priority: Priority = "normal",
         /// What changes in the path on its way to the upstream.
         rewrite: Option<Rewrite>,
         /// What the deletion guard asks for here, instead of its own.
         deletion: Option<RouteDeletion>,
+        /// What connections may be switched to here. Without it `Upgrade` is dropped, and the request goes on as a plain one.
+        upgrade: Vec<At<UpgradeTo>> = "[]",
+        /// How long nothing may move on an upgraded stream, either way, before it is closed; `5m` without this key. Pings count.
+        stream_idle: Option<At<Duration>>,
+        /// Whether an upgraded stream is closed when the credential expires that opened it; it is, without this key. One that is
+        /// revoked always closes it.
+        close_on_expiry: Option<At<bool>>,
+        /// What becomes of gRPC-Web here; it goes through as it is, without this key.
+        grpc_web: Option<At<GrpcWeb>>,
         /// Takes this route out of the deletion guard.
         danger_unguarded_deletion: At<bool> = "false",
     }

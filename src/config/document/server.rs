@@ -4,12 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use http::{HeaderName, Method};
 
-use super::SecretText;
+use super::{SecretText, address::PeerText, overload::Overload};
 use crate::config::{
     decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section, words},
-    quantity::{ANY, ByteRate, Count, Size},
+    quantity::{ANY, ByteRate, Count, Leeway, Size},
     shape::Shape,
-    text::{FilePath, Network},
+    text::FilePath,
     yaml::{Node, Value},
 };
 
@@ -28,8 +28,9 @@ section! {
     "server" Server {
         /// How many worker threads, each with its own runtime and connections; `auto` is one for each core.
         workers: Workers = "auto",
-        /// Networks of the proxies in front, or single addresses; without them every forwarding header is dropped.
-        trusted_proxies: Vec<At<Network>> = "[]",
+        /// Networks of the proxies in front, or single addresses, and `unix` for whoever connects to a Unix socket; without them
+        /// every forwarding header is dropped.
+        trusted_proxies: Vec<At<PeerText>> = "[]",
         /// The one header that is believed from them: the client is its rightmost address that is not a trusted proxy;
         /// malformed = the peer. The other forwarding headers are dropped.
         client_ip_header: At<HeaderName> = "x-forwarded-for",
@@ -43,6 +44,13 @@ section! {
         drop_headers: Vec<At<HeaderName>> = "[]",
         /// How long a drain may take before what is left is cut.
         drain_timeout: Duration = "30s",
+        /// How long a drain waits, with `/readyz` saying so already, before it stops accepting: as long as a balancer in front
+        /// takes to look.
+        drain_delay: Leeway = "0s",
+        /// How long a hand-over waits for what needs the store and the audit log.
+        handover_timeout: Duration = "5s",
+        /// When requests are refused so that the rest is answered.
+        overload: Overload = "{}",
         /// The bounds on what a client may do.
         limits: ServerLimits = "{}",
     }

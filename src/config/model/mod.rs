@@ -3,6 +3,7 @@
 //!
 //! A section of the file is a module here, by the name that it has in `document/` and `resolve/`.
 
+mod address;
 mod assertion;
 mod authority;
 mod credential;
@@ -14,15 +15,18 @@ mod issuer;
 mod limit;
 mod listener;
 mod notify;
+mod overload;
 mod own_issuer;
 mod route;
 mod server;
+mod streams;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
 
 pub(in crate::config) use self::own_issuer::issuer_url;
 pub use self::{
+    address::{ListenerAddress, Peers},
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
     authority::{
         Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey,
@@ -42,8 +46,10 @@ pub use self::{
     limit::{Limit, LimitKey, Rate},
     listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
+    overload::{Overload, Priority},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
+    streams::Upgrades,
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
 };
 use super::Span;

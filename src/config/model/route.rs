@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Limit, Span, Upstream};
+use super::{Limit, Priority, Span, Upgrades, Upstream};
 use crate::{
     policy::{IssuerName, Requirement},
     route::{HostPattern, PathPattern},
@@ -59,10 +59,16 @@ pub struct Route {
     pub assurance: Option<Requirement>,
     /// Its quotas, in order.
     pub limits: Vec<Arc<Limit>>,
+    /// Who is refused first under overload.
+    pub priority: Priority,
     /// What changes in the path.
     pub rewrite: Option<Rewrite>,
     /// What the deletion guard does here.
     pub deletion: RouteDeletion,
+    /// How it switches connections to WebSocket; `None`: it does not.
+    pub upgrades: Option<Upgrades>,
+    /// Whether gRPC-Web becomes gRPC on its way.
+    pub translates_grpc_web: bool,
 }
 
 /// Whose credentials a route takes.

@@ -2,9 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use ipnet::IpNet;
-
-use super::{File, Source};
+use super::{File, Overload, Peers, Source};
 
 /// The operator's listener: metrics, health and the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +18,8 @@ pub struct Admin {
 pub struct Server {
     /// How many worker threads; `None` is one for each core.
     pub workers: Option<usize>,
-    /// Networks whose forwarding headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Those whose forwarding headers are believed.
+    pub trusted_proxies: Peers,
     /// The one header of theirs that names the client, lower case.
     pub client_ip_header: Arc<str>,
     /// Where durable state lives.
@@ -36,6 +34,12 @@ pub struct Server {
     pub key_parameters: Vec<Arc<str>>,
     /// How long a drain may take before what is left is cut.
     pub drain_timeout: Duration,
+    /// How long a drain waits before it stops accepting.
+    pub drain_delay: Duration,
+    /// How long a hand-over waits for what needs the store and the audit log.
+    pub handover_timeout: Duration,
+    /// When requests are refused so that the rest is answered.
+    pub overload: Overload,
     /// The bounds on what a client may do.
     pub limits: ServerLimits,
 }

@@ -23,6 +23,7 @@ mod planned;
 mod route;
 mod sealing;
 mod server;
+mod streams;
 mod table;
 mod target;
 mod tie;

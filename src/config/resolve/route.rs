@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Context, guard, limit, name, table::Table, tie};
+use super::{Context, guard, limit, name, streams, table::Table, tie};
 use crate::{
     config::{
         Auth, CredentialSource, DeletionGuard, Issuer, Limit, LimitKey, Rewrite, Route, RouteDeletion, Server, Span,
@@ -62,6 +62,8 @@ fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &
     let limits = limits(written, shared, to);
     let assurance = written.assurance.as_ref().map(|at| limit::assurance(&at.value, &shared.levels, to));
     let methods = methods(written, shared, to);
+    let upgrades = streams::upgrades(written, methods.as_deref(), to);
+    let translates_grpc_web = streams::translates_grpc_web(written, methods.as_deref(), to);
     let rewrite = written.rewrite.as_ref().map(|section| rewrite(section, &written.path.value, to));
     if written.auth.as_ref().is_some_and(|auth| matches!(auth.value, AuthText::None)) {
         report_needless(written, to);
@@ -92,11 +94,14 @@ fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &
             Some(level) => Some(Requirement::clone(&*level?)),
         },
         limits,
+        priority: written.priority,
         rewrite: match rewrite {
             None => None,
             Some(rewrite) => Some(rewrite?),
         },
         deletion: deletion?,
+        upgrades,
+        translates_grpc_web,
     })
 }
 

@@ -87,6 +87,10 @@ families! {
         "Connections accepted from clients.";
     CONNECTIONS_REFUSED = Counter "stepgate_connections_refused_total" ["listener", "reason"]
         "Connections closed unserved, by the bound that they would have broken.";
+    STREAMS_OPEN = Gauge "stepgate_streams" []
+        "Upgraded streams (WebSocket) that are open.";
+    STREAMS_ENDED = Counter "stepgate_streams_ended_total" ["end"]
+        "Upgraded streams that ended, by how: client_closed, upstream_closed, client_gone, upstream_gone, client_stalled, idle, expired, revoked or drained.";
     CONFIG_RELOADS = Counter "stepgate_config_reloads_total" ["result"]
         "Reloads of the configuration: ok or refused.";
     CONFIG_LAST_OK = Gauge "stepgate_config_last_reload_successful" []
@@ -149,6 +153,12 @@ families! {
         "1 while the audit file can be written; 0 means that guarded operations are refused.";
     ACCESS_LOG_DROPPED = Counter "stepgate_access_log_dropped_total" []
         "Access records dropped because the log could not be written fast enough.";
+    REQUESTS_IN_FLIGHT = Gauge "stepgate_requests_in_flight" []
+        "Requests that have been let in by `server.overload` and are not over.";
+    OVERLOAD_LEVEL = Gauge "stepgate_overload_level" ["worker"]
+        "How much a worker refuses because what is ready waits too long for its turn: 0 nothing, to 8 `low`, to 16 `normal`, to 24 `critical`.";
+    OVERLOAD_REFUSED = Counter "stepgate_overload_refused_total" ["why", "priority"]
+        "Requests refused so that the rest is answered, by what was full: the queue of a worker, all requests, or the share of a client, a route or an upstream.";
     DANGER = Gauge "stepgate_danger" ["key"]
         "1 for each danger_ key that the configuration sets.";
     BUILD_INFO = Gauge "stepgate_build_info" ["version"]

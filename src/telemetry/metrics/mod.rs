@@ -4,6 +4,7 @@
 mod authority;
 mod catalogue;
 mod erasure;
+mod overload;
 mod process;
 mod route;
 
@@ -24,6 +25,7 @@ use self::catalogue::Family;
 pub use self::{
     authority::AuthorityMetrics,
     erasure::{ErasureCounts, ErasureMetrics},
+    overload::OverloadMetrics,
     route::RouteMetrics,
 };
 use crate::{clock::Now, policy::Reason};
@@ -71,6 +73,8 @@ pub struct Metrics {
     connections: IntGaugeVec,
     connections_accepted: IntCounterVec,
     connections_refused: IntCounterVec,
+    streams: IntGauge,
+    streams_ended: IntCounterVec,
     config_reloads: IntCounterVec,
     config_last_ok: IntGauge,
     config_last_success: IntGauge,
@@ -78,6 +82,7 @@ pub struct Metrics {
     audit: AuditMetrics,
     authority: AuthorityMetrics,
     erasure: ErasureMetrics,
+    overload: OverloadMetrics,
     access_log_dropped: IntCounter,
     revocations: IntGaugeVec,
     security_events: IntCounterVec,
@@ -186,6 +191,8 @@ impl Metrics {
             connections: gauges(r, &catalogue::CONNECTIONS)?,
             connections_accepted: counters(r, &catalogue::CONNECTIONS_ACCEPTED)?,
             connections_refused: counters(r, &catalogue::CONNECTIONS_REFUSED)?,
+            streams: gauge(r, &catalogue::STREAMS_OPEN)?,
+            streams_ended: counters(r, &catalogue::STREAMS_ENDED)?,
             config_reloads: counters(r, &catalogue::CONFIG_RELOADS)?,
             config_last_ok: gauge(r, &catalogue::CONFIG_LAST_OK)?,
             config_last_success: gauge(r, &catalogue::CONFIG_LAST_SUCCESS)?,
@@ -198,6 +205,7 @@ impl Metrics {
             },
             authority: AuthorityMetrics::new(r)?,
             erasure: ErasureMetrics::new(r)?,
+            overload: OverloadMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
             revocations: gauges(r, &catalogue::REVOCATIONS)?,
             security_events: counters(r, &catalogue::SECURITY_EVENTS)?,
@@ -323,6 +331,17 @@ impl Metrics {
         }
     }
 
+    /// Counts an upgraded stream that was opened.
+    pub fn stream_opened(&self) {
+        self.streams.inc();
+    }
+
+    /// Counts the end of one; `end` is a member of a closed list.
+    pub fn stream_ended(&self, end: &'static str) {
+        self.streams.dec();
+        self.streams_ended.with_label_values(&[end]).inc();
+    }
+
     /// Counts a password that had to be hashed.
     pub fn password(&self, source: &str, result: &'static str) {
         self.passwords.with_label_values(&[source, result]).inc();
@@ -375,6 +394,11 @@ impl Metrics {
     /// The counter of access records that were dropped.
     pub fn access_log_dropped(&self) -> IntCounter {
         self.access_log_dropped.clone()
+    }
+
+    /// What is told of overload.
+    pub fn overload(&self) -> &OverloadMetrics {
+        &self.overload
     }
 
     /// Takes what a new configuration no longer names out of the metrics, and puts its dangers in.
@@ -618,6 +642,8 @@ mod tests {
 
     fn busy() -> Metrics {
         let metrics = Metrics::new().unwrap();
+        metrics.stream_opened();
+        metrics.stream_ended("idle");
         metrics.route("/api/**").answered(&Method::GET, 200, Duration::from_millis(3));
         metrics.route("/api/**").answered(&Method::from_bytes(b"BREW").unwrap(), 999, Duration::ZERO);
         metrics.route(NO_ROUTE).answered(&Method::GET, 404, Duration::ZERO);
@@ -682,6 +708,9 @@ mod tests {
             breaker: true,
         });
         metrics.password("people", "wrong");
+        metrics.overload().refused("client", "normal");
+        metrics.overload().level(0, 3);
+        metrics.overload().in_flight(7);
         metrics.locked_users("people", 3);
         let names = Names {
             routes: ["/api/**"].into(),

@@ -1,0 +1,300 @@
+//! How many requests are in flight, over all workers, and who holds them.
+//!
+//! One rule bounds all: a holder may have as many as are still free (Choudhury and Hahne's dynamic threshold). One client alone
+//! comes to half of the bound, two to a third each, and some are always free for who has none. A route and an upstream may have four
+//! times as many as are free, so four fifths alone: they are many clients' at once. What is less urgent finds the bound lower.
+//!
+//! Without pressure a request costs an addition and a subtraction for each of the four counts.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+};
+
+use crate::config::Priority;
+
+/// Counts for clients. Clients that share one by chance share what one may hold; with a thousand clients at once that is one in
+/// sixteen, and which ones nobody outside can tell.
+const CLIENTS: usize = 16 * 1024;
+
+/// How many times of what is free a route or an upstream may hold.
+const SERVICE_FACTOR: u32 = 4;
+
+/// What nobody is refused for: so few are no danger to anybody.
+const ALWAYS: u32 = 2;
+
+/// Why a request finds no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// There are as many as there may be, for what has its priority.
+    Requests,
+    /// Its client has as many as it may.
+    Client,
+    /// Its route has.
+    Route,
+    /// Its upstream has.
+    Upstream,
+}
+
+impl Full {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Requests, Self::Client, Self::Route, Self::Upstream];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Client => "client",
+            Self::Route => "route",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// The requests that one route, or one upstream, has in flight.
+#[derive(Debug, Default)]
+pub struct Holder {
+    count: AtomicU32,
+    /// Whether there are others beside it that could be kept from their share.
+    contended: AtomicBool,
+}
+
+/// The two holders of a request besides its client; they outlive configurations.
+#[derive(Debug, Clone)]
+pub struct Holders {
+    /// The route.
+    pub route: Arc<Holder>,
+    /// The upstream.
+    pub upstream: Arc<Holder>,
+}
+
+/// One request in flight; given back to [`InFlight::leave`], by who holds it.
+#[derive(Debug)]
+#[must_use = "a place that is not given back is lost"]
+pub struct InFlightPlace(u16);
+
+/// The requests in flight.
+#[derive(Debug)]
+pub struct InFlight {
+    total: AtomicU32,
+    most: AtomicU32,
+    clients: Box<[AtomicU32]>,
+    seed: RandomState,
+    routes: Mutex<HashMap<Arc<str>, Arc<Holder>>>,
+    upstreams: Mutex<HashMap<Arc<str>, Arc<Holder>>>,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            total: AtomicU32::new(0),
+            most: AtomicU32::new(u32::MAX),
+            clients: (0..CLIENTS).map(|_| AtomicU32::new(0)).collect(),
+            seed: RandomState::new(),
+            routes: Mutex::default(),
+            upstreams: Mutex::default(),
+        }
+    }
+}
+
+impl InFlight {
+    /// Bounds requests from now on.
+    pub fn set_most(&self, most: u32) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// How many are in flight.
+    pub fn total(&self) -> u32 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// The holders of a route's requests; the same for the same names, whatever is reloaded. `alone`: there is no other route, and no
+    /// other upstream.
+    pub fn holders(&self, route: &Arc<str>, upstream: &Arc<str>, alone: (bool, bool)) -> Holders {
+        Holders { route: holder(&self.routes, route, alone.0), upstream: holder(&self.upstreams, upstream, alone.1) }
+    }
+
+    /// Lets a request in, or says what is full.
+    ///
+    /// # Errors
+    /// What is full; then nothing is held.
+    pub fn enter(&self, client: IpAddr, holders: &Holders, priority: Priority) -> Result<InFlightPlace, Full> {
+        let place = InFlightPlace(self.bucket(client));
+        let most = self.most.load(Ordering::Relaxed);
+        let total = self.total.fetch_add(1, Ordering::Relaxed);
+        let free = most.saturating_sub(total);
+        let of_client = self.count(&place).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
+        let of_route = holders.route.count.fetch_add(1, Ordering::Relaxed);
+        let of_upstream = holders.upstream.count.fetch_add(1, Ordering::Relaxed);
+        let shared = free.saturating_mul(SERVICE_FACTOR).max(ALWAYS);
+        let full = if total >= bound(most, priority) {
+            Full::Requests
+        } else if of_client >= free.max(ALWAYS) {
+            Full::Client
+        } else if holders.route.is_contended() && of_route >= shared {
+            Full::Route
+        } else if holders.upstream.is_contended() && of_upstream >= shared {
+            Full::Upstream
+        } else {
+            return Ok(place);
+        };
+        self.leave(place, holders);
+        Err(full)
+    }
+
+    /// A request is over.
+    pub fn leave(&self, place: InFlightPlace, holders: &Holders) {
+        self.total.fetch_sub(1, Ordering::Relaxed);
+        if let Some(count) = self.count(&place) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        holders.route.count.fetch_sub(1, Ordering::Relaxed);
+        holders.upstream.count.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn count(&self, place: &InFlightPlace) -> Option<&AtomicU32> {
+        self.clients.get(usize::from(place.0))
+    }
+
+    fn bucket(&self, client: IpAddr) -> u16 {
+        let hash = self.seed.hash_one(network(client));
+        u16::try_from(hash % CLIENTS as u64).unwrap_or_default()
+    }
+}
+
+/// A subscriber gets an IPv6 /64 (RFC 6177 §2), and has 2^64 addresses in it.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
+    }
+}
+
+/// What of the bound there is for a priority: a quarter is kept from `low`, an eighth from `normal`.
+fn bound(most: u32, priority: Priority) -> u32 {
+    match priority {
+        Priority::Critical => most,
+        Priority::Normal => most - most / 8,
+        Priority::Low => most - most / 4,
+    }
+}
+
+fn holder(known: &Mutex<HashMap<Arc<str>, Arc<Holder>>>, name: &Arc<str>, alone: bool) -> Arc<Holder> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    // Names that no configuration has any more.
+    known.retain(|other, holder| other == name || Arc::strong_count(holder) > 1);
+    let holder = known.entry(name.clone()).or_default();
+    holder.contended.store(!alone, Ordering::Relaxed);
+    holder.clone()
+}
+
+impl Holder {
+    fn is_contended(&self) -> bool {
+        self.contended.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+mod tests {
+    use super::*;
+
+    fn client(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
+    }
+
+    fn names(in_flight: &InFlight, route: &str, upstream: &str) -> Holders {
+        in_flight.holders(&route.into(), &upstream.into(), (false, false))
+    }
+
+    fn fill(in_flight: &InFlight, client: IpAddr, holders: &Holders, priority: Priority) -> (Vec<InFlightPlace>, Full) {
+        let mut held = Vec::new();
+        loop {
+            match in_flight.enter(client, holders, priority) {
+                Ok(place) => held.push(place),
+                Err(full) => return (held, full),
+            }
+        }
+    }
+
+    #[test]
+    fn one_client_takes_half_and_the_next_a_third_and_there_is_always_room_for_another() {
+        let in_flight = InFlight::default();
+        in_flight.set_most(96);
+        let alone = in_flight.holders(&"r".into(), &"u".into(), (true, true));
+        let (first, full) = fill(&in_flight, client(1), &alone, Priority::Critical);
+        assert_eq!((first.len(), full), (48, Full::Client));
+        let (second, _) = fill(&in_flight, client(2), &alone, Priority::Critical);
+        assert_eq!(second.len(), 24, "half of what the first has left");
+        let _third = in_flight.enter(client(3), &alone, Priority::Critical).unwrap();
+        for place in first {
+            in_flight.leave(place, &alone);
+        }
+        let (more, _) = fill(&in_flight, client(2), &alone, Priority::Critical);
+        assert!(second.len() + more.len() >= 46, "what was given back is there again: {}", more.len());
+    }
+
+    #[test]
+    fn a_route_and_an_upstream_leave_a_fifth_to_the_others() {
+        for (other, why) in [(("q", "u"), Full::Upstream), (("r", "v"), Full::Route)] {
+            let in_flight = InFlight::default();
+            in_flight.set_most(100);
+            let (busy, beside) = (names(&in_flight, "r", "u"), names(&in_flight, other.0, other.1));
+            let held = (0..200).filter(|n| in_flight.enter(client(*n), &busy, Priority::Critical).is_ok()).count();
+            assert_eq!(held, 80);
+            assert_eq!(in_flight.enter(client(201), &beside, Priority::Critical).unwrap_err(), why, "shared");
+            assert!(in_flight.enter(client(202), &names(&in_flight, "a", "b"), Priority::Critical).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_is_less_urgent_finds_the_bound_lower() {
+        let in_flight = InFlight::default();
+        in_flight.set_most(64);
+        let alone = in_flight.holders(&"r".into(), &"u".into(), (true, true));
+        let held = |priority| (0..=250).filter(|n| in_flight.enter(client(*n), &alone, priority).is_ok()).count();
+        assert_eq!(held(Priority::Low), 48);
+        assert_eq!(held(Priority::Low), 0);
+        assert_eq!(held(Priority::Normal), 8);
+        assert_eq!(held(Priority::Critical), 8);
+        assert_eq!(in_flight.total(), 64);
+    }
+
+    #[test]
+    fn what_is_given_back_by_many_threads_is_all_given_back() {
+        let in_flight = InFlight::default();
+        in_flight.set_most(40);
+        let holders = names(&in_flight, "r", "u");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let (in_flight, holders) = (&in_flight, &holders);
+                scope.spawn(move || {
+                    for _ in 0..2000 {
+                        if let Ok(place) = in_flight.enter(client(number), holders, Priority::Normal) {
+                            in_flight.leave(place, holders);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(in_flight.total(), 0);
+        assert_eq!(holders.route.count.load(Ordering::Relaxed), 0);
+        assert!(in_flight.clients.iter().all(|count| count.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn a_route_keeps_its_count_over_reloads_and_leaves_when_no_configuration_has_it() {
+        let in_flight = InFlight::default();
+        let before = names(&in_flight, "r", "u");
+        let after = names(&in_flight, "r", "u");
+        assert!(Arc::ptr_eq(&before.route, &after.route));
+        drop((before, after));
+        let _other = names(&in_flight, "q", "v");
+        assert_eq!(in_flight.routes.lock().unwrap().len(), 1);
+    }
+}
