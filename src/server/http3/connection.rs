@@ -17,11 +17,7 @@ use std::{
 use bytes::BytesMut;
 use http::{HeaderMap, header};
 use quinn::{SendStream, VarInt};
-use tokio::{
-    sync::Notify,
-    task::spawn_local,
-    time::sleep_until,
-};
+use tokio::{sync::Notify, task::spawn_local, time::sleep_until};
 
 use super::{codes, control, date::DateLine, exchange, frames, varint};
 use crate::{
@@ -110,7 +106,10 @@ enum Ending {
     /// The client knows, and what it sent before it did is still taken.
     Told(Instant),
     /// Requests from this stream on are refused; the connection is closed when the others have ended, and not before.
-    Last { refused: u64, not_before: Instant },
+    Last {
+        refused: u64,
+        not_before: Instant,
+    },
 }
 
 /// What the connection's task has to see to.

@@ -276,7 +276,8 @@ mod tests {
 
     #[test]
     fn identifiers_go_one_way_alone() {
-        let pushes = |ids: [&'static [u8]; 2]| said(&[NONE, (frames::MAX_PUSH_ID, ids[0]), (frames::MAX_PUSH_ID, ids[1])]);
+        let pushes =
+            |ids: [&'static [u8]; 2]| said(&[NONE, (frames::MAX_PUSH_ID, ids[0]), (frames::MAX_PUSH_ID, ids[1])]);
         assert_eq!(pushes([&[1], &[2]]), None);
         assert_eq!(pushes([&[2], &[1]]), Some(codes::ID_ERROR));
         let going = |ids: [&'static [u8]; 2]| said(&[NONE, (frames::GOAWAY, ids[0]), (frames::GOAWAY, ids[1])]);

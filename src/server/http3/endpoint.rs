@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderValue;
 use quinn::{
     Connecting, Endpoint, EndpointConfig, IdleTimeout, Incoming, TokioRuntime, TransportConfig, VarInt,
     crypto::rustls::{HandshakeData, QuicServerConfig},
@@ -20,13 +21,14 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use tokio::{sync::Notify, task::spawn_local};
 
-use super::{codes, connection};
+use super::connection;
 use crate::{
     body::{
-        AlpnChoice, Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Serve, TlsInfo, Verdict,
+        AlpnChoice, Alternative, Arrival, Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Serve,
+        TlsInfo, Verdict,
     },
     server::{
-        Handshake,
+        Handshake, Refused,
         connection::{Draining, Serving, until_verdict},
         settings::{CONNECTION_WINDOW, STREAM_WINDOW, STREAMS},
         worker::{Held, Listening, Open, Settings, Shared},
@@ -61,12 +63,24 @@ const SOCKET_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(in crate::server) struct Quic {
     pub(in crate::server) draining: Rc<Draining>,
+    alternative: Rc<Alternative>,
     stop: Notify,
 }
 
 impl Quic {
+    /// What clients over TCP are told.
+    pub(in crate::server) fn alternative(&self) -> Rc<Alternative> {
+        Rc::clone(&self.alternative)
+    }
+
+    /// Has clients told that it is found on `port`, for a day (RFC 7838 §3, RFC 9114 §3.1.1): it is taken back by closing.
+    pub(in crate::server) fn advertise(&self, port: u16) {
+        self.alternative.set(HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok());
+    }
+
     /// Lets nobody in from now on.
     pub(in crate::server) fn stop(&self) {
+        self.alternative.set(None);
         self.stop.notify_one();
     }
 }
@@ -185,6 +199,11 @@ fn admit<S: Serve>(
         return;
     }
     let peer = incoming.remote_address();
+    // Who must say for whom it connects has no way to, here.
+    if settings.proxy_protocol.has(peer.ip().to_canonical()) {
+        incoming.refuse();
+        return shared.observer.connection_refused(&settings.name, Refused::ProxyHeader);
+    }
     let permit = match shared.admission.admit(peer.ip()) {
         Ok(permit) => permit,
         Err(why) => {
@@ -245,14 +264,16 @@ async fn converse<S: Serve>(
     let info = Rc::new(ConnectionInfo {
         peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
         local: SocketAddr::new(local.to_canonical(), port),
+        arrival: Arrival::Direct,
         listener: Arc::clone(&settings.name),
         listener_index: settings.index,
         tls: Some(agreed(&connection)),
         watch,
         memory: Memory::default(),
+        alternative: None,
     });
     let service = Rc::clone(&shared.service);
-    let serving = Serving { service, info, settings: Rc::clone(&settings.http), draining, alt_svc: None };
+    let serving = Serving { service, info, settings: Rc::clone(&settings.http), draining };
     connection::serve(serving, connection).await
 }
 

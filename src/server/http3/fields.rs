@@ -133,10 +133,7 @@ impl Fields {
 
 /// Whether a field is of a connection of HTTP/1.1 (RFC 9114 §4.2).
 fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
-    )
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
 }
 
 /// What `Content-Length` says; there is one, or none, and it is a number and nothing else.
@@ -203,7 +200,8 @@ mod tests {
 
     #[test]
     fn a_request_is_what_it_would_be_in_http2() {
-        let (request, length) = head(&[&GET[..], &[("x-a", "1"), ("x-a", "2"), ("content-length", "7")]].concat()).unwrap();
+        let (request, length) =
+            head(&[&GET[..], &[("x-a", "1"), ("x-a", "2"), ("content-length", "7")]].concat()).unwrap();
         assert_eq!((request.method(), request.version()), (&Method::GET, Version::HTTP_3));
         assert_eq!(request.uri(), "https://api.example/a?b=c");
         assert_eq!(request.headers().get_all("x-a").iter().count(), 2);
@@ -228,7 +226,10 @@ mod tests {
     #[test]
     fn a_host_may_stand_in_for_the_authority() {
         let (request, _) = head(&[&without(":authority")[..], &[("host", "api.example")]].concat()).unwrap();
-        assert_eq!((request.uri().to_string(), &request.headers()["host"]), ("/a?b=c".into(), &"api.example".parse().unwrap()));
+        assert_eq!(
+            (request.uri().to_string(), &request.headers()["host"]),
+            ("/a?b=c".into(), &"api.example".parse().unwrap())
+        );
     }
 
     #[test]
@@ -280,8 +281,19 @@ mod tests {
 
     #[test]
     fn a_length_is_one_number() {
-        for lengths in [&["1", "1"][..], &["1", "2"], &["1, 1"], &[""], &["+1"], &["-1"], &[" 1"], &["0x1"], &["99999999999999999999"]] {
-            let fields: Vec<_> = GET.into_iter().chain(lengths.iter().map(|length| ("content-length", *length))).collect();
+        for lengths in [
+            &["1", "1"][..],
+            &["1", "2"],
+            &["1, 1"],
+            &[""],
+            &["+1"],
+            &["-1"],
+            &[" 1"],
+            &["0x1"],
+            &["99999999999999999999"],
+        ] {
+            let fields: Vec<_> =
+                GET.into_iter().chain(lengths.iter().map(|length| ("content-length", *length))).collect();
             assert_eq!(head(&fields).unwrap_err(), SectionFault::Malformed, "{lengths:?}");
         }
     }

@@ -105,16 +105,19 @@ mod tests {
         assert_eq!(pieces(&mut frames, &[0x01]), []);
         assert!(!frames.is_between());
         assert_eq!(pieces(&mut frames, &[0x40]), []);
-        assert_eq!(pieces(&mut frames, &[0x02, b'a']), [
-            Piece::Head { kind: HEADERS, length: 2 },
-            Piece::Payload(Bytes::from_static(b"a"))
-        ]);
+        assert_eq!(
+            pieces(&mut frames, &[0x02, b'a']),
+            [Piece::Head { kind: HEADERS, length: 2 }, Piece::Payload(Bytes::from_static(b"a"))]
+        );
         assert!(!frames.is_between());
-        assert_eq!(pieces(&mut frames, &[b'b', 0x00, 0x00, 0x21, 0x01]), [
-            Piece::Payload(Bytes::from_static(b"b")),
-            Piece::Head { kind: DATA, length: 0 },
-            Piece::Head { kind: 0x21, length: 1 },
-        ]);
+        assert_eq!(
+            pieces(&mut frames, &[b'b', 0x00, 0x00, 0x21, 0x01]),
+            [
+                Piece::Payload(Bytes::from_static(b"b")),
+                Piece::Head { kind: DATA, length: 0 },
+                Piece::Head { kind: 0x21, length: 1 },
+            ]
+        );
         assert_eq!(frames.left(), 1);
         assert_eq!(pieces(&mut frames, b"x"), [Piece::Payload(Bytes::from_static(b"x"))]);
         assert!(frames.is_between());
