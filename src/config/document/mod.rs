@@ -6,6 +6,7 @@ mod address;
 mod api_keys;
 mod assertion;
 mod authority;
+mod balancing;
 mod basic;
 mod certificate;
 mod cors;
@@ -21,6 +22,7 @@ mod listener;
 mod machine;
 mod notify;
 mod overload;
+mod reach;
 mod redirect;
 mod route;
 mod sealing;
@@ -39,6 +41,7 @@ pub(super) use assertion::{Assertion, Assertions};
 pub(super) use authority::{
     Accounts, Authority, FactorText, Guessing, Mode, Passkey, Totp, UserVerification, WebOrigin,
 };
+pub(super) use balancing::{BalanceText, Concurrency, Ejection, HealthCheck, Retries, RetryOn};
 pub(super) use basic::{Basic, Lockout};
 pub(super) use certificate::ClientCertificates;
 pub(super) use cors::{Cors, OriginText};
@@ -53,9 +56,10 @@ pub(super) use guard::DeletionGuard;
 pub(super) use introspection::Introspection;
 pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
-pub(super) use listener::{Listener, Tls};
+pub(super) use listener::{Certificate, Listener, Tls};
 pub(super) use machine::{Machines, Switch};
 pub(super) use notify::{Mail, Notify};
+pub(super) use reach::{Dns, UpstreamTls};
 pub(super) use redirect::Redirect;
 pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use sealing::{Sealing, SealingKeyText};
@@ -64,7 +68,7 @@ pub(super) use security_headers::{Hsts, SecurityHeaders};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
 pub(super) use shaping::{Canary, HeaderFields, HeaderRules, Mirror};
 pub(super) use streams::{GrpcWeb, UpgradeTo};
-pub(super) use target::TargetText;
+pub(super) use target::{Scheme, TargetSection, TargetText, TargetUrl};
 pub(super) use upstream::{Credential, Upstream};
 
 use super::{
@@ -93,6 +97,8 @@ section! {
         limits: Named<Limit> = "{}",
         /// The services behind, by name.
         upstreams: Named<Upstream>,
+        /// Who is asked for the addresses of upstreams' names.
+        dns: Dns = "{}",
         /// How the gateway signs what it tells upstreams of callers.
         assertions: Option<Assertions>,
         /// What people and systems are told by: mail and webhooks.

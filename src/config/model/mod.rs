@@ -7,6 +7,7 @@ mod acme;
 mod address;
 mod assertion;
 mod authority;
+mod balancing;
 mod credential;
 mod deletion;
 mod dpop;
@@ -18,6 +19,7 @@ mod listener;
 mod notify;
 mod overload;
 mod own_issuer;
+mod reach;
 mod route;
 mod server;
 mod shaping;
@@ -35,6 +37,7 @@ pub use self::{
         Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey,
         Registration, Sealing, SealingKey, SentCode, Totp,
     },
+    balancing::{Balance, Balancing, Concurrency, Ejection, HashKey, HealthCheck, Retries},
     credential::{
         ApiKeys, Basic, CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, CrlDepth, Lockout,
     },
@@ -48,10 +51,11 @@ pub use self::{
     issuer::{AuthTimeFormat, Bound, ClaimLayout, ClaimPath, ClaimRule, Issuer, KeySource, SecretEncoding},
     limit::{Limit, LimitKey, Rate},
     listener::{
-        Alpn, CertificateFiles, ClientAuth, Listener, ListenerCertificate, ListenerMode, ListenerTls, TlsVersion,
+        Alpn, CertificateFiles, ClientAuth, Http3, Listener, ListenerCertificate, ListenerMode, ListenerTls, TlsVersion,
     },
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     overload::{Overload, Priority},
+    reach::{Dns, ProxyVersion, Reach, UpstreamProtocol, UpstreamTls},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     shaping::{
@@ -84,6 +88,8 @@ pub struct Config {
     pub limits: Vec<Arc<Limit>>,
     /// The services behind.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Who is asked for the addresses of upstreams' names.
+    pub dns: Dns,
     /// How upstreams are told of callers in a way that they can verify.
     pub assertions: Option<Arc<Assertions>>,
     /// The second-factor authority.
