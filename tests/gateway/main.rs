@@ -49,3 +49,4 @@ mod revocation;
 mod soak;
 mod step_up;
 mod stepup;
+mod websocket;

@@ -15,6 +15,7 @@ mod secrets;
 mod tls;
 mod tokens;
 pub mod tools;
+pub mod websocket;
 mod wire;
 mod world;
 
