@@ -40,6 +40,7 @@ pub mod own;
 mod page_cookie;
 mod record;
 mod refusal;
+mod shaping;
 mod site;
 mod step_up;
 #[cfg(test)]
@@ -78,11 +79,11 @@ pub use self::{
 use crate::{
     body::{ConnectionInfo, Received, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
-    config::Assertion,
+    config::{Assertion, Redirect},
     identity::Accepted,
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
-    runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
+    runtime::{Backend, Goal, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
@@ -109,7 +110,7 @@ enum Passed<'s> {
 struct Cleared<'s> {
     clearance: Clearance,
     outbound: Outbound,
-    route: &'s CompiledRoute,
+    backend: &'s Backend,
     /// The protocol is to be switched.
     handshake: Option<Box<Handshake>>,
     /// A body that was read before is in memory until the upstream answers.
@@ -328,13 +329,19 @@ impl Gateway {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
         let route = matched.route;
+        let backend = match &route.goal {
+            Goal::Redirect(redirect) => {
+                return self.send_elsewhere(redirect, clearance, &enforcement);
+            }
+            Goal::Backend(backend) => backend,
+        };
         let outbound = Outbound::prepare(
             &mut inbound,
             matched.target_path.as_deref().unwrap_or(path.as_str()),
             clearance.principal().map(|principal| &**principal),
-            &route.upstream,
-            route.service.default_host(),
-            route.service.credential(),
+            &backend.upstream,
+            backend.service.default_host(),
+            backend.service.credential(),
             |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
         );
         match outbound {
@@ -342,13 +349,30 @@ impl Gateway {
                 if let Some(handshake) = &handshake {
                     handshake.dress(&mut outbound.headers);
                 }
-                Ok(Passed::Cleared(Cleared { clearance, outbound, route, handshake, form }))
+                Ok(Passed::Cleared(Cleared { clearance, outbound, backend, handshake, form }))
             }
             Err(refusal) => {
                 clearance.give_up(refusal.reason);
                 Err(refusal)
             }
         }
+    }
+
+    /// Answers with where the client is to go; what was cleared is done then.
+    fn send_elsewhere<'s>(
+        &self,
+        redirect: &Redirect,
+        clearance: Clearance,
+        enforcement: &Enforcement<'_>,
+    ) -> Result<Passed<'s>, Refusal> {
+        let Enforcement { inbound, path, matched, .. } = enforcement;
+        let answer = shaping::redirect(redirect, &matched.route.pattern, path, inbound.query());
+        match (&answer, clearance.into_ticket()) {
+            (Ok(answer), Some(ticket)) => ticket.answered(answer.status().as_u16()),
+            (Err(refusal), Some(ticket)) => ticket.failed(refusal.reason),
+            (_, None) => {}
+        }
+        answer.map(|answer| Passed::Answered(answer, Reason::Allowed))
     }
 
     /// The signed token that an upstream gets about the caller; `None` where there is nobody to speak of.
@@ -410,7 +434,7 @@ impl Gateway {
         now: Now,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
-        let Cleared { clearance, outbound, route, form, .. } = cleared;
+        let Cleared { clearance, outbound, backend, form, .. } = cleared;
         let ticket = clearance.into_ticket();
         let outcome = body.outcome();
         let mut request = Request::new(body);
@@ -419,7 +443,7 @@ impl Gateway {
         *request.headers_mut() = outbound.headers;
         let sending =
             Sending { client: Some(record.client), guarded: ticket.is_some(), upgrade, ..Sending::plain(now) };
-        let sending = self.pools.send(&route.service, request, &sending);
+        let sending = self.pools.send(&backend.service, request, &sending);
         async move {
             let answer = sending.await;
             drop(form);

@@ -16,7 +16,7 @@ use crate::{
     clock::Now,
     limit::InFlightPlace,
     policy::{Principal, Reason},
-    runtime::{OnWorker, Services, Snapshot},
+    runtime::{OnWorker, Services, Side, Snapshot},
     telemetry::AccessRecord,
 };
 
@@ -51,6 +51,8 @@ pub struct Record {
     pub status: u16,
     /// Why it ended as it did.
     pub reason: Reason,
+    /// Which of the route's services it was sent to.
+    pub side: Side,
     /// How long the upstream took to answer.
     pub upstream_took: Option<Duration>,
     /// How many bytes of body the client sent.
@@ -92,6 +94,7 @@ impl Record {
             step_up: None,
             status: 499,
             reason: Reason::ClientGone,
+            side: Side::Own,
             upstream_took: None,
             bytes_in: None,
             bytes_out: 0,
@@ -126,7 +129,10 @@ impl Record {
             bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
             bytes_out: self.bytes_out,
             took,
-            upstream: route.filter(|_| self.upstream_took.is_some()).map(|route| &*route.upstream.name),
+            upstream: route
+                .filter(|_| self.upstream_took.is_some())
+                .and_then(|route| route.backend(self.side))
+                .map(|backend| &*backend.upstream.name),
             upstream_took: self.upstream_took,
             issuer: principal.map(|principal| &*principal.issuer),
             subject: principal.map(|principal| &*principal.subject),
@@ -159,8 +165,9 @@ impl Record {
     pub fn upstream_answered(&mut self, sent: Instant) {
         let took = self.services.clock.instant().saturating_duration_since(sent);
         self.upstream_took = Some(took);
-        if let Some(route) = self.route.and_then(|number| self.snapshot.routes.get(number)) {
-            route.upstream_metrics.answered(took);
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let Some(backend) = route.and_then(|route| route.backend(self.side)) {
+            backend.metrics.answered(took);
         }
     }
 }
