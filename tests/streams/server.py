@@ -4,11 +4,15 @@ import asyncio
 import sys
 
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 
 
 async def talk(socket):
-    async for message in socket:
-        await socket.send(message)
+    try:
+        async for message in socket:
+            await socket.send(message)
+    except ConnectionClosed:
+        pass
     print(f"closed {socket.close_code} {socket.close_reason}", flush=True)
 
 

@@ -6,13 +6,21 @@ mod refusal;
 mod timeout;
 mod web;
 
-use http::{HeaderValue, Method, header::CONTENT_TYPE, request::Parts};
+use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE, request::Parts};
+
+use self::web::{TextBody, to_grpc};
 pub(super) use self::{
     refusal::refused,
     timeout::deadline,
-    web::{WebBody, to_grpc, to_web},
+    web::{WebBody, to_web},
 };
+use crate::{body::RequestBody, runtime::CompiledRoute};
+
+/// How long a gRPC client may send nothing of a request that has not ended: a stream of messages is silent while there is nothing to
+/// say. As long as an upgraded stream may be, for the same reasons.
+pub(super) const SILENCE: Duration = Duration::from_secs(300);
 
 /// Which gRPC a request speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +31,25 @@ pub(super) enum Dialect {
     Web,
     /// The same in base64.
     WebText,
+}
+
+/// Makes a request ready that speaks gRPC; gives whether it was translated from gRPC-Web.
+pub(super) fn prepare(
+    dialect: Dialect,
+    route: &CompiledRoute,
+    headers: &mut HeaderMap,
+    body: &mut RequestBody,
+) -> bool {
+    // Its client was let in, and nothing bounds how much it has to say but the limit on the body.
+    body.be_patient(SILENCE);
+    if !dialect.is_web() || !route.translates_grpc_web {
+        return false;
+    }
+    to_grpc(headers);
+    if dialect == Dialect::WebText {
+        body.change(Box::<TextBody>::default());
+    }
+    true
 }
 
 impl Dialect {

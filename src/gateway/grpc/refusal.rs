@@ -62,17 +62,17 @@ pub(in crate::gateway) fn refused(
 /// nothing of gRPC: that makes 400 INTERNAL and 429 UNAVAILABLE, which clients would try again at once.
 fn code(status: StatusCode) -> u16 {
     match status.as_u16() {
-        400 | 414 | 426 | 431 => 3,    // INVALID_ARGUMENT
-        401 => 16,                     // UNAUTHENTICATED
-        403 => 7,                      // PERMISSION_DENIED
-        404 | 405 | 415 | 501 => 12,   // UNIMPLEMENTED
-        408 | 504 => 4,                // DEADLINE_EXCEEDED
-        409 | 410 | 412 | 428 => 9,    // FAILED_PRECONDITION
-        413 | 429 => 8,                // RESOURCE_EXHAUSTED
-        499 => 1,                      // CANCELLED
-        502 | 503 => 14,               // UNAVAILABLE
-        400..500 => 9,                 // FAILED_PRECONDITION
-        _ => 13,                       // INTERNAL
+        400 | 414 | 426 | 431 => 3,  // INVALID_ARGUMENT
+        401 => 16,                   // UNAUTHENTICATED
+        403 => 7,                    // PERMISSION_DENIED
+        404 | 405 | 415 | 501 => 12, // UNIMPLEMENTED
+        408 | 504 => 4,              // DEADLINE_EXCEEDED
+        409 | 410 | 412 | 428 => 9,  // FAILED_PRECONDITION
+        413 | 429 => 8,              // RESOURCE_EXHAUSTED
+        499 => 1,                    // CANCELLED
+        502 | 503 => 14,             // UNAVAILABLE
+        400..=499 => 9,              // FAILED_PRECONDITION
+        _ => 13,                     // INTERNAL
     }
 }
 
@@ -124,7 +124,12 @@ mod tests {
     #[test]
     fn a_refusal_is_in_the_header_section_and_keeps_what_stands_beside() {
         let mut headers = fields();
-        let body = refused(Dialect::Grpc, ("quota-exceeded", "Wait: 100 % of it\n"), StatusCode::TOO_MANY_REQUESTS, &mut headers);
+        let body = refused(
+            Dialect::Grpc,
+            ("quota-exceeded", "Wait: 100 % of it\n"),
+            StatusCode::TOO_MANY_REQUESTS,
+            &mut headers,
+        );
         assert!(body.is_empty());
         let of = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(of("content-type"), Some("application/grpc"));
@@ -144,7 +149,8 @@ mod tests {
         let text = std::str::from_utf8(&body[5..]).unwrap();
         assert_eq!(length, text.len());
         assert_eq!(text, "grpc-status: 16\r\ngrpc-message: Send one.\r\ngrpc-retry-pushback-ms: 7000\r\n");
-        let encoded = refused(Dialect::WebText, ("token-required", "Send one."), StatusCode::UNAUTHORIZED, &mut fields());
+        let encoded =
+            refused(Dialect::WebText, ("token-required", "Send one."), StatusCode::UNAUTHORIZED, &mut fields());
         assert_eq!(STANDARD.decode(encoded).unwrap(), body);
         assert!(headers.contains_key(header::WWW_AUTHENTICATE));
         assert_eq!(headers[CONTENT_TYPE], "application/grpc-web+proto");

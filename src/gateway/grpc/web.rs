@@ -18,6 +18,7 @@ use super::{
     Dialect,
     refusal::{GRPC_MESSAGE, GRPC_STATUS},
 };
+use crate::{body::BodyChange, gateway::hygiene};
 
 /// Marks a frame of trailers.
 const TRAILERS: u8 = 0x80;
@@ -71,6 +72,35 @@ pub(super) fn trailers_frame(trailers: &HeaderMap) -> Vec<u8> {
     [&[TRAILERS], &length[..], &block].concat()
 }
 
+/// Takes base64 off a body as it comes. A client may end any part of it with padding, and go on.
+#[derive(Debug, Default)]
+pub(in crate::gateway) struct TextBody {
+    /// Less than a group of four.
+    rest: Vec<u8>,
+}
+
+impl BodyChange for TextBody {
+    fn change(&mut self, bytes: &[u8]) -> Option<Bytes> {
+        let mut text = std::mem::take(&mut self.rest);
+        text.extend_from_slice(bytes);
+        let (mut groups, rest) = text.split_at_checked(text.len() / 4 * 4)?;
+        self.rest = rest.to_vec();
+        let mut out = Vec::with_capacity(groups.len() / 4 * 3);
+        while !groups.is_empty() {
+            let padding = groups.iter().position(|byte| *byte == b'=');
+            let end = padding.map_or(groups.len(), |at| at / 4 * 4 + 4);
+            let (part, after) = groups.split_at_checked(end)?;
+            STANDARD.decode_vec(part, &mut out).ok()?;
+            groups = after;
+        }
+        Some(out.into())
+    }
+
+    fn may_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+}
+
 /// The body of a gRPC answer on its way to a client of gRPC-Web: each part as it comes, the trailers as the last one.
 pub(in crate::gateway) struct WebBody<B> {
     /// `None`: all of it was read.
@@ -102,7 +132,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WebBody<B> {
             Some(Err(error)) => return Poll::Ready(Some(Err(error))),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => return Poll::Ready(Some(Ok(this.frame(data)))),
-                Err(frame) => frame.into_trailers().unwrap_or_default(),
+                Err(frame) => {
+                    let mut trailers = frame.into_trailers().unwrap_or_default();
+                    hygiene::clean_trailers(&mut trailers);
+                    trailers
+                }
             },
             None => {
                 let mut said = std::mem::take(&mut *this.said);
@@ -144,7 +178,11 @@ mod tests {
         }
     }
 
-    async fn web(dialect: Dialect, frames: Vec<Frame<Bytes>>, head: &[(&'static str, &str)]) -> (HeaderMap, Vec<Vec<u8>>) {
+    async fn web(
+        dialect: Dialect,
+        frames: Vec<Frame<Bytes>>,
+        head: &[(&'static str, &str)],
+    ) -> (HeaderMap, Vec<Vec<u8>>) {
         let mut headers: HeaderMap =
             head.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect();
         let said = to_web(dialect, &mut headers).unwrap();
@@ -180,11 +218,32 @@ mod tests {
     }
 
     #[test]
+    fn base64_is_taken_off_however_it_is_cut_and_padded() {
+        let text = [STANDARD.encode("first"), STANDARD.encode("second one"), STANDARD.encode("x")].concat();
+        for size in [1, 2, 3, 4, 5, 7, 100] {
+            let mut body = TextBody::default();
+            let parts: Vec<Bytes> = text.as_bytes().chunks(size).map(|part| body.change(part).unwrap()).collect();
+            assert_eq!(parts.concat(), b"firstsecond onex", "{size}");
+            assert!(body.may_end());
+        }
+        let mut body = TextBody::default();
+        assert_eq!(body.change(b"AAA").unwrap(), "");
+        assert!(!body.may_end());
+        for bad in ["A===", "AA=A", "!AAA", "AA A", "AA-_"] {
+            assert_eq!(TextBody::default().change(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn heads_are_translated_with_their_format_and_others_are_left_alone() {
-        let mut request = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc-web-text+proto"))]);
+        let mut request =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc-web-text+proto"))]);
         request.insert("x-grpc-web", HeaderValue::from_static("1"));
         to_grpc(&mut request);
-        assert_eq!((&request[CONTENT_TYPE], &request["te"]), (&"application/grpc+proto".parse().unwrap(), &"trailers".parse().unwrap()));
+        assert_eq!(
+            (&request[CONTENT_TYPE], &request["te"]),
+            (&"application/grpc+proto".parse().unwrap(), &"trailers".parse().unwrap())
+        );
         assert!(!request.contains_key("x-grpc-web"));
         let mut page = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/html"))]);
         assert!(to_web(Dialect::Web, &mut page).is_none());

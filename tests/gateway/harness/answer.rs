@@ -23,6 +23,8 @@ const ALLOWED: &[&str] = &[
     "ratelimit",
     "ratelimit-policy",
     "retry-after",
+    "sec-websocket-version",
+    "upgrade",
     "trailer",
     "transfer-encoding",
     "vary",
