@@ -33,6 +33,7 @@ mod erasure_proof;
 mod floor_plan;
 mod forwarding;
 mod fuzz;
+mod grpc;
 mod guide;
 mod hostile;
 mod introspection;

@@ -3,6 +3,7 @@
 
 mod answer;
 mod gateway;
+pub mod grpc;
 pub mod h2;
 pub mod idp;
 mod jwks;
