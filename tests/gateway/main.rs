@@ -48,6 +48,7 @@ mod regression;
 mod reload;
 mod revocation;
 mod soak;
+mod sse;
 mod step_up;
 mod stepup;
 mod websocket;

@@ -11,7 +11,7 @@ use std::{
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Finished, Process, Recorder, Wire, run};
+use super::{Finished, Process, Recorder, Wire, recorder::Recorded, run};
 
 pub const TEXT: u8 = 1;
 pub const CLOSE: u8 = 8;
@@ -156,22 +156,31 @@ pub fn service_saying(told: impl Fn((u8, Vec<u8>)) + Send + Sync + 'static) -> R
         if request.all("upgrade") != ["websocket"] {
             return stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok();
         }
-        switch(stream, keys[0], "");
-        let exactly = |count: usize, stream: &mut TcpStream| {
-            let mut bytes = vec![0; count];
-            stream.read_exact(&mut bytes).map(|()| bytes)
-        };
-        while let Ok((opcode, payload)) = read_frame(|count| exactly(count, stream)) {
-            if opcode == CLOSE {
-                told((opcode, payload.clone()));
-            }
-            let answer = if opcode == PING { PONG } else { opcode };
-            if stream.write_all(&unmasked(answer, &payload)).is_err() || opcode == CLOSE {
-                break;
-            }
-        }
+        send_back(stream, keys[0], &told);
         false
     })
+}
+
+/// Answers a request's handshake and sends back what comes.
+pub fn serve(request: &Recorded, stream: &mut TcpStream) {
+    send_back(stream, request.header("sec-websocket-key"), &|_| {});
+}
+
+fn send_back(stream: &mut TcpStream, key: &str, told: &dyn Fn((u8, Vec<u8>))) {
+    switch(stream, key, "");
+    let exactly = |count: usize, stream: &mut TcpStream| {
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).map(|()| bytes)
+    };
+    while let Ok((opcode, payload)) = read_frame(|count| exactly(count, stream)) {
+        if opcode == CLOSE {
+            told((opcode, payload.clone()));
+        }
+        let answer = if opcode == PING { PONG } else { opcode };
+        if stream.write_all(&unmasked(answer, &payload)).is_err() || opcode == CLOSE {
+            break;
+        }
+    }
 }
 
 /// A library's service, with what it says of its connections.
