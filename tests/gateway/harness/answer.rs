@@ -45,6 +45,7 @@ const ALLOWED: &[&str] = &[
     "x-frame-options",
     // the upstreams' (nginx and the recorder)
     "accept-ranges",
+    "content-range",
     "etag",
     "last-modified",
     "server",

@@ -73,7 +73,12 @@ fn length(bytes: &mut Vec<u8>, length: usize, bit: u8) {
 }
 
 /// Reads a frame off something that reads exactly: its opcode and payload, unmasked.
-pub fn read_frame(mut exactly: impl FnMut(usize) -> io::Result<Vec<u8>>) -> io::Result<(u8, Vec<u8>)> {
+pub fn read_frame(exactly: impl FnMut(usize) -> io::Result<Vec<u8>>) -> io::Result<(u8, Vec<u8>)> {
+    read_part(exactly).map(|(first, payload)| (first & 0xf, payload))
+}
+
+/// The same with the whole first byte: a message may come in parts.
+fn read_part(mut exactly: impl FnMut(usize) -> io::Result<Vec<u8>>) -> io::Result<(u8, Vec<u8>)> {
     let head = exactly(2)?;
     let length = match head[1] & 0x7f {
         126 => u64::from(u16::from_be_bytes(exactly(2)?.try_into().unwrap())),
@@ -82,7 +87,7 @@ pub fn read_frame(mut exactly: impl FnMut(usize) -> io::Result<Vec<u8>>) -> io::
     };
     let mask = if head[1] & 0x80 != 0 { exactly(4)? } else { vec![0; 4] };
     let payload = exactly(length as usize)?;
-    Ok((head[0] & 0xf, payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()))
+    Ok((head[0], payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect()))
 }
 
 /// What a Close frame says: the code, and the reason.
@@ -172,12 +177,14 @@ fn send_back(stream: &mut TcpStream, key: &str, told: &dyn Fn((u8, Vec<u8>))) {
         let mut bytes = vec![0; count];
         stream.read_exact(&mut bytes).map(|()| bytes)
     };
-    while let Ok((opcode, payload)) = read_frame(|count| exactly(count, stream)) {
+    while let Ok((first, payload)) = read_part(|count| exactly(count, stream)) {
+        let opcode = first & 0xf;
         if opcode == CLOSE {
             told((opcode, payload.clone()));
         }
-        let answer = if opcode == PING { PONG } else { opcode };
-        if stream.write_all(&unmasked(answer, &payload)).is_err() || opcode == CLOSE {
+        let mut frame = unmasked(if opcode == PING { PONG } else { opcode }, &payload);
+        frame[0] = frame[0] & 0xf | first & 0xf0;
+        if stream.write_all(&frame).is_err() || opcode == CLOSE {
             break;
         }
     }
