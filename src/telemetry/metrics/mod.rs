@@ -4,6 +4,7 @@
 mod authority;
 mod catalogue;
 mod erasure;
+mod mirror;
 mod overload;
 mod process;
 mod route;
@@ -25,6 +26,7 @@ use self::catalogue::Family;
 pub use self::{
     authority::AuthorityMetrics,
     erasure::{ErasureCounts, ErasureMetrics},
+    mirror::MirrorMetrics,
     overload::OverloadMetrics,
     route::RouteMetrics,
 };
@@ -82,6 +84,7 @@ pub struct Metrics {
     audit: AuditMetrics,
     authority: AuthorityMetrics,
     erasure: ErasureMetrics,
+    mirror: MirrorMetrics,
     overload: OverloadMetrics,
     access_log_dropped: IntCounter,
     revocations: IntGaugeVec,
@@ -205,6 +208,7 @@ impl Metrics {
             },
             authority: AuthorityMetrics::new(r)?,
             erasure: ErasureMetrics::new(r)?,
+            mirror: MirrorMetrics::new(r)?,
             overload: OverloadMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
             revocations: gauges(r, &catalogue::REVOCATIONS)?,
@@ -396,6 +400,11 @@ impl Metrics {
         self.access_log_dropped.clone()
     }
 
+    /// What is told of mirrors.
+    pub fn mirror(&self) -> &MirrorMetrics {
+        &self.mirror
+    }
+
     /// What is told of overload.
     pub fn overload(&self) -> &OverloadMetrics {
         &self.overload
@@ -423,6 +432,7 @@ impl Metrics {
         forget(&self.upstream_opened, &upstream);
         forget(&self.upstream_reused, &upstream);
         forget(&self.erasure.steps, &upstream);
+        forget(&self.mirror.requests, &upstream);
         let issuer = keep("issuer", &names.issuers);
         locked(&self.keys_fetched_ms).retain(|name, _| names.issuers.contains(&**name));
         forget(&self.token_verifications, &issuer);
@@ -708,6 +718,7 @@ mod tests {
             breaker: true,
         });
         metrics.password("people", "wrong");
+        metrics.mirror().copied("api", "answered");
         metrics.overload().refused("client", "normal");
         metrics.overload().level(0, 3);
         metrics.overload().in_flight(7);
