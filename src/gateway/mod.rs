@@ -348,11 +348,10 @@ impl Gateway {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
         let route = matched.route;
-        let principal = clearance.principal().cloned();
-        let known = Known::of(&enforcement, principal.as_deref());
         if let (Some(shaping), Some(shaped)) = (&route.shaping, &mut exchange.shaped) {
-            shaped.learn(&shaping.rules.response_headers, &known);
-            exchange.record.side = shaping::side(route, &inbound, principal.as_deref());
+            let principal = clearance.principal().map(|principal| &**principal);
+            shaped.learn(&shaping.rules.response_headers, &Known::of(&enforcement, principal));
+            exchange.record.side = shaping::side(route, &inbound, principal);
         }
         let backend = match &route.goal {
             Goal::Redirect(redirect) => return self.send_elsewhere(redirect, clearance, &enforcement),
@@ -361,6 +360,7 @@ impl Gateway {
         let target = matched.target_path.as_deref().unwrap_or(path.as_str());
         let mut request_rules = None;
         if let Some(shaping) = &route.shaping {
+            let known = Known::of(&enforcement, clearance.principal().map(|principal| &**principal));
             if let (None, Some(right)) = (&handshake, clearance.copy_right(&matched)) {
                 let original = Original { inbound: &inbound, target, known, backend };
                 self.mirror(snapshot, shaping, (&clearance, right), original, body);
