@@ -212,6 +212,8 @@ pub enum Reason {
     UpstreamInvalid,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// The upstream has as many requests under way as it may, and too many wait.
+    UpstreamBusy,
     /// The client went away before the answer.
     ClientGone,
 }
@@ -317,6 +319,7 @@ impl Reason {
         Self::UpstreamReset,
         Self::UpstreamInvalid,
         Self::UpstreamTimeout,
+        Self::UpstreamBusy,
         Self::ClientGone,
     ];
 
@@ -421,6 +424,7 @@ impl Reason {
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamInvalid => "upstream_invalid",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamBusy => "upstream_busy",
             Self::ClientGone => "client_gone",
         }
     }

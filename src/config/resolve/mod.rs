@@ -4,6 +4,7 @@
 mod api_keys;
 mod assertion;
 mod authority;
+mod balancing;
 mod basic;
 mod certificate;
 mod credential;
@@ -20,6 +21,7 @@ mod machine;
 mod name;
 mod notify;
 mod planned;
+mod reach;
 mod route;
 mod sealing;
 mod server;
@@ -86,6 +88,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let upstreams = upstream::upstreams(document, to);
     let mut guard = guard::guard(document, &levels, &limits, to);
     let quotas = deletion::guard(document, guard.as_mut(), &limits, to);
+    let dns = reach::dns(document, to);
     let assertions = assertion::assertions(document, to);
     let notify = notify::notify(document, to).map(std::sync::Arc::new);
     let sealing = sealing::sealing(document, to);
@@ -123,6 +126,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         limits: shared.limits.values(),
         upstreams: shared.upstreams.values(),
         server,
+        dns,
         assertions,
         notify,
         authority,
