@@ -220,7 +220,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 99] = [
+    pub const ALL: [Self; 100] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
