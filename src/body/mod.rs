@@ -19,7 +19,7 @@ pub use certificate::ClientCertificate;
 pub use copy::{CopyReceiver, NoCopy};
 pub use framing::{FramingFault, check_framing};
 pub use received::{Received, ReceivedStream};
-pub use request::{BodyFault, RequestBody, Unread};
+pub use request::{BodyChange, BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, Alternative, Arrival, ConnectionInfo, Memory, Serve, TlsInfo};
 pub(crate) use switch::Watched;

@@ -13,6 +13,7 @@
 mod harness;
 
 mod accounts;
+mod acme;
 mod apikeys;
 mod assertion;
 mod authority;
@@ -33,6 +34,7 @@ mod erasure_proof;
 mod floor_plan;
 mod forwarding;
 mod fuzz;
+mod grpc;
 mod guide;
 mod hostile;
 mod introspection;
@@ -44,8 +46,11 @@ mod pages;
 mod presets;
 mod real;
 mod regression;
+mod relays;
 mod reload;
 mod revocation;
 mod soak;
+mod sse;
 mod step_up;
 mod stepup;
+mod websocket;

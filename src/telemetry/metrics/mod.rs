@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' format. Every label value is a name from the configuration or a member of a closed list:
 //! never a subject, never a path, nothing that a client sent.
 
+mod acme;
 mod authority;
 mod catalogue;
 mod erasure;
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 use self::catalogue::Family;
 pub use self::{
+    acme::AcmeMetrics,
     authority::AuthorityMetrics,
     erasure::{ErasureCounts, ErasureMetrics},
     mirror::MirrorMetrics,
@@ -91,6 +93,7 @@ pub struct Metrics {
     erasure: ErasureMetrics,
     mirror: MirrorMetrics,
     overload: OverloadMetrics,
+    acme: AcmeMetrics,
     access_log_dropped: IntCounter,
     revocations: IntGaugeVec,
     security_events: IntCounterVec,
@@ -222,6 +225,7 @@ impl Metrics {
             erasure: ErasureMetrics::new(r)?,
             mirror: MirrorMetrics::new(r)?,
             overload: OverloadMetrics::new(r)?,
+            acme: AcmeMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
             revocations: gauges(r, &catalogue::REVOCATIONS)?,
             security_events: counters(r, &catalogue::SECURITY_EVENTS)?,
@@ -442,6 +446,11 @@ impl Metrics {
     /// What is told of mirrors.
     pub fn mirror(&self) -> &MirrorMetrics {
         &self.mirror
+    }
+
+    /// The metrics of certificates that are ordered.
+    pub fn acme(&self) -> &AcmeMetrics {
+        &self.acme
     }
 
     /// What is told of overload.
@@ -780,6 +789,8 @@ mod tests {
         metrics.overload().refused("client", "normal");
         metrics.overload().level(0, 3);
         metrics.overload().in_flight(7);
+        metrics.acme().known(&["api.example"]);
+        metrics.acme().ordered("api.example", true);
         metrics.locked_users("people", 3);
         let names = Names {
             routes: ["/api/**"].into(),
