@@ -35,6 +35,7 @@ mod forwarding;
 mod fuzz;
 mod guide;
 mod hostile;
+mod http3;
 mod introspection;
 mod limits;
 mod metrics;

@@ -92,7 +92,7 @@ families! {
     TLS_NOT_AFTER = Gauge "stepgate_tls_certificate_not_after_timestamp_seconds" ["listener", "certificate"]
         "When a certificate expires. The certificate is its file's path in the configuration.";
     CONNECTIONS = Gauge "stepgate_connections" ["listener"]
-        "Connections with clients that are open.";
+        "Connections with clients that are open. What comes over QUIC is counted by the listener's name and `/udp`.";
     CONNECTIONS_ACCEPTED = Counter "stepgate_connections_total" ["listener"]
         "Connections accepted from clients.";
     CONNECTIONS_REFUSED = Counter "stepgate_connections_refused_total" ["listener", "reason"]
