@@ -12,7 +12,7 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use hyper::{body::Incoming, rt::Executor, service::service_fn, upgrade::OnUpgrade};
 
 use super::{
     settings::HttpSettings,
@@ -172,6 +172,9 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
     let mut service = service_fn(move |request: Request<Incoming>| {
         let (service, info) = (Rc::clone(&service), Rc::clone(&info));
         let exchange = info.watch.begin();
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            info.watch.offer_switch();
+        }
         // Without a body, nobody waits for a 100 (Continue).
         let waits = !request.body().is_end_stream() && request.headers().contains_key(header::EXPECT);
         answer(service, info, request.map(Received::from), exchange, waits)
@@ -209,7 +212,14 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
         })
         .await;
         if let Some(ended) = ended {
-            let Some((switch, exchange)) = watch.take_switch() else { return ended };
+            let Some((switch, exchange)) = watch.take_switch() else {
+                if watch.was_offered_switch() {
+                    // hyper has kept it open for an upgrade that did not come.
+                    let shutdown = poll_fn(|cx| transport.borrow_mut().stream().poll_shutdown(cx));
+                    let _ = until_verdict(watch, shutdown).await;
+                }
+                return ended;
+            };
             if let Ended::Finished { client_may_send: false, .. } = ended {
                 let parts = connection.into_parts();
                 let mut unread = parts.read_buf.to_vec();
