@@ -104,7 +104,7 @@ fn the_contract_loads_as_written_and_warns_of_unused_names_alone() {
 fn the_contract_means_what_its_comments_say() {
     let config = loaded(CONTRACT).config;
     let ListenerMode::Tls(tls) = &config.listeners[0].mode else { panic!("no tls") };
-    assert_eq!(tls.certificates[0].cert.path, Path::new("/etc/stepgate/tls/server.pem"));
+    assert_eq!(tls.certificates[0].files.cert.path, Path::new("/etc/stepgate/tls/server.pem"));
     assert_eq!((tls.min_version, tls.client_auth), (TlsVersion::V1_2, ClientAuth::Optional));
     assert_eq!(tls.alpn, [Alpn::H2, Alpn::Http1]);
     assert_eq!(config.listeners[1].mode, ListenerMode::RedirectToHttps(8443));

@@ -13,6 +13,7 @@
 mod harness;
 
 mod accounts;
+mod acme;
 mod apikeys;
 mod assertion;
 mod authority;
@@ -46,6 +47,7 @@ mod pages;
 mod presets;
 mod real;
 mod regression;
+mod relays;
 mod reload;
 mod revocation;
 mod soak;
