@@ -12,8 +12,9 @@ use std::{
 };
 
 use stepgate::{
+    body::Arrival,
     clock::Now,
-    config::{self, CertificateSubject, DpopRules, Input},
+    config::{self, CertificateSubject, DpopRules, Input, Peers},
     gateway::{forwarded::Origin, key_fields},
     identity::{
         CertificateNames, apikey,
@@ -257,15 +258,12 @@ pub fn api_key_file(data: &[u8]) {
 }
 
 fn origin(headers: &http::HeaderMap, name: &str) {
-    let trusted: [ipnet::IpNet; 1] = [ipnet::IpNet::from(IpAddr::from([10, 0, 0, 1]))];
+    let trusted = Peers { networks: vec![ipnet::IpNet::from(IpAddr::from([10, 0, 0, 1]))], unix: false };
+    let read = |peer, trusted: &Peers| Origin::read(peer, Arrival::Direct, headers, name, trusted);
     let stranger = IpAddr::from([192, 0, 2, 1]);
-    assert_eq!(Origin::read(stranger, headers, name, &trusted).client, stranger, "a stranger's header was believed");
-    assert_eq!(
-        Origin::read(stranger, headers, name, &[]).client,
-        stranger,
-        "a header was believed with no proxy trusted"
-    );
-    let origin = Origin::read(IpAddr::from([10, 0, 0, 1]), headers, name, &trusted);
+    assert_eq!(read(stranger, &trusted).client, stranger, "a stranger's header was believed");
+    assert_eq!(read(stranger, &Peers::default()).client, stranger, "a header was believed with no proxy trusted");
+    let origin = read(IpAddr::from([10, 0, 0, 1]), &trusted);
     let told = origin.x_forwarded_for();
     assert!(told.split(", ").all(|address| address.parse::<IpAddr>().is_ok()), "{told:?}");
 }

@@ -18,7 +18,7 @@ pub use framing::{FramingFault, check_framing};
 pub use received::{Received, ReceivedStream};
 pub use request::{BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
-pub use serve::{AlpnChoice, ConnectionInfo, Memory, Serve, TlsInfo};
+pub use serve::{AlpnChoice, Arrival, ConnectionInfo, Memory, Serve, TlsInfo};
 pub(crate) use wait::StreamCut;
 pub use watch::ConnectionWatch;
 pub(crate) use watch::Exchange;

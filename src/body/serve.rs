@@ -22,8 +22,11 @@ pub trait Serve: 'static {
 /// What is known of a client's connection.
 #[derive(Debug)]
 pub struct ConnectionInfo {
-    /// The other end of the socket; an IPv4 address mapped into IPv6 is given as IPv4.
+    /// The client of the connection: the other end of the socket, or who a relay says that it connects for. An IPv4 address
+    /// mapped into IPv6 is given as IPv4; a peer without an address has the unspecified one, which is nobody's.
     pub peer: SocketAddr,
+    /// How we know of the peer.
+    pub arrival: Arrival,
     /// Our end of the socket.
     pub local: SocketAddr,
     /// The listener's address as configured.
@@ -36,6 +39,36 @@ pub struct ConnectionInfo {
     pub watch: Rc<ConnectionWatch>,
     /// What the service remembers of it.
     pub memory: Memory,
+}
+
+/// How a connection came, and with it how its peer is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// From the peer itself.
+    Direct,
+    /// Over a Unix socket, from a process of this machine.
+    Unix,
+    /// From a relay, which told of the peer by the PROXY protocol.
+    Relay {
+        /// The relay's own address; `None` where it is on a Unix socket.
+        address: Option<SocketAddr>,
+        /// Whether it says that the client spoke TLS with it.
+        tls: bool,
+    },
+}
+
+impl ConnectionInfo {
+    /// Whether nobody between the client and us reads what is sent: TLS, or this machine.
+    pub fn is_confidential(&self) -> bool {
+        let here = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+        self.tls.is_some()
+            || match self.arrival {
+                Arrival::Direct => here(&self.peer),
+                Arrival::Unix => true,
+                // Beyond the relay the way is the client's: what is not told to be TLS is not.
+                Arrival::Relay { address, tls } => address.as_ref().is_none_or(here) && (tls || here(&self.peer)),
+            }
+    }
 }
 
 /// What a service remembers of a connection from one request to the next: one thing, of its own choosing. It ends with

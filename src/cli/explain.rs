@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{Exit, complain, load, print_line};
 use crate::{
-    body::{Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
+    body::{Arrival, Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
     client::native_roots,
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, Covered, LimitKey, Materials},
@@ -191,7 +191,8 @@ fn connection(config: &Config, client: IpAddr, certificate: Option<ClientCertifi
     let bounds = Rc::new(Bounds::unlimited());
     ConnectionInfo {
         peer,
-        local: config.listeners.first().map_or(peer, |listener| listener.address),
+        arrival: Arrival::Direct,
+        local: config.listeners.first().and_then(|listener| listener.address.socket()).unwrap_or(peer),
         listener: Arc::from("explain"),
         listener_index: 0,
         tls: Some(TlsInfo { version: "TLSv1.3", sni: None, alpn: None, client_certificate: certificate }),

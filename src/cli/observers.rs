@@ -55,6 +55,7 @@ impl EdgeObserver for EdgeMetrics {
         self.listener(listener).refused(match why {
             Refused::TooMany => "connections",
             Refused::TooManyFromAddress => "connections_per_ip",
+            Refused::ProxyHeader => "proxy_header",
         });
     }
 

@@ -1,7 +1,6 @@
 //! Reloading, all or nothing, and what the admin listener says and does.
 
 use std::{
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc,
@@ -17,7 +16,10 @@ use tokio::sync::Notify;
 
 use super::{answers::sources, authority, check, erasures, load, rekey, revocations};
 use crate::{
-    config::{ApiKeys, Config, CredentialKind, ListenerMode, MailProtection, Materials, Problem, RouteDeletion},
+    config::{
+        ApiKeys, Config, CredentialKind, ListenerAddress, ListenerMode, MailProtection, Materials, Problem,
+        RouteDeletion,
+    },
     files::Look,
     identity::SourceReadiness,
     runtime::{Live, Services, Snapshot, tell_erasures},
@@ -236,7 +238,7 @@ impl Reloader {
     }
 
     /// The listeners and the addresses that they really have.
-    pub(crate) fn listeners(&self) -> Vec<(Arc<str>, SocketAddr)> {
+    pub(crate) fn listeners(&self) -> Vec<(Arc<str>, ListenerAddress)> {
         let names = self
             .live
             .load()

@@ -85,7 +85,7 @@ fn can_be_elevated(route: &CompiledRoute, guarded: bool) -> bool {
 
 /// Whether nobody reads on the way what a client sends us: TLS, or this machine.
 pub(super) fn is_confidential(info: &ConnectionInfo) -> bool {
-    info.tls.is_some() || info.peer.ip().to_canonical().is_loopback()
+    info.is_confidential()
 }
 
 /// The credentials of a request, wherever it is for.

@@ -6,8 +6,9 @@ use std::{
 };
 
 use http::{HeaderMap, header};
-use ipnet::IpNet;
 use smallvec::SmallVec;
+
+use crate::{body::Arrival, config::Peers};
 
 /// Where a request came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +29,23 @@ impl Origin {
 
     /// Reads where a request came from, from the right: what stands left of the client's address is the client's own say, and
     /// nothing that it writes there, malformed or not, changes who it is. Malformed before that means the peer.
-    pub fn read(peer: IpAddr, headers: &HeaderMap, header: &str, trusted: &[IpNet]) -> Self {
+    pub fn read(peer: IpAddr, arrival: Arrival, headers: &HeaderMap, header: &str, trusted: &Peers) -> Self {
         let peer = peer.to_canonical();
-        let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
+        let is_trusted = |address: &IpAddr| trusted.has(*address);
         let direct = |peer_trusted| Self { peer_trusted, ..Self::direct(peer) };
-        if trusted.is_empty() || !is_trusted(&peer) {
+        if trusted.is_empty() {
+            return direct(false);
+        }
+        // Nobody's address is in no network, whatever is trusted.
+        let peer_trusted = match arrival {
+            Arrival::Unix => trusted.unix,
+            Arrival::Direct | Arrival::Relay { .. } => !peer.is_unspecified() && is_trusted(&peer),
+        };
+        if !peer_trusted {
             return direct(false);
         }
         let is_forwarded = header == header::FORWARDED.as_str();
-        let mut hops = vec![peer];
+        let mut hops: Vec<IpAddr> = [peer].into_iter().filter(|peer| !peer.is_unspecified()).collect();
         for line in headers.get_all(header).iter().rev() {
             let nodes = if is_forwarded { forwarded(line.as_bytes()) } else { address_list(line.as_bytes()) };
             for node in nodes {
@@ -56,7 +65,8 @@ impl Origin {
     /// The value of `X-Forwarded-For` for the upstream: what was verified, and nothing else.
     pub fn x_forwarded_for(&self) -> String {
         let mut text = String::with_capacity(48);
-        for address in [self.client].iter().chain(&self.hops) {
+        // Whoever has no address is left out: there is no word for it that every service reads.
+        for address in [self.client].iter().chain(&self.hops).filter(|address| !address.is_unspecified()) {
             // Writing to a string cannot fail.
             let _ = write!(text, "{}{address}", if text.is_empty() { "" } else { ", " });
         }
@@ -70,6 +80,7 @@ impl Origin {
             let separator = if text.is_empty() { "" } else { ", " };
             // Writing to a string cannot fail.
             let _ = match address {
+                nobody if nobody.is_unspecified() => write!(text, "{separator}for=unknown"),
                 IpAddr::V4(address) => write!(text, "{separator}for={address}"),
                 IpAddr::V6(address) => write!(text, "{separator}for=\"[{address}]\""),
             };
@@ -159,9 +170,38 @@ mod tests {
             let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
             headers.append(header::HeaderName::try_from(header).unwrap(), line);
         }
-        let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
-        let origin = Origin::read(peer.parse().unwrap(), &headers, header, &trusted);
+        let trusted = trusted(false);
+        let origin = Origin::read(peer.parse().unwrap(), Arrival::Direct, &headers, header, &trusted);
         (origin.client.to_string(), origin.hops.len(), origin.peer_trusted)
+    }
+
+    fn trusted(unix: bool) -> Peers {
+        Peers { networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()], unix }
+    }
+
+    #[test]
+    fn a_peer_without_an_address_is_believed_only_by_its_own_name() {
+        let mut headers = HeaderMap::new();
+        headers.append("x-forwarded-for", HeaderValue::from_static("198.51.100.1"));
+        let nobody: IpAddr = "::".parse().unwrap();
+        let everywhere = Peers { networks: vec!["::/0".parse().unwrap(), "0.0.0.0/0".parse().unwrap()], unix: false };
+        let relay = Arrival::Relay { address: None, tls: false };
+        for (arrival, trusted, client) in [
+            (Arrival::Unix, trusted(false), "::"),
+            (Arrival::Unix, everywhere.clone(), "::"),
+            (relay, everywhere, "::"),
+            (relay, trusted(true), "::"),
+            (Arrival::Unix, trusted(true), "198.51.100.1"),
+        ] {
+            let origin = Origin::read(nobody, arrival, &headers, "x-forwarded-for", &trusted);
+            assert_eq!(origin.client.to_string(), client, "{arrival:?} {trusted:?}");
+            assert!(origin.hops.is_empty());
+        }
+        let told = Origin::direct(nobody);
+        assert_eq!(
+            (told.x_forwarded_for().as_str(), &*told.forwarded("http", "a")),
+            ("", "for=unknown;proto=http;host=\"a\"")
+        );
     }
 
     #[test]

@@ -110,7 +110,8 @@ impl Inbound {
         let census = Census::of(&headers, &server.drop_headers);
         check_limits(&uri, &headers, &census, server)?;
         let site = routing_site(&uri, &mut headers, version, info)?;
-        let origin = Origin::read(info.peer.ip(), &headers, &server.client_ip_header, &server.trusted_proxies);
+        let origin =
+            Origin::read(info.peer.ip(), info.arrival, &headers, &server.client_ip_header, &server.trusted_proxies);
         let request_id = match census.has(Kind::RequestId) {
             true => take_request_id(&mut headers, &origin).unwrap_or(fresh_id),
             false => fresh_id,

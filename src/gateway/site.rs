@@ -91,7 +91,7 @@ impl Site {
 impl Told {
     fn of(origin: &Origin, scheme: &str, authority: &str) -> Self {
         Self {
-            x_forwarded_for: HeaderValue::try_from(origin.x_forwarded_for()).ok(),
+            x_forwarded_for: HeaderValue::try_from(origin.x_forwarded_for()).ok().filter(|value| !value.is_empty()),
             forwarded: HeaderValue::try_from(origin.forwarded(scheme, authority)).ok(),
         }
     }

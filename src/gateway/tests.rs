@@ -2,13 +2,14 @@
 
 use std::{rc::Rc, time::Instant};
 
-use crate::body::{Bounds, ConnectionInfo, ConnectionWatch, Memory};
+use crate::body::{Arrival, Bounds, ConnectionInfo, ConnectionWatch, Memory};
 
 /// A connection in the clear from the machine itself.
 pub(super) fn connection() -> ConnectionInfo {
     let peer = ([127, 0, 0, 1], 0).into();
     ConnectionInfo {
         peer,
+        arrival: Arrival::Direct,
         local: peer,
         listener: "l".into(),
         listener_index: 0,

@@ -68,7 +68,7 @@ impl AdminServer {
     ) -> Result<Self, ServerError> {
         let token = Arc::new(ArcSwapOption::from_pointee(token));
         let gate_token = Arc::clone(&token);
-        let listener = ListenerPlan { name: address.to_string().into(), address, mode: PlanMode::Http1 };
+        let listener = ListenerPlan::plain(address.to_string().into(), address, PlanMode::Http1);
         let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: limits.clone() };
         let factory = move |_| {
             Rc::new(AdminGate { api: Arc::clone(&api), token: Arc::clone(&gate_token), sessions: RefCell::default() })
@@ -78,7 +78,7 @@ impl AdminServer {
 
     /// The address that it really listens on.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        self.server.local_addresses().first().copied()
+        self.server.local_addresses().first()?.socket()
     }
 
     /// Notified when its worker has failed.

@@ -1,6 +1,7 @@
 //! How many connections there may be, in all and from one address, over all workers.
 
 use std::{
+    cell::Cell,
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc,
@@ -18,8 +19,14 @@ pub(super) struct Admission {
     open: AtomicUsize,
     most: AtomicUsize,
     most_per_address: AtomicUsize,
+    /// Connections of relays that have not said yet for whom.
+    untold: AtomicUsize,
     by_address: DashMap<IpAddr, usize>,
 }
+
+/// Of all connections, one in so many may be a relay's that has not said yet for whom: their clients are counted only
+/// then, so that whoever is among the relays' addresses could otherwise hold them all by saying nothing.
+const UNTOLD_SHARE: usize = 4;
 
 impl Admission {
     pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
@@ -27,6 +34,7 @@ impl Admission {
             open: AtomicUsize::new(0),
             most: AtomicUsize::new(most),
             most_per_address: AtomicUsize::new(most_per_address),
+            untold: AtomicUsize::new(0),
             by_address: DashMap::new(),
         })
     }
@@ -39,24 +47,47 @@ impl Admission {
 
     /// Admits a connection from `address` for as long as the permit is held.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
+        self.enter()?;
         let key = network(address);
+        if let Err(why) = self.count(key) {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(why);
+        }
+        Ok(Permit { admission: Arc::clone(self), key: Cell::new(Some(key)) })
+    }
+
+    /// Admits a connection of a relay that has yet to say for whom.
+    pub(super) fn admit_untold(self: &Arc<Self>) -> Result<Permit, Refused> {
+        self.enter()?;
+        let most = (self.most.load(Ordering::Relaxed) / UNTOLD_SHARE).max(1);
+        if self.untold.fetch_add(1, Ordering::Relaxed) >= most {
+            self.untold.fetch_sub(1, Ordering::Relaxed);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refused::TooMany);
+        }
+        Ok(Permit { admission: Arc::clone(self), key: Cell::new(None) })
+    }
+
+    fn enter(&self) -> Result<(), Refused> {
         if self.open.fetch_add(1, Ordering::Relaxed) >= self.most.load(Ordering::Relaxed) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::TooMany);
         }
+        Ok(())
+    }
+
+    fn count(&self, key: IpAddr) -> Result<(), Refused> {
         let mut count = self.by_address.entry(key).or_insert(0);
         if *count >= self.most_per_address.load(Ordering::Relaxed) {
             drop(count);
-            self.leave(key, 0);
+            self.discount(key, 0);
             return Err(Refused::TooManyFromAddress);
         }
         *count += 1;
-        drop(count);
-        Ok(Permit { admission: Arc::clone(self), key })
+        Ok(())
     }
 
-    fn leave(&self, key: IpAddr, held: usize) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    fn discount(&self, key: IpAddr, held: usize) {
         if let Entry::Occupied(mut entry) = self.by_address.entry(key) {
             let left = entry.get().saturating_sub(held);
             if left == 0 {
@@ -72,12 +103,32 @@ impl Admission {
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Arc<Admission>,
-    key: IpAddr,
+    /// `None`: not known yet.
+    key: Cell<Option<IpAddr>>,
+}
+
+impl Permit {
+    /// Counts a relay's connection for the client that it is for.
+    pub(super) fn count_for(&self, address: IpAddr) -> Result<(), Refused> {
+        if self.key.get().is_none() {
+            let key = network(address);
+            self.admission.count(key)?;
+            self.admission.untold.fetch_sub(1, Ordering::Relaxed);
+            self.key.set(Some(key));
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.leave(self.key, 1);
+        self.admission.open.fetch_sub(1, Ordering::Relaxed);
+        match self.key.get() {
+            Some(key) => self.admission.discount(key, 1),
+            None => {
+                self.admission.untold.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 
@@ -116,6 +167,21 @@ mod tests {
         assert!(admission.admit(address("2001:db8:0:1::1")).is_ok());
         let _four = admission.admit(address("192.0.2.1")).unwrap();
         assert_eq!(admission.admit(address("::ffff:192.0.2.1")).unwrap_err(), Refused::TooManyFromAddress);
+    }
+
+    #[test]
+    fn a_relays_connection_counts_for_its_client_and_few_may_be_untold() {
+        let admission = Admission::new(8, 1);
+        let [first, second] = [(); 2].map(|()| admission.admit_untold().unwrap());
+        assert_eq!(admission.admit_untold().unwrap_err(), Refused::TooMany);
+        first.count_for(address("192.0.2.1")).unwrap();
+        assert_eq!(second.count_for(address("192.0.2.1")).unwrap_err(), Refused::TooManyFromAddress);
+        second.count_for(address("192.0.2.2")).unwrap();
+        assert!(admission.admit(address("192.0.2.2")).is_err() && admission.admit(address("192.0.2.3")).is_ok());
+        let third = admission.admit_untold().unwrap();
+        drop((first, second, third));
+        assert!(admission.by_address.is_empty());
+        assert_eq!((admission.open.load(Ordering::Relaxed), admission.untold.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]

@@ -1,13 +1,21 @@
-//! Listening sockets: one for each worker on one port where the kernel spreads connections over them.
+//! Listening sockets: one for each worker on one port where the kernel spreads connections over them, or one for all.
 
 use std::{
-    io,
+    fs, io,
     net::{SocketAddr, TcpListener},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::net::TcpStream;
+
+use super::client_stream::ClientStream;
+use crate::config::ListenerAddress;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -18,12 +26,106 @@ const BACKLOG: i32 = 4096;
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 16 * 1024;
 
-/// Binds `count` sockets to `address`, one a worker. `v6_only` keeps `[::]` from taking IPv4's connections, too.
+/// A listening socket of one worker.
+#[derive(Debug)]
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A listener's sockets, one a worker.
+pub(super) struct Bound {
+    pub(super) sockets: Vec<Listener>,
+    /// Where they really listen.
+    pub(super) local: ListenerAddress,
+    /// The file of a Unix socket.
+    pub(super) file: Option<SocketFile>,
+}
+
+/// Binds `count` sockets to `address`, one a worker. `v6_only` keeps `[::]` from taking IPv4's connections, too;
+/// `mode` is of a Unix socket's file.
 ///
 /// # Errors
 /// Whatever the system says; also when another process listens there.
-pub(super) fn listeners(address: SocketAddr, count: usize, v6_only: bool) -> io::Result<Vec<TcpListener>> {
+pub(super) fn listeners(address: &ListenerAddress, count: usize, v6_only: bool, mode: u32) -> io::Result<Bound> {
+    match address {
+        ListenerAddress::Socket(address) => {
+            let sockets = tcp(*address, count, v6_only)?;
+            let local = sockets.first().map_or(Ok(*address), TcpListener::local_addr)?;
+            let sockets = sockets.into_iter().map(Listener::Tcp).collect();
+            Ok(Bound { sockets, local: local.into(), file: None })
+        }
+        ListenerAddress::Unix(path) => {
+            let (first, file) = unix(path, mode)?;
+            let mut sockets =
+                (1..count).map(|_| first.try_clone().map(Listener::Unix)).collect::<io::Result<Vec<_>>>()?;
+            sockets.push(Listener::Unix(first));
+            Ok(Bound { sockets, local: address.clone(), file: Some(file) })
+        }
+    }
+}
+
+fn tcp(address: SocketAddr, count: usize, v6_only: bool) -> io::Result<Vec<TcpListener>> {
     if cfg!(target_os = "linux") { spread(address, count, v6_only) } else { share(address, count, v6_only) }
+}
+
+/// One Unix socket for all workers: the kernel spreads no connections over several. A file that is left of a process that is
+/// gone gives way; one on which somebody answers does not, nor does anything that is no socket.
+fn unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket"));
+        }
+        Ok(_) => match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+            Ok(_) | Err(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Nobody can connect before `listen`, so that the mode holds from the first connection on.
+    let file = SocketFile::at(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)?;
+    Ok((socket.into(), file))
+}
+
+/// The file of a Unix socket that we made: removed when it is dropped, unless another has taken its place.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    place: (u64, u64),
+}
+
+impl SocketFile {
+    /// The file of the socket that was just bound there.
+    fn at(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), place: (found.dev(), found.ino()) })
+    }
+
+    fn is_ours(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.place)
+    }
+
+    /// Lets others connect, or no longer.
+    pub(super) fn set_mode(&self, mode: u32) {
+        if self.is_ours() {
+            // A mode that cannot be changed is the one before, which the operator chose as well.
+            let _ = fs::set_permissions(&self.path, fs::Permissions::from_mode(mode));
+        }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// One socket each; the kernel spreads connections over them (SO_REUSEPORT).
@@ -67,8 +169,16 @@ fn listen(socket: Socket, address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Sets up a client's connection, where there is something to set up.
+pub(super) fn tune_client(stream: &ClientStream, stall: Duration) {
+    match stream {
+        ClientStream::Tcp(tcp) => tune(tcp, stall),
+        ClientStream::Unix(_) => {}
+    }
+}
+
 /// Sets up a client's socket. A socket that refuses an option is served all the same: the watch has its bounds.
-pub(super) fn tune(tcp: &TcpStream, stall: Duration) {
+fn tune(tcp: &TcpStream, stall: Duration) {
     let socket = SockRef::from(tcp);
     let _ = socket.set_tcp_nodelay(true);
     #[cfg(target_os = "linux")]
@@ -87,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {
-        let sockets = listeners("127.0.0.1:0".parse().unwrap(), 3, false).unwrap();
+        let sockets = tcp("127.0.0.1:0".parse().unwrap(), 3, false).unwrap();
         let ports: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap().port()).collect();
         assert_eq!(ports.len(), 3);
         assert!(ports.iter().all(|port| Some(port) == ports.first()));
@@ -95,8 +205,42 @@ mod tests {
 
     #[test]
     fn a_port_on_which_another_listens_is_refused_even_where_it_could_be_shared() {
-        let other = listeners("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
+        let other = tcp("127.0.0.1:0".parse().unwrap(), 1, false).unwrap();
         let address = other.first().unwrap().local_addr().unwrap();
-        assert_eq!(listeners(address, 1, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(tcp(address, 1, false).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_unix_sockets_file_has_its_mode_and_goes_with_its_listener() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.sock");
+        let address = ListenerAddress::Unix(path.clone());
+        let bound = listeners(&address, 2, false, 0o600).unwrap();
+        assert_eq!((bound.sockets.len(), fs::metadata(&path).unwrap().mode() & 0o777), (2, 0o600));
+        assert_eq!(listeners(&address, 1, false, 0o600).err().unwrap().kind(), io::ErrorKind::AddrInUse);
+        bound.file.as_ref().unwrap().set_mode(0o666);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_a_socket_on_which_nobody_answers_gives_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.sock");
+        let address = ListenerAddress::Unix(path.clone());
+        // What is left of a process that was killed.
+        drop(UnixListener::bind(&path).unwrap());
+        let bound = listeners(&address, 1, false, 0o600).unwrap();
+        // Another has taken its place: it is not ours to remove.
+        fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(path.exists());
+        drop(other);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "a file of somebody").unwrap();
+        assert_eq!(listeners(&address, 1, false, 0o600).err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        assert!(path.exists());
     }
 }

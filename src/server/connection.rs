@@ -320,12 +320,12 @@ async fn linger(transport: &RefCell<Transport>, watch: &ConnectionWatch, wait: b
     let mut left = LINGER_BYTES;
     watch.lingering();
     while left > 0 {
-        let read = transport.borrow().socket().tcp().try_read(&mut sink);
+        let read = transport.borrow().socket().bare().try_read(&mut sink);
         match read {
             Ok(0) => return,
             Ok(count) => left = left.saturating_sub(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && wait => {
-                let readable = poll_fn(|cx| transport.borrow().socket().tcp().poll_read_ready(cx));
+                let readable = poll_fn(|cx| transport.borrow().socket().bare().poll_read_ready(cx));
                 if !matches!(until_verdict(watch, readable).await, Ok(Ok(()))) {
                     return;
                 }

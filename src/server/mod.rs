@@ -14,6 +14,7 @@ mod admission;
 mod bind;
 mod certificates;
 mod check;
+mod client_stream;
 mod connection;
 mod descriptors;
 mod frames;
@@ -21,6 +22,7 @@ mod lock;
 mod observer;
 mod operators;
 mod plan;
+mod proxy_header;
 mod redirect;
 mod self_signed;
 mod settings;
@@ -34,7 +36,7 @@ mod worker;
 use std::{
     collections::HashMap,
     fmt, io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -50,15 +52,17 @@ pub use lock::{LockError, StateLock};
 pub use observer::{EdgeObserver, Handshake, Refused};
 pub use operators::{AdminFrame, AdminVisit};
 pub use plan::{ListenerPlan, PlanMode, ServerPlan};
+pub use proxy_header::{ProxyHeader, ProxyHeaderFault, missing as proxy_header_missing, parse as parse_proxy_header};
 pub use self_signed::make_self_signed;
 pub use tls::TlsError;
 
 use self::{
     admission::Admission,
+    bind::{Listener, SocketFile},
     tls::ListenerTlsState,
     worker::{ListenerKey, ListenerOrder, Order},
 };
-use crate::body::Serve;
+use crate::{body::Serve, config::ListenerAddress};
 
 /// How often certificate files are looked at.
 const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
@@ -75,7 +79,7 @@ pub enum ServerError {
         /// The key in the configuration.
         key: String,
         /// The address.
-        address: SocketAddr,
+        address: ListenerAddress,
         /// What the system says.
         source: io::Error,
     },
@@ -85,7 +89,7 @@ pub enum ServerError {
         /// The key in the configuration.
         key: String,
         /// The address.
-        address: SocketAddr,
+        address: ListenerAddress,
         /// What is wrong.
         source: Box<TlsError>,
     },
@@ -98,8 +102,10 @@ pub enum ServerError {
 struct Active {
     key: ListenerKey,
     plan: ListenerPlan,
-    local: SocketAddr,
+    local: ListenerAddress,
     tls: Option<Arc<ListenerTlsState>>,
+    /// Removes the file of a Unix socket when the listener is no more.
+    file: Option<Arc<SocketFile>>,
 }
 
 /// A plan whose sockets are bound and whose certificates are loaded; nothing has changed yet.
@@ -107,7 +113,7 @@ pub struct Prepared {
     plan: ServerPlan,
     active: Vec<Active>,
     /// For each new listener, a socket for each worker.
-    sockets: HashMap<ListenerKey, Vec<TcpListener>>,
+    sockets: HashMap<ListenerKey, Vec<Listener>>,
 }
 
 struct Thread {
@@ -184,8 +190,8 @@ impl Server {
     }
 
     /// The addresses that are really listened on, in the order of the plan.
-    pub fn local_addresses(&self) -> Vec<SocketAddr> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|active| active.local).collect()
+    pub fn local_addresses(&self) -> Vec<ListenerAddress> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|active| active.local.clone()).collect()
     }
 
     /// Binds and loads what is new in `plan`. The number of workers stays what it was at the start.
@@ -206,10 +212,11 @@ impl Server {
             .set_bounds(connections_within_open_files(plan.limits.connections), plan.limits.connections_per_ip);
         for thread in &self.threads {
             let orders = active.iter().enumerate().map(|(index, active)| ListenerOrder {
-                key: active.key,
+                key: active.key.clone(),
                 name: Arc::clone(&active.plan.name),
                 index,
                 mode: active.plan.mode.clone(),
+                proxy_protocol: active.plan.proxy_protocol.clone(),
                 tls: active.tls.clone(),
                 socket: sockets.get_mut(&active.key).and_then(Vec::pop),
             });
@@ -344,11 +351,11 @@ fn prepare(
     observer: &dyn EdgeObserver,
 ) -> Result<Prepared, ServerError> {
     let mut prepared = Prepared { plan: plan.clone(), active: Vec::new(), sockets: HashMap::new() };
-    let mut times = HashMap::<SocketAddr, usize>::new();
+    let mut times = HashMap::<ListenerAddress, usize>::new();
     for (index, listener) in plan.listeners.iter().enumerate() {
-        let address = listener.address;
-        let nth = times.entry(address).or_insert(0);
-        let key = (address, *nth);
+        let address = &listener.address;
+        let nth = times.entry(address.clone()).or_insert(0);
+        let key = (address.clone(), *nth);
         *nth += 1;
         let in_configuration = if name == "admin" { "admin".to_owned() } else { format!("listeners[{index}]") };
         let same = before.iter().find(|active| active.key == key);
@@ -357,26 +364,36 @@ fn prepare(
             {
                 Some(state) => Some(Arc::clone(state)),
                 None => Some(Arc::new(ListenerTlsState::load(&listener.name, tls, observer).map_err(|source| {
-                    ServerError::Tls { key: in_configuration.clone(), address, source: Box::new(source) }
+                    ServerError::Tls {
+                        key: in_configuration.clone(),
+                        address: address.clone(),
+                        source: Box::new(source),
+                    }
                 })?)),
             },
             PlanMode::Redirect(_) | PlanMode::Cleartext | PlanMode::Http1 => None,
         };
-        let local = match same {
-            Some(active) => active.local,
+        let (local, file) = match same {
+            Some(active) => {
+                if let Some(file) = &active.file {
+                    file.set_mode(listener.unix_mode);
+                }
+                (active.local.clone(), active.file.clone())
+            }
             None => {
                 // Where IPv4 has a listener of its own on the port, IPv6 must leave it alone.
-                let v6_only = plan.listeners.iter().any(|other| {
-                    other.address.is_ipv4() && address.is_ipv6() && other.address.port() == address.port()
+                let v6_only = address.socket().is_some_and(|address| {
+                    let same = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
+                    address.is_ipv6() && plan.listeners.iter().any(|other| other.address.socket().is_some_and(same))
                 });
-                let bind = |source| ServerError::Bind { key: in_configuration.clone(), address, source };
-                let sockets = bind::listeners(address, workers, v6_only).map_err(bind)?;
-                let local = sockets.first().map_or(Ok(address), TcpListener::local_addr).map_err(bind)?;
-                prepared.sockets.insert(key, sockets);
-                local
+                let bind =
+                    |source| ServerError::Bind { key: in_configuration.clone(), address: address.clone(), source };
+                let bound = bind::listeners(address, workers, v6_only, listener.unix_mode).map_err(bind)?;
+                prepared.sockets.insert(key.clone(), bound.sockets);
+                (bound.local, bound.file.map(Arc::new))
             }
         };
-        prepared.active.push(Active { key, plan: listener.clone(), local, tls });
+        prepared.active.push(Active { key, plan: listener.clone(), local, tls, file });
     }
     Ok(prepared)
 }

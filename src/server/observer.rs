@@ -16,13 +16,15 @@ pub enum Handshake {
     TimedOut,
 }
 
-/// Why a connection was closed as soon as it was accepted.
+/// Why a connection was closed before anything was spoken on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refused {
     /// `connections` are open already.
     TooMany,
     /// `connections_per_ip` are open from its address already.
     TooManyFromAddress,
+    /// A relay that must say for whom it connects did not.
+    ProxyHeader,
 }
 
 /// Told of what happens at the sockets, on the workers' own threads: implementations must not block.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, thread};
 
 use crate::{
     body::Bounds,
-    config::{Config, ListenerMode, ListenerTls, ServerLimits},
+    config::{Config, ListenerAddress, ListenerMode, ListenerTls, Peers, ServerLimits},
 };
 
 /// What a server is to listen on, and how.
@@ -23,8 +23,12 @@ pub struct ServerPlan {
 pub struct ListenerPlan {
     /// The address as configured: its name in metrics and faults.
     pub name: Arc<str>,
-    /// The address to listen on.
-    pub address: SocketAddr,
+    /// Where to listen.
+    pub address: ListenerAddress,
+    /// The mode of the file, where that is a Unix socket.
+    pub unix_mode: u32,
+    /// Who must say by the PROXY protocol for whom they connect.
+    pub proxy_protocol: Peers,
     /// What it does with a connection.
     pub mode: PlanMode,
 }
@@ -42,13 +46,22 @@ pub enum PlanMode {
     Http1,
 }
 
+impl ListenerPlan {
+    /// One on an address and a port, for whoever connects.
+    pub fn plain(name: Arc<str>, address: SocketAddr, mode: PlanMode) -> Self {
+        Self { name, address: address.into(), unix_mode: 0, proxy_protocol: Peers::default(), mode }
+    }
+}
+
 impl ServerPlan {
     /// What `config` asks for.
     pub fn new(config: &Config) -> Self {
         let cores = || thread::available_parallelism().map_or(1, usize::from);
         let listeners = config.listeners.iter().map(|listener| ListenerPlan {
             name: listener.address.to_string().into(),
-            address: listener.address,
+            address: listener.address.clone(),
+            unix_mode: listener.unix_mode,
+            proxy_protocol: listener.proxy_protocol.clone(),
             mode: match &listener.mode {
                 ListenerMode::Tls(tls) => PlanMode::Tls(tls.clone()),
                 ListenerMode::RedirectToHttps(port) => PlanMode::Redirect(*port),

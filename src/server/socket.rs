@@ -8,30 +8,28 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::client_stream::ClientStream;
 use crate::{
     body::ConnectionWatch,
     gather::{SMALL_WRITE_BYTES, gather_small},
 };
 
-/// A client's TCP connection that reports to its watch.
+/// A client's connection that reports to its watch.
 #[derive(Debug)]
 pub(super) struct Socket {
-    tcp: TcpStream,
+    stream: ClientStream,
     watch: Rc<ConnectionWatch>,
 }
 
 impl Socket {
-    pub(super) fn new(tcp: TcpStream, watch: Rc<ConnectionWatch>) -> Self {
-        Self { tcp, watch }
+    pub(super) fn new(stream: ClientStream, watch: Rc<ConnectionWatch>) -> Self {
+        Self { stream, watch }
     }
 
-    pub(super) fn tcp(&self) -> &TcpStream {
-        &self.tcp
+    pub(super) fn bare(&self) -> &ClientStream {
+        &self.stream
     }
 
     fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -47,7 +45,7 @@ impl Socket {
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.tcp).poll_read(cx, buffer);
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let count = buffer.filled().len().saturating_sub(before);
         if count > 0 {
             self.watch.on_read(count);
@@ -58,7 +56,7 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.note_write(wrote)
     }
 
@@ -70,21 +68,21 @@ impl AsyncWrite for Socket {
         // For what fits in a packet, copying costs less than what the kernel does for a vector.
         let mut small = [0u8; SMALL_WRITE_BYTES];
         let wrote = match gather_small(slices, &mut small) {
-            Some(bytes) => Pin::new(&mut self.tcp).poll_write(cx, bytes),
-            None => Pin::new(&mut self.tcp).poll_write_vectored(cx, slices),
+            Some(bytes) => Pin::new(&mut self.stream).poll_write(cx, bytes),
+            None => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
         };
         self.note_write(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -4,14 +4,13 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::{self, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::{Notify, mpsc},
     task::{LocalSet, spawn_local},
     time::{sleep, sleep_until},
@@ -19,11 +18,13 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Alarm, EdgeObserver, Handshake,
+    Alarm, EdgeObserver, Handshake, Refused,
     admission::{Admission, Permit},
-    bind,
+    bind::{self, Listener},
+    client_stream::{Accepted, Accepting, ClientStream},
     connection::{self, Draining, Serving, until_verdict},
     plan::PlanMode,
+    proxy_header::{self, ProxyHeader},
     redirect::Redirect,
     settings::HttpSettings,
     socket::Socket,
@@ -31,8 +32,11 @@ use super::{
     wire::Transport,
 };
 use crate::{
-    body::{AlpnChoice, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol, Serve, TlsInfo, Verdict},
-    config::{Alpn, ServerLimits},
+    body::{
+        AlpnChoice, Arrival, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol, Serve, TlsInfo,
+        Verdict,
+    },
+    config::{Alpn, ListenerAddress, Peers, ServerLimits},
 };
 
 /// How long a drain waits for the first request of a connection that has just been accepted.
@@ -42,7 +46,10 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Tells listeners with the same address apart (port 0 may be given twice).
-pub(super) type ListenerKey = (SocketAddr, usize);
+pub(super) type ListenerKey = (ListenerAddress, usize);
+
+/// The address of a peer that has none.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
 /// What a listener is to be, as sent to a worker.
 pub(super) struct ListenerOrder {
@@ -50,9 +57,10 @@ pub(super) struct ListenerOrder {
     pub(super) name: Arc<str>,
     pub(super) index: usize,
     pub(super) mode: PlanMode,
+    pub(super) proxy_protocol: Peers,
     pub(super) tls: Option<Arc<ListenerTlsState>>,
     /// There when the listener is new.
-    pub(super) socket: Option<net::TcpListener>,
+    pub(super) socket: Option<Listener>,
 }
 
 /// What a worker is told.
@@ -111,6 +119,7 @@ struct Settings {
     name: Arc<str>,
     index: usize,
     mode: PlanMode,
+    proxy_protocol: Peers,
     tls: Option<Arc<ListenerTlsState>>,
     http: Rc<HttpSettings>,
 }
@@ -167,8 +176,8 @@ fn listen<S: Serve>(
     http: &Rc<HttpSettings>,
 ) -> HashMap<ListenerKey, Rc<Listening>> {
     let mut after = HashMap::new();
-    for ListenerOrder { key, name, index, mode, tls, socket } in orders {
-        let settings = Rc::new(Settings { name, index, mode, tls, http: Rc::clone(http) });
+    for ListenerOrder { key, name, index, mode, proxy_protocol, tls, socket } in orders {
+        let settings = Rc::new(Settings { name, index, mode, proxy_protocol, tls, http: Rc::clone(http) });
         let listening = match (before.remove(&key), socket) {
             (Some(listening), _) => {
                 *listening.settings.borrow_mut() = settings;
@@ -242,44 +251,96 @@ async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>) {
 }
 
 /// Accepts until told to stop, and then what is in the queue, so that closing the socket resets nobody.
-async fn accept_all<S: Serve>(open: Open<S>, listening: Rc<Listening>, socket: net::TcpListener) {
+async fn accept_all<S: Serve>(open: Open<S>, listening: Rc<Listening>, socket: Listener) {
     let shared = &open.0;
-    let Ok(listener) = TcpListener::from_std(socket) else { return };
+    let Ok(listener) = Accepting::new(socket) else { return };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((tcp, peer)) => begin(shared, &listening, tcp, peer),
+                Ok(accepted) => begin(shared, &listening, accepted),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             () = listening.stop.notified() => break,
         }
     }
-    let Ok(queue) = listener.into_std() else { return };
-    while let Ok((tcp, peer)) = queue.accept() {
-        if tcp.set_nonblocking(true).is_ok()
-            && let Ok(tcp) = TcpStream::from_std(tcp)
-        {
-            begin(shared, &listening, tcp, peer);
-        }
+    let Ok(queue) = listener.into_queue() else { return };
+    while let Ok(accepted) = queue.accept() {
+        begin(shared, &listening, accepted);
     }
 }
 
 /// Admits a connection and gives it a task of its own.
-fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, tcp: TcpStream, peer: SocketAddr) {
+fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, (stream, peer): Accepted) {
     let settings = Rc::clone(&listening.settings.borrow());
-    let permit = match shared.admission.admit(peer.ip()) {
+    let peer = peer.map(canonical);
+    let relays = &settings.proxy_protocol;
+    let is_relay = peer.map_or(relays.unix, |peer| relays.has(peer.ip()));
+    let admitted = match is_relay {
+        true => shared.admission.admit_untold(),
+        false => shared.admission.admit(peer.unwrap_or(NOBODY).ip()),
+    };
+    let permit = match admitted {
         Ok(permit) => permit,
         Err(why) => return shared.observer.connection_refused(&settings.name, why),
     };
-    bind::tune(&tcp, settings.http.bounds.write_stall_timeout);
+    bind::tune_client(&stream, settings.http.bounds.write_stall_timeout);
     let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
     let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&listening.draining), permit);
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let (shared, draining) = (Rc::clone(shared), Rc::clone(&listening.draining));
+    let arrival = if peer.is_some() { Arrival::Direct } else { Arrival::Unix };
     spawn_local(async move {
-        let verdict = converse(&shared, &settings, draining, tcp, peer, watch).await;
-        held.verdict.set(verdict);
+        let mut stream = stream;
+        let from = match is_relay {
+            // Boxed: few connections come from a relay.
+            true => Box::pin(told(&shared, &settings, (&mut stream, peer), &watch, &held)).await,
+            false => Ok((peer.unwrap_or(NOBODY), arrival)),
+        };
+        held.verdict.set(match from {
+            Ok(from) => converse(&shared, &settings, draining, stream, from, watch).await,
+            Err(verdict) => verdict,
+        });
     });
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Hears from a relay for whom it connects, and counts the connection for that client. What is not told within the time of
+/// a handshake ends the connection.
+async fn told<S>(
+    shared: &Shared<S>,
+    settings: &Settings,
+    (stream, relay): (&mut ClientStream, Option<SocketAddr>),
+    watch: &ConnectionWatch,
+    held: &Held<S>,
+) -> Result<(SocketAddr, Arrival), Option<Verdict>> {
+    let refused = |why| shared.observer.connection_refused(&settings.name, why);
+    let header = match until_verdict(watch, proxy_header::read(stream)).await {
+        Ok(Ok(header)) => header,
+        Ok(Err(fault)) => {
+            tracing::debug!(listener = &*settings.name, relay = ?relay, %fault, "a relay is closed");
+            refused(Refused::ProxyHeader);
+            return Err(None);
+        }
+        Err(verdict) => {
+            refused(Refused::ProxyHeader);
+            return Err(Some(verdict));
+        }
+    };
+    let (peer, arrival) = match header {
+        ProxyHeader::Own => match relay {
+            Some(relay) => (relay, Arrival::Direct),
+            None => (NOBODY, Arrival::Unix),
+        },
+        ProxyHeader::Unknown => (NOBODY, Arrival::Relay { address: relay, tls: false }),
+        ProxyHeader::Client { source, tls } => (canonical(source), Arrival::Relay { address: relay, tls }),
+    };
+    held.permit.count_for(peer.ip()).map_err(|why| {
+        refused(why);
+        None
+    })?;
+    Ok((peer, arrival))
 }
 
 /// Finds out what is spoken on a connection, and speaks it.
@@ -287,15 +348,15 @@ async fn converse<S: Serve>(
     shared: &Rc<Shared<S>>,
     settings: &Settings,
     draining: Rc<Draining>,
-    tcp: TcpStream,
-    peer: SocketAddr,
+    stream: ClientStream,
+    (peer, arrival): (SocketAddr, Arrival),
     watch: Rc<ConnectionWatch>,
 ) -> Option<Verdict> {
-    let local = tcp.local_addr().ok()?;
-    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    let local = stream.local().ok()?.map_or(NOBODY, canonical);
     let info = |tls| {
         Rc::new(ConnectionInfo {
             peer,
+            arrival,
             local,
             listener: Arc::clone(&settings.name),
             listener_index: settings.index,
@@ -305,7 +366,7 @@ async fn converse<S: Serve>(
         })
     };
     let http = || Rc::clone(&settings.http);
-    let socket = Socket::new(tcp, Rc::clone(&watch));
+    let socket = Socket::new(stream, Rc::clone(&watch));
     match (&settings.mode, &settings.tls) {
         (PlanMode::Tls(_), Some(tls)) => {
             // Boxed, so that the room of the handshake is given back when it is done.
@@ -394,7 +455,7 @@ struct Held<S> {
     listener: Arc<str>,
     place: usize,
     verdict: Cell<Option<Verdict>>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl<S> Held<S> {
@@ -420,13 +481,7 @@ impl<S> Held<S> {
         };
         drop(connections);
         shared.observer.connection_opened(listener);
-        Self {
-            open: Open::new(shared),
-            listener: Arc::clone(listener),
-            place,
-            verdict: Cell::new(None),
-            _permit: permit,
-        }
+        Self { open: Open::new(shared), listener: Arc::clone(listener), place, verdict: Cell::new(None), permit }
     }
 }
 

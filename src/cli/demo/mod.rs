@@ -183,8 +183,8 @@ fn serve<S: Serve>(
     port: u16,
     make: impl Fn() -> Rc<S> + Send + Sync + 'static,
 ) -> Result<Server, ServerError> {
-    let address = ([127, 0, 0, 1], port).into();
-    let listener = ListenerPlan { name: "demo".into(), address, mode: PlanMode::Http1 };
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let listener = ListenerPlan::plain("demo".into(), address, PlanMode::Http1);
     let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: loaded.config.server.limits.clone() };
     Server::start(&plan, move |_| make(), Arc::new(()))
 }

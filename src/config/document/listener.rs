@@ -1,7 +1,6 @@
 //! `listeners`: the sockets that clients connect to.
 
-use std::net::SocketAddr;
-
+use super::address::{FileMode, ListenAt, PeerText};
 use crate::config::{
     Alpn, ClientAuth, TlsVersion,
     decode::{At, NonEmpty, section, words},
@@ -12,14 +11,27 @@ use crate::config::{
 section! {
     /// A socket that clients connect to. It has `tls`, or only redirects, or says `cleartext: true`.
     "a listener" Listener {
-        /// The address and port that it listens on.
-        address: At<SocketAddr>,
+        /// Where it listens: an address and a port, or a Unix socket.
+        address: At<ListenAt>,
+        /// The mode of a Unix socket's file: whoever may write to it may connect; `"0660"` without this key.
+        unix_mode: Option<At<FileMode>>,
+        /// The PROXY protocol, versions 1 and 2: who must say for whom they connect, before anything else.
+        proxy_protocol: Option<At<ProxyProtocol>>,
         /// Terminates TLS and serves the gateway.
         tls: Option<Tls>,
         /// Answers every request with a redirect to `https` on this port, and forwards nothing.
         redirect_to_https: Option<At<Count<1, 65535>>>,
         /// Serves the gateway without TLS: tokens can be read on the way.
         cleartext: Option<At<bool>>,
+    }
+}
+
+section! {
+    /// Relays that say by the PROXY protocol for whom they connect.
+    "proxy_protocol" ProxyProtocol {
+        /// Networks of these relays, or single addresses; `unix` for whoever connects to this listener's Unix socket. They
+        /// must send the header, and are closed without it. From others it is not read.
+        from: NonEmpty<At<PeerText>>,
     }
 }
 
@@ -36,6 +48,8 @@ section! {
         min_version: TlsVersion = "\"1.2\"",
         /// The protocols offered by ALPN, in order of preference.
         alpn: NonEmpty<At<Alpn>> = "[h2, http/1.1]",
+        /// Whether clients may resume sessions by tickets. Their keys turn every 6 hours, and a ticket lives for 12 at most.
+        session_tickets: bool = "true",
         /// The authorities of client certificates, PEM. Needs `client_auth`.
         client_ca: Option<At<FilePath>>,
         /// Lists of revoked client certificates, PEM or DER: a handshake with one that was revoked fails. A list after its

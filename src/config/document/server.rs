@@ -4,12 +4,12 @@ use std::{net::SocketAddr, time::Duration};
 
 use http::{HeaderName, Method};
 
-use super::{SecretText, overload::Overload};
+use super::{SecretText, address::PeerText, overload::Overload};
 use crate::config::{
     decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section, words},
     quantity::{ANY, ByteRate, Count, Leeway, Size},
     shape::Shape,
-    text::{FilePath, Network},
+    text::FilePath,
     yaml::{Node, Value},
 };
 
@@ -28,8 +28,9 @@ section! {
     "server" Server {
         /// How many worker threads, each with its own runtime and connections; `auto` is one for each core.
         workers: Workers = "auto",
-        /// Networks of the proxies in front, or single addresses; without them every forwarding header is dropped.
-        trusted_proxies: Vec<At<Network>> = "[]",
+        /// Networks of the proxies in front, or single addresses, and `unix` for whoever connects to a Unix socket; without them
+        /// every forwarding header is dropped.
+        trusted_proxies: Vec<At<PeerText>> = "[]",
         /// The one header that is believed from them: the client is its rightmost address that is not a trusted proxy;
         /// malformed = the peer. The other forwarding headers are dropped.
         client_ip_header: At<HeaderName> = "x-forwarded-for",

@@ -1,16 +1,18 @@
 //! Sockets that clients connect to.
 
-use std::net::SocketAddr;
-
-use super::{File, Span};
+use super::{File, ListenerAddress, Peers, Span};
 
 /// A socket that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
     /// Where it stands in the file.
     pub span: Span,
-    /// The address that it listens on.
-    pub address: SocketAddr,
+    /// Where it listens.
+    pub address: ListenerAddress,
+    /// The mode of the file, where that is a Unix socket.
+    pub unix_mode: u32,
+    /// Who must say by the PROXY protocol for whom they connect; from others it is not read.
+    pub proxy_protocol: Peers,
     /// What it does with a connection.
     pub mode: ListenerMode,
 }
@@ -37,6 +39,8 @@ pub struct ListenerTls {
     pub min_version: TlsVersion,
     /// The protocols offered by ALPN, in order of preference.
     pub alpn: Vec<Alpn>,
+    /// Whether sessions are resumed by tickets.
+    pub session_tickets: bool,
     /// The authorities of client certificates.
     pub client_ca: Option<File>,
     /// Lists of revoked client certificates, asked in the handshake; empty: it asks none.

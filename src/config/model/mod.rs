@@ -3,6 +3,7 @@
 //!
 //! A section of the file is a module here, by the name that it has in `document/` and `resolve/`.
 
+mod address;
 mod assertion;
 mod authority;
 mod credential;
@@ -24,6 +25,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub(in crate::config) use self::own_issuer::issuer_url;
 pub use self::{
+    address::{ListenerAddress, Peers},
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
     authority::{
         Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey,

@@ -2,9 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use ipnet::IpNet;
-
-use super::{File, Overload, Source};
+use super::{File, Overload, Peers, Source};
 
 /// The operator's listener: metrics, health and the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +18,8 @@ pub struct Admin {
 pub struct Server {
     /// How many worker threads; `None` is one for each core.
     pub workers: Option<usize>,
-    /// Networks whose forwarding headers are believed.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Those whose forwarding headers are believed.
+    pub trusted_proxies: Peers,
     /// The one header of theirs that names the client, lower case.
     pub client_ip_header: Arc<str>,
     /// Where durable state lives.

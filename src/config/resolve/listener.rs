@@ -4,20 +4,29 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::config::{
-    CertificateFiles, ClientAuth, File, Listener, ListenerMode, ListenerTls, Span,
+    CertificateFiles, ClientAuth, File, Listener, ListenerAddress, ListenerMode, ListenerTls, Peers, Span,
     decode::At,
-    document::{self, Document},
+    document::{self, Document, ListenAt, PeerText, UNIX_PATH_BYTES},
     text::{is_loopback_address, same_socket},
 };
+
+/// Whoever is in the group of the file may connect: a proxy beside us runs as another user, and is put in our group.
+const UNIX_MODE: u32 = 0o660;
 
 pub(super) fn listeners(document: &Document, to: &mut Context<'_>) -> Vec<Listener> {
     let written = &document.listeners;
     let state_dir: PathBuf = to.base.join(&document.server.state_dir.0);
     let mut listeners: Vec<Listener> = Vec::with_capacity(written.value.0.len());
     for listener in &written.value.0 {
-        report_clash(listener, &listeners, to);
-        let Some(mode) = mode(listener, &state_dir, to) else { continue };
-        listeners.push(Listener { span: listener.span.clone(), address: listener.address.value, mode });
+        let address = address(listener, &listeners, to);
+        let (Some(address), Some(mode)) = (address, mode(listener, &state_dir, to)) else { continue };
+        listeners.push(Listener {
+            span: listener.span.clone(),
+            unix_mode: listener.unix_mode.as_ref().map_or(UNIX_MODE, |mode| mode.value.0),
+            proxy_protocol: proxy_protocol(listener, &address, to),
+            address,
+            mode,
+        });
     }
     if to.cx.failed() {
         return listeners;
@@ -55,11 +64,11 @@ pub(super) fn report_cleartext(
         return;
     }
     let open = |listener: &&Listener| {
-        matches!(listener.mode, ListenerMode::Cleartext) && !is_loopback_address(&listener.address)
+        matches!(listener.mode, ListenerMode::Cleartext) && !is_of_this_machine(&listener.address)
     };
     let closed = listeners.iter().any(|listener| match listener.mode {
         ListenerMode::Tls(_) => true,
-        ListenerMode::Cleartext => is_loopback_address(&listener.address),
+        ListenerMode::Cleartext => is_of_this_machine(&listener.address),
         ListenerMode::RedirectToHttps(_) => false,
     });
     let Some(listener) = listeners.iter().find(open) else { return };
@@ -70,6 +79,72 @@ pub(super) fn report_cleartext(
         let message = format!("no listener has TLS, and {}", words.none);
         let help = "give a listener `tls`; or behind a proxy that ends TLS say `danger_cleartext: true`";
         to.error_with_help(section, message, help);
+    }
+}
+
+/// Where it listens; what only one kind of address has is refused with another.
+fn address(listener: &document::Listener, before: &[Listener], to: &mut Context<'_>) -> Option<ListenerAddress> {
+    let written = &listener.address;
+    let address = match &written.value {
+        ListenAt::Socket(address) => {
+            if let Some(mode) = &listener.unix_mode {
+                to.error(&mode.span, "`unix_mode` is of a Unix socket's file, and this address is none");
+            }
+            ListenerAddress::Socket(*address)
+        }
+        ListenAt::Unix(path) => {
+            let path = to.base.join(&path.0);
+            let bytes = path.as_os_str().len();
+            if bytes > UNIX_PATH_BYTES {
+                let message = format!("the path of this socket has {bytes} bytes, and {UNIX_PATH_BYTES} are the most");
+                to.error_with_help(&written.span, message, "choose a shorter one, as in /run/stepgate");
+                return None;
+            }
+            ListenerAddress::Unix(path)
+        }
+    };
+    report_clash(&address, &written.span, before, to);
+    Some(address)
+}
+
+/// Who must send the header of the PROXY protocol.
+fn proxy_protocol(listener: &document::Listener, address: &ListenerAddress, to: &mut Context<'_>) -> Peers {
+    let Some(section) = &listener.proxy_protocol else { return Peers::default() };
+    let from = &section.value.from.0;
+    for peer in from {
+        match (&peer.value, address) {
+            (PeerText::Unix, ListenerAddress::Socket(_)) => {
+                let message = "nobody comes to this listener by a Unix socket";
+                to.error_with_help(&peer.span, message, "`unix` is for listeners at `unix:` addresses");
+            }
+            (PeerText::Network(_), ListenerAddress::Unix(_)) => {
+                let message = "whoever connects to a Unix socket has no address";
+                to.error_with_help(&peer.span, message, "write `unix`");
+            }
+            (PeerText::Network(network), ListenerAddress::Socket(_)) if network.0.prefix_len() == 0 => {
+                let message = "every address is a relay of the PROXY protocol: any client can claim to be any other";
+                to.warn(&peer.span, message, "list the networks of the relays in front alone");
+            }
+            _ => {}
+        }
+    }
+    peers(from)
+}
+
+/// Those that are listed.
+pub(super) fn peers(listed: &[At<PeerText>]) -> Peers {
+    let networks = listed.iter().filter_map(|peer| match peer.value {
+        PeerText::Network(network) => Some(network.0),
+        PeerText::Unix => None,
+    });
+    Peers { networks: networks.collect(), unix: listed.iter().any(|peer| peer.value == PeerText::Unix) }
+}
+
+/// Whether only this machine reaches it.
+fn is_of_this_machine(address: &ListenerAddress) -> bool {
+    match address {
+        ListenerAddress::Socket(address) => is_loopback_address(address),
+        ListenerAddress::Unix(_) => true,
     }
 }
 
@@ -138,6 +213,7 @@ fn tls(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> ListenerT
         certificates: certificates(tls, state_dir, to),
         self_signed,
         min_version: tls.min_version,
+        session_tickets: tls.session_tickets,
         alpn,
         client_ca: tls.client_ca.as_ref().map(|ca| to.file(ca)),
         client_crl,
@@ -173,10 +249,13 @@ fn certificates(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> 
     }
 }
 
-fn report_clash(listener: &document::Listener, before: &[Listener], to: &mut Context<'_>) {
-    let address = &listener.address;
-    let Some(other) = before.iter().find(|other| same_socket(&other.address, &address.value)) else { return };
-    to.error(&address.span, format!("the listener on line {} has this address already", other.span.line));
+fn report_clash(address: &ListenerAddress, span: &Span, before: &[Listener], to: &mut Context<'_>) {
+    let same = |other: &&Listener| match (&other.address, address) {
+        (ListenerAddress::Socket(other), ListenerAddress::Socket(this)) => same_socket(other, this),
+        (other, this) => other == this,
+    };
+    let Some(other) = before.iter().find(same) else { return };
+    to.error(span, format!("the listener on line {} has this address already", other.span.line));
 }
 
 fn report_weak(listeners: &[Listener], to: &mut Context<'_>) {
@@ -186,14 +265,16 @@ fn report_weak(listeners: &[Listener], to: &mut Context<'_>) {
             ListenerMode::Tls(_) => served = true,
             ListenerMode::Cleartext => {
                 served = true;
-                if !is_loopback_address(&listener.address) {
+                if !is_of_this_machine(&listener.address) {
                     let message = "this listener serves plain HTTP beyond this machine: tokens can be read on the way";
                     to.warn(&listener.span, message, "use `tls`, or let it be reached by a TLS proxy alone");
                 }
             }
             ListenerMode::RedirectToHttps(port) => {
-                let there =
-                    |other: &Listener| matches!(other.mode, ListenerMode::Tls(_)) && other.address.port() == *port;
+                let there = |other: &Listener| {
+                    matches!(other.mode, ListenerMode::Tls(_))
+                        && other.address.socket().is_some_and(|other| other.port() == *port)
+                };
                 if !listeners.iter().any(there) {
                     let message =
                         format!("this listener redirects to port {port}, where no listener of this file has `tls`");

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::config::{
     AccessLog, Admin, Audit, File, Listener, Overload, Server, ServerLimits,
-    document::{self, AccessLogWord},
+    document::{self, AccessLogWord, PeerText},
     text::{is_loopback_address, same_socket},
 };
 
@@ -13,7 +13,9 @@ const NEEDED_HEADERS: [&str; 6] =
 
 pub(super) fn admin(admin: &document::Admin, listeners: &[Listener], to: &mut Context<'_>) -> Admin {
     let address = &admin.address;
-    if let Some(other) = listeners.iter().find(|other| same_socket(&other.address, &address.value)) {
+    if let Some(other) =
+        listeners.iter().find(|other| other.address.socket().is_some_and(|other| same_socket(&other, &address.value)))
+    {
         // A default that clashes is shown at the listener, which stands in the file.
         let (span, message) = if address.span.line > 0 {
             (&address.span, format!("the listener on line {} has this address already", other.span.line))
@@ -35,10 +37,12 @@ pub(super) fn admin(admin: &document::Admin, listeners: &[Listener], to: &mut Co
 }
 
 pub(super) fn server(server: &document::Server, to: &mut Context<'_>) -> Server {
-    for network in &server.trusted_proxies {
-        if network.value.0.prefix_len() == 0 {
+    for peer in &server.trusted_proxies {
+        if let PeerText::Network(network) = peer.value
+            && network.0.prefix_len() == 0
+        {
             let message = "every address is a trusted proxy: any client can claim to be any other";
-            to.warn(&network.span, message, "list the networks of the proxies in front alone");
+            to.warn(&peer.span, message, "list the networks of the proxies in front alone");
         }
     }
     for header in &server.drop_headers {
@@ -69,7 +73,7 @@ pub(super) fn server(server: &document::Server, to: &mut Context<'_>) -> Server 
     }
     Server {
         workers: server.workers.0,
-        trusted_proxies: server.trusted_proxies.iter().map(|network| network.value.0).collect(),
+        trusted_proxies: super::listener::peers(&server.trusted_proxies),
         client_ip_header: client_ip_header.value.as_str().into(),
         state_dir: to.base.join(&server.state_dir.0),
         methods,

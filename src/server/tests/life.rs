@@ -6,7 +6,7 @@ use crate::body::Received;
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 fn with_address(mode: PlanMode, address: SocketAddr) -> ListenerPlan {
-    ListenerPlan { name: "test".into(), address, mode }
+    ListenerPlan::plain("test".into(), address, mode)
 }
 
 fn any_port() -> SocketAddr {
@@ -24,7 +24,8 @@ fn a_reload_keeps_connections_adds_listeners_and_drains_the_removed() {
     both.listeners.push(with_address(PlanMode::Cleartext, any_port()));
     let prepared = running.server().prepare(&both).unwrap();
     running.server().apply(prepared);
-    let addresses = running.server().local_addresses();
+    let addresses: Vec<_> =
+        running.server().local_addresses().iter().map(|address| address.socket().unwrap()).collect();
     assert_eq!(addresses.first(), Some(&first));
     assert_eq!(exchange(&mut kept, GET).0, 200);
     let mut added = TcpStream::connect(addresses.last().unwrap()).unwrap();
@@ -40,7 +41,7 @@ fn a_reload_keeps_connections_adds_listeners_and_drains_the_removed() {
 fn a_reload_that_cannot_bind_names_its_listener_and_changes_nothing() {
     let before = plan(&[PlanMode::Cleartext], limits());
     let running = Running::start(&before);
-    let taken = TcpListener::bind(any_port()).unwrap();
+    let taken = std::net::TcpListener::bind(any_port()).unwrap();
     let mut after = before.clone();
     after.listeners.push(with_address(PlanMode::Cleartext, taken.local_addr().unwrap()));
     let error = running.server().prepare(&after).unwrap_err();
@@ -193,7 +194,7 @@ impl Serve for Broken {
 #[test]
 fn a_drain_does_not_wait_for_a_blocking_call_that_never_ends() {
     let server = Server::start(&plan(&[PlanMode::Cleartext], limits()), |_| Rc::new(Broken), Arc::new(())).unwrap();
-    let mut client = TcpStream::connect(server.local_addresses().first().unwrap()).unwrap();
+    let mut client = TcpStream::connect(server.local_addresses().first().unwrap().socket().unwrap()).unwrap();
     assert_eq!(exchange(&mut client, GET).0, 200);
     drop(client);
     let (took, ()) = timed(|| server.drain(Instant::now() + SECOND).wait());

@@ -217,7 +217,7 @@ impl Running {
     }
 
     pub(super) fn address(&self) -> SocketAddr {
-        *self.server().local_addresses().first().unwrap()
+        self.server().local_addresses().first().unwrap().socket().unwrap()
     }
 
     pub(super) fn connect(&self) -> TcpStream {
@@ -254,11 +254,8 @@ impl Drop for Running {
 }
 
 pub(super) fn plan(modes: &[PlanMode], limits: ServerLimits) -> ServerPlan {
-    let listeners = modes.iter().map(|mode| ListenerPlan {
-        name: "test".into(),
-        address: "127.0.0.1:0".parse().unwrap(),
-        mode: mode.clone(),
-    });
+    let listeners =
+        modes.iter().map(|mode| ListenerPlan::plain("test".into(), "127.0.0.1:0".parse().unwrap(), mode.clone()));
     ServerPlan { workers: 1, listeners: listeners.collect(), limits }
 }
 

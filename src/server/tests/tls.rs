@@ -31,6 +31,7 @@ fn listener(dir: &Path, pairs: &[&str]) -> ListenerTls {
         key: file(dir, &format!("{name}.key")),
     });
     ListenerTls {
+        session_tickets: true,
         self_signed: false,
         certificates: certificates.collect(),
         min_version: TlsVersion::V1_2,
