@@ -99,6 +99,7 @@ pub struct ConnectionWatch {
     input_abandoned: Cell<bool>,
     may_rest: Cell<bool>,
     rested: Cell<bool>,
+    last: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
     waker: RefCell<Option<Waker>>,
     write_pace: Cell<Pace>,
@@ -131,6 +132,7 @@ impl ConnectionWatch {
             input_abandoned: Cell::new(false),
             may_rest: Cell::new(false),
             rested: Cell::new(false),
+            last: Cell::new(false),
             verdict: Cell::new(None),
             waker: RefCell::default(),
             write_pace: Cell::default(),
@@ -182,6 +184,11 @@ impl ConnectionWatch {
     /// The connection was told to end once its exchanges have.
     pub(crate) fn closing(&self) {
         self.stage.set(Stage::Closing);
+    }
+
+    /// Each answer that comes is the connection's last one, where the protocol has no better way to say so.
+    pub(crate) fn last_answers(&self) {
+        self.last.set(true);
     }
 
     /// Our side has closed, and the client's last bytes are being read off.
@@ -464,6 +471,11 @@ impl Exchange {
         if !self.answered.replace(true) {
             self.watch.answering.set(self.watch.answering.get().saturating_sub(1));
         }
+    }
+
+    /// Whether the connection ends with this answer.
+    pub(crate) fn is_last(&self) -> bool {
+        self.watch.last.get() && self.watch.protocol.get() == Protocol::Http1
     }
 
     /// What can end this exchange alone, where the protocol can.

@@ -31,6 +31,7 @@ mod hygiene;
 mod ids;
 mod inbound;
 pub mod key_fields;
+mod let_go;
 mod matched;
 mod metadata;
 mod method_override;
@@ -214,6 +215,7 @@ impl Gateway {
         exchange.learn(&inbound);
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
+            self.refuse_let_go(true)?;
             // Boxed: rare, and large.
             return Box::pin(self.serve_own(snapshot, own, exchange, (&inbound, info, &path), body, now)).await;
         }
@@ -245,6 +247,9 @@ impl Gateway {
         }
 
         let Gathered { mut evidence, held } = evidence::gather(snapshot, &inbound, info, &matched, now).await;
+        if snapshot.state.is_some() || matched.guarded() {
+            self.refuse_let_go(let_go::concerns(snapshot, &matched, &evidence))?;
+        }
         let is_held = held.is_some();
         exchange.held = held;
         exchange.fresh_nonce = evidence.fresh_nonce.take();

@@ -6,7 +6,10 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,7 @@ use super::{
     Alarm, EdgeObserver, Handshake, Refused,
     admission::{Admission, Permit},
     bind::{self, Listener},
-    client_stream::{Accepted, Accepting, ClientStream},
+    client_stream::{Accepted, Accepting, ClientStream, Queue},
     connection::{self, Draining, Serving, until_verdict},
     plan::PlanMode,
     proxy_header::{self, ProxyHeader},
@@ -60,15 +63,22 @@ pub(super) struct ListenerOrder {
     pub(super) proxy_protocol: Peers,
     pub(super) tls: Option<Arc<ListenerTlsState>>,
     /// There when the listener is new.
-    pub(super) socket: Option<Listener>,
+    pub(super) sockets: Vec<Listener>,
 }
 
 /// What a worker is told.
 pub(super) enum Order {
     /// To listen on these, and on nothing else.
     Listen(Vec<ListenerOrder>, ServerLimits),
-    /// To stop accepting, finish what is under way, cut what is left at the deadline, and end.
-    Drain(Instant),
+    /// To make answers over HTTP/1.1 the last ones of their connections.
+    Soften,
+    /// To stop accepting and leave the queues as they are; what is sent along is let go of then.
+    Pause(mpsc::UnboundedSender<()>),
+    /// To accept again.
+    Resume,
+    /// To stop accepting, finish what is under way, cut what is left at the deadline, and end. The queues of these listeners are
+    /// others' by now.
+    Drain(Instant, Vec<ListenerKey>),
 }
 
 /// What all connections of a worker share.
@@ -112,7 +122,29 @@ struct Entry {
 struct Listening {
     settings: RefCell<Rc<Settings>>,
     draining: Rc<Draining>,
-    stop: Notify,
+    accepts: Cell<Accepts>,
+    turned: Notify,
+    /// Accept loops that have yet to end.
+    loops: Cell<usize>,
+    /// The sockets of a listener that pauses.
+    paused: RefCell<Vec<Queue>>,
+}
+
+/// What accept loops are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepts {
+    Yes,
+    /// Nothing, and to leave what is in the queue there.
+    Paused,
+    /// Only what is in the queue.
+    UntilEmpty,
+}
+
+impl Listening {
+    fn turn(&self, accepts: Accepts) {
+        self.accepts.set(accepts);
+        self.turned.notify_waiters();
+    }
 }
 
 struct Settings {
@@ -127,7 +159,7 @@ struct Settings {
 /// Runs a worker until it has drained. The service is made here, on the thread that it stays on.
 pub(super) async fn run<S: Serve>(
     factory: impl FnOnce() -> Rc<S>,
-    observer: Arc<dyn EdgeObserver>,
+    (observer, beat): (Arc<dyn EdgeObserver>, Arc<AtomicU64>),
     admission: Arc<Admission>,
     alarm: &Alarm,
     mut orders: mpsc::UnboundedReceiver<Order>,
@@ -146,9 +178,9 @@ pub(super) async fn run<S: Serve>(
                 all_closed: Notify::new(),
             });
             let period = Rc::new(Cell::new(Duration::from_millis(250)));
-            spawn_local(alarm.guard(sweep(Rc::clone(&shared), Rc::clone(&period))));
+            spawn_local(alarm.guard(sweep(Rc::clone(&shared), Rc::clone(&period), beat)));
             let mut listening = HashMap::new();
-            let mut deadline = Instant::now();
+            let mut end = (Instant::now(), Vec::new());
             while let Some(order) = orders.recv().await {
                 match order {
                     Order::Listen(listeners, limits) => {
@@ -156,13 +188,19 @@ pub(super) async fn run<S: Serve>(
                         period.set(http.bounds.sweep_period());
                         listening = listen(&shared, alarm, listening, listeners, &http);
                     }
-                    Order::Drain(until) => {
-                        deadline = until;
+                    Order::Soften => listening.values().for_each(|listener| shared.soften(&listener.draining)),
+                    Order::Pause(done) => {
+                        pause(&listening).await;
+                        drop(done);
+                    }
+                    Order::Resume => resume(&shared, alarm, &listening),
+                    Order::Drain(deadline, left) => {
+                        end = (deadline, left);
                         break;
                     }
                 }
             }
-            drain(&shared, listening, deadline).await;
+            drain(&shared, listening, end, &mut orders).await;
         })
         .await;
 }
@@ -176,45 +214,88 @@ fn listen<S: Serve>(
     http: &Rc<HttpSettings>,
 ) -> HashMap<ListenerKey, Rc<Listening>> {
     let mut after = HashMap::new();
-    for ListenerOrder { key, name, index, mode, proxy_protocol, tls, socket } in orders {
+    for ListenerOrder { key, name, index, mode, proxy_protocol, tls, sockets } in orders {
         let settings = Rc::new(Settings { name, index, mode, proxy_protocol, tls, http: Rc::clone(http) });
-        let listening = match (before.remove(&key), socket) {
-            (Some(listening), _) => {
+        let listening = match before.remove(&key) {
+            Some(listening) => {
                 *listening.settings.borrow_mut() = settings;
                 listening
             }
-            (None, Some(socket)) => {
+            None => {
                 let listening = Rc::new(Listening {
                     settings: RefCell::new(settings),
                     draining: Rc::default(),
-                    stop: Notify::new(),
+                    accepts: Cell::new(Accepts::Yes),
+                    turned: Notify::new(),
+                    loops: Cell::new(0),
+                    paused: RefCell::default(),
                 });
-                spawn_local(alarm.guard(accept_all(Open::new(shared), Rc::clone(&listening), socket)));
+                accept_on(shared, alarm, &listening, sockets);
                 listening
             }
-            (None, None) => continue,
         };
         after.insert(key, listening);
     }
     for removed in before.into_values() {
-        removed.stop.notify_one();
+        removed.turn(Accepts::UntilEmpty);
         spawn_local(retire(Rc::clone(shared), Rc::clone(&removed.draining)));
     }
     after
 }
 
+/// Starts an accept loop for each socket.
+fn accept_on<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &Rc<Listening>, sockets: Vec<Listener>) {
+    for socket in sockets {
+        listening.loops.set(listening.loops.get() + 1);
+        spawn_local(alarm.guard(accept_all(Open::new(shared), Rc::clone(listening), socket)));
+    }
+}
+
+/// Has all accept loops stop, with their queues as they are.
+async fn pause(listening: &HashMap<ListenerKey, Rc<Listening>>) {
+    for listener in listening.values() {
+        listener.turn(Accepts::Paused);
+        while listener.loops.get() > 0 {
+            listener.turned.notified().await;
+        }
+    }
+}
+
+fn resume<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &HashMap<ListenerKey, Rc<Listening>>) {
+    for listener in listening.values() {
+        listener.accepts.set(Accepts::Yes);
+        let paused = listener.paused.take();
+        accept_on(shared, alarm, listener, paused.into_iter().map(Queue::into_listener).collect());
+    }
+}
+
 /// Lets the connections of a listener that is no more end in good order.
 async fn retire<S>(shared: Rc<Shared<S>>, draining: Rc<Draining>) {
     draining.begin();
+    shared.soften(&draining);
     shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
     sleep(FIRST_REQUEST_GRACE).await;
     draining.be_strict();
     shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
 }
 
-async fn drain<S: 'static>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKey, Rc<Listening>>, deadline: Instant) {
-    for listener in listening.into_values() {
-        listener.stop.notify_one();
+async fn drain<S: Serve>(
+    shared: &Rc<Shared<S>>,
+    listening: HashMap<ListenerKey, Rc<Listening>>,
+    (mut deadline, left): (Instant, Vec<ListenerKey>),
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) {
+    for (key, listener) in listening {
+        let queues = listener.paused.take();
+        if left.contains(&key) {
+            listener.turn(Accepts::Paused);
+            listener.draining.begin_patiently();
+            shared.soften(&listener.draining);
+            shared.wake(|entry| Rc::ptr_eq(&entry.draining, &listener.draining));
+            continue;
+        }
+        listener.turn(Accepts::UntilEmpty);
+        queues.iter().for_each(|queue| empty(shared, &listener, queue));
         spawn_local(retire(Rc::clone(shared), Rc::clone(&listener.draining)));
     }
     let all_closed = async {
@@ -222,9 +303,22 @@ async fn drain<S: 'static>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKe
             shared.all_closed.notified().await;
         }
     };
+    let due = async {
+        loop {
+            tokio::select! {
+                () = sleep_until(deadline.into()) => return,
+                order = orders.recv() => match order {
+                    Some(Order::Drain(sooner, _)) => deadline = deadline.min(sooner),
+                    Some(Order::Listen(..) | Order::Soften | Order::Pause(_) | Order::Resume) => {}
+                    None => break,
+                },
+            }
+        }
+        sleep_until(deadline.into()).await;
+    };
     tokio::select! {
         () = all_closed => {}
-        () = sleep_until(deadline.into()) => {
+        () = due => {
             for entry in shared.connections.borrow().iter().flatten() {
                 entry.watch.condemn(Verdict::Drain);
             }
@@ -240,9 +334,10 @@ async fn drain<S: 'static>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKe
 }
 
 /// Looks at every connection a few times a second.
-async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>) {
+async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>, beat: Arc<AtomicU64>) {
     loop {
         sleep(period.get()).await;
+        beat.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         for entry in shared.connections.borrow().iter().flatten() {
             entry.watch.sweep(now);
@@ -253,19 +348,34 @@ async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>) {
 /// Accepts until told to stop, and then what is in the queue, so that closing the socket resets nobody.
 async fn accept_all<S: Serve>(open: Open<S>, listening: Rc<Listening>, socket: Listener) {
     let shared = &open.0;
-    let Ok(listener) = Accepting::new(socket) else { return };
-    loop {
+    let ended = || {
+        listening.loops.set(listening.loops.get().saturating_sub(1));
+        listening.turned.notify_waiters();
+    };
+    let Ok(listener) = Accepting::new(socket) else { return ended() };
+    while listening.accepts.get() == Accepts::Yes {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => begin(shared, &listening, accepted),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            () = listening.stop.notified() => break,
+            // Registered before the next look, as nothing is waited for in between.
+            () = listening.turned.notified() => {}
         }
     }
-    let Ok(queue) = listener.into_queue() else { return };
+    if let Ok(queue) = listener.into_queue() {
+        match listening.accepts.get() {
+            Accepts::Paused => listening.paused.borrow_mut().push(queue),
+            Accepts::Yes | Accepts::UntilEmpty => empty(shared, &listening, &queue),
+        }
+    }
+    ended();
+}
+
+/// Serves what waits in a queue.
+fn empty<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, queue: &Queue) {
     while let Ok(accepted) = queue.accept() {
-        begin(shared, &listening, accepted);
+        begin(shared, listening, accepted);
     }
 }
 
@@ -285,6 +395,9 @@ fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, (stream, p
     };
     bind::tune_client(&stream, settings.http.bounds.write_stall_timeout);
     let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
+    if listening.draining.is_soft() {
+        watch.last_answers();
+    }
     let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&listening.draining), permit);
     let (shared, draining) = (Rc::clone(shared), Rc::clone(&listening.draining));
     let arrival = if peer.is_some() { Arrival::Direct } else { Arrival::Unix };
@@ -442,6 +555,14 @@ async fn handshake<S>(
 }
 
 impl<S> Shared<S> {
+    /// Makes the answers of a listener's connections their last ones, now and later.
+    fn soften(&self, draining: &Rc<Draining>) {
+        draining.soften();
+        let connections = self.connections.borrow();
+        let of_listener = connections.iter().flatten().filter(|entry| Rc::ptr_eq(&entry.draining, draining));
+        of_listener.for_each(|entry| entry.watch.last_answers());
+    }
+
     fn wake(&self, which: impl Fn(&Entry) -> bool) {
         for entry in self.connections.borrow().iter().flatten().filter(|entry| which(entry)) {
             entry.watch.wake();
