@@ -9,6 +9,7 @@ mod received;
 mod request;
 mod response;
 mod serve;
+mod switch;
 mod wait;
 mod watch;
 
@@ -19,6 +20,8 @@ pub use received::{Received, ReceivedStream};
 pub use request::{BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, Arrival, ConnectionInfo, Memory, Serve, TlsInfo};
+pub(crate) use switch::Watched;
+pub use switch::{Duplex, Switch, SwitchedStream};
 pub(crate) use wait::StreamCut;
 pub use watch::ConnectionWatch;
 pub(crate) use watch::Exchange;

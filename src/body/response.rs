@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::watch::Exchange;
+use super::{switch::Switch, watch::Exchange};
 
 /// An error that a body can end with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -90,6 +90,8 @@ enum Source {
     Full(Bytes),
     Incoming(Incoming),
     Stream(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
+    /// There is no body: the protocol is switched, and this goes on.
+    Switch(Switch),
 }
 
 impl<T: Tail> ResponseBody<T> {
@@ -118,14 +120,34 @@ impl<T: Tail> ResponseBody<T> {
         Self::new(Source::Stream(Box::pin(body.map_err(Into::into))), tail)
     }
 
+    /// No body, as the protocol is switched: `switch` goes on, and tells of the end by itself.
+    pub fn switched(switch: Switch) -> Self {
+        Self::make(Source::Switch(switch), None)
+    }
+
+    /// Takes out what goes on where the protocol is switched.
+    pub(crate) fn take_switch(&mut self) -> Option<Switch> {
+        if !matches!(self.source, Source::Switch(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.source, Source::Ended) {
+            Source::Switch(switch) => Some(switch),
+            Source::Ended | Source::Full(_) | Source::Incoming(_) | Source::Stream(_) => None,
+        }
+    }
+
     fn new(source: Source, tail: T) -> Self {
+        Self::make(source, Some(tail))
+    }
+
+    fn make(source: Source, tail: Option<T>) -> Self {
         Self {
             source,
             rest: Bytes::new(),
             slice: SLICE,
             bytes: 0,
             unsent: false,
-            tail: Some(tail),
+            tail,
             exchange: None,
             trailers: |_| {},
         }
@@ -192,7 +214,7 @@ impl<T: Tail> Body for ResponseBody<T> {
             return Poll::Ready(Some(Ok(this.hand_over(rest))));
         }
         let frame = match &mut this.source {
-            Source::Ended => None,
+            Source::Ended | Source::Switch(_) => None,
             Source::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.source = Source::Ended;
@@ -222,7 +244,7 @@ impl<T: Tail> Body for ResponseBody<T> {
     fn is_end_stream(&self) -> bool {
         self.rest.is_empty()
             && match &self.source {
-                Source::Ended => true,
+                Source::Ended | Source::Switch(_) => true,
                 Source::Full(_) => false,
                 Source::Incoming(incoming) => incoming.is_end_stream(),
                 Source::Stream(stream) => stream.is_end_stream(),
@@ -231,7 +253,7 @@ impl<T: Tail> Body for ResponseBody<T> {
 
     fn size_hint(&self) -> SizeHint {
         let hint = match &self.source {
-            Source::Ended => SizeHint::with_exact(0),
+            Source::Ended | Source::Switch(_) => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Incoming(incoming) => incoming.size_hint(),
             Source::Stream(stream) => stream.size_hint(),

@@ -17,6 +17,11 @@ pub trait Serve: 'static {
         info: Rc<ConnectionInfo>,
         request: Request<Received>,
     ) -> impl Future<Output = Response<ResponseBody<Self::Tail>>>;
+
+    /// Has the streams end whose protocol was switched, as their connections are about to be cut. Gives whether there are any.
+    fn close_streams(&self) -> bool {
+        false
+    }
 }
 
 /// What is known of a client's connection.

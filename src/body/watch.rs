@@ -19,10 +19,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hyper_util::rt::TokioIo;
+
 use super::{
     Received,
     bounds::{Bounds, Protocol, Verdict},
     pace::Pace,
+    switch::{Switch, Watched},
     wait::{StreamCut, Wait, register},
 };
 
@@ -100,6 +103,7 @@ pub struct ConnectionWatch {
     may_rest: Cell<bool>,
     rested: Cell<bool>,
     last: Cell<bool>,
+    switched: RefCell<Option<(Switch, Exchange)>>,
     verdict: Cell<Option<Verdict>>,
     waker: RefCell<Option<Waker>>,
     write_pace: Cell<Pace>,
@@ -133,6 +137,7 @@ impl ConnectionWatch {
             may_rest: Cell::new(false),
             rested: Cell::new(false),
             last: Cell::new(false),
+            switched: RefCell::default(),
             verdict: Cell::new(None),
             waker: RefCell::default(),
             write_pace: Cell::default(),
@@ -199,6 +204,11 @@ impl ConnectionWatch {
     /// Whether the connection has been idle for long enough to give back what it can; asked once each time.
     pub(crate) fn may_rest(&self) -> bool {
         self.may_rest.replace(false) && self.phase() == Phase::Idle
+    }
+
+    /// HTTP/1.1: what the connection goes on with in place of the protocol, when the answer that says so was written.
+    pub(crate) fn take_switch(&self) -> Option<(Switch, Exchange)> {
+        self.switched.borrow_mut().take()
     }
 
     /// Registers the task to wake for a verdict.
@@ -476,6 +486,21 @@ impl Exchange {
     /// Whether the connection ends with this answer.
     pub(crate) fn is_last(&self) -> bool {
         self.watch.last.get() && self.watch.protocol.get() == Protocol::Http1
+    }
+
+    /// Goes on with `switch` when the answer that says so was sent: in place of the connection's protocol, or of this one stream's.
+    pub(crate) fn switch(self, mut switch: Switch) {
+        if let Some(stream) = switch.take_stream() {
+            tokio::task::spawn_local(async move {
+                // It fails where the answer could not be sent.
+                if let Ok(upgraded) = stream.await {
+                    switch.go_on(Box::pin(Watched::new(TokioIo::new(upgraded), self))).await;
+                }
+            });
+            return;
+        }
+        let watch = Rc::clone(&self.watch);
+        *watch.switched.borrow_mut() = Some((switch, self));
     }
 
     /// What can end this exchange alone, where the protocol can.

@@ -30,7 +30,7 @@ use crate::{
         Challenge, Check, Credential, Denial, Factor, Held, Kind, Reason, Requirement, explain as explain_policy,
     },
     route::NormalPath,
-    runtime::{DiskMaterials, Means, Snapshot},
+    runtime::{DiskMaterials, Goal, Means, Snapshot},
     telemetry::Metrics,
 };
 
@@ -294,7 +294,16 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
     }
     let route = matched.route;
     let target = matched.target_path.as_deref().unwrap_or(path.as_str());
-    print_line(&format!("route      {} → {} {target}", route.name, route.upstream.name));
+    match &route.goal {
+        Goal::Backend(backend) => {
+            print_line(&format!("route      {} → {} {target}", route.name, backend.upstream.name))
+        }
+        Goal::Redirect(redirect) => {
+            let status = redirect.status.as_u16();
+            let origin = redirect.origin.as_deref().unwrap_or_default();
+            print_line(&format!("route      {} → redirect {status} to {origin}{}", route.name, redirect.path));
+        }
+    }
     for alias in &matched.aliases {
         print_line(&format!("           also judged as {}", alias.name));
     }

@@ -168,7 +168,7 @@ fn page(control: &Control, visit: &AdminVisit<'_>) -> Option<Response<Bytes>> {
 
 fn routes(snapshot: &Snapshot) -> Value {
     let one = |route: &crate::runtime::CompiledRoute| {
-        json!({"name": &*route.name, "path": route.pattern.as_str(), "upstream": &*route.upstream.name,
+        json!({"name": &*route.name, "path": route.pattern.as_str(), "upstream": route.backend(crate::runtime::Side::Own).map(|backend| &*backend.upstream.name),
             "auth": route.policy.issuers.iter().map(|issuer| &**issuer).collect::<Vec<_>>(),
             "guarded": route.policy.deletion.is_some()})
     };

@@ -30,12 +30,14 @@ pub fn uncovered(config: &Config) -> Vec<Problem> {
     for operation in deletions.plans.iter().flat_map(|plan| &plan.operations) {
         let reached =
             |route: &&Route| accepts(route, &operation.method) && overlap::overlaps(&route.path, &operation.path);
-        for service in config.routes.iter().filter(reached).map(|route| &route.upstream.name) {
+        for service in config.routes.iter().filter(reached).flat_map(Route::upstreams).map(|upstream| &upstream.name) {
             if !seen.insert(service) {
                 continue;
             }
             let mut others = Vec::new();
-            for route in config.routes.iter().filter(|route| route.upstream.name == *service) {
+            for route in
+                config.routes.iter().filter(|route| route.upstreams().any(|upstream| upstream.name == *service))
+            {
                 let telling = telling_segment(route).is_some();
                 let destructive = |method: &&Method| **method == Method::DELETE || (telling && !is_safe(method));
                 let open = METHODS.iter().filter(|method| accepts(route, method)).filter(destructive);

@@ -14,6 +14,7 @@ use super::{
     key_fields,
     method_override::{self, OverrideHeader},
     site::{Site, scheme},
+    upgrade::Wish,
 };
 use crate::{body::ConnectionInfo, config::Server, identity::ApiKeyField, identity::Field, policy::Reason};
 
@@ -44,6 +45,8 @@ pub struct Inbound {
     pub shown: Option<Box<Shown>>,
     /// Where the request came from.
     pub origin: Origin,
+    /// What it asks to be switched to.
+    pub upgrade: Option<Box<Wish>>,
     /// Whether the client takes trailers.
     pub te: Te,
     /// The identifier of the request, ours or a trusted proxy's.
@@ -133,6 +136,12 @@ impl Inbound {
             let (code, grant) = (take_one(&mut headers, &STEPGATE_OTP), take_one(&mut headers, &STEPGATE_GRANT));
             Box::new(Shown { code, grant })
         });
+        // An extended CONNECT has its protocol beside the head (RFC 8441 §4), HTTP/1.1 among the fields that are dropped next.
+        let upgrade = match parts.method == Method::CONNECT {
+            true => Wish::take(parts),
+            false if census.has(Kind::HopByHop) => Wish::of(version, &headers),
+            false => None,
+        };
         let te = if census.has(Kind::HopByHop) { hygiene::drop_hop_by_hop(&mut headers) } else { Te::None };
         if census.has(Kind::Spoofable) {
             hygiene::drop_spoofable(&mut headers, &server.drop_headers);
@@ -156,6 +165,7 @@ impl Inbound {
             proof,
             shown,
             origin,
+            upgrade,
             te,
             request_id,
             trace,

@@ -102,8 +102,9 @@ fn seen_method(
     form: Option<&Form<'_>>,
 ) -> Result<Option<Override>, Refusal> {
     let at = snapshot.table.routes_at(&inbound.site.host, path);
-    let services = at.routes().filter_map(|number| snapshot.routes.get(number)).map(|route| &route.upstream);
-    let honoured: SmallVec<[_; 4]> = services.flat_map(|upstream| upstream.method_override.iter().copied()).collect();
+    let services = at.routes().filter_map(|number| snapshot.routes.get(number)).flat_map(CompiledRoute::backends);
+    let honoured: SmallVec<[_; 4]> =
+        services.flat_map(|backend| backend.upstream.method_override.iter().copied()).collect();
     let overrides = &inbound.overrides;
     let seen = method_override::resolve(&inbound.method, &honoured, overrides, inbound.query(), form);
     let seen = seen.map_err(conflicting)?;
@@ -137,7 +138,7 @@ impl<'s> Matched<'s> {
             match at.choose(said) {
                 Found::Route(number) => {
                     let alias = route_of(snapshot, number)?;
-                    if alias.upstream.name != route.upstream.name {
+                    if !alias.goes_where(route) {
                         return Err(Refusal::of(Reason::ConflictingOverride));
                     }
                     aliases.push(alias);
@@ -159,7 +160,7 @@ impl<'s> Matched<'s> {
                 }
             }
         }
-        let target_path = rewritten(path.as_str(), route.rewrite.as_ref())?;
+        let target_path = rewritten(path, &route.pattern, route.rewrite.as_ref())?;
         let target = target_path.as_deref().map(NormalPath::parse).transpose();
         let target = target.map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
         if let Some(target) = &target {

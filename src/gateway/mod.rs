@@ -41,10 +41,12 @@ pub mod own;
 mod page_cookie;
 mod record;
 mod refusal;
+mod shaping;
 mod site;
 mod step_up;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
 
@@ -59,6 +61,7 @@ use self::{
     outbound::Outbound,
     overload::SharedPressure,
     step_up::{Case, Judged, UsedGrant},
+    upgrade::{Handshake, OpenStreams},
 };
 pub use self::{
     enforce::{Clearance, Enforcement},
@@ -72,15 +75,16 @@ pub use self::{
     record::Record,
     refusal::{DpopOffer, HeldAccount, METADATA_PATH, Problem, Refusal, RefusalContext},
     site::Site,
+    upgrade::Wish,
 };
 use crate::{
     body::{ConnectionInfo, Received, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
-    config::Assertion,
+    config::{Assertion, Redirect},
     identity::Accepted,
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
-    runtime::{CompiledRoute, Live, LiveView, OnWorker, Services, Snapshot},
+    runtime::{Backend, Goal, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
@@ -91,6 +95,7 @@ pub struct Gateway {
     pools: Pools<RequestBody>,
     ids: RequestIds,
     forms: Forms,
+    streams: Rc<OpenStreams>,
     pressure: SharedPressure,
 }
 
@@ -106,7 +111,9 @@ enum Passed<'s> {
 struct Cleared<'s> {
     clearance: Clearance,
     outbound: Outbound,
-    route: &'s CompiledRoute,
+    backend: &'s Backend,
+    /// The protocol is to be switched.
+    handshake: Option<Box<Handshake>>,
     /// A body that was read before is in memory until the upstream answers.
     form: Option<Box<HeldForm<'s>>>,
 }
@@ -164,26 +171,42 @@ impl Serve for Gateway {
                 })
                 .await
             };
-            let cleared = match passed {
+            let mut cleared = match passed {
                 Ok(Passed::Cleared(cleared)) => cleared,
                 Ok(Passed::Answered(answer, reason)) => return exchange.own(answer, reason),
                 Err(refusal) => return exchange.refused(&refusal, &snapshot, site::scheme(&info)),
             };
             // The upstream's time begins with the request to it. Where nothing was waited for, that is now.
             let sent = if waited { self.services.clock.now() } else { now };
-            match self.forward(cleared, body, &mut exchange.record, sent).await {
-                Ok(answer) => exchange.forwarded(answer),
+            let handshake = cleared.handshake.take();
+            match self.forward(cleared, body, &mut exchange.record, sent, handshake.is_some()).await {
+                Ok(answer) => match handshake {
+                    None => exchange.forwarded(answer),
+                    Some(handshake) => match exchange.shaken(answer, handshake, &self.streams) {
+                        Ok(answer) => answer,
+                        Err(refused) => {
+                            let (exchange, refusal) = *refused;
+                            exchange.refused(&refusal, &snapshot, site::scheme(&info))
+                        }
+                    },
+                },
                 Err(refusal) => exchange.refused(&refusal, &snapshot, site::scheme(&info)),
             }
         }
+    }
+
+    fn close_streams(&self) -> bool {
+        self.streams.close()
     }
 }
 
 impl Gateway {
     /// A gateway for one worker.
     pub fn new(services: Arc<Services>, live: &Live, observer: impl UpstreamObserver + 'static) -> Self {
+        let services = Rc::new(services);
         Self {
-            services: Rc::new(services),
+            streams: OpenStreams::new(services.clone(), live),
+            services,
             view: RefCell::new(live.view()),
             pools: Pools::new(observer),
             ids: RequestIds::new(),
@@ -216,6 +239,9 @@ impl Gateway {
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             self.refuse_let_go(true)?;
+            if inbound.upgrade.as_ref().is_some_and(|wish| wish.is_connect()) {
+                return Err(Refusal::of(Reason::UpgradeNotOffered));
+            }
             // Boxed: rare, and large.
             return Box::pin(self.serve_own(snapshot, own, exchange, (&inbound, info, &path), body, now)).await;
         }
@@ -230,6 +256,7 @@ impl Gateway {
             }
         };
         exchange.record.route = Some(matched.route.number);
+        let wish = inbound.upgrade.take();
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
         // Nobody has been verified yet, so the attempt is counted as a stranger's.
         let stranger = Credential::Absent.into();
@@ -241,6 +268,12 @@ impl Gateway {
         // Known before anything more is spent on it.
         erasure::refuse_doubtful(&matched)
             .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
+        // Known before anything more is spent on it, too.
+        let handshake = match wish {
+            Some(wish) => upgrade::asked(*wish, &enforcement, body.counter().is_some())
+                .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
+            None => None,
+        };
         if body.is_declared_too_large() {
             self.audit_refusal(&enforcement, &stranger, None, Reason::BodyTooLarge);
             return Err(Refusal::of(Reason::BodyTooLarge));
@@ -301,22 +334,50 @@ impl Gateway {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
         let route = matched.route;
+        let backend = match &route.goal {
+            Goal::Redirect(redirect) => {
+                return self.send_elsewhere(redirect, clearance, &enforcement);
+            }
+            Goal::Backend(backend) => backend,
+        };
         let outbound = Outbound::prepare(
             &mut inbound,
             matched.target_path.as_deref().unwrap_or(path.as_str()),
             clearance.principal().map(|principal| &**principal),
-            &route.upstream,
-            route.service.default_host(),
-            route.service.credential(),
+            &backend.upstream,
+            backend.service.default_host(),
+            backend.service.credential(),
             |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
         );
         match outbound {
-            Ok(outbound) => Ok(Passed::Cleared(Cleared { clearance, outbound, route, form })),
+            Ok(mut outbound) => {
+                if let Some(handshake) = &handshake {
+                    handshake.dress(&mut outbound.headers);
+                }
+                Ok(Passed::Cleared(Cleared { clearance, outbound, backend, handshake, form }))
+            }
             Err(refusal) => {
                 clearance.give_up(refusal.reason);
                 Err(refusal)
             }
         }
+    }
+
+    /// Answers with where the client is to go; what was cleared is done then.
+    fn send_elsewhere<'s>(
+        &self,
+        redirect: &Redirect,
+        clearance: Clearance,
+        enforcement: &Enforcement<'_>,
+    ) -> Result<Passed<'s>, Refusal> {
+        let Enforcement { inbound, path, matched, .. } = enforcement;
+        let answer = shaping::redirect(redirect, &matched.route.pattern, path, inbound.query());
+        match (&answer, clearance.into_ticket()) {
+            (Ok(answer), Some(ticket)) => ticket.answered(answer.status().as_u16()),
+            (Err(refusal), Some(ticket)) => ticket.failed(refusal.reason),
+            (_, None) => {}
+        }
+        answer.map(|answer| Passed::Answered(answer, Reason::Allowed))
     }
 
     /// The signed token that an upstream gets about the caller; `None` where there is nobody to speak of.
@@ -376,16 +437,18 @@ impl Gateway {
         body: RequestBody,
         record: &mut Record,
         now: Now,
+        upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
-        let Cleared { clearance, outbound, route, form } = cleared;
+        let Cleared { clearance, outbound, backend, form, .. } = cleared;
         let ticket = clearance.into_ticket();
         let outcome = body.outcome();
         let mut request = Request::new(body);
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
-        let sending = Sending { client: Some(record.client), guarded: ticket.is_some(), ..Sending::plain(now) };
-        let sending = self.pools.send(&route.service, request, &sending);
+        let sending =
+            Sending { client: Some(record.client), guarded: ticket.is_some(), upgrade, ..Sending::plain(now) };
+        let sending = self.pools.send(&backend.service, request, &sending);
         async move {
             let answer = sending.await;
             drop(form);
@@ -419,22 +482,21 @@ impl Exchange {
         self.record.client = inbound.origin.client;
         self.site = Some(inbound.site.clone());
         self.by_dpop = inbound.authorization.field().is_by_dpop();
+        if inbound.upgrade.is_some() {
+            // An extended CONNECT is judged, and recorded, as the GET that it stands for.
+            self.record.method = inbound.method.clone();
+        }
     }
 
     fn forwarded(mut self, answer: Response<UpstreamBody<RequestBody>>) -> Response<ResponseBody<Box<Record>>> {
         self.record.status = answer.status().as_u16();
         self.record.reason = Reason::Allowed;
         let (mut parts, mut body) = answer.into_parts();
-        page_cookie::refuse(&mut parts.headers);
-        outbound::clean_response(&mut parts.headers, &self.record.request_id);
+        self.dress(&mut parts.headers);
         if parts.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: a client that believed it would take the next answer for the body.
             parts.headers.remove(header::CONTENT_LENGTH);
         }
-        if let Some(rates) = self.rates {
-            rates.apply(&mut parts.headers);
-        }
-        add_nonce(&mut parts.headers, self.fresh_nonce.as_deref());
         parts.version = http::Version::HTTP_11;
         parts.extensions.clear();
         let body = match body.take_whole() {
@@ -442,6 +504,16 @@ impl Exchange {
             None => ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers),
         };
         Response::from_parts(parts, body)
+    }
+
+    /// Makes an upstream's head fit for the client.
+    fn dress(&mut self, headers: &mut HeaderMap) {
+        page_cookie::refuse(headers);
+        outbound::clean_response(headers, &self.record.request_id);
+        if let Some(rates) = self.rates.take() {
+            rates.apply(headers);
+        }
+        add_nonce(headers, self.fresh_nonce.as_deref());
     }
 
     fn own(mut self, answer: Response<Bytes>, reason: Reason) -> Response<ResponseBody<Box<Record>>> {

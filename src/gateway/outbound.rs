@@ -14,22 +14,28 @@ use super::{
     hygiene::{self, Te},
     ids::{RequestId, TRACEPARENT, X_REQUEST_ID},
     inbound::{DPOP, Inbound, SoleField},
-    page_cookie,
+    page_cookie, shaping,
 };
 use crate::{
     config::{Assertion, MethodOverride, Rewrite, Upstream, UpstreamHost},
     policy::{Principal, Reason},
-    route::NormalPath,
+    route::{NormalPath, PathPattern},
 };
 
 /// The path that the upstream gets after a declared rewrite; `None` where it stays what it is.
-pub(super) fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<Option<String>, Refusal> {
+pub(super) fn rewritten(
+    path: &NormalPath<'_>,
+    pattern: &PathPattern,
+    rewrite: Option<&Rewrite>,
+) -> Result<Option<String>, Refusal> {
     let (prefix, with) = match rewrite {
         None => return Ok(None),
+        Some(Rewrite::Path(text)) => return judged_again(path, shaping::path(text, pattern, path)),
         Some(Rewrite::StripPrefix(prefix)) => (prefix, ""),
         Some(Rewrite::ReplacePrefix(prefix, with)) => (prefix, with.trim_end_matches('/')),
     };
-    let ambiguous = || Refusal::of(Reason::AmbiguousPath);
+    let whole = path;
+    let path = path.as_str();
     let prefix = prefix.trim_end_matches('/');
     // Routes compare decoded segments, so the prefix may be spelt otherwise here: take away as many segments.
     let count = prefix.bytes().filter(|b| *b == b'/').count();
@@ -39,10 +45,14 @@ pub(super) fn rewritten(path: &str, rewrite: Option<&Rewrite>) -> Result<Option<
         None if with.is_empty() => "/".to_owned(),
         None => with.to_owned(),
     };
-    // The result is judged as strictly as what came in.
+    judged_again(whole, result)
+}
+
+/// The result of a rewrite is judged as strictly as what came in.
+fn judged_again(path: &NormalPath<'_>, result: String) -> Result<Option<String>, Refusal> {
     match NormalPath::parse(&result) {
-        Ok(normal) if normal.as_str() == result => Ok((result != path).then_some(result)),
-        Ok(_) | Err(_) => Err(ambiguous()),
+        Ok(normal) if normal.as_str() == result => Ok((result != path.as_str()).then_some(result)),
+        Ok(_) | Err(_) => Err(Refusal::of(Reason::AmbiguousPath)),
     }
 }
 
@@ -191,7 +201,7 @@ fn identity(headers: &mut HeaderMap, principal: &Principal) {
 /// Percent-encodes what a header value should not hold: control characters, everything but ASCII, and `%` itself, so
 /// that the encoding can be undone; and a space at either end, which every reader takes away (RFC 9110 §5.5), so that
 /// ` alice` would be alice.
-fn encoded(value: &str) -> String {
+pub(super) fn encoded(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     let first = value.len() - value.trim_start_matches(' ').len();
     let end = value.trim_end_matches(' ').len();
@@ -271,6 +281,9 @@ mod tests {
 
     #[test]
     fn rewrites_take_whole_segments_and_are_judged_again() {
+        let any = PathPattern::parse("/**").unwrap();
+        let rewritten =
+            |path: &str, rewrite: Option<&Rewrite>| rewritten(&NormalPath::parse(path).unwrap(), &any, rewrite);
         let strip = Rewrite::StripPrefix("/reports".into());
         for (path, expected) in
             [("/reports/2024", "/2024"), ("/reports", "/"), ("/reports/", "/"), ("/%72eports/a%2Bb", "/a%2Bb")]

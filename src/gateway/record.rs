@@ -12,11 +12,11 @@ use http::{Method, Version};
 
 use super::ids::{RequestId, Trace};
 use crate::{
-    body::{ConnectionInfo, HowEnded, StreamEnd, Tail},
+    body::{ConnectionInfo, HowEnded, StreamEnd, Tail, Verdict},
     clock::Now,
     limit::InFlightPlace,
     policy::{Principal, Reason},
-    runtime::{OnWorker, Services, Snapshot},
+    runtime::{OnWorker, Services, Side, Snapshot},
     telemetry::AccessRecord,
 };
 
@@ -51,12 +51,18 @@ pub struct Record {
     pub status: u16,
     /// Why it ended as it did.
     pub reason: Reason,
+    /// Which of the route's services it was sent to.
+    pub side: Side,
     /// How long the upstream took to answer.
     pub upstream_took: Option<Duration>,
     /// How many bytes of body the client sent.
     pub bytes_in: Option<Rc<Cell<u64>>>,
     /// How many bytes of body it got.
     pub bytes_out: u64,
+    /// How long an upgraded stream took to be opened.
+    opened_after: Option<Duration>,
+    /// How an upgraded stream ended.
+    pub stream_end: Option<&'static str>,
 }
 
 impl Record {
@@ -88,9 +94,12 @@ impl Record {
             step_up: None,
             status: 499,
             reason: Reason::ClientGone,
+            side: Side::Own,
             upstream_took: None,
             bytes_in: None,
             bytes_out: 0,
+            opened_after: None,
+            stream_end: None,
         }
     }
 
@@ -98,7 +107,7 @@ impl Record {
         let took = self.services.clock.instant().saturating_duration_since(self.began.instant);
         let route = self.route.and_then(|number| self.snapshot.routes.get(number));
         match route {
-            Some(route) => route.metrics.answered(&self.method, self.status, took),
+            Some(route) => route.metrics.answered(&self.method, self.status, self.opened_after.unwrap_or(took)),
             None => self.services.no_route.answered(&self.method, self.status, took),
         }
         self.services.metrics.decided(self.reason);
@@ -120,20 +129,37 @@ impl Record {
             bytes_in: self.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
             bytes_out: self.bytes_out,
             took,
-            upstream: route.filter(|_| self.upstream_took.is_some()).map(|route| &*route.upstream.name),
+            upstream: route
+                .filter(|_| self.upstream_took.is_some())
+                .and_then(|route| route.backend(self.side))
+                .map(|backend| &*backend.upstream.name),
             upstream_took: self.upstream_took,
             issuer: principal.map(|principal| &*principal.issuer),
             subject: principal.map(|principal| &*principal.subject),
             step_up: self.step_up,
+            stream_end: self.stream_end,
         });
+    }
+
+    /// Notes that the answer switches to a stream: how long that lasts is no measure of how long requests take.
+    pub fn switched(&mut self) {
+        // Nor is it in flight: connections bound how many streams there are.
+        self.place = None;
+        self.opened_after = Some(self.services.clock.instant().saturating_duration_since(self.began.instant));
+    }
+
+    /// Whether the client's connection is being cut because it takes nothing.
+    pub(super) fn client_stalled(&self) -> bool {
+        self.info.watch.verdict() == Some(Verdict::SlowReader)
     }
 
     /// Notes how long the upstream took.
     pub fn upstream_answered(&mut self, sent: Instant) {
         let took = self.services.clock.instant().saturating_duration_since(sent);
         self.upstream_took = Some(took);
-        if let Some(route) = self.route.and_then(|number| self.snapshot.routes.get(number)) {
-            route.upstream_metrics.answered(took);
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let Some(backend) = route.and_then(|route| route.backend(self.side)) {
+            backend.metrics.answered(took);
         }
     }
 }

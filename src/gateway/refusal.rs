@@ -189,6 +189,12 @@ impl Refusal {
             let names: Vec<&str> = self.allow.iter().map(Method::as_str).collect();
             insert(&mut headers, header::ALLOW, Some(names.join(", ")));
         }
+        if self.reason == Reason::UpgradeVersion {
+            // RFC 6455 §4.4; RFC 9110 §15.5.22 wants to be told what to upgrade to.
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
         if self.close {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -521,6 +527,12 @@ fn problem(reason: Reason) -> Problem {
             "The Allow header lists the methods of this path."),
         R::RouteNotFound => of("not-found", StatusCode::NOT_FOUND, "Not found",
             "Nothing is served at this host and path."),
+        R::UpgradeMalformed => of("malformed-upgrade", StatusCode::BAD_REQUEST, "Malformed upgrade",
+            "The WebSocket handshake is not in the form of RFC 6455 §4.1."),
+        R::UpgradeVersion => of("upgrade-version", StatusCode::UPGRADE_REQUIRED, "WebSocket version not supported",
+            "Send Sec-WebSocket-Version: 13."),
+        R::UpgradeNotOffered => of("upgrade-not-offered", StatusCode::NOT_IMPLEMENTED, "Protocol not offered",
+            "The protocol of this CONNECT is not offered at this path."),
         R::TokenMissing => of("token-required", StatusCode::UNAUTHORIZED, "Token required",
             "Send an access token in the Authorization header. The resource metadata names who issues them."),
         R::ApiKeyMalformed | R::ApiKeyUnknown | R::ApiKeyExpired | R::ApiKeyRevoked | R::ApiKeyNetwork

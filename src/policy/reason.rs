@@ -30,6 +30,12 @@ pub enum Reason {
     MethodNotAllowed,
     /// No route names this host and path.
     RouteNotFound,
+    /// A handshake that is to switch protocols is not one (RFC 6455 §4.2.1).
+    UpgradeMalformed,
+    /// The handshake is one of another version than WebSocket's 13.
+    UpgradeVersion,
+    /// An extended CONNECT asks for a protocol that the route does not switch to.
+    UpgradeNotOffered,
     /// Two method overrides, or an override that is not a method.
     ConflictingOverride,
     /// More than one credential was sent, or one in a form that can be read in two ways.
@@ -210,7 +216,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 95] = [
+    pub const ALL: [Self; 98] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -222,6 +228,9 @@ impl Reason {
         Self::MethodUnknown,
         Self::MethodNotAllowed,
         Self::RouteNotFound,
+        Self::UpgradeMalformed,
+        Self::UpgradeVersion,
+        Self::UpgradeNotOffered,
         Self::ConflictingOverride,
         Self::InvalidCredentials,
         Self::TokenMissing,
@@ -322,6 +331,9 @@ impl Reason {
             Self::MethodUnknown => "method_unknown",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RouteNotFound => "route_not_found",
+            Self::UpgradeMalformed => "upgrade_malformed",
+            Self::UpgradeVersion => "upgrade_version",
+            Self::UpgradeNotOffered => "upgrade_not_offered",
             Self::ConflictingOverride => "conflicting_override",
             Self::InvalidCredentials => "invalid_credentials",
             Self::TokenMissing => "token_missing",

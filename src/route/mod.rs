@@ -1,6 +1,7 @@
 //! Which route a request is for: patterns, the path normaliser and the table. Pure, and no async.
 
 pub mod overlap;
+mod parts;
 mod path;
 mod pattern;
 mod table;

@@ -1,6 +1,7 @@
 //! From a valid configuration to one in force: compile it, swap it in, and keep warm what did not change.
 
 mod authority;
+mod backend;
 mod erasing;
 mod erasure;
 mod erasure_teller;
@@ -12,6 +13,7 @@ mod session_ends;
 mod snapshot;
 
 pub use authority::AuthorityTeller;
+pub use backend::{Backend, CompiledShaping, Goal, Side};
 pub use erasing::Erasing;
 pub use erasure::AuditEvidence;
 pub use erasure_teller::{ErasureTeller, tell_erasures};

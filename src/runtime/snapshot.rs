@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use http::Method;
 
-use super::{AuthorityTeller, Erasing, RevokedSessions, erasing::Own};
+use super::{AuthorityTeller, Backend, CompiledShaping, Erasing, Goal, RevokedSessions, Side, erasing::Own};
 use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{
         self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Priority, Problem, Rewrite,
-        RouteDeletion,
+        RouteDeletion, Upgrades,
     },
     erasure::{ErasureMeans, Erasures, OwnData, none_left},
     identity::{Accepted, Authenticator, SourceServices},
@@ -21,8 +21,8 @@ use crate::{
     route::{Entry, PathPattern, RouteTable, overlap::overlaps},
     state::{State, StateMeans, StateObserver},
     store::StoreFault,
-    telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink, metrics::UpstreamMetrics},
-    upstream::{Service, Upstreams},
+    telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink},
+    upstream::Upstreams,
 };
 
 /// Everything that requests need.
@@ -112,9 +112,13 @@ pub struct CompiledRoute {
     /// Whose credentials it takes.
     pub accepted: Accepted,
     /// Where it goes.
-    pub upstream: Arc<config::Upstream>,
-    /// The connections there.
-    pub service: Arc<Service>,
+    pub goal: Goal,
+    /// What it does besides passing requests on; `None` for most.
+    pub shaping: Option<Box<CompiledShaping>>,
+    /// How connections are switched to WebSocket; `None`: they are not.
+    pub upgrades: Option<Upgrades>,
+    /// Whether gRPC-Web becomes gRPC on its way.
+    pub translates_grpc_web: bool,
     /// What changes in the path.
     pub rewrite: Option<Rewrite>,
     /// Quotas by address, which come before any cryptography.
@@ -129,8 +133,6 @@ pub struct CompiledRoute {
     pub holders: Holders,
     /// Its metrics.
     pub metrics: Arc<RouteMetrics>,
-    /// Its upstream's metrics.
-    pub upstream_metrics: UpstreamMetrics,
 }
 
 /// An operation under the deletion guard, compiled.
@@ -185,14 +187,37 @@ impl GuardedOperation {
 }
 
 impl CompiledRoute {
-    /// Whether both go to the same service: by the same name, or by two names of one address.
+    /// The service that a request is sent to on one of its sides; `None` where it is redirected.
+    pub fn backend(&self, side: Side) -> Option<&Backend> {
+        let own = match &self.goal {
+            Goal::Backend(backend) => Some(backend),
+            Goal::Redirect(_) => None,
+        };
+        match side {
+            Side::Own => own,
+            Side::Canary => self.shaping.as_ref().and_then(|shaping| shaping.canary.as_ref()).or(own),
+        }
+    }
+
+    /// Every service that a request, or a copy of it, may be sent to.
+    pub fn backends(&self) -> impl Iterator<Item = &Backend> {
+        let others = self.shaping.iter().flat_map(|shaping| shaping.canary.iter().chain(&shaping.mirror));
+        self.backend(Side::Own).into_iter().chain(others)
+    }
+
+    /// Whether both may go to the same service: by the same name, or by two names of one address.
     pub fn is_beside(&self, other: &Self) -> bool {
-        self.upstream.name == other.upstream.name
-            || self
-                .upstream
-                .targets
-                .iter()
-                .any(|target| other.upstream.targets.iter().any(|same| same.address == target.address))
+        let is_same = |one: &config::Upstream, two: &config::Upstream| {
+            one.name == two.name
+                || one.targets.iter().any(|target| two.targets.iter().any(|same| same.address == target.address))
+        };
+        self.backends().any(|one| other.backends().any(|two| is_same(&one.upstream, &two.upstream)))
+    }
+
+    /// Whether requests go where those of another route go.
+    pub fn goes_where(&self, other: &Self) -> bool {
+        let own = |route: &Self| route.backend(Side::Own).map(|backend| backend.upstream.name.clone());
+        own(self) == own(other)
     }
 
     /// Whether a request here needs a token.
@@ -245,7 +270,10 @@ impl Snapshot {
         let mut routes = Vec::with_capacity(config.routes.len());
         for (number, route) in config.routes.iter().enumerate() {
             let alone = (config.routes.len() == 1, config.upstreams.len() == 1);
-            let holders = means.in_flight.holders(&route.name, &route.upstream.name, alone);
+            // A redirect holds nothing of an upstream: it counts as one of its own, by a name that no upstream can have.
+            let redirect: Arc<str> = "(redirect)".into();
+            let upstream = route.upstream().map_or(&redirect, |upstream| &upstream.name);
+            let holders = means.in_flight.holders(&route.name, upstream, alone);
             match compile_route((number, route), holders, (&authenticator, &limiter, &upstreams), means.metrics) {
                 Ok(route) => routes.push(route),
                 Err(problem) => problems.push(problem),
@@ -337,8 +365,9 @@ impl Snapshot {
     pub fn form_bytes(&self, routes: impl Iterator<Item = usize>) -> Option<usize> {
         routes
             .filter_map(|number| self.routes.get(number))
-            .filter(|route| route.upstream.method_override.contains(&MethodOverride::Form))
-            .map(|route| route.upstream.form_bytes)
+            .flat_map(CompiledRoute::backends)
+            .filter(|backend| backend.upstream.method_override.contains(&MethodOverride::Form))
+            .map(|backend| backend.upstream.form_bytes)
             .max()
     }
 }
@@ -473,7 +502,6 @@ fn compile_route(
     metrics: &Metrics,
 ) -> Result<CompiledRoute, Problem> {
     let internal = |what: &str| Problem::error(&route.span, format!("{what} is not in the configuration"));
-    let service = upstreams.get(&route.upstream.name).ok_or_else(|| internal("the upstream"))?;
     let quota = |limit: &Arc<Limit>| limiter.quota(&limit.name).ok_or_else(|| internal("the limit"));
     let (mut early, mut late) = (Vec::new(), Vec::new());
     for limit in &route.limits {
@@ -509,8 +537,13 @@ fn compile_route(
             assurance: route.assurance.clone(),
             deletion,
         },
-        upstream: route.upstream.clone(),
-        service,
+        goal: Goal::compile(&route.to, upstreams, metrics)?,
+        shaping: match &route.shaping {
+            Some(rules) => Some(Box::new(CompiledShaping::compile(rules, upstreams, metrics)?)),
+            None => None,
+        },
+        upgrades: route.upgrades,
+        translates_grpc_web: route.translates_grpc_web,
         rewrite: route.rewrite.clone(),
         early_quotas: early,
         late_quotas: late,
@@ -518,7 +551,6 @@ fn compile_route(
         priority: route.priority,
         holders,
         metrics: metrics.route(&route.name),
-        upstream_metrics: metrics.upstream(&route.upstream.name),
     })
 }
 

@@ -16,10 +16,11 @@ use hyper::{body::Incoming, rt::Executor, service::service_fn};
 
 use super::{
     settings::HttpSettings,
+    switched::Rest,
     wire::{self, Transport, Wire},
 };
 use crate::body::{
-    ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, ResponseBody, Serve, StreamCut, Verdict,
+    ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, ResponseBody, Serve, StreamCut, Verdict, Watched,
 };
 
 /// The start of every HTTP/2 connection (RFC 9113 §3.4).
@@ -229,6 +230,19 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
         })
         .await;
         if let Some(ended) = ended {
+            let Some((switch, exchange)) = watch.take_switch() else { return ended };
+            if let Ended::Finished { client_may_send: false, .. } = ended {
+                let parts = connection.into_parts();
+                let mut unread = parts.read_buf.to_vec();
+                unread.extend(parts.io.into_unread());
+                let stream = Watched::new(Rest::new(unread, transport), exchange);
+                return match until_verdict(watch, switch.go_on(Box::pin(stream))).await {
+                    // The client may be in the middle of something that nobody will read.
+                    Ok(()) => Ended::Finished { client_may_send: true, verdict: None },
+                    Err(verdict) => Ended::Cut(verdict),
+                };
+            }
+            // The 101 never went out.
             return ended;
         }
         let parts = connection.into_parts();
@@ -304,6 +318,10 @@ fn answer<S: Serve>(
         // What GET would have had is said all the same (RFC 9110 §8.6).
         if is_head && let Some(length) = response.body_mut().leave_out() {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if let Some(switch) = response.body_mut().take_switch() {
+            exchange.switch(switch);
+            return Ok(response);
         }
         response.body_mut().attach(exchange, unsent);
         // The 100 may never come. Whether the client will still send the body is open (RFC 9110 §10.1.1), so that what

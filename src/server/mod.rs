@@ -29,6 +29,7 @@ mod redirect;
 mod self_signed;
 mod settings;
 mod socket;
+mod switched;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -63,7 +63,9 @@ impl HttpSettings {
             .max_header_list_size(self.header_list_bytes)
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(ERROR_RESETS);
+            .max_local_error_reset_streams(ERROR_RESETS)
+            // RFC 8441: offered always, as routes come and go while a connection stands; what no route upgrades is refused.
+            .enable_connect_protocol();
         http2
     }
 }

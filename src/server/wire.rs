@@ -80,6 +80,11 @@ impl Wire {
         Self { transport: Rc::clone(transport), watch: Rc::clone(watch), first, frames }
     }
 
+    /// What hyper has not asked for of the bytes that were read to find out what is spoken.
+    pub(super) fn into_unread(self) -> Vec<u8> {
+        self.first
+    }
+
     /// Gives `bytes` to hyper, after a look at the frames in them.
     fn deliver(&mut self, bytes: &[u8], mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         if let Some(frames) = &mut self.frames

@@ -45,6 +45,10 @@ use crate::{
 /// How long a drain waits for the first request of a connection that has just been accepted.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
+/// How long streams have for their good-bye once a drain's deadline has passed: a round trip, and less than the server's patience
+/// with its workers.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// After a failed accept, most likely for want of file descriptors, some connection has to end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -298,7 +302,7 @@ async fn drain<S: Serve>(
         queues.iter().for_each(|queue| empty(shared, &listener, queue));
         spawn_local(retire(Rc::clone(shared), Rc::clone(&listener.draining)));
     }
-    let all_closed = async {
+    let all_closed = || async {
         while shared.open.get() > 0 {
             shared.all_closed.notified().await;
         }
@@ -317,8 +321,12 @@ async fn drain<S: Serve>(
         sleep_until(deadline.into()).await;
     };
     tokio::select! {
-        () = all_closed => {}
+        () = all_closed() => {}
         () = due => {
+            if shared.service.close_streams() {
+                // Whether they have said it or not, what is left is cut.
+                let _ = tokio::time::timeout(FAREWELL, all_closed()).await;
+            }
             for entry in shared.connections.borrow().iter().flatten() {
                 entry.watch.condemn(Verdict::Drain);
             }

@@ -66,6 +66,8 @@ pub struct AccessRecord<'a> {
     pub subject: Option<&'a str>,
     /// By which way a second factor came that the request needed: `elevation`, `code`, `grant` or `bound_grant`.
     pub step_up: Option<&'a str>,
+    /// How an upgraded stream ended.
+    pub stream_end: Option<&'a str>,
 }
 
 impl AccessRecord<'_> {
@@ -99,6 +101,7 @@ impl AccessRecord<'_> {
         line.maybe("principal.issuer", self.issuer);
         line.maybe("principal.subject", self.subject);
         line.maybe("step_up", self.step_up);
+        line.maybe("stream.end", self.stream_end);
         line.close();
         text.push('\n');
     }
@@ -378,6 +381,7 @@ mod tests {
             issuer: Some("main"),
             subject: Some("ann"),
             step_up: Some("elevation"),
+            stream_end: None,
         }
     }
 

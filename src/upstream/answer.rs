@@ -8,11 +8,11 @@ use http::{
 
 use super::{fault::InvalidAnswer, lease::Afterwards};
 
-/// Checks an answer's head, and takes away a `Content-Length` that `Transfer-Encoding` overrides.
-pub(super) fn check<B>(answer: &mut Response<B>) -> Result<Afterwards, InvalidAnswer> {
-    // RFC 9110 §15.2.2: we never send Upgrade, so nothing may be switched.
+/// Checks an answer's head, and takes away a `Content-Length` that `Transfer-Encoding` overrides. `upgrade`: whether it was asked for.
+pub(super) fn check<B>(answer: &mut Response<B>, upgrade: bool) -> Result<Afterwards, InvalidAnswer> {
+    // RFC 9110 §15.2.2: nothing may be switched that was not asked for.
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(InvalidAnswer::Upgrade);
+        return if upgrade { Ok(Afterwards::Close) } else { Err(InvalidAnswer::Upgrade) };
     }
     let is_old = answer.version() == Version::HTTP_10;
     let headers = answer.headers_mut();
@@ -53,7 +53,7 @@ mod tests {
         for (name, value) in headers {
             answer.headers_mut().append(*name, value.parse().unwrap());
         }
-        (check(&mut answer), answer.headers().clone())
+        (check(&mut answer, false), answer.headers().clone())
     }
 
     #[test]
@@ -89,5 +89,8 @@ mod tests {
     #[test]
     fn an_upgrade_that_nobody_asked_for_is_refused() {
         assert!(matches!(checked(101, &[]).0, Err(InvalidAnswer::Upgrade)));
+        let mut answer = Response::new(());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        assert_eq!(check(&mut answer, true).unwrap(), Afterwards::Close);
     }
 }

@@ -9,10 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
-use super::{fault::UpstreamFault, lease::Lease};
+use super::{
+    fault::{InvalidAnswer, UpstreamFault},
+    lease::Lease,
+    switched::SwitchedService,
+};
 
 type Received = Result<Frame<Bytes>, hyper::Error>;
 
@@ -41,6 +46,28 @@ impl<B: 'static> UpstreamBody<B> {
             first = Some(received);
         }
         Self { first, incoming, lease }
+    }
+
+    /// The body of a 101, which is none: its connection goes on with what it was switched to.
+    pub(super) const fn switching(incoming: Incoming, lease: Lease<B>) -> Self {
+        Self { first: None, incoming, lease }
+    }
+
+    /// Goes on with the connection of a 101.
+    ///
+    /// # Errors
+    /// When the connection broke, or the answer was no 101 that had been asked for.
+    pub fn take_over(
+        self,
+        extensions: &mut Extensions,
+    ) -> impl Future<Output = Result<SwitchedService<B>, UpstreamFault>> + use<B> {
+        let upgrade = extensions.remove::<OnUpgrade>();
+        async move {
+            match upgrade {
+                Some(upgrade) => SwitchedService::take_over(upgrade, self.lease).await,
+                None => Err(UpstreamFault::Invalid(InvalidAnswer::Upgrade)),
+            }
+        }
     }
 
     /// Takes the body if all of it is here already; nothing more will come then.

@@ -121,7 +121,7 @@ async fn speak<B, S>(stream: S) -> Result<(Sender<B>, Driven), UpstreamFault>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     // What hyper leaves off by default stays off: folded lines, spaces before the colon, HTTP/0.9, invalid fields.
     // Its limit of 100 fields stays too, as a higher one costs two allocations for every answer.
@@ -131,7 +131,8 @@ where
         .handshake(TokioIo::new(SmallWrites(stream)))
         .await
         .map_err(UpstreamFault::from_hyper)?;
-    Ok((sender, Box::pin(connection)))
+    // Whether a service may switch is for the request to say; here it costs nothing.
+    Ok((sender, Box::pin(connection.with_upgrades())))
 }
 
 impl Addresses {

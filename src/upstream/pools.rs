@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::HOST};
+use http::{Request, Response, StatusCode, header::HOST};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -146,7 +146,7 @@ where
         sending: &Sending,
     ) -> impl Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>> + use<B> {
         let pool = self.0.service(service);
-        let now = Instant::from_std(sending.now.instant);
+        let (now, upgrade) = (Instant::from_std(sending.now.instant), sending.upgrade);
         let mut request = request.map(|body| Upload::new(body, now));
         frame(&mut request);
         // Begun here, so that the future has no room for a request: it is a part of one that is moved about.
@@ -155,7 +155,7 @@ where
             None => Begun::Not(Box::new(request)),
         };
         async move {
-            let answer = pool.exchange(begun, now).await;
+            let answer = pool.exchange(begun, now, upgrade).await;
             if let Err(fault) = &answer {
                 pool.observer.fault(fault.kind());
             }
@@ -213,6 +213,7 @@ where
         self: &Rc<Self>,
         begun: Begun<B>,
         now: Instant,
+        upgrade: bool,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let mut sent = match begun {
             Begun::Sent(sent) => sent,
@@ -223,7 +224,7 @@ where
             attempts_left = attempts_left.saturating_sub(1);
             let patience = self.service.response_timeout();
             let request = match poll_fn(|cx| sent.exchange.poll_answer(cx, patience)).await {
-                Ok(answered) => return self.accept(answered, sent.exchange.connection, sent.pool),
+                Ok(answered) => return self.accept(answered, sent.exchange.connection, sent.pool, upgrade),
                 Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
             };
             self.observer.retried();
@@ -261,11 +262,15 @@ where
         Answered { mut answer, is_early }: Answered,
         connection: Box<Connection<B>>,
         pool: Rc<TargetPool<B>>,
+        upgrade: bool,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
-        let afterwards = answer::check(&mut answer).map_err(UpstreamFault::Invalid)?;
+        let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
         let mut lease = Lease::new(connection, afterwards, pool, Rc::clone(self));
         if is_early {
             lease.go_on_sending();
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer.map(|incoming| UpstreamBody::switching(incoming, lease)));
         }
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, lease)))
     }

@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod abuse;
 mod accounts;
 mod apikeys;
 mod assertion;
@@ -23,6 +24,7 @@ mod contract;
 mod deletion;
 mod demo;
 mod dpop;
+mod drain;
 mod edge;
 mod erasure;
 mod erasure_covered;
@@ -34,12 +36,14 @@ mod floor_plan;
 mod forwarding;
 mod fuzz;
 mod guide;
+mod handover;
 mod hostile;
 mod introspection;
 mod limits;
 mod metrics;
 mod mtls;
 mod operators;
+mod overload;
 mod pages;
 mod presets;
 mod real;
@@ -49,3 +53,4 @@ mod revocation;
 mod soak;
 mod step_up;
 mod stepup;
+mod systemd;

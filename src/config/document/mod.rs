@@ -7,6 +7,7 @@ mod assertion;
 mod authority;
 mod basic;
 mod certificate;
+mod cors;
 mod credential;
 mod deletion;
 mod dpop;
@@ -19,10 +20,14 @@ mod listener;
 mod machine;
 mod notify;
 mod overload;
+mod redirect;
 mod route;
 mod sealing;
 mod secret;
+mod security_headers;
 mod server;
+mod shaping;
+mod streams;
 mod target;
 mod upstream;
 
@@ -34,6 +39,7 @@ pub(super) use authority::{
 };
 pub(super) use basic::{Basic, Lockout};
 pub(super) use certificate::ClientCertificates;
+pub(super) use cors::{Cors, OriginText};
 pub(super) use credential::CredentialSource;
 pub(super) use deletion::{
     CallText, CoveredText, DeletionPlan, Deletions, Grace, JsonText, RecipientText, Scope, SourceText, Status, Step,
@@ -48,10 +54,14 @@ pub(super) use limit::{AssuranceText, Level, Limit};
 pub(super) use listener::{Listener, Tls};
 pub(super) use machine::{Machines, Switch};
 pub(super) use notify::{Mail, Notify};
+pub(super) use redirect::Redirect;
 pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use sealing::{Sealing, SealingKeyText};
 pub(super) use secret::{SecretText, SharedSecret};
+pub(super) use security_headers::{Hsts, SecurityHeaders};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
+pub(super) use shaping::{Canary, HeaderFields, HeaderRules, Mirror};
+pub(super) use streams::{GrpcWeb, UpgradeTo};
 pub(super) use target::TargetText;
 pub(super) use upstream::{Credential, Upstream};
 

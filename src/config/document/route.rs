@@ -1,14 +1,23 @@
 //! `routes`: which requests go where, and what they need.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::Method;
 
-use super::AssuranceText;
+use super::{
+    AssuranceText, GrpcWeb, UpgradeTo,
+    cors::Cors,
+    machine::Switch,
+    redirect::Redirect,
+    security_headers::SecurityHeaders,
+    shaping::{Canary, HeaderRules, Mirror, RouteTimeouts},
+};
 use crate::{
     config::{
         Priority, Problem, condition,
         decode::{At, Cx, Decode, FromText, NonEmpty, Refusal, section, words},
+        quantity::{ANY, Size},
+        route_text::{Piece, Place, RouteText},
         shape::{Shape, TextShape},
         text::{LimitText, Name, RouteName, Scope, Zone},
         yaml::{Node, Value},
@@ -29,8 +38,10 @@ section! {
         hosts: Vec<At<HostPattern>> = "[]",
         /// The methods, GET with HEAD; without this key any of `server.methods`.
         methods: Option<At<NonEmpty<At<Method>>>>,
-        /// The upstream's name.
-        upstream: At<Name>,
+        /// The upstream's name. Exactly one of `upstream` and `redirect`.
+        upstream: Option<At<Name>>,
+        /// Where clients are sent, in place of an upstream.
+        redirect: Option<Redirect>,
         /// Whose credentials it takes: names under `issuers` and `credentials`, or `none`; without this key the tokens of every issuer.
         auth: Option<At<AuthText>>,
         /// Scopes that a token must have, all of them.
@@ -47,8 +58,33 @@ section! {
         rewrite: Option<Rewrite>,
         /// What the deletion guard asks for here, instead of its own.
         deletion: Option<RouteDeletion>,
+        /// What connections may be switched to here. Without it `Upgrade` is dropped, and the request goes on as a plain one.
+        upgrade: Vec<At<UpgradeTo>> = "[]",
+        /// How long nothing may move on an upgraded stream, either way, before it is closed; `5m` without this key. Pings count.
+        stream_idle: Option<At<Duration>>,
+        /// Whether an upgraded stream is closed when the credential expires that opened it; it is, without this key. One that is
+        /// revoked always closes it.
+        close_on_expiry: Option<At<bool>>,
+        /// What becomes of gRPC-Web here; it goes through as it is, without this key.
+        grpc_web: Option<At<GrpcWeb>>,
         /// Takes this route out of the deletion guard.
         danger_unguarded_deletion: At<bool> = "false",
+        /// What changes in the fields of requests.
+        request_headers: Option<HeaderRules>,
+        /// What changes in the fields of answers.
+        response_headers: Option<HeaderRules>,
+        /// Fields of answers that keep browsers from harm: `true`, or a section.
+        security_headers: Switch<SecurityHeaders> = "false",
+        /// Which pages of other origins may ask.
+        cors: Option<Cors>,
+        /// The longest body, in place of `server.limits.body_bytes`.
+        body_bytes: Option<Size<0, ANY>>,
+        /// Limits of time, in place of the upstream's.
+        timeouts: Option<RouteTimeouts>,
+        /// Who gets a copy of requests.
+        mirror: Option<Mirror>,
+        /// Who gets a share of the requests.
+        canary: Option<Canary>,
     }
 }
 
@@ -82,6 +118,8 @@ section! {
         strip_prefix: Option<At<Prefix>>,
         /// Takes leading segments away and puts others in their place.
         replace_prefix: Option<ReplacePrefix>,
+        /// Puts another path in its place: `/v2/{path.id}`, with `{rest}` for what `**` stands for.
+        path: Option<At<PathText>>,
     }
 }
 
@@ -188,6 +226,43 @@ impl Decode for AuthText {
             Shape::Words(vec![("none", "no token is asked for")]),
             Shape::List { item: Box::new(<Name as Decode>::shape()), min: 1 },
         ])
+    }
+}
+
+/// A path with parts of another in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::config) struct PathText(pub(in crate::config) RouteText);
+
+impl FromText for PathText {
+    const WHAT: &'static str = "a path";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        if !text.starts_with('/') {
+            return Err(Refusal::because("a path starts with `/`"));
+        }
+        let parsed = RouteText::parse(text, Place::Path)
+            .map_err(|fault| Refusal::because(fault.to_string()).help(fault.help()))?;
+        // With any segment in the place of each value, it is a path that can be forwarded as it stands.
+        let filled: String = parsed
+            .pieces()
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) => text,
+                Piece::Value(_) => "x",
+            })
+            .collect();
+        match NormalPath::parse(&filled) {
+            Ok(path) if path.as_str() == filled => Ok(Self(parsed)),
+            Ok(_) => {
+                Err(Refusal::because("it is not in normal form: no escapes of plain letters, escapes in upper case"))
+            }
+            Err(fault) => Err(Refusal::because(fault.to_string())),
+        }
+    }
+
+    fn shape() -> Shape {
+        let about = "a path; `{path.NAME}` and `{rest}` stand for parts of the request's";
+        Shape::Text(TextShape { name: "path text", about, pattern: Some("/.*") })
     }
 }
 

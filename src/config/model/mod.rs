@@ -19,6 +19,8 @@ mod overload;
 mod own_issuer;
 mod route;
 mod server;
+mod shaping;
+mod streams;
 mod upstream;
 
 use std::{path::PathBuf, sync::Arc};
@@ -48,6 +50,11 @@ pub use self::{
     overload::{Overload, Priority},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
+    shaping::{
+        Canary, Cors, CorsOrigins, Destination, HeaderRules, Mirror, OriginPattern, Redirect, RuleValue,
+        SecurityHeaders, Shaping, Share, SplitBy,
+    },
+    streams::Upgrades,
     upstream::{MethodOverride, Target, Upstream, UpstreamCredential, UpstreamHost, UpstreamTarget},
 };
 use super::Span;

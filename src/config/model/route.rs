@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Limit, Priority, Span, Upstream};
+use super::{Destination, Limit, Priority, Shaping, Span, Upgrades, Upstream};
 use crate::{
+    config::route_text::RouteText,
     policy::{IssuerName, Requirement},
     route::{HostPattern, PathPattern},
 };
@@ -48,7 +49,7 @@ pub struct Route {
     /// The methods; `None`: any of `server.methods`. GET includes HEAD.
     pub methods: Option<Vec<http::Method>>,
     /// Where it goes.
-    pub upstream: Arc<Upstream>,
+    pub to: Destination,
     /// Whose credentials it takes.
     pub auth: Auth,
     /// Scopes that a token must have, all of them.
@@ -65,6 +66,30 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// What the deletion guard does here.
     pub deletion: RouteDeletion,
+    /// How it switches connections to WebSocket; `None`: it does not.
+    pub upgrades: Option<Upgrades>,
+    /// Whether gRPC-Web becomes gRPC on its way.
+    pub translates_grpc_web: bool,
+    /// What it does besides passing requests on; `None` for most.
+    pub shaping: Option<Arc<Shaping>>,
+}
+
+impl Route {
+    /// Its own upstream; `None` where it redirects.
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match &self.to {
+            Destination::Upstream(upstream) => Some(upstream),
+            Destination::Redirect(_) => None,
+        }
+    }
+
+    /// Every upstream that its requests, or copies of them, may reach.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        let shaping = || self.shaping.iter();
+        let canary = shaping().filter_map(|shaping| shaping.canary.as_ref()).map(|canary| &canary.upstream);
+        let mirror = shaping().filter_map(|shaping| shaping.mirror.as_ref()).map(|mirror| &mirror.upstream);
+        self.upstream().into_iter().chain(canary).chain(mirror)
+    }
 }
 
 /// Whose credentials a route takes.
@@ -94,6 +119,8 @@ pub enum Rewrite {
     StripPrefix(Arc<str>),
     /// Takes the first away and puts the second before the rest; the second is empty for the root.
     ReplacePrefix(Arc<str>, Arc<str>),
+    /// Puts another path in its place, made of parts of the one that was asked for.
+    Path(RouteText),
 }
 
 /// What the deletion guard does on a route.

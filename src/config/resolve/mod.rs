@@ -23,6 +23,8 @@ mod planned;
 mod route;
 mod sealing;
 mod server;
+mod shaping;
+mod streams;
 mod table;
 mod target;
 mod tie;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Context, guard, limit, name, table::Table, tie};
+use super::{Context, guard, limit, name, shaping, streams, table::Table, tie};
 use crate::{
     config::{
-        Auth, CredentialSource, DeletionGuard, Issuer, Limit, LimitKey, Rewrite, Route, RouteDeletion, Server, Span,
-        Upstream, When,
+        Auth, CredentialSource, DeletionGuard, Destination, Issuer, Limit, LimitKey, Rewrite, Route, RouteDeletion,
+        Server, Span, Upstream, When,
         decode::{At, Cx},
         document::{self, AssuranceText, AuthText, Bind, Document, Prefix},
         text::Name,
@@ -57,12 +57,19 @@ pub(super) fn routes(shared: &Shared<'_>, to: &mut Context<'_>) -> Vec<Route> {
 }
 
 fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &mut Context<'_>) -> Option<Route> {
-    let upstream = shared.upstreams.find(&written.upstream, to);
+    let destination = shaping::destination(written, shared, to);
     let auth = auth(written, shared, to);
     let limits = limits(written, shared, to);
     let assurance = written.assurance.as_ref().map(|at| limit::assurance(&at.value, &shared.levels, to));
     let methods = methods(written, shared, to);
+    let upgrades = streams::upgrades(written, methods.as_deref(), to);
+    let translates_grpc_web = streams::translates_grpc_web(written, methods.as_deref(), to);
     let rewrite = written.rewrite.as_ref().map(|section| rewrite(section, &written.path.value, to));
+    let upstream = match &destination {
+        Some(Destination::Upstream(upstream)) => Some(upstream),
+        Some(Destination::Redirect(_)) | None => None,
+    };
+    let shaping = shaping::shaping(written, upstream, auth.as_ref(), shared, to);
     if written.auth.as_ref().is_some_and(|auth| matches!(auth.value, AuthText::None)) {
         report_needless(written, to);
     }
@@ -70,7 +77,7 @@ fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &
         Some(level) => level.as_deref(),
         None => None,
     };
-    let reach = Reach::of(written, methods.as_deref(), upstream.as_deref(), shared);
+    let reach = Reach::of(written, methods.as_deref(), upstream.map(|upstream| &**upstream), shared);
     let deletion = deletion(written, &name, own, &reach, shared, to);
     report_limits(written, &limits, auth.as_ref(), to);
     Some(Route {
@@ -79,7 +86,7 @@ fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &
         path: written.path.value.clone(),
         hosts: written.hosts.iter().map(|host| host.value.clone()).collect(),
         methods,
-        upstream: upstream?,
+        to: destination?,
         auth: auth?,
         scopes: written.scopes.value.iter().map(|scope| scope.0.as_str().into()).collect(),
         when: written.when.as_ref().map(|when| When {
@@ -98,6 +105,9 @@ fn resolve(written: &document::Route, name: Arc<str>, shared: &Shared<'_>, to: &
             Some(rewrite) => Some(rewrite?),
         },
         deletion: deletion?,
+        shaping: shaping?,
+        upgrades,
+        translates_grpc_web,
     })
 }
 
@@ -223,24 +233,28 @@ fn report_limits(written: &document::Route, limits: &[Arc<Limit>], auth: Option<
 }
 
 fn rewrite(section: &document::Rewrite, path: &PathPattern, to: &mut Context<'_>) -> Option<Rewrite> {
-    match (&section.strip_prefix, &section.replace_prefix) {
-        (Some(prefix), None) => {
+    match (&section.strip_prefix, &section.replace_prefix, &section.path) {
+        (Some(prefix), None, None) => {
             leads(prefix, path, to)?;
             Some(Rewrite::StripPrefix(prefix.value.normal.clone()))
         }
-        (None, Some(replace)) => {
+        (None, Some(replace), None) => {
             leads(&replace.from, path, to)?;
             Some(Rewrite::ReplacePrefix(replace.from.value.normal.clone(), replace.to.value.normal.clone()))
         }
-        (Some(_), Some(_)) => {
-            to.error(&section.span, "a rewrite is either `strip_prefix` or `replace_prefix`, not both");
-            None
+        (None, None, Some(text)) => {
+            shaping::report_unknown_values(&text.value.0, &text.span, path, to)?;
+            Some(Rewrite::Path(text.value.0.clone()))
         }
-        (None, None) => {
+        (None, None, None) => {
             if !section.broken {
-                let help = "write {strip_prefix: /x} or {replace_prefix: {from: /x, to: /y}}";
+                let help = "write {strip_prefix: /x}, {replace_prefix: {from: /x, to: /y}} or {path: /y}";
                 to.error_with_help(&section.span, "it is not said what this rewrite does", help);
             }
+            None
+        }
+        _ => {
+            to.error(&section.span, "a rewrite is one of `strip_prefix`, `replace_prefix` and `path`, not several");
             None
         }
     }

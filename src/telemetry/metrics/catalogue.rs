@@ -87,6 +87,10 @@ families! {
         "Connections accepted from clients.";
     CONNECTIONS_REFUSED = Counter "stepgate_connections_refused_total" ["listener", "reason"]
         "Connections closed unserved, by the bound that they would have broken.";
+    STREAMS_OPEN = Gauge "stepgate_streams" []
+        "Upgraded streams (WebSocket) that are open.";
+    STREAMS_ENDED = Counter "stepgate_streams_ended_total" ["end"]
+        "Upgraded streams that ended, by how: client_closed, upstream_closed, client_gone, upstream_gone, client_stalled, idle, expired, revoked or drained.";
     CONFIG_RELOADS = Counter "stepgate_config_reloads_total" ["result"]
         "Reloads of the configuration: ok or refused.";
     CONFIG_LAST_OK = Gauge "stepgate_config_last_reload_successful" []

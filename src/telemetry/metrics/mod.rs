@@ -73,6 +73,8 @@ pub struct Metrics {
     connections: IntGaugeVec,
     connections_accepted: IntCounterVec,
     connections_refused: IntCounterVec,
+    streams: IntGauge,
+    streams_ended: IntCounterVec,
     config_reloads: IntCounterVec,
     config_last_ok: IntGauge,
     config_last_success: IntGauge,
@@ -189,6 +191,8 @@ impl Metrics {
             connections: gauges(r, &catalogue::CONNECTIONS)?,
             connections_accepted: counters(r, &catalogue::CONNECTIONS_ACCEPTED)?,
             connections_refused: counters(r, &catalogue::CONNECTIONS_REFUSED)?,
+            streams: gauge(r, &catalogue::STREAMS_OPEN)?,
+            streams_ended: counters(r, &catalogue::STREAMS_ENDED)?,
             config_reloads: counters(r, &catalogue::CONFIG_RELOADS)?,
             config_last_ok: gauge(r, &catalogue::CONFIG_LAST_OK)?,
             config_last_success: gauge(r, &catalogue::CONFIG_LAST_SUCCESS)?,
@@ -325,6 +329,17 @@ impl Metrics {
         if let Some(took) = took {
             self.introspection_duration.with_label_values(&[issuer]).observe(took.as_secs_f64());
         }
+    }
+
+    /// Counts an upgraded stream that was opened.
+    pub fn stream_opened(&self) {
+        self.streams.inc();
+    }
+
+    /// Counts the end of one; `end` is a member of a closed list.
+    pub fn stream_ended(&self, end: &'static str) {
+        self.streams.dec();
+        self.streams_ended.with_label_values(&[end]).inc();
     }
 
     /// Counts a password that had to be hashed.
@@ -627,6 +642,8 @@ mod tests {
 
     fn busy() -> Metrics {
         let metrics = Metrics::new().unwrap();
+        metrics.stream_opened();
+        metrics.stream_ended("idle");
         metrics.route("/api/**").answered(&Method::GET, 200, Duration::from_millis(3));
         metrics.route("/api/**").answered(&Method::from_bytes(b"BREW").unwrap(), 999, Duration::ZERO);
         metrics.route(NO_ROUTE).answered(&Method::GET, 404, Duration::ZERO);
