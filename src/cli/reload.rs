@@ -107,6 +107,12 @@ impl AdminApi for Control {
         for (kind, count) in self.services.revocations.counts() {
             self.services.metrics.revocations(kind.name(), count);
         }
+        let sets: Vec<_> = snapshot.upstreams.services().map(|service| (service.name(), service.targets())).collect();
+        let targets = sets.iter().flat_map(|(name, set)| set.iter().map(|one| (*name, one.authority(), !one.is_out())));
+        self.services.metrics.targets_healthy(targets);
+        for service in snapshot.upstreams.services() {
+            self.services.metrics.upstream_load(service.name(), service.load());
+        }
         for (source, count) in snapshot.authenticator.locked_users(self.services.clock.now()) {
             self.services.metrics.locked_users(source, count);
         }

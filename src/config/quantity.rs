@@ -201,6 +201,23 @@ impl FromText for RateText {
     }
 }
 
+/// A share of a hundred, written with its sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Percent(pub(super) u8);
+
+impl FromText for Percent {
+    const WHAT: &'static str = "a share";
+
+    fn from_text(text: &str) -> Result<Self, Refusal> {
+        let share = text.strip_suffix('%').filter(|number| digits(number)).and_then(|number| number.parse().ok());
+        share.filter(|share| *share <= 100).map(Self).ok_or_else(|| Refusal::advice("write `20%`, up to `100%`"))
+    }
+
+    fn shape() -> Shape {
+        Shape::Text(TextShape { name: "share", about: "a share in percent: `20%`", pattern: Some("[0-9]{1,3}%") })
+    }
+}
+
 /// A whole number between two others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Count<const MIN: u64, const MAX: u64>(pub(super) u64);
@@ -291,6 +308,14 @@ mod tests {
         }
         for wrong in ["", "5", "0/s", "5/", "5/month", "/s", "-1/s", "5/0s", "5/99999999999w", "4294967296/s", "+5/s"] {
             assert_eq!(rate(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shares_are_percents() {
+        assert_eq!((Percent::from_text("0%").unwrap().0, Percent::from_text("100%").unwrap().0), (0, 100));
+        for wrong in ["", "%", "20", "101%", "0.5%", "-1%", "+1%", "300%"] {
+            assert!(Percent::from_text(wrong).is_err(), "{wrong}");
         }
     }
 

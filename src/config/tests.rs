@@ -50,6 +50,7 @@ macro_rules! said_of {
 said_of! {
     misspelt_names_are_found_everywhere_with_the_right_one: "misspelt";
     values_of_the_wrong_type_or_form_are_found: "wrong_types";
+    balancing_has_forms_and_bounds: "balancing";
     listeners_do_one_thing_on_an_address_of_their_own: "listeners";
     issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";
     introspection_has_an_endpoint_and_one_proof_of_who_asks: "introspection";

@@ -207,6 +207,15 @@ impl FromText for HeaderName {
     }
 }
 
+/// The name of a cookie.
+pub(super) fn cookie_name(text: &str) -> Result<&str, Refusal> {
+    // RFC 6265 §4.1.1: a token, as a header's name is.
+    match HeaderName::from_bytes(text.as_bytes()) {
+        Ok(_) => Ok(text),
+        Err(_) => Err(Refusal::because("the cookie's name is no token (RFC 6265 §4.1.1)")),
+    }
+}
+
 impl FromText for Method {
     const WHAT: &'static str = "a method";
 

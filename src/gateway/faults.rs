@@ -7,6 +7,9 @@ use crate::{
     upstream::UpstreamFault,
 };
 
+/// When a service that was too busy may be asked again: places are free again and again.
+const BUSY_SECS: u64 = 1;
+
 /// A head whose framing is in doubt.
 pub(super) fn framing_refusal(fault: FramingFault) -> Refusal {
     match fault {
@@ -34,7 +37,8 @@ pub(super) fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
         UpstreamFault::Tls { .. } => Reason::UpstreamTls,
         UpstreamFault::Reset(_) => Reason::UpstreamReset,
         UpstreamFault::Invalid(_) => Reason::UpstreamInvalid,
-        UpstreamFault::Timeout => Reason::UpstreamTimeout,
+        UpstreamFault::Timeout | UpstreamFault::Deadline => Reason::UpstreamTimeout,
+        UpstreamFault::Busy => Reason::UpstreamBusy,
         UpstreamFault::RequestBody(_) => Reason::ClientGone,
     };
     let mut detail = fault.to_string();
@@ -44,5 +48,6 @@ pub(super) fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
         detail.push_str(&error.to_string());
         cause = error.source();
     }
-    Refusal::of(reason).because(detail)
+    let retry_after = (reason == Reason::UpstreamBusy).then_some(BUSY_SECS);
+    Refusal { retry_after, ..Refusal::of(reason) }.because(detail)
 }

@@ -591,7 +591,7 @@ fn problem(reason: Reason) -> Problem {
         R::QuotaExceeded => of("quota-exceeded", StatusCode::TOO_MANY_REQUESTS, "Quota exceeded",
             "Wait as long as Retry-After says, then repeat the request."),
         R::KeysUnavailable | R::IntrospectionUnavailable | R::RevocationUnavailable | R::PasswordsBusy | R::AuditUnavailable
-        | R::AuthorityUnavailable | R::ErasureUnavailable | R::Overloaded =>
+        | R::AuthorityUnavailable | R::ErasureUnavailable | R::Overloaded | R::UpstreamBusy =>
             of("temporarily-unavailable", StatusCode::SERVICE_UNAVAILABLE, "Temporarily unavailable",
             "The gateway cannot decide on this request now. Repeat it later."),
         R::InternalFault => of("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Internal error",

@@ -210,13 +210,15 @@ pub enum Reason {
     UpstreamInvalid,
     /// The upstream did not answer in time.
     UpstreamTimeout,
+    /// The upstream has as many requests under way as it may, and too many wait.
+    UpstreamBusy,
     /// The client went away before the answer.
     ClientGone,
 }
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 98] = [
+    pub const ALL: [Self; 99] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -314,6 +316,7 @@ impl Reason {
         Self::UpstreamReset,
         Self::UpstreamInvalid,
         Self::UpstreamTimeout,
+        Self::UpstreamBusy,
         Self::ClientGone,
     ];
 
@@ -417,6 +420,7 @@ impl Reason {
             Self::UpstreamReset => "upstream_reset",
             Self::UpstreamInvalid => "upstream_invalid",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamBusy => "upstream_busy",
             Self::ClientGone => "client_gone",
         }
     }

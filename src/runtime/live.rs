@@ -24,6 +24,7 @@ pub struct LiveView {
 impl Live {
     /// Puts the first snapshot in force.
     pub fn new(snapshot: Snapshot) -> Self {
+        snapshot.look_after_upstreams();
         snapshot.carry_out();
         Self(Arc::new(ArcSwap::from_pointee(snapshot)))
     }

@@ -15,7 +15,7 @@ use crate::{
     },
     policy::Reason,
     telemetry::{Metrics, metrics::IssuerMetrics, metrics::UpstreamMetrics},
-    upstream::{FaultKind, ServiceObserver, UpstreamObserver},
+    upstream::{FaultKind, Repetition, ServiceObserver, UpstreamObserver},
 };
 
 /// Counts what happens to issuers' keys and tokens.
@@ -137,8 +137,9 @@ impl ServiceObserver for OneService {
         self.metrics.reused();
     }
 
-    fn retried(&self) {
-        tracing::debug!(upstream = &*self.name, "request sent again: its connection was closed before it was read");
+    fn retried(&self, why: Repetition) {
+        tracing::debug!(upstream = &*self.name, why = why.name(), "request sent again");
+        self.metrics.repeated(why.name());
     }
 
     fn fault(&self, kind: FaultKind) {
@@ -146,7 +147,8 @@ impl ServiceObserver for OneService {
     }
 
     fn ejected(&self, target: &str) {
-        tracing::warn!(upstream = &*self.name, target, "target ejected: it takes no connections");
+        tracing::warn!(upstream = &*self.name, target, "target ejected: too many failures in a row");
+        self.metrics.ejected();
     }
 
     fn readmitted(&self, target: &str) {

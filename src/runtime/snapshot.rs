@@ -62,6 +62,8 @@ pub struct Snapshot {
     pub limiter: Arc<RateLimiter>,
     /// The services behind.
     pub upstreams: Arc<Upstreams>,
+    /// The runtime of background work.
+    background: tokio::runtime::Handle,
     /// The issuers' identifiers, for challenges and metadata.
     pub authorization_servers: Vec<Arc<str>>,
     /// All scopes that routes ask for, for the metadata.
@@ -304,6 +306,7 @@ impl Snapshot {
             assertions,
             limiter: Arc::new(limiter),
             upstreams: Arc::new(upstreams),
+            background: means.issuers.handle.clone(),
             authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
             scopes: scopes(&config),
             in_flight: means.in_flight.clone(),
@@ -311,6 +314,11 @@ impl Snapshot {
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
             config,
         })
+    }
+
+    /// Has upstreams bounded and looked after as this one says.
+    pub(super) fn look_after_upstreams(&self) {
+        self.upstreams.put_in_force(&self.background);
     }
 
     /// Lets what outlives configurations go on as this one says.
@@ -322,6 +330,7 @@ impl Snapshot {
         if let Some(authority) = &self.authority {
             authority.put_in_force();
         }
+        self.look_after_upstreams();
         self.carry_out();
     }
 

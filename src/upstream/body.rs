@@ -117,6 +117,9 @@ impl<B: 'static> Body for UpstreamBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        if self.lease.is_overdue(cx) {
+            return Poll::Ready(Some(Err(self.lease.failed(UpstreamFault::Deadline))));
+        }
         let received = ready!(self.poll_received(cx));
         Poll::Ready(match received {
             Some(Ok(frame)) => {

@@ -33,6 +33,12 @@ pub enum UpstreamFault {
     /// No head of an answer came within the upstream's `timeouts.response`.
     #[error("no answer in time")]
     Timeout,
+    /// The answer was not over within the time that the request had, all attempts together.
+    #[error("out of time")]
+    Deadline,
+    /// As many requests are under way as may be, and too many wait or this one waited for too long: nothing was sent.
+    #[error("too many requests under way")]
+    Busy,
     /// The request's body failed on the client's side while it was sent; the upstream is not to blame.
     #[error("reading the request's body")]
     RequestBody(#[source] BoxError),
@@ -78,13 +84,23 @@ pub enum FaultKind {
     Reset,
     Invalid,
     Timeout,
+    Deadline,
+    Busy,
     RequestBody,
 }
 
 impl FaultKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Unreachable, Self::Tls, Self::Reset, Self::Invalid, Self::Timeout, Self::RequestBody];
+    pub const ALL: [Self; 8] = [
+        Self::Unreachable,
+        Self::Tls,
+        Self::Reset,
+        Self::Invalid,
+        Self::Timeout,
+        Self::Deadline,
+        Self::Busy,
+        Self::RequestBody,
+    ];
 
     /// The name in metrics and logs.
     pub const fn name(self) -> &'static str {
@@ -94,6 +110,8 @@ impl FaultKind {
             Self::Reset => "reset",
             Self::Invalid => "invalid",
             Self::Timeout => "timeout",
+            Self::Deadline => "deadline",
+            Self::Busy => "busy",
             Self::RequestBody => "request_body",
         }
     }
@@ -108,6 +126,8 @@ impl UpstreamFault {
             Self::Reset(_) => FaultKind::Reset,
             Self::Invalid(_) => FaultKind::Invalid,
             Self::Timeout => FaultKind::Timeout,
+            Self::Deadline => FaultKind::Deadline,
+            Self::Busy => FaultKind::Busy,
             Self::RequestBody(_) => FaultKind::RequestBody,
         }
     }

@@ -5,7 +5,7 @@ use std::{future::poll_fn, rc::Rc, task::Context};
 
 use tokio::task::spawn_local;
 
-use super::{connection::Connection, fault::UpstreamFault, pool::TargetPool, pools::ServicePool};
+use super::{connection::Connection, dues::Dues, fault::UpstreamFault, pool::TargetPool, pools::ServicePool};
 
 /// A connection in use.
 pub(super) struct Lease<B> {
@@ -14,6 +14,8 @@ pub(super) struct Lease<B> {
     afterwards: Afterwards,
     pool: Rc<TargetPool<B>>,
     service: Rc<ServicePool<B>>,
+    /// `None` when it has been paid, or when there is nothing to pay.
+    dues: Option<Box<Dues>>,
 }
 
 /// What may be done with a connection after an answer.
@@ -32,8 +34,9 @@ impl<B: 'static> Lease<B> {
         afterwards: Afterwards,
         pool: Rc<TargetPool<B>>,
         service: Rc<ServicePool<B>>,
+        dues: Option<Box<Dues>>,
     ) -> Self {
-        Self { connection: Some(connection), afterwards, pool, service }
+        Self { connection: Some(connection), afterwards, pool, service, dues }
     }
 
     /// Whether the connection has to be driven from here.
@@ -54,8 +57,14 @@ impl<B: 'static> Lease<B> {
         }
     }
 
+    /// Whether the time of the whole request is over.
+    pub(super) fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        self.dues.as_mut().is_some_and(|dues| dues.are_overdue(cx))
+    }
+
     /// The answer has been read to its end.
     pub(super) fn end(&mut self) {
+        self.dues = None;
         let Some(mut connection) = self.connection.take() else { return };
         if self.afterwards == Afterwards::Close {
             return;
@@ -78,6 +87,7 @@ impl<B: 'static> Lease<B> {
     /// The answer's body broke off.
     pub(super) fn failed(&mut self, fault: UpstreamFault) -> UpstreamFault {
         self.connection = None;
+        self.dues = None;
         self.service.observer.fault(fault.kind());
         fault
     }

@@ -13,19 +13,27 @@
 //! This room never decides whether a request may pass, and never touches a header but those that frame the message
 //! (RFC 9112 §6) and, where the configuration says so, `Host`.
 
+mod affinity;
 mod answer;
+mod balance;
 mod body;
+mod careful;
+mod check;
+mod choose;
 mod connect;
 mod connection;
 mod drive;
+mod dues;
 mod fault;
 mod framing;
+mod gate;
 mod health;
 mod lease;
 mod observer;
 mod pool;
 mod pools;
 mod replay;
+mod retry_budget;
 mod sending;
 mod service;
 mod small_writes;
@@ -38,9 +46,10 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+pub use affinity::{affinity_of, affinity_of_address};
 pub use body::UpstreamBody;
 pub use fault::{ConnectFault, FaultKind, InvalidAnswer, UpstreamFault};
-pub use observer::{ServiceObserver, UpstreamObserver};
+pub use observer::{Repetition, ServiceObserver, UpstreamObserver};
 pub use pools::Pools;
 pub use sending::Sending;
 pub use service::{Service, Upstreams};

@@ -6,11 +6,10 @@ use std::{
     collections::HashMap,
     fmt,
     future::poll_fn,
-    hash::{BuildHasherDefault, Hasher},
+    hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState},
     pin::Pin,
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -23,11 +22,12 @@ use super::{
     body::UpstreamBody,
     connect::connect,
     connection::{Answered, Connection, Exchange, Lost},
+    dues::Dues,
     fault::{BoxError, UpstreamFault},
     framing::frame,
     health::Admission,
     lease::Lease,
-    observer::{ServiceObserver, UpstreamObserver},
+    observer::{Repetition, ServiceObserver, UpstreamObserver},
     pool::TargetPool,
     replay::Replay,
     sending::Sending,
@@ -53,42 +53,47 @@ struct Worker<B> {
 
 /// What one worker keeps for one service.
 pub(super) struct ServicePool<B> {
-    service: Arc<Service>,
+    pub(super) service: Arc<Service>,
     view: RefCell<Rc<View<B>>>,
-    /// Whose turn it is.
-    turn: Cell<usize>,
+    /// How often something was drawn, from a first number of its own.
+    pub(super) draws: Cell<u64>,
     pub(super) observer: Rc<dyn ServiceObserver>,
 }
 
 /// The targets of a service as a worker last saw them.
-struct View<B> {
+pub(super) struct View<B> {
     generation: u64,
-    targets: Box<[Rc<TargetPool<B>>]>,
+    pub(super) targets: Box<[Rc<TargetPool<B>>]>,
+    pub(super) weights: Box<[u16]>,
+    /// What each is owed where they take turns.
+    pub(super) credits: Box<[Cell<i64>]>,
 }
 
 /// A connection and where it came from.
-struct Chosen<B> {
-    connection: Box<Connection<B>>,
-    pool: Rc<TargetPool<B>>,
+pub(super) struct Chosen<B> {
+    pub(super) connection: Box<Connection<B>>,
+    pub(super) pool: Rc<TargetPool<B>>,
 }
 
 /// Where a connection may come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum From {
+pub(super) enum From {
     PoolOrNetwork,
     Network,
 }
 
 /// A request that was sent, and where it came from.
-struct Sent<B> {
-    exchange: Exchange<B>,
-    pool: Rc<TargetPool<B>>,
+pub(super) struct Sent<B> {
+    pub(super) exchange: Exchange<B>,
+    pub(super) pool: Rc<TargetPool<B>>,
     /// Boxed, as it is made for the usual request and needed for the rare one.
     replay: Option<Box<Replay>>,
 }
 
 /// What has been done for a request at once.
 enum Begun<B> {
+    /// Nothing yet: more is asked for than to send it.
+    Careful(Pin<Box<dyn Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>>>>),
     /// It is being sent.
     Sent(Sent<B>),
     /// It has to wait for a connection.
@@ -146,16 +151,20 @@ where
         sending: &Sending,
     ) -> impl Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>> + use<B> {
         let pool = self.0.service(service);
-        let (now, upgrade) = (Instant::from_std(sending.now.instant), sending.upgrade);
+        let now = Instant::from_std(sending.now.instant);
         let mut request = request.map(|body| Upload::new(body, now));
         frame(&mut request);
         // Begun here, so that the future has no room for a request: it is a part of one that is moved about.
-        let begun = match pool.take_idle(now) {
-            Some(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
-            None => Begun::Not(Box::new(request)),
+        let begun = if pool.is_plain_for(sending) {
+            match pool.take_idle(now) {
+                Some(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
+                None => Begun::Not(Box::new(request)),
+            }
+        } else {
+            Begun::Careful(pool.carefully(request, sending))
         };
         async move {
-            let answer = pool.exchange(begun, now, upgrade).await;
+            let answer = pool.exchange(begun, now).await;
             if let Err(fault) = &answer {
                 pool.observer.fault(fault.kind());
             }
@@ -171,31 +180,43 @@ impl<B> Worker<B> {
             return Rc::clone(pool);
         }
         let pool = Rc::new(ServicePool {
-            view: RefCell::new(Rc::new(self.view(service))),
+            view: RefCell::new(Rc::new(self.look(service))),
             service: Arc::clone(service),
-            turn: Cell::new(0),
+            draws: Cell::new(RandomState::new().hash_one(service.id)),
             observer: self.observer.service(service.name()),
         });
         self.services.borrow_mut().insert(service.id, Rc::clone(&pool));
         pool
     }
 
-    fn view(&self, service: &Service) -> View<B> {
+    fn look(&self, service: &Service) -> View<B> {
         let set = service.targets();
         let mut targets = self.targets.borrow_mut();
         View {
             generation: set.generation,
             targets: set.iter().map(|member| target_pool(&mut targets, &member.target)).collect(),
+            weights: set.iter().map(|member| member.weight).collect(),
+            credits: set.iter().map(|_| Cell::new(0)).collect(),
         }
     }
 }
 
 impl<B> ServicePool<B> {
+    /// The targets as last seen.
+    pub(super) fn view(&self) -> Rc<View<B>> {
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// Whether a request needs nothing but a connection to the only target.
+    fn is_plain_for(&self, sending: &Sending) -> bool {
+        self.service.is_plain() && sending.is_plain() && self.view.borrow().targets.len() == 1
+    }
+
     /// Looks whether the service has other targets now. What is known of those that stay stays; requests under way keep
     /// those that they began with.
     fn refresh(&self, worker: &Worker<B>) {
         if self.view.borrow().generation != self.service.generation() {
-            *self.view.borrow_mut() = Rc::new(worker.view(&self.service));
+            *self.view.borrow_mut() = Rc::new(worker.look(&self.service));
         }
     }
 }
@@ -213,10 +234,10 @@ where
         self: &Rc<Self>,
         begun: Begun<B>,
         now: Instant,
-        upgrade: bool,
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let mut sent = match begun {
             Begun::Sent(sent) => sent,
+            Begun::Careful(answer) => return answer.await,
             Begun::Not(request) => self.begin_later(request, From::PoolOrNetwork, now).await?,
         };
         let mut attempts_left = ATTEMPTS;
@@ -224,10 +245,12 @@ where
             attempts_left = attempts_left.saturating_sub(1);
             let patience = self.service.response_timeout();
             let request = match poll_fn(|cx| sent.exchange.poll_answer(cx, patience)).await {
-                Ok(answered) => return self.accept(answered, sent.exchange.connection, sent.pool, upgrade),
+                Ok(answered) => {
+                    return self.accept(answered, sent.exchange.connection, sent.pool, (None, false));
+                }
                 Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
             };
-            self.observer.retried();
+            self.observer.retried(Repetition::Stale);
             // Where one idle connection was closed the others probably are, too.
             sent = self.begin_later(request, From::Network, now).await?;
         }
@@ -242,30 +265,43 @@ where
     ) -> Pin<Box<dyn Future<Output = Result<Sent<B>, UpstreamFault>>>> {
         let pool = Rc::clone(self);
         Box::pin(async move {
-            let chosen = pool.choose(from, now).await?;
+            let Some(only) = pool.view().targets.first().cloned() else { return Err(UpstreamFault::Reset(None)) };
+            let deadline = || Instant::now() + pool.service.connect_timeout();
+            let chosen = pool.obtain(&only, Admission::Healthy, from, now, deadline).await?;
             Ok(pool.begin(chosen, *request, now))
         })
     }
 
-    fn begin(&self, Chosen { connection, pool }: Chosen<B>, mut request: Request<Upload<B>>, now: Instant) -> Sent<B> {
+    fn begin(&self, chosen: Chosen<B>, request: Request<Upload<B>>, now: Instant) -> Sent<B> {
+        let reused = chosen.connection.reused;
+        let replay = if reused { Replay::of(&request).map(Box::new) } else { None };
+        // The clock is read again only where a connection had to be waited for.
+        let started = if reused { now } else { Instant::now() };
+        self.begin_with(chosen, request, started, replay)
+    }
+
+    pub(super) fn begin_with(
+        &self,
+        Chosen { connection, pool }: Chosen<B>,
+        mut request: Request<Upload<B>>,
+        started: Instant,
+        replay: Option<Box<Replay>>,
+    ) -> Sent<B> {
         if self.service.names_target_as_host() {
             request.headers_mut().insert(HOST, pool.target.host.clone());
         }
-        let replay = if connection.reused { Replay::of(&request).map(Box::new) } else { None };
-        // The clock is read again only where a connection had to be waited for.
-        let started = if connection.reused { now } else { Instant::now() };
         Sent { exchange: Exchange::begin(connection, request, started), pool, replay }
     }
 
-    fn accept(
+    pub(super) fn accept(
         self: &Rc<Self>,
         Answered { mut answer, is_early }: Answered,
         connection: Box<Connection<B>>,
         pool: Rc<TargetPool<B>>,
-        upgrade: bool,
+        (dues, upgrade): (Option<Box<Dues>>, bool),
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
-        let mut lease = Lease::new(connection, afterwards, pool, Rc::clone(self));
+        let mut lease = Lease::new(connection, afterwards, pool, Rc::clone(self), dues);
         if is_early {
             lease.go_on_sending();
         }
@@ -284,43 +320,8 @@ where
         Some(Chosen { connection, pool: Rc::clone(only) })
     }
 
-    /// Gets a connection to a target that is believed to be well, round robin; to any, when none is.
-    async fn choose(&self, from: From, now: Instant) -> Result<Chosen<B>, UpstreamFault> {
-        let budget = Budget { time: self.service.connect_timeout(), ends: Cell::new(None) };
-        let view = Rc::clone(&self.view.borrow());
-        if let [only] = &*view.targets {
-            return self.obtain(only, Admission::Healthy, from, now, || budget.share(1)).await;
-        }
-        let count = view.targets.len();
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let (after, first) = view.targets.split_at_checked(turn.checked_rem(count).unwrap_or(0)).unwrap_or_default();
-        let in_turn = || first.iter().chain(after).zip((1..=count).rev());
-        let mut last = None;
-        for (pool, left) in in_turn() {
-            let admission = pool.target.health.admit(now.into_std());
-            if admission == Admission::Ejected {
-                continue;
-            }
-            match self.obtain(pool, admission, from, now, || budget.share(left)).await {
-                Ok(chosen) => return Ok(chosen),
-                Err(fault) => last = Some(fault),
-            }
-        }
-        if let Some(fault) = last {
-            return Err(fault);
-        }
-        for (pool, left) in in_turn() {
-            match self.obtain(pool, Admission::Ejected, from, now, || budget.share(left)).await {
-                Ok(chosen) => return Ok(chosen),
-                Err(fault) => last = Some(fault),
-            }
-        }
-        Err(last.unwrap_or(UpstreamFault::Reset(None)))
-    }
-
     /// Takes an idle connection to a target, or makes one and notes how that went.
-    async fn obtain(
+    pub(super) async fn obtain(
         &self,
         pool: &Rc<TargetPool<B>>,
         admission: Admission,
@@ -339,13 +340,15 @@ where
         match Box::pin(connect(target, &pool.addresses, deadline())).await {
             Ok(opened) => {
                 self.observer.opened();
-                if target.health.succeeded() {
+                // Where answers count, a connection alone is none.
+                if !self.service.config().balancing.ejection.answers && target.health.succeeded() {
                     self.observer.readmitted(target.authority());
                 }
                 Ok(Chosen { connection: Box::new(Connection::new(opened, now)), pool: Rc::clone(pool) })
             }
             Err(fault) => {
-                if target.health.failed(admission, Instant::now().into_std()) {
+                let rules = &self.service.config().balancing.ejection;
+                if target.health.failed(admission, rules, Instant::now().into_std()) {
                     self.observer.ejected(target.authority());
                 }
                 Err(fault)
@@ -364,24 +367,6 @@ fn again<B>(
         return Err(lost.fault);
     }
     lost.unsent.or_else(|| replay.and_then(|replay| replay.request())).ok_or(lost.fault)
-}
-
-/// The time in which one request must have its connection, however many targets are tried for it.
-struct Budget {
-    time: Duration,
-    /// Unknown until it is needed: a request that finds an idle connection reads no clock for it.
-    ends: Cell<Option<Instant>>,
-}
-
-impl Budget {
-    /// When the next of `left` attempts must be done: each has an equal share of what is left, so that a target that
-    /// swallows packets does not keep the others from being tried.
-    fn share(&self, left: usize) -> Instant {
-        let now = Instant::now();
-        let ends = self.ends.get().unwrap_or(now + self.time);
-        self.ends.set(Some(ends));
-        now + ends.saturating_duration_since(now) / u32::try_from(left.max(1)).unwrap_or(u32::MAX)
-    }
 }
 
 impl<B> Clone for Pools<B> {

@@ -29,6 +29,11 @@ pub struct Sending {
 }
 
 impl Sending {
+    /// Whether there is nothing to be said but when and for whom.
+    pub(super) const fn is_plain(&self) -> bool {
+        !self.guarded && !self.upgrade && self.deadline.is_none() && self.request.is_none() && self.patience.is_none()
+    }
+
     /// A request of which there is nothing to be said.
     pub const fn plain(now: Now) -> Self {
         Self {

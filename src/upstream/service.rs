@@ -3,15 +3,20 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue};
+use tokio::runtime::Handle;
 
 use super::{
+    careful::is_plain,
+    check::{self, Checking},
+    gate::Gate,
+    retry_budget::RetryBudget,
     target::Target,
     target_set::{Member, Published, TargetSet},
     tls::Trust,
@@ -22,7 +27,7 @@ use crate::{
 };
 
 /// What is longer than a year is for ever, and can be added to any instant.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Every service of a configuration.
 #[derive(Debug, Default)]
@@ -40,6 +45,19 @@ pub struct Service {
     /// What stands for the first target where a name is needed before one is chosen.
     default_host: Box<str>,
     credential: Option<(HeaderName, HeaderValue)>,
+    shared: Arc<Shared>,
+    is_plain: bool,
+}
+
+/// What all workers share of a service and what stays over reloads, by the service's name.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// How many requests are under way.
+    pub(super) gate: Arc<Gate>,
+    /// How many may be sent again.
+    pub(super) retry_budget: RetryBudget,
+    /// Who asks targets whether they are well.
+    pub(super) checking: Mutex<Option<Checking>>,
 }
 
 impl Upstreams {
@@ -53,13 +71,16 @@ impl Upstreams {
         materials: &dyn Materials,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<Problem>> {
-        let known: Vec<Arc<Target>> = previous.into_iter().flat_map(Self::targets).collect();
-        let mut trusts: Vec<Arc<Trust>> =
-            known.iter().filter_map(|target| target.tls.as_ref()).map(|tls| Arc::clone(&tls.trust)).collect();
+        let mut trusts: Vec<Arc<Trust>> = previous
+            .into_iter()
+            .flat_map(Self::targets)
+            .filter_map(|target| target.tls.as_ref().map(|tls| Arc::clone(&tls.trust)))
+            .collect();
         let mut services = HashMap::with_capacity(upstreams.len());
         let mut problems = Vec::new();
         for upstream in upstreams {
-            match Service::compile(upstream, materials, &known, &mut trusts) {
+            let before = previous.and_then(|previous| previous.get(&upstream.name));
+            match Service::compile(upstream, materials, before.as_deref(), &mut trusts) {
                 Ok(service) => {
                     services.insert(Arc::clone(&upstream.name), Arc::new(service));
                 }
@@ -67,6 +88,14 @@ impl Upstreams {
             }
         }
         if problems.is_empty() { Ok(Self { services }) } else { Err(problems) }
+    }
+
+    /// Has the rules of this configuration hold, and targets asked whether they are well, on the runtime of background work.
+    pub fn put_in_force(&self, background: &Handle) {
+        for service in self.services.values() {
+            service.shared.gate.set(service.config.balancing.concurrency.as_ref());
+            check::put_in_force(service, background);
+        }
     }
 
     /// The service of this name. Looked up when routes are compiled, not when requests come.
@@ -86,11 +115,19 @@ impl Upstreams {
     }
 }
 
+impl Shared {
+    fn first(upstream: &config::Upstream) -> Arc<Self> {
+        let shared = Self::default();
+        shared.gate.set(upstream.balancing.concurrency.as_ref());
+        Arc::new(shared)
+    }
+}
+
 impl Service {
     fn compile(
         upstream: &Arc<config::Upstream>,
         materials: &dyn Materials,
-        known: &[Arc<Target>],
+        before: Option<&Self>,
         trusts: &mut Vec<Arc<Trust>>,
     ) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
@@ -102,6 +139,9 @@ impl Service {
             problems.push(problem);
             None
         });
+        // Of this service alone: what another asks of the same target is the other's affair.
+        let known = before.map(Self::targets);
+        let known = known.as_deref().map_or(&[][..], |set| &set.targets);
         let mut targets = Vec::with_capacity(upstream.targets.len());
         for config in &upstream.targets {
             let trust = trust.as_ref().filter(|_| config.address.tls);
@@ -109,7 +149,7 @@ impl Service {
                 continue; // said already; and without trust there is no TLS, and without TLS no such target
             }
             let target = match known.iter().find(|target| target.is_same(&config.address, trust)) {
-                Some(target) => Ok(Arc::clone(target)),
+                Some(member) => Ok(Arc::clone(&member.target)),
                 None => Target::compile(&config.address, trust, &upstream.span).map(Arc::new),
             };
             match target {
@@ -130,6 +170,8 @@ impl Service {
             targets: Published::new(targets),
             default_host,
             credential,
+            shared: before.map_or_else(|| Shared::first(upstream), |before| Arc::clone(&before.shared)),
+            is_plain: is_plain(upstream.request_timeout, &upstream.balancing),
         })
     }
 
@@ -151,6 +193,21 @@ impl Service {
     /// Its targets at the moment.
     pub fn targets(&self) -> Arc<TargetSet> {
         self.targets.load()
+    }
+
+    /// What stays over reloads.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// How many requests are under way, and how many wait; `None` where there is no bound.
+    pub fn load(&self) -> Option<(usize, usize)> {
+        self.config.balancing.concurrency.as_ref().map(|_| self.shared.gate.load())
+    }
+
+    /// Whether to a single target a request is just sent.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// The number of the set of targets in force.

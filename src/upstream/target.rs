@@ -5,14 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
-use super::{health::Health, tls::Trust};
+use super::{affinity::affinity_of, health::Health, tls::Trust};
 use crate::config::{self, Problem, Span};
 
 /// One address of a service.
@@ -30,6 +30,10 @@ pub struct Target {
     pub(super) host: HeaderValue,
     /// Whether it answers.
     pub(super) health: Health,
+    /// How many requests are under way to it, where that is counted.
+    pub(super) under_way: AtomicU32,
+    /// Tells it apart from others where keys are given their targets: the same in every process.
+    pub(super) seed: u64,
     authority: Box<str>,
 }
 
@@ -73,6 +77,8 @@ impl Target {
             },
             host: HeaderValue::from_str(host).map_err(|_| unusable(()))?,
             health: Health::default(),
+            under_way: AtomicU32::new(0),
+            seed: affinity_of(&[authority.as_bytes()]),
             config: config.clone(),
             authority: authority.into_boxed_str(),
         })
@@ -93,9 +99,9 @@ impl Target {
         &self.authority
     }
 
-    /// Whether it is left out at the moment, because connections to it failed.
-    pub fn is_ejected(&self) -> bool {
-        self.health.is_ejected()
+    /// Whether it is left out at the moment, for what became of requests or of health checks.
+    pub fn is_out(&self) -> bool {
+        self.health.is_out()
     }
 }
 

@@ -5,6 +5,7 @@ mod address;
 mod api_keys;
 mod assertion;
 mod authority;
+mod balancing;
 mod basic;
 mod certificate;
 mod cors;
@@ -37,6 +38,7 @@ pub(super) use assertion::{Assertion, Assertions};
 pub(super) use authority::{
     Accounts, Authority, FactorText, Guessing, Mode, Passkey, Totp, UserVerification, WebOrigin,
 };
+pub(super) use balancing::{BalanceText, Concurrency, Ejection, HealthCheck, Retries, RetryOn};
 pub(super) use basic::{Basic, Lockout};
 pub(super) use certificate::ClientCertificates;
 pub(super) use cors::{Cors, OriginText};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Assertion, SecretText, TargetText};
+use super::{Assertion, BalanceText, Concurrency, Ejection, HealthCheck, Retries, SecretText, TargetText};
 use crate::config::{
     MethodOverride, UpstreamHost,
     decode::{At, NonEmpty, section, words},
@@ -15,8 +15,10 @@ use crate::config::{
 section! {
     /// A service behind the gateway.
     "an upstream" Upstream {
-        /// Where it answers; several are tried in turn.
+        /// Where it answers.
         targets: NonEmpty<TargetText>,
+        /// Which of them a request goes to.
+        balance: BalanceText = "round_robin",
         /// How long it may take.
         timeouts: Timeouts = "{}",
         /// Whether it is told who calls: `X-Auth-Subject`, `-Issuer`, `-Scopes`, `-Acr`, `-Amr` (by space), `-Time` (whole
@@ -34,6 +36,16 @@ section! {
         form_bytes: Size<1, 1_073_741_824> = "1MiB",
         /// What it is told as `Host`.
         host: UpstreamHost = "preserve",
+        /// Whether targets are asked if they are well.
+        health: Option<HealthCheck>,
+        /// When targets are left out for what became of requests.
+        ejection: Option<Ejection>,
+        /// How long a target that is new or came back takes from a tenth of its share to all of it.
+        slow_start: Option<Duration>,
+        /// How many requests may be under way at once.
+        concurrency: Option<Concurrency>,
+        /// When a request is sent again; without this key only what cannot have done anything.
+        retries: Option<Retries>,
         /// Certificates (PEM) that vouch for https targets, instead of the machine's.
         ca: Option<At<FilePath>>,
     }
@@ -46,6 +58,8 @@ section! {
         connect: Duration = "2s",
         /// Until the head of the answer is there, once the request was sent.
         response: Duration = "30s",
+        /// Until the answer is over, waiting and all attempts included; without this key there is no end.
+        request: Option<Duration>,
     }
 }
 

@@ -6,6 +6,7 @@
 mod address;
 mod assertion;
 mod authority;
+mod balancing;
 mod credential;
 mod deletion;
 mod dpop;
@@ -33,6 +34,7 @@ pub use self::{
         Accounts, Authority, ElevationBy, ElevationRule, Enrolment, FirstFactor, Guessing, Notices, Passkey,
         Registration, Sealing, SealingKey, SentCode, Totp,
     },
+    balancing::{Balance, Balancing, Concurrency, Ejection, HashKey, HealthCheck, Retries},
     credential::{
         ApiKeys, Basic, CertificateSubject, ClientCertificates, CredentialKind, CredentialSource, CrlDepth, Lockout,
     },

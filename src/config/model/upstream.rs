@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Assertion, File, Source, Span};
+use super::{Assertion, Balancing, File, Source, Span};
 
 /// A service behind the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// How long the head of the answer may take once the request was sent.
     pub response_timeout: Duration,
+    /// How long a request may take, all attempts together, until the end of its answer.
+    pub request_timeout: Option<Duration>,
+    /// How requests are spread over the targets, and what bounds them.
+    pub balancing: Balancing,
     /// Whether the identity headers are added.
     pub identity_headers: bool,
     /// Whether the caller's `Authorization` goes through.

@@ -4,6 +4,7 @@
 mod api_keys;
 mod assertion;
 mod authority;
+mod balancing;
 mod basic;
 mod certificate;
 mod credential;

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Context, assertion, table::Table, target};
+use super::{Context, assertion, balancing, table::Table, target};
 use crate::config::{
     Span, Upstream, UpstreamCredential,
     document::{self, Document},
@@ -30,6 +30,8 @@ pub(super) fn upstreams(document: &Document, to: &mut Context<'_>) -> Table<Upst
             targets: target::targets(written, to),
             connect_timeout: written.timeouts.connect,
             response_timeout: written.timeouts.response,
+            request_timeout: written.timeouts.request,
+            balancing: balancing::balancing(written, to),
             identity_headers: written.identity_headers,
             forward_authorization: written.forward_authorization.value,
             credential,

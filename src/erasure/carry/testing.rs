@@ -130,6 +130,8 @@ pub(crate) fn upstream(name: &str, ports: &[u16]) -> config::Upstream {
                 weight: 1,
             })
             .collect(),
+        request_timeout: None,
+        balancing: config::Balancing::default(),
         connect_timeout: Duration::from_secs(2),
         response_timeout: Duration::from_secs(2),
         identity_headers: false,

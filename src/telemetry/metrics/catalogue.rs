@@ -47,6 +47,16 @@ families! {
         "Connections opened to an upstream.";
     UPSTREAM_REUSED = Counter "stepgate_upstream_connections_reused_total" ["upstream"]
         "Requests sent on a connection that was open already.";
+    UPSTREAM_REPEATED = Counter "stepgate_upstream_retries_total" ["upstream", "reason"]
+        "Requests sent again: stale (its connection was found closed), connect (to another target), reset or status; or denied, as there was no budget for it.";
+    UPSTREAM_EJECTIONS = Counter "stepgate_upstream_ejections_total" ["upstream"]
+        "Times that a target was left out for failures in a row.";
+    UPSTREAM_TARGET_HEALTHY = Gauge "stepgate_upstream_target_healthy" ["upstream", "target"]
+        "1 for each target that is used; 0 while it is left out for failures or health checks.";
+    UPSTREAM_UNDER_WAY = Gauge "stepgate_upstream_requests" ["upstream"]
+        "Requests under way to an upstream that has a bound (`concurrency`), until the end of the answer.";
+    UPSTREAM_WAITING = Gauge "stepgate_upstream_requests_waiting" ["upstream"]
+        "Requests that wait for their place at such an upstream.";
     TOKEN_VERIFICATIONS = Counter "stepgate_token_verifications_total" ["issuer", "result"]
         "Tokens judged, by issuer and result: allowed, or the reason against it. The issuer is empty if none matches.";
     TOKEN_CACHE = Counter "stepgate_token_cache_total" ["result"]

@@ -52,6 +52,11 @@ pub struct Metrics {
     upstream_errors: IntCounterVec,
     upstream_opened: IntCounterVec,
     upstream_reused: IntCounterVec,
+    upstream_repeated: IntCounterVec,
+    upstream_ejections: IntCounterVec,
+    upstream_target_healthy: IntGaugeVec,
+    upstream_under_way: IntGaugeVec,
+    upstream_waiting: IntGaugeVec,
     token_verifications: IntCounterVec,
     token_cache_hits: IntCounter,
     token_cache_misses: IntCounter,
@@ -107,6 +112,8 @@ pub struct UpstreamMetrics {
     duration: Histogram,
     opened: IntCounter,
     reused: IntCounter,
+    repeated: IntCounterVec,
+    ejections: IntCounter,
     errors: IntCounterVec,
 }
 
@@ -170,6 +177,11 @@ impl Metrics {
             upstream_errors: counters(r, &catalogue::UPSTREAM_ERRORS)?,
             upstream_opened: counters(r, &catalogue::UPSTREAM_OPENED)?,
             upstream_reused: counters(r, &catalogue::UPSTREAM_REUSED)?,
+            upstream_repeated: counters(r, &catalogue::UPSTREAM_REPEATED)?,
+            upstream_ejections: counters(r, &catalogue::UPSTREAM_EJECTIONS)?,
+            upstream_target_healthy: gauges(r, &catalogue::UPSTREAM_TARGET_HEALTHY)?,
+            upstream_under_way: gauges(r, &catalogue::UPSTREAM_UNDER_WAY)?,
+            upstream_waiting: gauges(r, &catalogue::UPSTREAM_WAITING)?,
             token_verifications: counters(r, &catalogue::TOKEN_VERIFICATIONS)?,
             token_cache_hits: token_cache.with_label_values(&["hit"]),
             token_cache_misses: token_cache.with_label_values(&["miss"]),
@@ -239,7 +251,34 @@ impl Metrics {
             duration: self.upstream_duration.with_label_values(&[name]),
             opened: self.upstream_opened.with_label_values(&[name]),
             reused: self.upstream_reused.with_label_values(&[name]),
+            repeated: self.upstream_repeated.clone(),
+            ejections: self.upstream_ejections.with_label_values(&[name]),
             errors: self.upstream_errors.clone(),
+        }
+    }
+
+    /// Says which targets of all upstreams are used; to be called when the metrics are asked for.
+    pub fn targets_healthy<'a>(&self, targets: impl Iterator<Item = (&'a str, &'a str, bool)>) {
+        // Targets come and go as name servers say.
+        self.upstream_target_healthy.reset();
+        for (upstream, target, healthy) in targets {
+            self.upstream_target_healthy.with_label_values(&[upstream, target]).set(i64::from(healthy));
+        }
+    }
+
+    /// Says how many requests are under way to an upstream, and wait; `None`: it has no bound. To be called when the metrics are
+    /// asked for.
+    pub fn upstream_load(&self, upstream: &str, load: Option<(usize, usize)>) {
+        match load {
+            Some((under_way, waiting)) => {
+                self.upstream_under_way.with_label_values(&[upstream]).set(clamped(under_way));
+                self.upstream_waiting.with_label_values(&[upstream]).set(clamped(waiting));
+            }
+            // It fails only if there is no such series.
+            None => {
+                drop(self.upstream_under_way.remove_label_values(&[upstream]));
+                drop(self.upstream_waiting.remove_label_values(&[upstream]));
+            }
         }
     }
 
@@ -422,6 +461,11 @@ impl Metrics {
         forget(&self.upstream_errors, &upstream);
         forget(&self.upstream_opened, &upstream);
         forget(&self.upstream_reused, &upstream);
+        forget(&self.upstream_repeated, &upstream);
+        forget(&self.upstream_ejections, &upstream);
+        forget(&self.upstream_target_healthy, &upstream);
+        forget(&self.upstream_under_way, &upstream);
+        forget(&self.upstream_waiting, &upstream);
         forget(&self.erasure.steps, &upstream);
         let issuer = keep("issuer", &names.issuers);
         locked(&self.keys_fetched_ms).retain(|name, _| names.issuers.contains(&**name));
@@ -507,6 +551,16 @@ impl UpstreamMetrics {
     /// Counts a request on a connection that was open already.
     pub fn reused(&self) {
         self.reused.inc();
+    }
+
+    /// Counts a request that is sent again; `reason` names a member of a closed list.
+    pub fn repeated(&self, reason: &'static str) {
+        self.repeated.with_label_values(&[&*self.name, reason]).inc();
+    }
+
+    /// Counts a target that is left out.
+    pub fn ejected(&self) {
+        self.ejections.inc();
     }
 
     /// Counts a request without a proper answer; `kind` names a member of a closed list.
@@ -653,6 +707,10 @@ mod tests {
         upstream.opened();
         upstream.reused();
         upstream.failed("reset");
+        upstream.repeated("stale");
+        upstream.ejected();
+        metrics.targets_healthy([("api", "127.0.0.1:80", true)].into_iter());
+        metrics.upstream_load("api", Some((2, 1)));
         let issuer = metrics.issuer("main");
         issuer.verified(Reason::TokenExpired);
         issuer.refreshed();

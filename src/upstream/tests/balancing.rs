@@ -34,7 +34,7 @@ fn a_target_that_is_down_costs_no_request_and_is_soon_left_alone() {
             assert_eq!(client.text(&service).await.unwrap(), "a");
         }
         assert_eq!(*client.told.ejected.borrow(), [down.to_string()]);
-        assert!(service.targets()[0].is_ejected() && !service.targets()[1].is_ejected());
+        assert!(service.targets()[0].is_out() && !service.targets()[1].is_out());
         assert_eq!(*client.told.faults.borrow(), []);
     });
 }
@@ -50,7 +50,7 @@ fn requests_are_tried_even_when_every_target_was_left_out() {
             let fault = client.fault(&service, request(Method::GET, "/")).await;
             assert_eq!(fault.kind(), FaultKind::Unreachable);
         }
-        assert!(service.targets().iter().all(|target| target.is_ejected()));
+        assert!(service.targets().iter().all(|target| target.is_out()));
 
         somebody(socket);
         assert_eq!(client.text(&service).await.unwrap(), "ok");
@@ -75,7 +75,7 @@ fn a_target_that_comes_back_is_found_by_one_probe() {
             answers += &read(answer).await.unwrap().0;
         }
         assert_eq!(answers.matches("ok").count(), 2, "{answers}");
-        assert!(!service.targets()[0].is_ejected());
+        assert!(!service.targets()[0].is_out());
     });
 }
 
@@ -99,7 +99,7 @@ fn health_is_kept_over_a_reload() {
         let after = Upstreams::compile(&[config(UpstreamHost::Target)], &files, Some(&before)).unwrap();
         let service = after.get("api").unwrap();
         assert_eq!(service.config().host, UpstreamHost::Target);
-        assert!(service.targets()[0].is_ejected());
+        assert!(service.targets()[0].is_out());
     });
 }
 

@@ -145,7 +145,7 @@ impl ServiceObserver for Told {
     fn reused(&self) {
         self.reused.set(self.reused.get() + 1);
     }
-    fn retried(&self) {
+    fn retried(&self, _: Repetition) {
         self.retried.set(self.retried.get() + 1);
     }
     fn fault(&self, kind: FaultKind) {
@@ -219,6 +219,8 @@ fn config_of(targets: Vec<config::UpstreamTarget>) -> config::Upstream {
         span: Span::default(),
         name: "api".into(),
         targets,
+        request_timeout: None,
+        balancing: config::Balancing::default(),
         connect_timeout: AMPLE,
         response_timeout: AMPLE,
         identity_headers: true,

@@ -1,0 +1,394 @@
+//! How many requests are under way to a service at once, and who comes next: one exact state for all workers.
+//!
+//! Those who find no room wait, each in the line of its client, and lines take turns: a client with a hundred waiting delays
+//! another's one by one place, not by a hundred. What ends gives its place on to who comes next, so that nobody overtakes. A
+//! client is an address, of version 6 a /64; there are never more lines than waiting requests.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use super::affinity::subscriber;
+use crate::config::Concurrency;
+
+/// The door to a service.
+#[derive(Debug, Default)]
+pub(super) struct Gate(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many may be under way, and wait.
+    limits: Limits,
+    under_way: usize,
+    waiting: usize,
+    /// Who waits, by client; no line is empty.
+    lines: HashMap<u64, VecDeque<Waiting>>,
+    /// Whose turn it is: each line once.
+    turns: VecDeque<u64>,
+    /// The number of the next who waits.
+    next: u64,
+    /// Those who were given a place and have not seen it yet.
+    given: HashSet<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    requests: usize,
+    queue: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    waker: Option<Waker>,
+}
+
+/// A place among those under way. Dropped, it goes to who comes next.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Gate>);
+
+/// A place in a line. Dropped, it is left.
+#[derive(Debug)]
+pub(super) struct InLine {
+    gate: Arc<Gate>,
+    client: u64,
+    number: u64,
+    is_over: bool,
+}
+
+/// What becomes of a request at the door.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// It is under way.
+    Entered(Place),
+    /// It waits.
+    Waits(InLine),
+    /// Too many wait.
+    Full,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { requests: usize::MAX, queue: 0 }
+    }
+}
+
+impl Gate {
+    /// How many may be under way and wait from now on; `None`: there is no bound. Who waits already may go on waiting.
+    pub(super) fn set(&self, limits: Option<&Concurrency>) {
+        let mut state = self.state();
+        let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
+        state.limits = limits.map_or_else(Limits::default, |limits| Limits {
+            requests: count(limits.requests),
+            queue: count(limits.queue),
+        });
+        let wakers = state.fill();
+        drop(state);
+        wake(wakers);
+    }
+
+    /// Asks for a place.
+    pub(super) fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Entry {
+        let mut state = self.state();
+        if state.under_way < state.limits.requests {
+            state.under_way += 1;
+            return Entry::Entered(Place(Arc::clone(self)));
+        }
+        if state.waiting >= state.limits.queue {
+            return Entry::Full;
+        }
+        // What has no address is nobody in particular, and shares a line.
+        let client = client.map_or(u64::MAX, subscriber);
+        let number = state.next;
+        state.next += 1;
+        state.waiting += 1;
+        let State { lines, turns, .. } = &mut *state;
+        let line = lines.entry(client).or_default();
+        if line.is_empty() {
+            turns.push_back(client);
+        }
+        line.push_back(Waiting { number, waker: None });
+        Entry::Waits(InLine { gate: Arc::clone(self), client, number, is_over: false })
+    }
+
+    /// How many are under way, and wait.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.under_way, state.waiting)
+    }
+
+    fn leave(&self) {
+        let mut state = self.state();
+        state.under_way = state.under_way.saturating_sub(1);
+        let wakers = state.fill();
+        drop(state);
+        wake(wakers);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What is done under the lock is complete at each point at which it could panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Gives free places to those whose turn it is.
+    fn fill(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while self.under_way < self.limits.requests {
+            let Some(client) = self.turns.pop_front() else { break };
+            let Some(line) = self.lines.get_mut(&client) else { continue };
+            let next = line.pop_front();
+            if line.is_empty() {
+                self.lines.remove(&client);
+            } else {
+                self.turns.push_back(client);
+            }
+            if let Some(Waiting { number, waker }) = next {
+                self.waiting -= 1;
+                self.under_way += 1;
+                self.given.insert(number);
+                wakers.extend(waker);
+            }
+        }
+        wakers
+    }
+
+    /// Takes who gave up out of its line.
+    fn remove(&mut self, client: u64, number: u64) {
+        let Some(line) = self.lines.get_mut(&client) else { return };
+        let Some(at) = line.iter().position(|waiting| waiting.number == number) else { return };
+        line.remove(at);
+        self.waiting -= 1;
+        if line.is_empty() {
+            self.lines.remove(&client);
+            self.turns.retain(|turn| *turn != client);
+        }
+    }
+}
+
+impl Future for InLine {
+    type Output = Place;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Place> {
+        let Self { gate, client, number, .. } = &*self;
+        let mut state = gate.state();
+        if state.given.remove(number) {
+            drop(state);
+            let place = Place(Arc::clone(gate));
+            self.is_over = true;
+            return Poll::Ready(place);
+        }
+        let line = state.lines.get_mut(client);
+        if let Some(waiting) = line.and_then(|line| line.iter_mut().find(|waiting| waiting.number == *number)) {
+            waiting.waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for InLine {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let mut state = self.gate.state();
+        if state.given.remove(&self.number) {
+            // Nobody is there any more to take it.
+            drop(state);
+            self.gate.leave();
+        } else {
+            state.remove(self.client, self.number);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+/// Outside of the lock: whoever is woken may ask for it at once.
+fn wake(wakers: Vec<Waker>) {
+    wakers.into_iter().for_each(Waker::wake);
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails should panic")]
+
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        time::Duration,
+    };
+
+    use super::*;
+
+    fn gate(requests: u32, queue: u32) -> Arc<Gate> {
+        let gate = Arc::new(Gate::default());
+        gate.set(Some(&Concurrency { requests, queue, queue_timeout: Duration::from_secs(1) }));
+        gate
+    }
+
+    fn client(number: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, number]))
+    }
+
+    fn entered(gate: &Arc<Gate>) -> Place {
+        match gate.enter(client(0)) {
+            Entry::Entered(place) => place,
+            Entry::Waits(_) | Entry::Full => panic!("there is room"),
+        }
+    }
+
+    fn waits(gate: &Arc<Gate>, of: u8) -> InLine {
+        match gate.enter(client(of)) {
+            Entry::Waits(turn) => turn,
+            Entry::Entered(_) | Entry::Full => panic!("there is no room, but a queue"),
+        }
+    }
+
+    fn poll(turn: &mut InLine) -> Option<Place> {
+        match Pin::new(turn).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(place) => Some(place),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn no_more_are_under_way_than_may_be_and_no_more_wait() {
+        let gate = gate(2, 1);
+        let places = [entered(&gate), entered(&gate)];
+        let turn = waits(&gate, 1);
+        assert!(matches!(gate.enter(client(2)), Entry::Full));
+        assert_eq!(gate.load(), (2, 1));
+        drop((places, turn));
+        assert_eq!(gate.load(), (0, 0));
+    }
+
+    #[test]
+    fn clients_take_turns_however_many_each_has_waiting() {
+        let gate = gate(1, 512);
+        let mut place = Some(entered(&gate));
+        let mut greedy: Vec<InLine> = (0..100).map(|_| waits(&gate, 1)).collect();
+        let (mut modest, mut other) = (waits(&gate, 2), waits(&gate, 3));
+        place = {
+            drop(place);
+            greedy.iter_mut().find_map(poll)
+        };
+        assert!(place.is_some() && poll(&mut modest).is_none());
+        place = {
+            drop(place);
+            poll(&mut modest)
+        };
+        assert!(place.is_some(), "the second place is not the first client's");
+        place = {
+            drop(place);
+            poll(&mut other)
+        };
+        assert!(place.is_some());
+        drop(place);
+        assert_eq!(greedy.iter_mut().filter_map(poll).count(), 99, "each gives its place on at once");
+    }
+
+    #[test]
+    fn nobody_overtakes_who_waits() {
+        let gate = gate(1, 8);
+        let place = entered(&gate);
+        let mut turn = waits(&gate, 1);
+        drop(place);
+        // The place is given, though nobody has looked yet.
+        let late = waits(&gate, 2);
+        assert!(poll(&mut turn).is_some());
+        drop(late);
+    }
+
+    #[test]
+    fn who_gives_up_leaves_nothing_behind() {
+        let gate = gate(1, 8);
+        let place = entered(&gate);
+        for _ in 0..10_000 {
+            drop(waits(&gate, 1));
+        }
+        let state = gate.state();
+        assert_eq!((state.waiting, state.lines.len(), state.turns.len(), state.given.len()), (0, 0, 0, 0));
+        drop(state);
+        drop(place);
+    }
+
+    #[test]
+    fn a_place_that_was_given_to_who_gave_up_goes_on_to_the_next() {
+        let gate = gate(1, 8);
+        let place = entered(&gate);
+        let (first, mut second) = (waits(&gate, 1), waits(&gate, 2));
+        drop(place);
+        drop(first);
+        assert!(poll(&mut second).is_some());
+        assert_eq!(gate.load(), (0, 0));
+    }
+
+    #[test]
+    fn more_room_lets_in_who_waits_and_less_lets_nobody_in_before_there_is_some() {
+        let gate = gate(1, 8);
+        let first = entered(&gate);
+        let mut turn = waits(&gate, 1);
+        gate.set(Some(&Concurrency { requests: 2, queue: 8, queue_timeout: Duration::from_secs(1) }));
+        let second = poll(&mut turn).unwrap();
+        gate.set(Some(&Concurrency { requests: 1, queue: 8, queue_timeout: Duration::from_secs(1) }));
+        drop(first);
+        let mut turn = waits(&gate, 1);
+        assert!(poll(&mut turn).is_none());
+        drop(second);
+        assert!(poll(&mut turn).is_some());
+        let _place = entered(&gate);
+        let turn = waits(&gate, 1);
+        gate.set(None);
+        assert_eq!(gate.load(), (2, 0));
+        drop(turn);
+    }
+
+    #[test]
+    fn threads_never_exceed_the_bound_and_everybody_gets_in() {
+        let gate = gate(3, 4096);
+        let seen = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0)));
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let (gate, seen) = (&gate, &seen);
+                scope.spawn(move || {
+                    let local = tokio::task::LocalSet::new();
+                    for task in 0..200_u8 {
+                        let (gate, seen) = (Arc::clone(gate), Arc::clone(seen));
+                        local.spawn_local(async move {
+                            let (inside, most, served) = &*seen;
+                            let place = match gate.enter(client(thread.wrapping_add(task % 7))) {
+                                Entry::Entered(place) => place,
+                                Entry::Waits(turn) if task % 3 == 0 => {
+                                    tokio::task::yield_now().await;
+                                    return drop(turn); // every third gives up
+                                }
+                                Entry::Waits(turn) => turn.await,
+                                Entry::Full => panic!("the queue has room for all"),
+                            };
+                            most.fetch_max(inside.fetch_add(1, SeqCst) + 1, SeqCst);
+                            tokio::task::yield_now().await;
+                            inside.fetch_sub(1, SeqCst);
+                            served.fetch_add(1, SeqCst);
+                            drop(place);
+                        });
+                    }
+                    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(local);
+                });
+            }
+        });
+        let (_, most, served) = &*seen;
+        assert!(most.load(SeqCst) <= 3 && served.load(SeqCst) >= 4 * 133);
+        assert_eq!(gate.load(), (0, 0));
+        let state = gate.state();
+        assert_eq!((state.lines.len(), state.turns.len(), state.given.len()), (0, 0, 0));
+    }
+}
