@@ -45,7 +45,7 @@ fn fill(gateway: &Gateway, upstream: &Recorder, source: &str, target: &str, plac
         held.push(wire);
     }
     let refused = get(target).from(source).send(gateway);
-    assert_eq!(refused.problem(503), "urn:stepgate:problem:temporarily-unavailable");
+    assert_eq!(refused.problem(503), "temporarily-unavailable");
     assert_eq!(refused.header("retry-after"), "1");
     held
 }
@@ -160,9 +160,8 @@ routes:
     // Pipelined requests of many connections are a queue that does not drain.
     let mut wires: Vec<_> = (0..64).map(|_| gateway.connect()).collect();
     let flood: Vec<u8> = low.repeat(50);
+    let done = &std::sync::atomic::AtomicBool::new(false);
     let refused = std::thread::scope(|scope| {
-        let done = std::sync::atomic::AtomicBool::new(false);
-        let done = &done;
         for wire in &mut wires {
             let flood = &flood;
             scope.spawn(move || {

@@ -11,7 +11,8 @@ const ACTIVATE: &str = "
 import os, socket, sys
 port, command = int(sys.argv[1]), sys.argv[2:]
 first = socket.socket(); first.bind(('127.0.0.1', port)); first.listen(64)
-os.dup2(first.fileno(), 3, inheritable=True)
+os.dup2(first.fileno(), 3)
+os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES='web')
 os.execvp(command[0], command)
 ";
