@@ -81,7 +81,7 @@ impl Draining {
         self.strict.set(true);
     }
 
-    fn applies_to(&self, watch: &ConnectionWatch) -> bool {
+    pub(super) fn applies_to(&self, watch: &ConnectionWatch) -> bool {
         // HTTP/2 has GOAWAY for it, and loses nothing by that (RFC 9113 §6.8).
         let rests = self.patient.get() && watch.protocol() == Protocol::Http1 && watch.in_flight() == 0;
         self.begun.get() && !rests && (watch.exchanges() > 0 || self.strict.get())
@@ -300,7 +300,7 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
 /// (Continue) before it sends its body.
 ///
 /// Not an `async fn`: that would hold what it is given twice, and each request's future is moved several times.
-fn answer<S: Serve>(
+pub(super) fn answer<S: Serve>(
     service: Rc<S>,
     info: Rc<ConnectionInfo>,
     request: Request<Received>,
@@ -308,7 +308,7 @@ fn answer<S: Serve>(
     waits: bool,
 ) -> impl Future<Output = Result<Response<ResponseBody<S::Tail>>, Infallible>> {
     let is_head = request.method() == Method::HEAD;
-    let watch = waits.then(|| Rc::clone(&info.watch));
+    let kept = (waits || info.alternative.is_some()).then(|| Rc::clone(&info));
     async move {
         let mut response = service.serve(info, request).await;
         if exchange.is_last() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -324,9 +324,15 @@ fn answer<S: Serve>(
             return Ok(response);
         }
         response.body_mut().attach(exchange, unsent);
+        let Some(info) = kept else { return Ok(response) };
+        if let Some(field) = info.alternative.as_ref().and_then(|alternative| alternative.field())
+            && !info.watch.is_closing()
+        {
+            response.headers_mut().insert(header::ALT_SVC, field);
+        }
         // The 100 may never come. Whether the client will still send the body is open (RFC 9110 §10.1.1), so that what
         // follows could be a body or a request: nothing may follow.
-        if watch.is_some_and(|watch| watch.take_leftover().is_some()) {
+        if waits && info.watch.take_leftover().is_some() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)

@@ -85,7 +85,8 @@ fn streams_that_are_opened_to_be_reset_hold_nothing() {
         (0..100)
             .flat_map(|place| {
                 let stream = stream_of(round, place, 100);
-                let head = h2::encode_frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, stream, &h2::block(&h2::get("/x")));
+                let head =
+                    h2::encode_frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, stream, &h2::block(&h2::get("/x")));
                 [head, h2::encode_frame(h2::RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
             })
             .collect()
@@ -175,7 +176,8 @@ fn answers_for_windows_of_no_byte_or_of_one_are_held_within_a_bound() {
         for _ in 0..50 * times() {
             for client in &mut open {
                 for place in 0..100 {
-                    let increment = h2::encode_frame(h2::WINDOW_UPDATE, 0, stream_of(0, place, 100), &1_u32.to_be_bytes());
+                    let increment =
+                        h2::encode_frame(h2::WINDOW_UPDATE, 0, stream_of(0, place, 100), &1_u32.to_be_bytes());
                     let _ = client.wire.try_send(&increment);
                 }
             }
@@ -210,7 +212,9 @@ fn a_thousand_connections_that_say_nothing_half_a_head_or_half_a_body_keep_nobod
         let _ = round;
     }
     drop(open);
-    eventually("the connections to be over", || (scene.gateway.metric("stepgate_connections", &[]) < 20.0).then_some(()));
+    eventually("the connections to be over", || {
+        (scene.gateway.metric("stepgate_connections", &[]) < 20.0).then_some(())
+    });
     scene.holds();
 }
 

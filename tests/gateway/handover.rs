@@ -90,7 +90,8 @@ fn twenty_hand_overs_under_load_lose_no_request_and_the_audit_chain_verifies() {
     }
     serving.signal("TERM");
     assert_eq!(serving.wait(), 0);
-    let verified = stepgate(world.folder(), &["audit", "verify", "state/audit.jsonl", "--head", "state/audit.jsonl.head"]);
+    let verified =
+        stepgate(world.folder(), &["audit", "verify", "state/audit.jsonl", "--head", "state/audit.jsonl.head"]);
     assert_eq!(verified.code, 0, "{verified:?}");
     let allowed = serving.audit().iter().filter(|record| record.to_string().contains("\"intent\"")).count();
     assert!(allowed >= 20, "{allowed}");
@@ -156,7 +157,8 @@ fn what_is_revoked_at_the_new_process_is_refused_by_the_old_one_too() {
         })
         .collect();
     let next = first.succeed();
-    let revoked = stepgate(world.folder(), &["revoke", "--issuer", "main", "--subject", "mallory", "--config", "gateway.yaml"]);
+    let revoked =
+        stepgate(world.folder(), &["revoke", "--issuer", "main", "--subject", "mallory", "--config", "gateway.yaml"]);
     assert_eq!(revoked.code, 0, "{revoked:?}");
     get("/x").bearer(&token).send(&next).problem(401);
     eventually("the old process to refuse it", || {
@@ -175,7 +177,10 @@ fn a_process_with_a_configuration_that_is_refused_changes_nothing() {
     assert_eq!(stepgate(world.folder(), &["run", "--hand-over", "broken.yaml"]).code, 78);
     // One whose further address is taken by somebody else.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let further = format!("listeners:\n  - {{address: 127.0.0.1:<port>, cleartext: true}}\n  - {{address: \"{}\", cleartext: true}}\n{YAML}", taken.local_addr().unwrap());
+    let further = format!(
+        "listeners:\n  - {{address: 127.0.0.1:<port>, cleartext: true}}\n  - {{address: \"{}\", cleartext: true}}\n{YAML}",
+        taken.local_addr().unwrap()
+    );
     world.write("further.yaml", world.yaml(&further));
     let finished = stepgate(world.folder(), &["run", "--hand-over", "further.yaml"]);
     assert_eq!(finished.code, 69, "{finished:?}");
@@ -232,10 +237,14 @@ fn where_nobody_runs_there_is_nothing_to_take_over() {
 fn a_unix_socket_and_a_changed_number_of_workers_change_hands_too() {
     let world = World::new();
     let listeners = "listeners:\n  - {address: 127.0.0.1:<port>, cleartext: true}\n  - {address: 'unix:web.sock', unix_mode: '0600', cleartext: true}\n";
-    let mut serving = world.start(&format!("{listeners}server: {{workers: 3}}\n{}", YAML.replace("server: {workers: 2}\n", "")));
+    let mut serving =
+        world.start(&format!("{listeners}server: {{workers: 3}}\n{}", YAML.replace("server: {workers: 2}\n", "")));
     let path = world.folder().join("web.sock");
     for workers in [1, 4, 2] {
-        world.configure(&format!("{listeners}server: {{workers: {workers}}}\n{}", YAML.replace("server: {workers: 2}\n", "")));
+        world.configure(&format!(
+            "{listeners}server: {{workers: {workers}}}\n{}",
+            YAML.replace("server: {workers: 2}\n", "")
+        ));
         let next = serving.succeed();
         assert_eq!(serving.wait(), 0);
         serving = next;
@@ -257,6 +266,7 @@ fn a_unix_socket_and_a_changed_number_of_workers_change_hands_too() {
 fn nobody_else_can_reach_the_place_where_it_is_asked() {
     let world = World::new();
     let _gateway = world.start(YAML);
-    let mode = Command::new("stat").args(["-c", "%a"]).arg(world.folder().join("state/hand-over.sock")).output().unwrap();
+    let mode =
+        Command::new("stat").args(["-c", "%a"]).arg(world.folder().join("state/hand-over.sock")).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&mode.stdout).trim(), "600");
 }

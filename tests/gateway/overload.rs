@@ -54,7 +54,8 @@ fn fill(gateway: &Gateway, upstream: &Recorder, source: &str, target: &str, plac
 fn one_client_takes_half_of_the_places_and_others_are_served() {
     let (upstream, gate) = gated();
     let world = World::with(upstream);
-    let gateway = world.start("server: {workers: 2, overload: {requests: 16}}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
+    let gateway = world
+        .start("server: {workers: 2, overload: {requests: 16}}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
     let mut first = fill(&gateway, &world.upstream, "127.0.0.1", "/slow", 8);
     get("/x").from("127.0.0.2").send(&gateway).expect(200);
     let mut second = fill(&gateway, &world.upstream, "127.0.0.2", "/slow", 4);
@@ -74,14 +75,16 @@ fn one_client_takes_half_of_the_places_and_others_are_served() {
 fn one_route_or_upstream_leaves_places_to_the_others() {
     let (upstream, gate) = gated();
     let world = World::with(upstream);
-    let gateway = world.start("server: {workers: 1, overload: {requests: 20}}
+    let gateway = world.start(
+        "server: {workers: 1, overload: {requests: 20}}
 upstreams:
   api: {targets: [http://127.0.0.1:<upstream>]}
   other: {targets: [http://127.0.0.1:<upstream>]}
 routes:
   - {path: /a/**, upstream: api, auth: none, priority: critical}
   - {path: /b/**, upstream: other, auth: none}
-");
+",
+    );
     let mut held = Vec::new();
     let mut source = 0;
     // Each from a client of its own, so that it is the route whose share is full.
@@ -110,11 +113,13 @@ routes:
 fn what_is_low_finds_no_place_where_what_is_critical_still_does() {
     let (upstream, gate) = gated();
     let world = World::with(upstream);
-    let gateway = world.start("server: {workers: 1, overload: {requests: 16}}
+    let gateway = world.start(
+        "server: {workers: 1, overload: {requests: 16}}
 routes:
   - {path: /low/**, upstream: api, auth: none, priority: low}
   - {path: /critical/**, upstream: api, auth: none, priority: critical}
-");
+",
+    );
     let mut held = Vec::new();
     for place in 0..12 {
         let mut wire = Wire::connect_from(format!("127.0.1.{}", place + 1).parse().unwrap(), gateway.port);
@@ -134,11 +139,13 @@ routes:
 fn a_refusal_comes_before_any_credential_is_looked_at() {
     let (upstream, gate) = gated();
     let world = World::with(upstream);
-    let gateway = world.start("server: {workers: 1, overload: {requests: 16}}
+    let gateway = world.start(
+        "server: {workers: 1, overload: {requests: 16}}
 routes:
   - {path: /open/**, upstream: api, auth: none}
   - {path: /x, upstream: api, auth: [main]}
-");
+",
+    );
     let mut held = fill(&gateway, &world.upstream, "127.0.0.1", "/open/slow", 8);
     let before = gateway.metric("stepgate_token_verifications_total", &[]);
     get("/x").bearer(&world.token(serde_json::json!({}))).send(&gateway).problem(503);
@@ -150,11 +157,13 @@ routes:
 #[test]
 fn a_worker_whose_queue_does_not_drain_refuses_the_low_first_and_serves_all_again_afterwards() {
     let world = World::new();
-    let gateway = world.start("server: {workers: 1, overload: {queue_target: 1ms}}
+    let gateway = world.start(
+        "server: {workers: 1, overload: {queue_target: 1ms}}
 routes:
   - {path: /low, upstream: api, auth: none, priority: low}
   - {path: /critical, upstream: api, auth: none, priority: critical}
-");
+",
+    );
     let level = || gateway.metric("stepgate_overload_level", &[]);
     let (low, critical) = (get("/low").bytes(), get("/critical").bytes());
     // Pipelined requests of many connections are a queue that does not drain.

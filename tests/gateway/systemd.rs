@@ -26,7 +26,9 @@ fn activated(world: &World) -> Gateway {
 #[test]
 fn a_socket_that_systemd_has_opened_is_served_by_all_workers_over_reloads_and_by_the_next_process() {
     let world = World::new();
-    world.configure(&format!("listeners:\n  - {{address: 'systemd:web', cleartext: true}}\nserver: {{workers: 3}}\n{OPEN}"));
+    world.configure(&format!(
+        "listeners:\n  - {{address: 'systemd:web', cleartext: true}}\nserver: {{workers: 3}}\n{OPEN}"
+    ));
     let mut gateway = activated(&world).ready();
     for _ in 0..30 {
         get("/x").send(&gateway).expect(200);
@@ -62,9 +64,8 @@ fn systemd_hears_of_readiness_reloads_life_and_the_end() {
         let count = socket.recv(&mut buffer).expect("systemd waits in vain");
         String::from_utf8_lossy(&buffer[..count]).into_owned()
     };
-    let hear_of = |what: &str| {
-        std::iter::repeat_with(&hear).find(|said| said.lines().any(|line| line == what)).unwrap()
-    };
+    let hear_of =
+        |what: &str| std::iter::repeat_with(&hear).find(|said| said.lines().any(|line| line == what)).unwrap();
     let mut command = Command::new("env");
     command.arg(format!("NOTIFY_SOCKET={}", path.display())).arg("WATCHDOG_USEC=1000000");
     let mut gateway = Gateway::start_by(command, world.folder(), world.port, world.tls, world.admin);
