@@ -8,6 +8,7 @@ use std::{
 
 use super::reload::Control;
 use crate::{
+    acme::Acme,
     runtime::{Services, Snapshot},
     server::{HandOverFault, Server, SocketName, StateLock, Visitor},
 };
@@ -36,6 +37,7 @@ pub(super) struct Giver<'a> {
     pub(super) admin: &'a Server,
     pub(super) services: &'a Arc<Services>,
     pub(super) control: &'a Control,
+    pub(super) acme: &'a Acme,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) lock: &'a mut Option<StateLock>,
 }
@@ -100,6 +102,7 @@ impl Giver<'_> {
         while self.services.audit.under_way() > 0 && Instant::now() < deadline {
             tokio::time::sleep(LOOK).await;
         }
+        self.acme.stop();
         let stored = self.snapshot.let_go(deadline).await;
         self.control.write_down();
         self.services.revocations.let_go();

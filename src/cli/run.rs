@@ -21,6 +21,7 @@ use super::{
     systemd,
 };
 use crate::{
+    acme,
     clock::{Clock, SystemClock},
     config::{Loaded, Materials, Severity},
     gateway::Gateway,
@@ -252,7 +253,11 @@ impl Running {
             load::print_problems(&loaded.report(found));
             StartFault::Config
         })?;
-        for warning in &loaded.warnings {
+        let acme = acme::prepare(config.acme.as_ref(), &*materials, &services.issuers.roots).map_err(|found| {
+            load::print_problems(&loaded.report(found));
+            StartFault::Config
+        })?;
+        for warning in loaded.warnings.iter().chain(&found) {
             tracing::warn!(line = warning.span.line, key = &*warning.span.key, "{}", warning.message);
         }
         let (connections, wanted) = (connections_within_open_files(plan.limits.connections), plan.limits.connections);
@@ -271,6 +276,7 @@ impl Running {
             .ok();
         let factory = worker_factory(&services, &live);
         let server = Arc::new(Server::start_prepared(prepared, &inherited, factory, observer.clone())?);
+        let acme = super::acme::start(&handle, acme, &server, &services);
         handle.spawn(server.watch_certificates());
         handle.spawn(sweep(live.clone(), services.clone()));
         let control = Control::new(services.clone(), live.clone());
@@ -280,7 +286,8 @@ impl Running {
             // Should it be gone, it serves no more, which is what it was to be told for.
             let _ = before.serving(&inherited.taken());
         }
-        let reloader = Reloader::new(file.to_owned(), materials.clone(), services.clone(), live, server, control, seen);
+        let (file, parts) = (file.to_owned(), (server, acme));
+        let reloader = Reloader::new(file.clone(), materials.clone(), services.clone(), live, parts, control, seen);
         for (listener, address) in reloader.listeners() {
             tracing::info!(listener = &*listener, address = %address, "listening");
         }
@@ -288,7 +295,6 @@ impl Running {
         systemd::ready(&listening.join(", "));
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, workers = plan.workers, admin = ?admin.local_address(), "stepgate is ready");
-        let file = file.to_owned();
         Ok(Self { signals, services, reloader, admin, drain_timeout, lock: Some(lock), door, file, materials })
     }
 
@@ -329,6 +335,7 @@ impl Running {
                         admin: admin.server(),
                         services: &services,
                         control: &control,
+                        acme: reloader.acme(),
                         snapshot: reloader.snapshot(),
                         lock: &mut lock,
                     };

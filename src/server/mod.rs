@@ -72,7 +72,7 @@ use self::{
     tls::ListenerTlsState,
     worker::{Http3Order, ListenerKey, ListenerOrder, Order},
 };
-use crate::{body::Serve, config::ListenerAddress};
+use crate::{acme::Challenges, body::Serve, config::ListenerAddress};
 
 /// The server of clients, as its threads and its sockets are named.
 const CLIENTS: &str = "worker";
@@ -148,6 +148,7 @@ pub struct Server {
     admission: Arc<Admission>,
     observer: Arc<dyn EdgeObserver>,
     active: Arc<Mutex<Vec<Active>>>,
+    challenges: Arc<Challenges>,
     failed: Arc<Notify>,
     inherited: Arc<Inherited>,
 }
@@ -223,10 +224,12 @@ impl Server {
         let admission =
             Admission::new(connections_within_open_files(plan.limits.connections), plan.limits.connections_per_ip);
         let factory = Arc::new(factory);
+        let challenges = Arc::<Challenges>::default();
         let failed = Arc::new(Notify::new());
         let threads = (0..plan.workers).map(|index| {
-            let (factory, observer, admission) = (Arc::clone(&factory), Arc::clone(&observer), Arc::clone(&admission));
-            start_thread(&format!("{name}-{index}"), observer, admission, Arc::clone(&failed), move || factory(index))
+            let (factory, observer) = (Arc::clone(&factory), Arc::clone(&observer));
+            let shared = (Arc::clone(&admission), Arc::clone(&challenges));
+            start_thread(&format!("{name}-{index}"), observer, shared, Arc::clone(&failed), move || factory(index))
         });
         let threads = threads.collect::<io::Result<Vec<_>>>().map_err(ServerError::Worker)?;
         let server = Self {
@@ -235,11 +238,17 @@ impl Server {
             admission,
             observer,
             active: Arc::default(),
+            challenges,
             failed,
             inherited: Arc::clone(inherited),
         };
         server.apply(prepared);
         Ok(server)
+    }
+
+    /// The challenges that the listeners show to certificate authorities.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
     }
 
     /// Notified when a worker has lost a part that it cannot do without, which is a fault of the program: it serves
@@ -439,7 +448,7 @@ fn refresh(active: &Mutex<Vec<Active>>, observer: &dyn EdgeObserver) {
 fn start_thread<S: Serve>(
     name: &str,
     observer: Arc<dyn EdgeObserver>,
-    admission: Arc<Admission>,
+    shared: (Arc<Admission>, Arc<Challenges>),
     failed: Arc<Notify>,
     factory: impl FnOnce() -> Rc<S> + Send + 'static,
 ) -> io::Result<Thread> {
@@ -450,7 +459,7 @@ fn start_thread<S: Serve>(
     let own_beat = Arc::clone(&beat);
     let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
         let alarm = Alarm(failed);
-        runtime.block_on(worker::run(factory, (observer, own_beat), admission, &alarm, receiver));
+        runtime.block_on(worker::run(factory, (observer, own_beat), shared, &alarm, receiver));
         // Dropping it would wait for the resolver's answers, however long they take.
         runtime.shutdown_background();
         let _ = end.send(());
