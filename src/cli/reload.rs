@@ -273,6 +273,21 @@ impl Reloader {
         Some(self.live.load().config.server.drain_timeout)
     }
 
+    /// The server.
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Who orders certificates.
+    pub(crate) fn acme(&self) -> &Acme {
+        &self.acme
+    }
+
+    /// The configuration in force.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.live.load()
+    }
+
     /// Gives up the server, for draining it.
     pub(crate) fn into_server(self) -> Option<Server> {
         Arc::into_inner(self.server)

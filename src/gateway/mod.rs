@@ -32,6 +32,7 @@ mod hygiene;
 mod ids;
 mod inbound;
 pub mod key_fields;
+mod let_go;
 mod matched;
 mod metadata;
 mod method_override;
@@ -258,6 +259,7 @@ impl Gateway {
         }
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
+            self.refuse_let_go(true)?;
             if inbound.upgrade.as_ref().is_some_and(|wish| wish.is_connect()) {
                 return Err(Refusal::of(Reason::UpgradeNotOffered));
             }
@@ -311,6 +313,9 @@ impl Gateway {
         }
 
         let Gathered { mut evidence, held } = evidence::gather(snapshot, &inbound, info, &matched, now).await;
+        if snapshot.state.is_some() || matched.guarded() {
+            self.refuse_let_go(let_go::concerns(snapshot, &matched, &evidence))?;
+        }
         let is_held = held.is_some();
         exchange.held = held;
         exchange.fresh_nonce = evidence.fresh_nonce.take();

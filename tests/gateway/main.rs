@@ -12,6 +12,7 @@
 
 mod harness;
 
+mod abuse;
 mod accounts;
 mod acme;
 mod apikeys;
@@ -24,6 +25,7 @@ mod contract;
 mod deletion;
 mod demo;
 mod dpop;
+mod drain;
 mod edge;
 mod erasure;
 mod erasure_covered;
@@ -36,6 +38,7 @@ mod forwarding;
 mod fuzz;
 mod grpc;
 mod guide;
+mod handover;
 mod hostile;
 mod http3;
 mod introspection;
@@ -43,6 +46,7 @@ mod limits;
 mod metrics;
 mod mtls;
 mod operators;
+mod overload;
 mod pages;
 mod presets;
 mod real;
@@ -54,4 +58,5 @@ mod soak;
 mod sse;
 mod step_up;
 mod stepup;
+mod systemd;
 mod websocket;
