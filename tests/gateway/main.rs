@@ -54,6 +54,7 @@ mod regression;
 mod relays;
 mod reload;
 mod revocation;
+mod sessions;
 mod soak;
 mod sse;
 mod step_up;
