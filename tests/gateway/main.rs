@@ -49,6 +49,8 @@ mod regression;
 mod relays;
 mod reload;
 mod revocation;
+mod shape;
+mod shape_split;
 mod soak;
 mod sse;
 mod step_up;
