@@ -13,6 +13,7 @@ const ALLOWED: &[&str] = &[
     "access-control-expose-headers",
     "access-control-max-age",
     "allow",
+    "alt-svc",
     "cache-control",
     "connection",
     "content-language",
