@@ -55,6 +55,8 @@ mod relays;
 mod reload;
 mod revocation;
 mod sessions;
+mod shape;
+mod shape_split;
 mod soak;
 mod sse;
 mod step_up;
