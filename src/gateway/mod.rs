@@ -84,7 +84,7 @@ use crate::{
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
     runtime::{Backend, Goal, Live, LiveView, OnWorker, Services, Snapshot},
-    upstream::{Pools, Sending, UpstreamBody, UpstreamObserver},
+    upstream::{Introduced, Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
 /// One worker's gateway.
@@ -178,7 +178,7 @@ impl Serve for Gateway {
             // The upstream's time begins with the request to it. Where nothing was waited for, that is now.
             let sent = if waited { self.services.clock.now() } else { now };
             let handshake = cleared.handshake.take();
-            match self.forward(cleared, body, &mut exchange.record, sent, handshake.is_some()).await {
+            match self.forward(cleared, body, (&mut exchange.record, &info), sent, handshake.is_some()).await {
                 Ok(answer) => match handshake {
                     None => exchange.forwarded(answer),
                     Some(handshake) => match exchange.shaken(answer, handshake, &self.streams) {
@@ -430,7 +430,7 @@ impl Gateway {
         &self,
         cleared: Cleared<'_>,
         body: RequestBody,
-        record: &mut Record,
+        (record, info): (&mut Record, &ConnectionInfo),
         now: Now,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
@@ -441,8 +441,14 @@ impl Gateway {
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
+        let client = record.client;
+        // Where the service is told: the client as it is believed to be. A port is known of who is connected here itself.
+        let introduced = backend.service.introduces().then(|| Introduced {
+            client: std::net::SocketAddr::new(client, if info.peer.ip() == client { info.peer.port() } else { 0 }),
+            local: info.local,
+        });
         let sending =
-            Sending { client: Some(record.client), guarded: ticket.is_some(), upgrade, ..Sending::plain(now) };
+            Sending { client: Some(client), guarded: ticket.is_some(), upgrade, introduced, ..Sending::plain(now) };
         let sending = self.pools.send(&backend.service, request, &sending);
         async move {
             let answer = sending.await;

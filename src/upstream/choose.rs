@@ -119,7 +119,7 @@ where
         let mut last = None;
         loop {
             let Some(pick) = self.pick(view, tried, sending, now.into_std()) else {
-                return Err(last.unwrap_or(UpstreamFault::Reset(None)));
+                return Err(last.unwrap_or_else(|| self.service.nowhere()));
             };
             let Some(pool) = view.targets.get(pick.at) else { return Err(UpstreamFault::Reset(None)) };
             if last.is_some() {

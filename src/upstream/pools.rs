@@ -91,10 +91,13 @@ pub(super) struct Sent<B> {
     replay: Option<Box<Replay>>,
 }
 
+/// An answer that is being waited for.
+type Outcome<B> = Pin<Box<dyn Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>>>>;
+
 /// What has been done for a request at once.
 enum Begun<B> {
     /// Nothing yet: more is asked for than to send it.
-    Careful(Pin<Box<dyn Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>>>>),
+    Careful(Outcome<B>),
     /// It is being sent.
     Sent(Sent<B>),
     /// It has to wait for a connection.
@@ -161,6 +164,8 @@ where
                 Some(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
                 None => Begun::Not(Box::new(request)),
             }
+        } else if pool.has_nobody_yet() {
+            Begun::Careful(self.once_found(service, request, sending))
         } else {
             Begun::Careful(pool.carefully(request, sending))
         };
@@ -171,6 +176,22 @@ where
             }
             answer
         }
+    }
+}
+
+impl<B> Pools<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Sends a request when it is known where to: the first ones wait for a name server.
+    fn once_found(&self, service: &Arc<Service>, request: Request<Upload<B>>, sending: &Sending) -> Outcome<B> {
+        let (pools, service, sending) = (self.clone(), Arc::clone(service), *sending);
+        Box::pin(async move {
+            service.look(Instant::now() + service.connect_timeout()).await;
+            let pool = pools.0.service(&service);
+            pool.carefully(request, &sending).await
+        })
     }
 }
 
@@ -211,6 +232,11 @@ impl<B> ServicePool<B> {
     /// Whether a request needs nothing but a connection to the only target.
     fn is_plain_for(&self, sending: &Sending) -> bool {
         self.service.is_plain() && sending.is_plain() && self.view.borrow().targets.len() == 1
+    }
+
+    /// Whether it has no targets because their names are still being asked for.
+    fn has_nobody_yet(&self) -> bool {
+        self.view.borrow().targets.is_empty() && !self.service.has_looked()
     }
 
     /// Looks whether the service has other targets now. What is known of those that stay stays; requests under way keep
