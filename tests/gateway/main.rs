@@ -42,6 +42,7 @@ mod mtls;
 mod operators;
 mod pages;
 mod presets;
+mod reach;
 mod real;
 mod regression;
 mod reload;
