@@ -17,7 +17,7 @@ pub use bounds::{Bounds, Protocol, Verdict};
 pub use certificate::ClientCertificate;
 pub use framing::{FramingFault, check_framing};
 pub use received::{Received, ReceivedStream};
-pub use request::{BodyFault, RequestBody, Unread};
+pub use request::{BodyChange, BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, Alternative, Arrival, ConnectionInfo, Memory, Serve, TlsInfo};
 pub(crate) use switch::Watched;

@@ -2,9 +2,11 @@
 
 use std::{
     cell::Cell,
+    fmt,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -50,6 +52,17 @@ pub struct RequestBody {
     /// `None` for a body that was empty from the start, as most are: there is nothing to count, and nothing fails.
     told: Option<Told>,
     trailers: TrailerFilter,
+    /// What is made of its bytes on the way.
+    change: Option<Box<dyn BodyChange>>,
+}
+
+/// What is made of the bytes of a request's body on their way.
+pub trait BodyChange: fmt::Debug {
+    /// Makes of what came what goes on; nothing yet, perhaps. `None`: it is not in its form.
+    fn change(&mut self, bytes: &[u8]) -> Option<Bytes>;
+
+    /// Whether it may end here.
+    fn may_end(&self) -> bool;
 }
 
 /// What stays readable after the body has been given away.
@@ -76,7 +89,7 @@ impl RequestBody {
     pub fn new(incoming: impl Into<Received>, watch: &Rc<ConnectionWatch>, limit: u64) -> Self {
         let incoming = incoming.into();
         if incoming.is_end_stream() {
-            return Self { source: Source::Ended, limit, told: None, trailers: |_| {} };
+            return Self { source: Source::Ended, limit, told: None, trailers: |_| {}, change: None };
         }
         let wait = watch.enrol_request_body();
         let told = Told { counter: Rc::clone(wait.bytes()), outcome: Rc::default() };
@@ -85,6 +98,19 @@ impl RequestBody {
             limit,
             told: Some(told),
             trailers: |_| {},
+            change: None,
+        }
+    }
+
+    /// Has its bytes changed on their way. How many come out is not known before.
+    pub fn change(&mut self, change: Box<dyn BodyChange>) {
+        self.change = Some(change);
+    }
+
+    /// Lets the client send nothing for a while, as one does that speaks when it has something to say, and not in one piece.
+    pub fn be_patient(&self, patience: Duration) {
+        if let Source::Wire { wait, .. } = &self.source {
+            wait.be_patient(patience);
         }
     }
 
@@ -99,7 +125,7 @@ impl RequestBody {
     pub fn buffered(bytes: Bytes) -> Self {
         let told = Told { counter: Rc::new(Cell::new(bytes.len() as u64)), outcome: Rc::default() };
         let source = if bytes.is_empty() { Source::Ended } else { Source::Buffered(bytes) };
-        Self { source, limit: u64::MAX, told: Some(told), trailers: |_| {} }
+        Self { source, limit: u64::MAX, told: Some(told), trailers: |_| {}, change: None }
     }
 
     /// The number of bytes read so far; stays readable after the body has been given away. `None`: it was empty.
@@ -198,24 +224,36 @@ impl Body for RequestBody {
             }
             Source::Wire { incoming, wait, .. } => (incoming, wait),
         };
-        match Pin::new(incoming).poll_frame(cx) {
-            Poll::Pending if wait.is_expired() => this.fail(BodyFault::TimedOut),
-            Poll::Pending => {
-                wait.pause(Some(cx.waker()));
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                this.release(false);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(fault))) => this.fail(fault),
-            Poll::Ready(Some(Ok(frame))) => {
-                wait.resume();
-                wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
-                if this.told.as_ref().is_some_and(|told| told.counter.get() > this.limit) {
-                    return this.fail(BodyFault::TooLarge);
+        loop {
+            match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Pending if wait.is_expired() => return this.fail(BodyFault::TimedOut),
+                Poll::Pending => {
+                    wait.pause(Some(cx.waker()));
+                    return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(clean(frame, this.trailers))))
+                Poll::Ready(None) if this.change.as_ref().is_some_and(|change| !change.may_end()) => {
+                    return this.fail(BodyFault::Malformed);
+                }
+                Poll::Ready(None) => {
+                    this.release(false);
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(fault))) => return this.fail(fault),
+                Poll::Ready(Some(Ok(frame))) => {
+                    wait.resume();
+                    wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
+                    if this.told.as_ref().is_some_and(|told| told.counter.get() > this.limit) {
+                        return this.fail(BodyFault::TooLarge);
+                    }
+                    if let (Some(change), Some(bytes)) = (&mut this.change, frame.data_ref()) {
+                        match change.change(bytes) {
+                            Some(changed) if changed.is_empty() => continue,
+                            Some(changed) => return Poll::Ready(Some(Ok(Frame::data(changed)))),
+                            None => return this.fail(BodyFault::Malformed),
+                        }
+                    }
+                    return Poll::Ready(Some(Ok(clean(frame, this.trailers))));
+                }
             }
         }
     }
@@ -224,7 +262,8 @@ impl Body for RequestBody {
         match &self.source {
             Source::Ended => true,
             Source::Buffered(_) => false,
-            Source::Wire { incoming, .. } => incoming.is_end_stream(),
+            // What was changed is whole when its end was looked at.
+            Source::Wire { incoming, .. } => self.change.is_none() && incoming.is_end_stream(),
         }
     }
 
@@ -232,6 +271,7 @@ impl Body for RequestBody {
         match &self.source {
             Source::Ended => SizeHint::with_exact(0),
             Source::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Wire { .. } if self.change.is_some() => SizeHint::default(),
             Source::Wire { incoming, .. } => incoming.size_hint(),
         }
     }

@@ -27,6 +27,7 @@ mod evidence;
 mod faults;
 mod forms;
 pub mod forwarded;
+mod grpc;
 mod hygiene;
 mod ids;
 mod inbound;
@@ -47,7 +48,7 @@ mod step_up;
 mod tests;
 mod upgrade;
 
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -111,6 +112,8 @@ struct Cleared<'s> {
     clearance: Clearance,
     outbound: Outbound,
     backend: &'s Backend,
+    /// When its answer has to be over, as the client says.
+    deadline: Option<Instant>,
     /// The protocol is to be switched.
     handshake: Option<Box<Handshake>>,
     /// A body that was read before is in memory until the upstream answers.
@@ -126,6 +129,10 @@ struct Exchange {
     by_dpop: bool,
     /// A nonce for the client's next proofs.
     fresh_nonce: Option<Box<str>>,
+    /// Which gRPC it speaks.
+    grpc: Option<grpc::Dialect>,
+    /// Whether it is translated from gRPC-Web on its way, and back.
+    is_translated: bool,
     /// What a route of our own says besides in a refusal.
     own_headers: Option<Box<HeaderMap>>,
     /// The deletion that holds the caller's account.
@@ -153,6 +160,8 @@ impl Serve for Gateway {
             site: None,
             by_dpop: false,
             fresh_nonce: None,
+            grpc: grpc::Dialect::of(&parts),
+            is_translated: false,
             own_headers: None,
             held: None,
         };
@@ -267,6 +276,11 @@ impl Gateway {
         erasure::refuse_doubtful(&matched)
             .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
         // Known before anything more is spent on it, too.
+        let deadline = match exchange.grpc {
+            Some(_) => grpc::deadline(&inbound.headers, now.instant)
+                .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
+            None => None,
+        };
         let handshake = match wish {
             Some(wish) => upgrade::asked(*wish, &enforcement, body.counter().is_some())
                 .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
@@ -346,10 +360,13 @@ impl Gateway {
         );
         match outbound {
             Ok(mut outbound) => {
+                if let Some(dialect) = exchange.grpc {
+                    exchange.is_translated = grpc::prepare(dialect, matched.route, &mut outbound.headers, body);
+                }
                 if let Some(handshake) = &handshake {
                     handshake.dress(&mut outbound.headers);
                 }
-                Ok(Passed::Cleared(Cleared { clearance, outbound, backend, handshake, form }))
+                Ok(Passed::Cleared(Cleared { clearance, outbound, backend, deadline, handshake, form }))
             }
             Err(refusal) => {
                 clearance.give_up(refusal.reason);
@@ -434,7 +451,7 @@ impl Gateway {
         now: Now,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
-        let Cleared { clearance, outbound, backend, form, .. } = cleared;
+        let Cleared { clearance, outbound, backend, deadline, form, .. } = cleared;
         let ticket = clearance.into_ticket();
         let outcome = body.outcome();
         let mut request = Request::new(body);
@@ -444,11 +461,17 @@ impl Gateway {
         let client = record.client;
         // Where the service is told: the client as it is believed to be. A port is known of who is connected here itself.
         let introduced = backend.service.introduces().then(|| Introduced {
-            client: std::net::SocketAddr::new(client, if info.peer.ip() == client { info.peer.port() } else { 0 }),
+            client: SocketAddr::new(client, if info.peer.ip() == client { info.peer.port() } else { 0 }),
             local: info.local,
         });
-        let sending =
-            Sending { client: Some(client), guarded: ticket.is_some(), upgrade, introduced, ..Sending::plain(now) };
+        let sending = Sending {
+            client: Some(client),
+            guarded: ticket.is_some(),
+            deadline,
+            upgrade,
+            introduced,
+            ..Sending::plain(now)
+        };
         let sending = self.pools.send(&backend.service, request, &sending);
         async move {
             let answer = sending.await;
@@ -500,6 +523,16 @@ impl Exchange {
         }
         parts.version = http::Version::HTTP_11;
         parts.extensions.clear();
+        let web = match self.grpc {
+            Some(dialect) if self.is_translated => {
+                grpc::to_web(dialect, &mut parts.headers).map(|said| (dialect, said))
+            }
+            Some(_) | None => None,
+        };
+        if let Some((dialect, said)) = web {
+            let body = ResponseBody::stream(grpc::WebBody::new(body, dialect, said), self.record);
+            return Response::from_parts(parts, body);
+        }
         let body = match body.take_whole() {
             Some(bytes) => ResponseBody::full(bytes, self.record),
             None => ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers),
@@ -548,7 +581,8 @@ impl Exchange {
             dpop: DpopOffer { algorithms: accepted.map(Accepted::dpop).unwrap_or_default(), tried: self.by_dpop },
             held: self.held.as_deref(),
         };
-        let status = refusal.problem_at(&context).status;
+        let problem = refusal.problem_at(&context);
+        let mut status = problem.status;
         let mut headers = refusal.headers(&context);
         if let Some(own) = self.own_headers {
             // What belongs to the problem document stays its own.
@@ -557,7 +591,12 @@ impl Exchange {
                 headers.append(name.clone(), value.clone());
             });
         }
-        let body = refusal.body(&context);
+        let mut body = refusal.body(&context);
+        if let Some(dialect) = self.grpc {
+            let said = (problem.name, &*refusal.detail(&context));
+            body = grpc::refused(dialect, said, status, &mut headers);
+            status = StatusCode::OK;
+        }
         self.record.status = status.as_u16();
         if let Some(value) = self.record.request_id.to_value() {
             headers.insert("x-request-id", value);

@@ -208,8 +208,7 @@ impl Refusal {
         body.insert("type".into(), format!("urn:stepgate:problem:{}", problem.name).into());
         body.insert("title".into(), problem.title.into());
         body.insert("status".into(), problem.status.as_u16().into());
-        let detail = self.said.unwrap_or(problem.detail);
-        body.insert("detail".into(), self.next_step(detail, context).into());
+        body.insert("detail".into(), self.detail(context).into());
         body.insert("request_id".into(), context.request_id.into());
         match &self.challenge {
             Challenge::StepUp(step_up) => {
@@ -240,6 +239,11 @@ impl Refusal {
         let mut text = Value::Object(body).to_string();
         text.push('\n');
         text.into_bytes()
+    }
+
+    /// What happened and what to do next, for the caller.
+    pub(super) fn detail(&self, context: &RefusalContext<'_>) -> String {
+        self.next_step(self.said.unwrap_or(self.problem_at(context).detail), context)
     }
 
     /// The challenge (RFC 6750 §3), each parameter once; `None` where authenticating would not help.

@@ -93,12 +93,16 @@ families! {
         "TLS handshakes with clients: ok, failed or timeout.";
     TLS_NOT_AFTER = Gauge "stepgate_tls_certificate_not_after_timestamp_seconds" ["listener", "certificate"]
         "When a certificate expires. The certificate is its file's path in the configuration.";
+    ACME_ORDERS = Counter "stepgate_acme_orders_total" ["certificate", "result"]
+        "Certificates that were ordered: ok or failed. The certificate is the first name of its entry in the configuration.";
+    ACME_FAILING = Gauge "stepgate_acme_failing" ["certificate"]
+        "1 if the last attempt to order a certificate failed; the one before stays in use for as long as it is good.";
     CONNECTIONS = Gauge "stepgate_connections" ["listener"]
         "Connections with clients that are open.";
     CONNECTIONS_ACCEPTED = Counter "stepgate_connections_total" ["listener"]
         "Connections accepted from clients.";
     CONNECTIONS_REFUSED = Counter "stepgate_connections_refused_total" ["listener", "reason"]
-        "Connections closed unserved, by the bound that they would have broken.";
+        "Connections closed unserved, by the bound that they would have broken; `proxy_header`: a relay did not say for whom it connects.";
     STREAMS_OPEN = Gauge "stepgate_streams" []
         "Upgraded streams (WebSocket) that are open.";
     STREAMS_ENDED = Counter "stepgate_streams_ended_total" ["end"]

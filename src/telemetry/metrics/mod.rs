@@ -1,6 +1,7 @@
 //! Metrics in Prometheus' format. Every label value is a name from the configuration or a member of a closed list:
 //! never a subject, never a path, nothing that a client sent.
 
+mod acme;
 mod authority;
 mod catalogue;
 mod erasure;
@@ -23,6 +24,7 @@ use thiserror::Error;
 
 use self::catalogue::Family;
 pub use self::{
+    acme::AcmeMetrics,
     authority::AuthorityMetrics,
     erasure::{ErasureCounts, ErasureMetrics},
     overload::OverloadMetrics,
@@ -89,6 +91,7 @@ pub struct Metrics {
     authority: AuthorityMetrics,
     erasure: ErasureMetrics,
     overload: OverloadMetrics,
+    acme: AcmeMetrics,
     access_log_dropped: IntCounter,
     revocations: IntGaugeVec,
     security_events: IntCounterVec,
@@ -220,6 +223,7 @@ impl Metrics {
             authority: AuthorityMetrics::new(r)?,
             erasure: ErasureMetrics::new(r)?,
             overload: OverloadMetrics::new(r)?,
+            acme: AcmeMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
             revocations: gauges(r, &catalogue::REVOCATIONS)?,
             security_events: counters(r, &catalogue::SECURITY_EVENTS)?,
@@ -440,6 +444,11 @@ impl Metrics {
     /// The counter of access records that were dropped.
     pub fn access_log_dropped(&self) -> IntCounter {
         self.access_log_dropped.clone()
+    }
+
+    /// The metrics of certificates that are ordered.
+    pub fn acme(&self) -> &AcmeMetrics {
+        &self.acme
     }
 
     /// What is told of overload.
@@ -777,6 +786,8 @@ mod tests {
         metrics.overload().refused("client", "normal");
         metrics.overload().level(0, 3);
         metrics.overload().in_flight(7);
+        metrics.acme().known(&["api.example"]);
+        metrics.acme().ordered("api.example", true);
         metrics.locked_users("people", 3);
         let names = Names {
             routes: ["/api/**"].into(),
