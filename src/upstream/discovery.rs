@@ -20,8 +20,8 @@ use super::{
 };
 use crate::config::{Reach, UpstreamTarget};
 
-/// How often it is looked whether the places of the lowest priority still answer, where there are others.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the service is still there, where its names say nothing new.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The largest weight of a target: those of SRV go to 65,535, and are scaled down to it.
 const LARGEST_WEIGHT: u32 = 1000;
 
@@ -62,32 +62,22 @@ impl Named {
         self.name.is_failing()
     }
 
-    /// Its targets of the lowest priority that has one that answers, by what is known of the name.
+    /// Its targets, by what is known of the name.
     fn members(&self, found: &[Found], known: &[Member]) -> Vec<Member> {
-        let mut priorities: Vec<u16> = found.iter().map(|found| found.priority).collect();
-        priorities.sort_unstable();
-        priorities.dedup();
-        let mut members = Vec::new();
-        for priority in priorities {
-            let class: Vec<&Found> = found.iter().filter(|found| found.priority == priority).collect();
-            let largest = class.iter().map(|found| u32::from(found.weight)).max().unwrap_or(0);
-            let first = members.len();
-            for found in class {
-                let at = SocketAddr::new(found.ip, found.port.unwrap_or(self.prototype.config.address.port));
-                let target = self.target(at, known);
-                // SRV's weight 0 is a small share beside others (RFC 2782), and an equal one among its like.
-                let weight = match self.prototype.config.reach {
-                    Reach::Services(_) => scaled(found.weight, largest),
-                    Reach::Host | Reach::EachAddress | Reach::Unix(_) => self.weight,
-                };
-                members.push(Member { target, weight });
-            }
-            // Others are used beside them where none of these answers: then it is found out when one does again.
-            if members.iter().skip(first).any(|member: &Member| !member.target.is_out()) {
-                break;
-            }
-        }
-        members
+        let largest_of = |priority: u16| {
+            let class = found.iter().filter(|found| found.priority == priority);
+            class.map(|found| u32::from(found.weight)).max().unwrap_or(0)
+        };
+        let member = |found: &Found| {
+            let at = SocketAddr::new(found.ip, found.port.unwrap_or(self.prototype.config.address.port));
+            // SRV's weight 0 is a small share beside others (RFC 2782), and an equal one among its like.
+            let weight = match self.prototype.config.reach {
+                Reach::Services(_) => scaled(found.weight, largest_of(found.priority)),
+                Reach::Host | Reach::EachAddress | Reach::Unix(_) => self.weight,
+            };
+            Member { target: self.target(at, known), weight, priority: found.priority }
+        };
+        found.iter().map(member).collect()
     }
 
     fn target(&self, at: SocketAddr, known: &[Member]) -> Arc<Target> {
@@ -156,38 +146,23 @@ impl Source {
 
 /// Publishes whenever something changed, until the service is gone.
 async fn go_on(service: Weak<Service>, mut names: Vec<watch::Receiver<State>>) {
-    // What targets there were, as a place that is left out for its priority alone keeps its target as well.
-    let mut known: Vec<Member> = Vec::new();
     loop {
         {
             let Some(service) = service.upgrade() else { return };
-            let states: Vec<State> = names.iter_mut().map(|name| name.borrow_and_update().clone()).collect();
+            let known = names.iter_mut().all(|name| name.borrow_and_update().is_known());
             let current = service.targets();
-            for member in current.iter() {
-                if !known.iter().any(|known| known.target.id == member.target.id) {
-                    known.push(member.clone());
-                }
-            }
-            let members = members(service.sources(), &known);
-            let same =
-                |(one, other): (&Member, &Member)| one.target.id == other.target.id && one.weight == other.weight;
+            let members = members(service.sources(), &current);
+            let same = |(one, other): (&Member, &Member)| {
+                one.target.id == other.target.id && one.weight == other.weight && one.priority == other.priority
+            };
             let is_same = members.len() == current.len() && members.iter().zip(current.iter()).all(same);
             // Said even if nothing is found, for those who wait for the first answer.
-            if !is_same || !service.has_looked() && states.iter().all(State::is_known) {
+            if !is_same || known && !service.has_looked() {
                 tracing::debug!(upstream = service.name(), targets = members.len(), "targets found");
                 service.publish(members);
             }
-            // Forgotten when no answer has it any more.
-            known.retain(|known| states.iter().any(|state| state.has(&known.target)));
         }
-        // The names' own tasks tell of changes; what answers is to be looked at.
         drop(timeout(LOOK_EVERY, any_changed(&mut names)).await);
-    }
-}
-
-impl State {
-    fn has(&self, target: &Target) -> bool {
-        self.found.iter().flat_map(|found| found.iter()).any(|found| target.is_at_ip(found.ip))
     }
 }
 

@@ -41,6 +41,9 @@ use crate::clock::Now;
 /// How often a request may be sent: on an idle connection, and twice on fresh ones.
 const ATTEMPTS: u8 = 3;
 
+/// How often more where a connection took no further requests: each time there is another one, and the next may be as short.
+pub(super) const TURNED_AWAY: u8 = 16;
+
 /// One worker's connections to all services. Cloning it gives another handle to the same.
 ///
 /// It lives on one thread, inside of a `LocalSet`.
@@ -66,6 +69,7 @@ pub(super) struct View<B> {
     generation: u64,
     pub(super) targets: Box<[Rc<TargetPool<B>>]>,
     pub(super) weights: Box<[u16]>,
+    pub(super) priorities: Box<[u16]>,
     /// What each is owed where they take turns.
     pub(super) credits: Box<[Cell<i64>]>,
 }
@@ -218,6 +222,7 @@ impl<B> Worker<B> {
             generation: set.generation,
             targets: set.iter().map(|member| target_pool(&mut targets, &member.target)).collect(),
             weights: set.iter().map(|member| member.weight).collect(),
+            priorities: set.iter().map(|member| member.priority).collect(),
             credits: set.iter().map(|_| Cell::new(0)).collect(),
         }
     }
@@ -267,7 +272,7 @@ where
             Begun::Careful(answer) => return answer.await,
             Begun::Not(request) => self.begin_later(request, From::PoolOrNetwork, now).await?,
         };
-        let mut attempts_left = ATTEMPTS;
+        let (mut attempts_left, mut turns_left) = (ATTEMPTS, TURNED_AWAY);
         loop {
             attempts_left = attempts_left.saturating_sub(1);
             let patience = self.service.response_timeout();
@@ -275,7 +280,13 @@ where
                 Ok(answered) => {
                     return self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
                 }
-                Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
+                Err(lost) => {
+                    if lost.is_turned_away && turns_left > 0 {
+                        turns_left -= 1;
+                        attempts_left = attempts_left.saturating_add(1);
+                    }
+                    Box::new(again(lost, sent.replay.take(), attempts_left)?)
+                }
             };
             self.observer.retried(Repetition::Stale);
             // Where one idle connection was closed the others probably are, too.

@@ -195,7 +195,7 @@ impl Service {
                 None => Target::compile(config, &link, trust, &upstream.span).map(Arc::new),
             };
             match target {
-                Ok(target) => sources.push(Source::Fixed(Member { target, weight: config.weight })),
+                Ok(target) => sources.push(Source::Fixed(Member { target, weight: config.weight, priority: 0 })),
                 Err(problem) => problems.push(problem),
             }
         }

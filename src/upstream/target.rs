@@ -147,11 +147,6 @@ impl Target {
         matches!(self.place, Place::Address(at) if at == address)
     }
 
-    /// Whether this is the host of its one address.
-    pub(super) fn is_at_ip(&self, ip: IpAddr) -> bool {
-        matches!(self.place, Place::Address(at) if at.ip() == ip)
-    }
-
     /// Has its name asked for, if it has one.
     pub(super) fn keep_name(&self, background: &Handle, resolver: &Arc<Resolver>) {
         if let Place::Name(name, _) = &self.place {
