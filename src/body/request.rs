@@ -14,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     ConnectionWatch, Received,
+    copy::{CopyReceiver, Copying},
     response::{TrailerFilter, clean},
     wait::Wait,
 };
@@ -70,6 +71,8 @@ pub trait BodyChange: fmt::Debug {
 struct Told {
     counter: Rc<Cell<u64>>,
     outcome: Rc<Cell<Option<BodyFault>>>,
+    /// Boxed, and rarely there.
+    copying: Option<Box<Copying>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +95,7 @@ impl RequestBody {
             return Self { source: Source::Ended, limit, told: None, trailers: |_| {}, change: None };
         }
         let wait = watch.enrol_request_body();
-        let told = Told { counter: Rc::clone(wait.bytes()), outcome: Rc::default() };
+        let told = Told { counter: Rc::clone(wait.bytes()), outcome: Rc::default(), copying: None };
         Self {
             source: Source::Wire { incoming, wait, watch: Rc::clone(watch) },
             limit,
@@ -123,7 +126,7 @@ impl RequestBody {
 
     /// A body that has been read already.
     pub fn buffered(bytes: Bytes) -> Self {
-        let told = Told { counter: Rc::new(Cell::new(bytes.len() as u64)), outcome: Rc::default() };
+        let told = Told { counter: Rc::new(Cell::new(bytes.len() as u64)), outcome: Rc::default(), copying: None };
         let source = if bytes.is_empty() { Source::Ended } else { Source::Buffered(bytes) };
         Self { source, limit: u64::MAX, told: Some(told), trailers: |_| {}, change: None }
     }
@@ -137,6 +140,26 @@ impl RequestBody {
     /// read.
     pub fn outcome(&self) -> Option<Rc<Cell<Option<BodyFault>>>> {
         self.told.as_ref().map(|told| Rc::clone(&told.outcome))
+    }
+
+    /// Bounds the body otherwise than was said when it was made: its route is known by now.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Has a copy made of what is read from now on, of at most `max` bytes. `None`: there is nothing to read.
+    pub fn copy(&mut self, max: usize) -> Option<CopyReceiver> {
+        if matches!(self.source, Source::Ended) {
+            return None;
+        }
+        let told = self.told.as_mut()?;
+        let (copying, receiver) = Copying::new(max);
+        told.copying = Some(Box::new(copying));
+        Some(receiver)
+    }
+
+    fn copying(&mut self) -> Option<&mut Copying> {
+        self.told.as_mut()?.copying.as_deref_mut()
     }
 
     /// Whether the declared length alone is over the limit: then nothing of it need be asked for.
@@ -220,6 +243,10 @@ impl Body for RequestBody {
             Source::Buffered(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.source = Source::Ended;
+                if let Some(copying) = this.copying() {
+                    copying.data(&bytes);
+                    copying.end();
+                }
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Source::Wire { incoming, wait, .. } => (incoming, wait),
@@ -235,6 +262,9 @@ impl Body for RequestBody {
                     return this.fail(BodyFault::Malformed);
                 }
                 Poll::Ready(None) => {
+                    if let Some(copying) = this.copying() {
+                        copying.end();
+                    }
                     this.release(false);
                     return Poll::Ready(None);
                 }
@@ -244,6 +274,13 @@ impl Body for RequestBody {
                     wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
                     if this.told.as_ref().is_some_and(|told| told.counter.get() > this.limit) {
                         return this.fail(BodyFault::TooLarge);
+                    }
+                    if let Some(copying) = this.told.as_mut().and_then(|told| told.copying.as_deref_mut()) {
+                        copying.data(frame.data_ref().map_or(&[], |data| data));
+                        // Whoever knows that this was all does not ask again.
+                        if frame.is_trailers() || incoming.is_end_stream() {
+                            copying.end();
+                        }
                     }
                     if let (Some(change), Some(bytes)) = (&mut this.change, frame.data_ref()) {
                         match change.change(bytes) {

@@ -60,6 +60,10 @@ use self::{
     ids::RequestIds,
     outbound::Outbound,
     overload::SharedPressure,
+    shaping::{
+        AnswerOf, Known, Shaped,
+        mirror::{Mirrors, Original},
+    },
     step_up::{Case, Judged, UsedGrant},
     upgrade::{Handshake, OpenStreams},
 };
@@ -84,7 +88,7 @@ use crate::{
     identity::Accepted,
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
-    runtime::{Backend, Goal, Live, LiveView, OnWorker, Services, Snapshot},
+    runtime::{Backend, CompiledShaping, Goal, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Introduced, Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
@@ -94,6 +98,7 @@ pub struct Gateway {
     view: RefCell<LiveView>,
     pools: Pools<RequestBody>,
     ids: RequestIds,
+    mirrors: Mirrors,
     forms: Forms,
     streams: Rc<OpenStreams>,
     pressure: SharedPressure,
@@ -137,6 +142,8 @@ struct Exchange {
     own_headers: Option<Box<HeaderMap>>,
     /// The deletion that holds the caller's account.
     held: Option<Box<HeldAccount>>,
+    /// What the route does to the answer, whoever gives it.
+    shaped: Option<Box<Shaped>>,
 }
 
 impl Serve for Gateway {
@@ -164,6 +171,7 @@ impl Serve for Gateway {
             is_translated: false,
             own_headers: None,
             held: None,
+            shaped: None,
         };
         let limit = snapshot.config.server.limits.body_bytes;
         let mut body = RequestBody::new(incoming, &info.watch, limit).with_trailers(hygiene::clean_trailers);
@@ -218,6 +226,7 @@ impl Gateway {
             view: RefCell::new(live.view()),
             pools: Pools::new(observer),
             ids: RequestIds::new(),
+            mirrors: Mirrors::default(),
             forms: Forms::default(),
             pressure: SharedPressure::default(),
         }
@@ -244,6 +253,9 @@ impl Gateway {
         let uri = parts.uri.clone();
         let mut inbound = Inbound::parse(parts, info, server, exchange.record.request_id.clone())?;
         exchange.learn(&inbound);
+        if let Some(answered) = self.preflight(snapshot, exchange, (&inbound, uri.path()), now) {
+            return answered;
+        }
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             if inbound.upgrade.as_ref().is_some_and(|wish| wish.is_connect()) {
@@ -257,12 +269,19 @@ impl Gateway {
             None => (Matched::find(snapshot, &inbound, &path, None)?, None),
             // Boxed, as it is rare and large.
             Some((kind, max)) => {
+                body.set_limit(snapshot.body_bytes_at(&inbound.site.host, &path));
                 let held = Box::new(Box::pin(self.forms.read(body, inbound.origin.client, max)).await?);
                 let form = Form { kind, body: held.content() };
                 (Matched::find(snapshot, &inbound, &path, Some(&form))?, Some(held))
             }
         };
         exchange.record.route = Some(matched.route.number);
+        if matched.all().any(|route| route.shaping.is_some()) {
+            body.set_limit(shaping::body_limit(&matched, server.limits.body_bytes));
+            let shaping = matched.route.shaping.as_deref();
+            let begin = |shaping: &CompiledShaping| Shaped::begin(&shaping.rules, &inbound, &matched.method);
+            exchange.shaped = shaping.map(begin).map(Box::new);
+        }
         let wish = inbound.upgrade.take();
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
         // Nobody has been verified yet, so the attempt is counted as a stranger's.
@@ -343,15 +362,28 @@ impl Gateway {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
         let route = matched.route;
+        if let (Some(shaping), Some(shaped)) = (&route.shaping, &mut exchange.shaped) {
+            let principal = clearance.principal().map(|principal| &**principal);
+            shaped.learn(&shaping.rules.response_headers, &Known::of(&enforcement, principal));
+            exchange.record.side = shaping::side(route, &inbound, principal);
+        }
         let backend = match &route.goal {
-            Goal::Redirect(redirect) => {
-                return self.send_elsewhere(redirect, clearance, &enforcement);
-            }
-            Goal::Backend(backend) => backend,
+            Goal::Redirect(redirect) => return self.send_elsewhere(redirect, clearance, &enforcement),
+            Goal::Backend(own) => route.backend(exchange.record.side).unwrap_or(own),
         };
+        let target = matched.target_path.as_deref().unwrap_or(path.as_str());
+        let mut request_rules = None;
+        if let Some(shaping) = &route.shaping {
+            let known = Known::of(&enforcement, clearance.principal().map(|principal| &**principal));
+            if let (None, Some(right)) = (&handshake, clearance.copy_right(&matched)) {
+                let original = Original { inbound: &inbound, target, known, backend };
+                self.mirror(snapshot, shaping, (&clearance, right), original, body);
+            }
+            request_rules = shaping::request_values(&shaping.rules.request_headers, &known);
+        }
         let outbound = Outbound::prepare(
             &mut inbound,
-            matched.target_path.as_deref().unwrap_or(path.as_str()),
+            target,
             clearance.principal().map(|principal| &**principal),
             &backend.upstream,
             backend.service.default_host(),
@@ -360,6 +392,9 @@ impl Gateway {
         );
         match outbound {
             Ok(mut outbound) => {
+                if let (Some(shaping), Some(values)) = (&route.shaping, request_rules) {
+                    shaping::change_request(&shaping.rules.request_headers, &values, &mut outbound.headers);
+                }
                 if let Some(dialect) = exchange.grpc {
                     exchange.is_translated = grpc::prepare(dialect, matched.route, &mut outbound.headers, body);
                 }
@@ -464,12 +499,15 @@ impl Gateway {
             client: SocketAddr::new(client, if info.peer.ip() == client { info.peer.port() } else { 0 }),
             local: info.local,
         });
+        let rules = record.shaping().map(|shaping| &*shaping.rules);
         let sending = Sending {
             client: Some(client),
             guarded: ticket.is_some(),
             deadline,
             upgrade,
             introduced,
+            request: rules.and_then(|rules| rules.request_timeout),
+            patience: rules.and_then(|rules| rules.response_timeout),
             ..Sending::plain(now)
         };
         let sending = self.pools.send(&backend.service, request, &sending);
@@ -517,6 +555,7 @@ impl Exchange {
         self.record.reason = Reason::Allowed;
         let (mut parts, mut body) = answer.into_parts();
         self.dress(&mut parts.headers);
+        self.shape(&mut parts.headers, AnswerOf::Upstream);
         if parts.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: a client that believed it would take the next answer for the body.
             parts.headers.remove(header::CONTENT_LENGTH);
@@ -550,15 +589,23 @@ impl Exchange {
         add_nonce(headers, self.fresh_nonce.as_deref());
     }
 
+    /// Changes the head of an answer as the route says.
+    fn shape(&self, headers: &mut HeaderMap, of: AnswerOf) {
+        if let (Some(shaped), Some(shaping)) = (&self.shaped, self.record.shaping()) {
+            shaped.apply(&shaping.rules, headers, of);
+        }
+    }
+
     fn own(mut self, answer: Response<Bytes>, reason: Reason) -> Response<ResponseBody<Box<Record>>> {
         self.record.status = answer.status().as_u16();
         self.record.reason = reason;
         let (mut parts, body) = answer.into_parts();
         outbound::clean_response(&mut parts.headers, &self.record.request_id);
-        if let Some(rates) = self.rates {
+        if let Some(rates) = self.rates.take() {
             rates.apply(&mut parts.headers);
         }
         add_nonce(&mut parts.headers, self.fresh_nonce.as_deref());
+        self.shape(&mut parts.headers, AnswerOf::Route);
         Response::from_parts(parts, ResponseBody::full(body, self.record))
     }
 
@@ -584,7 +631,7 @@ impl Exchange {
         let problem = refusal.problem_at(&context);
         let mut status = problem.status;
         let mut headers = refusal.headers(&context);
-        if let Some(own) = self.own_headers {
+        if let Some(own) = self.own_headers.take() {
             // What belongs to the problem document stays its own.
             let kept = headers.clone();
             own.iter().filter(|(name, _)| !kept.contains_key(*name)).for_each(|(name, value)| {
@@ -601,10 +648,11 @@ impl Exchange {
         if let Some(value) = self.record.request_id.to_value() {
             headers.insert("x-request-id", value);
         }
-        if let Some(rates) = self.rates {
+        if let Some(rates) = self.rates.take() {
             rates.apply(&mut headers);
         }
         add_nonce(&mut headers, self.fresh_nonce.as_deref());
+        self.shape(&mut headers, AnswerOf::Refusal);
         if matches!(self.record.version, http::Version::HTTP_2 | http::Version::HTTP_3) {
             headers.remove(header::CONNECTION);
         }

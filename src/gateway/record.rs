@@ -16,7 +16,7 @@ use crate::{
     clock::Now,
     limit::InFlightPlace,
     policy::{Principal, Reason},
-    runtime::{OnWorker, Services, Side, Snapshot},
+    runtime::{CompiledShaping, OnWorker, Services, Side, Snapshot},
     telemetry::AccessRecord,
 };
 
@@ -159,6 +159,11 @@ impl Record {
     /// Whether the client's connection is being cut because it takes nothing.
     pub(super) fn client_stalled(&self) -> bool {
         self.info.watch.verdict() == Some(Verdict::SlowReader)
+    }
+
+    /// What its route does besides passing requests on.
+    pub(super) fn shaping(&self) -> Option<&CompiledShaping> {
+        self.route.and_then(|number| self.snapshot.routes.get(number))?.shaping.as_deref()
     }
 
     /// Notes how long the upstream took.

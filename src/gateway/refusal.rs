@@ -525,6 +525,8 @@ fn problem(reason: Reason) -> Problem {
             "The body is larger than this gateway accepts here."),
         R::RequestTimeout => of("request-timeout", StatusCode::REQUEST_TIMEOUT, "Request timeout",
             "The request was sent too slowly."),
+        R::CorsRefused => of("cors-refused", StatusCode::FORBIDDEN, "Cross-origin request refused",
+            "A page of this origin may not ask for that here: the origin, the method or a header field is not one that this route lists."),
         R::MethodUnknown => of("method-not-implemented", StatusCode::NOT_IMPLEMENTED, "Method not implemented",
             "The method is not one that this gateway knows. Methods are case-sensitive."),
         R::MethodNotAllowed => of("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed",

@@ -175,6 +175,8 @@ families! {
         "How much a worker refuses because what is ready waits too long for its turn: 0 nothing, to 8 `low`, to 16 `normal`, to 24 `critical`.";
     OVERLOAD_REFUSED = Counter "stepgate_overload_refused_total" ["why", "priority"]
         "Requests refused so that the rest is answered, by what was full: the queue of a worker, all requests, or the share of a client, a route or an upstream.";
+    MIRRORED = Counter "stepgate_mirrored_requests_total" ["upstream", "outcome"]
+        "Requests that were to be copied to a mirror, by what became of the copy: `answered`, `failed`, or not sent as it was `too_long`, `incomplete` or the worker `busy` with others.";
     DANGER = Gauge "stepgate_danger" ["key"]
         "1 for each danger_ key that the configuration sets.";
     BUILD_INFO = Gauge "stepgate_build_info" ["version"]

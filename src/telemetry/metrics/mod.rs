@@ -5,6 +5,7 @@ mod acme;
 mod authority;
 mod catalogue;
 mod erasure;
+mod mirror;
 mod overload;
 mod process;
 mod route;
@@ -27,6 +28,7 @@ pub use self::{
     acme::AcmeMetrics,
     authority::AuthorityMetrics,
     erasure::{ErasureCounts, ErasureMetrics},
+    mirror::MirrorMetrics,
     overload::OverloadMetrics,
     route::RouteMetrics,
 };
@@ -90,6 +92,7 @@ pub struct Metrics {
     audit: AuditMetrics,
     authority: AuthorityMetrics,
     erasure: ErasureMetrics,
+    mirror: MirrorMetrics,
     overload: OverloadMetrics,
     acme: AcmeMetrics,
     access_log_dropped: IntCounter,
@@ -222,6 +225,7 @@ impl Metrics {
             },
             authority: AuthorityMetrics::new(r)?,
             erasure: ErasureMetrics::new(r)?,
+            mirror: MirrorMetrics::new(r)?,
             overload: OverloadMetrics::new(r)?,
             acme: AcmeMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
@@ -446,6 +450,11 @@ impl Metrics {
         self.access_log_dropped.clone()
     }
 
+    /// What is told of mirrors.
+    pub fn mirror(&self) -> &MirrorMetrics {
+        &self.mirror
+    }
+
     /// The metrics of certificates that are ordered.
     pub fn acme(&self) -> &AcmeMetrics {
         &self.acme
@@ -484,6 +493,7 @@ impl Metrics {
         forget(&self.upstream_under_way, &upstream);
         forget(&self.upstream_waiting, &upstream);
         forget(&self.erasure.steps, &upstream);
+        forget(&self.mirror.requests, &upstream);
         let issuer = keep("issuer", &names.issuers);
         locked(&self.keys_fetched_ms).retain(|name, _| names.issuers.contains(&**name));
         forget(&self.token_verifications, &issuer);
@@ -783,6 +793,7 @@ mod tests {
             breaker: true,
         });
         metrics.password("people", "wrong");
+        metrics.mirror().copied("api", "answered");
         metrics.overload().refused("client", "normal");
         metrics.overload().level(0, 3);
         metrics.overload().in_flight(7);
