@@ -49,6 +49,7 @@ mod operators;
 mod overload;
 mod pages;
 mod presets;
+mod reach;
 mod real;
 mod regression;
 mod relays;
