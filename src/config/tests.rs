@@ -70,6 +70,7 @@ said_of! {
     limits_have_a_key_and_a_rate: "limits";
     proofs_of_possession_have_rules_that_can_be_kept: "dpop";
     routes_never_tie_and_never_contradict_themselves: "routes";
+    what_routes_do_besides_is_theirs_to_do: "shaping";
     conditions_compile: "conditions";
     the_deletion_guard_can_be_satisfied: "guard";
     no_secret_is_ever_shown: "secrets";
