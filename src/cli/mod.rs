@@ -9,6 +9,7 @@ mod check;
 mod demo;
 mod erasures;
 mod explain;
+mod explain_shaping;
 mod exposed;
 mod hand_over;
 mod keys;

@@ -113,6 +113,7 @@ impl AdminApi for Control {
         self.services.metrics.targets_healthy(targets);
         for service in snapshot.upstreams.services() {
             self.services.metrics.upstream_load(service.name(), service.load());
+            self.services.metrics.upstream_names_failing(service.name(), service.names_failing());
         }
         for (source, count) in snapshot.authenticator.locked_users(self.services.clock.now()) {
             self.services.metrics.locked_users(source, count);

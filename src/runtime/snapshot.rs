@@ -213,7 +213,9 @@ impl CompiledRoute {
     pub fn is_beside(&self, other: &Self) -> bool {
         let is_same = |one: &config::Upstream, two: &config::Upstream| {
             one.name == two.name
-                || one.targets.iter().any(|target| two.targets.iter().any(|same| same.address == target.address))
+                || one.targets.iter().any(|target| {
+                    two.targets.iter().any(|same| same.address == target.address && same.is_beside(target))
+                })
         };
         self.backends().any(|one| other.backends().any(|two| is_same(&one.upstream, &two.upstream)))
     }
@@ -321,7 +323,7 @@ impl Snapshot {
 
     /// Has upstreams bounded and looked after as this one says.
     pub(super) fn look_after_upstreams(&self) {
-        self.upstreams.put_in_force(&self.background);
+        self.upstreams.put_in_force(&self.background, &self.config.dns);
     }
 
     /// Lets what outlives configurations go on as this one says.

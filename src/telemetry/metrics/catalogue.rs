@@ -57,6 +57,8 @@ families! {
         "Requests under way to an upstream that has a bound (`concurrency`), until the end of the answer.";
     UPSTREAM_WAITING = Gauge "stepgate_upstream_requests_waiting" ["upstream"]
         "Requests that wait for their place at such an upstream.";
+    UPSTREAM_NAMES_FAILING = Gauge "stepgate_upstream_names_failing" ["upstream"]
+        "Names of an upstream's targets that no name server answers at the moment; the last answer serves for five minutes.";
     TOKEN_VERIFICATIONS = Counter "stepgate_token_verifications_total" ["issuer", "result"]
         "Tokens judged, by issuer and result: allowed, or the reason against it. The issuer is empty if none matches.";
     TOKEN_CACHE = Counter "stepgate_token_cache_total" ["result"]
@@ -96,7 +98,7 @@ families! {
     ACME_FAILING = Gauge "stepgate_acme_failing" ["certificate"]
         "1 if the last attempt to order a certificate failed; the one before stays in use for as long as it is good.";
     CONNECTIONS = Gauge "stepgate_connections" ["listener"]
-        "Connections with clients that are open.";
+        "Connections with clients that are open. What comes over QUIC is counted by the listener's name and `/udp`.";
     CONNECTIONS_ACCEPTED = Counter "stepgate_connections_total" ["listener"]
         "Connections accepted from clients.";
     CONNECTIONS_REFUSED = Counter "stepgate_connections_refused_total" ["listener", "reason"]
