@@ -16,6 +16,7 @@
 //!   └ Gateway::forward  8 takes the clearance by value; a deletion that a plan takes over is made durable in its place   502 504
 //! ```
 
+mod affinity;
 mod authority;
 mod census;
 pub mod covered;
@@ -435,14 +436,17 @@ impl Gateway {
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
         let Cleared { clearance, outbound, backend, form, .. } = cleared;
+        let balance = &backend.upstream.balancing.balance;
+        let principal = clearance.principal().map(|principal| &**principal);
+        let hash = affinity::of(balance, &outbound.headers, principal, record.client);
         let ticket = clearance.into_ticket();
         let outcome = body.outcome();
         let mut request = Request::new(body);
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
-        let sending =
-            Sending { client: Some(record.client), guarded: ticket.is_some(), upgrade, ..Sending::plain(now) };
+        let (client, guarded) = (Some(record.client), ticket.is_some());
+        let sending = Sending { client, hash, guarded, upgrade, ..Sending::plain(now) };
         let sending = self.pools.send(&backend.service, request, &sending);
         async move {
             let answer = sending.await;

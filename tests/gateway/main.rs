@@ -16,6 +16,7 @@ mod accounts;
 mod apikeys;
 mod assertion;
 mod authority;
+mod balancing;
 mod basic;
 mod bearer;
 mod cli;
