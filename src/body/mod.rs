@@ -19,7 +19,7 @@ pub use framing::{FramingFault, check_framing};
 pub use received::{Received, ReceivedStream};
 pub use request::{BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
-pub use serve::{AlpnChoice, Arrival, ConnectionInfo, Memory, Serve, TlsInfo};
+pub use serve::{AlpnChoice, Alternative, Arrival, ConnectionInfo, Memory, Serve, TlsInfo};
 pub(crate) use switch::Watched;
 pub use switch::{Duplex, Switch, SwitchedStream};
 pub(crate) use wait::StreamCut;

@@ -2,7 +2,7 @@
 
 use std::{any::Any, cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 
 use super::{ClientCertificate, ConnectionWatch, Received, ResponseBody, Tail};
 
@@ -44,6 +44,25 @@ pub struct ConnectionInfo {
     pub watch: Rc<ConnectionWatch>,
     /// What the service remembers of it.
     pub memory: Memory,
+    /// Where the same is served in another way, if it is.
+    pub alternative: Option<Rc<Alternative>>,
+}
+
+/// Where else a listener's service is found, as it is told to clients now (RFC 7838): another protocol on another port. It
+/// can change while their connections last.
+#[derive(Debug, Default)]
+pub struct Alternative(RefCell<Option<HeaderValue>>);
+
+impl Alternative {
+    /// What `Alt-Svc` is to say.
+    pub fn field(&self) -> Option<HeaderValue> {
+        self.0.borrow().clone()
+    }
+
+    /// Says this from now on.
+    pub fn set(&self, field: Option<HeaderValue>) {
+        *self.0.borrow_mut() = field;
+    }
 }
 
 /// How a connection came, and with it how its peer is known.

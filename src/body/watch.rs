@@ -189,6 +189,11 @@ impl ConnectionWatch {
         self.stage.set(Stage::Closing);
     }
 
+    /// Whether the connection was told to end.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.stage.get() == Stage::Closing
+    }
+
     /// Our side has closed, and the client's last bytes are being read off.
     pub(crate) fn lingering(&self) {
         self.stage.set(Stage::Lingering);

@@ -198,6 +198,7 @@ fn connection(config: &Config, client: IpAddr, certificate: Option<ClientCertifi
         tls: Some(TlsInfo { version: "TLSv1.3", sni: None, alpn: None, client_certificate: certificate }),
         watch: ConnectionWatch::new(bounds, Instant::now()),
         memory: Memory::default(),
+        alternative: None,
     }
 }
 

@@ -4,11 +4,13 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use smallvec::SmallVec;
 
-/// Whether a field is hop-by-hop (RFC 9110 §7.6.1): dropped whether `Connection` lists it or not.
+/// Whether a field is hop-by-hop (RFC 9110 §7.6.1): dropped whether `Connection` lists it or not. So is a service's
+/// `Alt-Svc`: the port that it names is not one of ours (RFC 7838 §3).
 pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "connection"
+        "alt-svc"
+            | "connection"
             | "keep-alive"
             | "proxy-authenticate"
             | "proxy-authorization"

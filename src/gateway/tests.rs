@@ -16,5 +16,6 @@ pub(super) fn connection() -> ConnectionInfo {
         tls: None,
         watch: ConnectionWatch::new(Rc::new(Bounds::unlimited()), Instant::now()),
         memory: Memory::default(),
+        alternative: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
@@ -63,6 +63,38 @@ pub(super) fn listeners(address: &ListenerAddress, count: usize, v6_only: bool, 
             Ok(Bound { sockets, local: address.clone(), file: Some(file) })
         }
     }
+}
+
+/// Binds `count` UDP sockets to `address`, one a worker, for QUIC. Where the kernel does not spread packets over several,
+/// there is one, and one worker serves it.
+///
+/// # Errors
+/// As [`listeners`].
+pub(super) fn datagrams(address: SocketAddr, count: usize, v6_only: bool) -> io::Result<Vec<UdpSocket>> {
+    let socket = || -> io::Result<Socket> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(v6_only)?;
+        }
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    // As for TCP: a port that another process has is refused instead of shared with it.
+    let probe = socket()?;
+    probe.bind(&address.into())?;
+    if !cfg!(target_os = "linux") {
+        return Ok(vec![probe.into()]);
+    }
+    drop(probe);
+    (0..count)
+        .map(|_| {
+            let socket = socket()?;
+            #[cfg(unix)]
+            socket.set_reuse_port(true)?;
+            socket.bind(&address.into())?;
+            Ok(socket.into())
+        })
+        .collect()
 }
 
 fn tcp(address: SocketAddr, count: usize, v6_only: bool) -> io::Result<Vec<TcpListener>> {

@@ -62,7 +62,7 @@ impl Draining {
         self.strict.set(true);
     }
 
-    fn applies_to(&self, watch: &ConnectionWatch) -> bool {
+    pub(super) fn applies_to(&self, watch: &ConnectionWatch) -> bool {
         self.begun.get() && (watch.exchanges() > 0 || self.strict.get())
     }
 }
@@ -279,7 +279,7 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
 /// (Continue) before it sends its body.
 ///
 /// Not an `async fn`: that would hold what it is given twice, and each request's future is moved several times.
-fn answer<S: Serve>(
+pub(super) fn answer<S: Serve>(
     service: Rc<S>,
     info: Rc<ConnectionInfo>,
     request: Request<Received>,
@@ -287,7 +287,7 @@ fn answer<S: Serve>(
     waits: bool,
 ) -> impl Future<Output = Result<Response<ResponseBody<S::Tail>>, Infallible>> {
     let is_head = request.method() == Method::HEAD;
-    let watch = waits.then(|| Rc::clone(&info.watch));
+    let kept = (waits || info.alternative.is_some()).then(|| Rc::clone(&info));
     async move {
         let mut response = service.serve(info, request).await;
         let unsent = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -300,9 +300,15 @@ fn answer<S: Serve>(
             return Ok(response);
         }
         response.body_mut().attach(exchange, unsent);
+        let Some(info) = kept else { return Ok(response) };
+        if let Some(field) = info.alternative.as_ref().and_then(|alternative| alternative.field())
+            && !info.watch.is_closing()
+        {
+            response.headers_mut().insert(header::ALT_SVC, field);
+        }
         // The 100 may never come. Whether the client will still send the body is open (RFC 9110 §10.1.1), so that what
         // follows could be a body or a request: nothing may follow.
-        if watch.is_some_and(|watch| watch.take_leftover().is_some()) {
+        if waits && info.watch.take_leftover().is_some() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)

@@ -18,10 +18,10 @@ const END_HEADERS: u8 = 0x4;
 
 /// Frames without content that may stand against a connection before it is a flood; its watch forgives 512 a second.
 /// A client that measures its bandwidth by pings, or cancels a page's worth of streams, stays far below.
-const CONTROL_FRAMES: u32 = 4096;
+pub(super) const CONTROL_FRAMES: u32 = 4096;
 
 /// Streams that a client may reset before it matters how many of its streams those are.
-const RESETS: u32 = 256;
+pub(super) const RESETS: u32 = 256;
 
 /// A client's frames cost more than they carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

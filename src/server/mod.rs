@@ -18,6 +18,7 @@ mod client_stream;
 mod connection;
 mod descriptors;
 mod frames;
+mod http3;
 mod lock;
 mod observer;
 mod operators;
@@ -37,7 +38,7 @@ mod worker;
 use std::{
     collections::HashMap,
     fmt, io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
@@ -61,7 +62,7 @@ use self::{
     admission::Admission,
     bind::{Listener, SocketFile},
     tls::ListenerTlsState,
-    worker::{ListenerKey, ListenerOrder, Order},
+    worker::{Http3Order, ListenerKey, ListenerOrder, Order},
 };
 use crate::{body::Serve, config::ListenerAddress};
 
@@ -115,6 +116,8 @@ pub struct Prepared {
     active: Vec<Active>,
     /// For each new listener, a socket for each worker.
     sockets: HashMap<ListenerKey, Vec<Listener>>,
+    /// The same for those that serve HTTP/3 from now on.
+    datagrams: HashMap<ListenerKey, Vec<UdpSocket>>,
 }
 
 struct Thread {
@@ -208,7 +211,7 @@ impl Server {
     /// changed limits and modes are for connections to come; those of removed listeners drain. Certificate files that
     /// both plans name are looked at again.
     pub fn apply(&self, prepared: Prepared) {
-        let Prepared { plan, active, mut sockets } = prepared;
+        let Prepared { plan, active, mut sockets, mut datagrams } = prepared;
         self.admission
             .set_bounds(connections_within_open_files(plan.limits.connections), plan.limits.connections_per_ip);
         for thread in &self.threads {
@@ -220,6 +223,10 @@ impl Server {
                 proxy_protocol: active.plan.proxy_protocol.clone(),
                 tls: active.tls.clone(),
                 socket: sockets.get_mut(&active.key).and_then(Vec::pop),
+                http3: active.plan.http3.map(|http3| Http3Order {
+                    port: http3.port.or(active.local.socket().map(|local| local.port())).unwrap_or_default(),
+                    socket: datagrams.get_mut(&active.key).and_then(Vec::pop),
+                }),
             });
             // A worker that is gone has been drained.
             let _ = thread.orders.send(Order::Listen(orders.collect(), plan.limits.clone()));
@@ -351,7 +358,8 @@ fn prepare(
     before: &[Active],
     observer: &dyn EdgeObserver,
 ) -> Result<Prepared, ServerError> {
-    let mut prepared = Prepared { plan: plan.clone(), active: Vec::new(), sockets: HashMap::new() };
+    let mut prepared =
+        Prepared { plan: plan.clone(), active: Vec::new(), sockets: HashMap::new(), datagrams: HashMap::new() };
     let mut times = HashMap::<ListenerAddress, usize>::new();
     for (index, listener) in plan.listeners.iter().enumerate() {
         let address = &listener.address;
@@ -374,6 +382,12 @@ fn prepare(
             },
             PlanMode::Redirect(_) | PlanMode::Cleartext | PlanMode::Http1 => None,
         };
+        // Where IPv4 has a listener of its own on the port, IPv6 must leave it alone.
+        let v6_only = address.socket().is_some_and(|address| {
+            let same = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
+            address.is_ipv6() && plan.listeners.iter().any(|other| other.address.socket().is_some_and(same))
+        });
+        let bind = |source| ServerError::Bind { key: in_configuration.clone(), address: address.clone(), source };
         let (local, file) = match same {
             Some(active) => {
                 if let Some(file) = &active.file {
@@ -382,18 +396,17 @@ fn prepare(
                 (active.local.clone(), active.file.clone())
             }
             None => {
-                // Where IPv4 has a listener of its own on the port, IPv6 must leave it alone.
-                let v6_only = address.socket().is_some_and(|address| {
-                    let same = |other: SocketAddr| other.is_ipv4() && other.port() == address.port();
-                    address.is_ipv6() && plan.listeners.iter().any(|other| other.address.socket().is_some_and(same))
-                });
-                let bind =
-                    |source| ServerError::Bind { key: in_configuration.clone(), address: address.clone(), source };
                 let bound = bind::listeners(address, workers, v6_only, listener.unix_mode).map_err(bind)?;
                 prepared.sockets.insert(key.clone(), bound.sockets);
                 (bound.local, bound.file.map(Arc::new))
             }
         };
+        let serves_http3 = |plan: &ListenerPlan| plan.http3.is_some();
+        if serves_http3(listener) && !same.is_some_and(|active| serves_http3(&active.plan)) {
+            // On the port that TCP was given, where the configuration leaves it open.
+            let sockets = local.socket().map(|local| bind::datagrams(local, workers, v6_only));
+            prepared.datagrams.insert(key.clone(), sockets.transpose().map_err(bind)?.unwrap_or_default());
+        }
         prepared.active.push(Active { key, plan: listener.clone(), local, tls, file });
     }
     Ok(prepared)

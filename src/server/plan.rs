@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, thread};
 
 use crate::{
     body::Bounds,
-    config::{Config, ListenerAddress, ListenerMode, ListenerTls, Peers, ServerLimits},
+    config::{Config, Http3, ListenerAddress, ListenerMode, ListenerTls, Peers, ServerLimits},
 };
 
 /// What a server is to listen on, and how.
@@ -31,6 +31,8 @@ pub struct ListenerPlan {
     pub proxy_protocol: Peers,
     /// What it does with a connection.
     pub mode: PlanMode,
+    /// Whether it serves HTTP/3 as well, on the same port over UDP.
+    pub http3: Option<Http3>,
 }
 
 /// What a listener does with a connection.
@@ -49,7 +51,7 @@ pub enum PlanMode {
 impl ListenerPlan {
     /// One on an address and a port, for whoever connects.
     pub fn plain(name: Arc<str>, address: SocketAddr, mode: PlanMode) -> Self {
-        Self { name, address: address.into(), unix_mode: 0, proxy_protocol: Peers::default(), mode }
+        Self { name, address: address.into(), unix_mode: 0, proxy_protocol: Peers::default(), mode, http3: None }
     }
 }
 
@@ -67,6 +69,7 @@ impl ServerPlan {
                 ListenerMode::RedirectToHttps(port) => PlanMode::Redirect(*port),
                 ListenerMode::Cleartext => PlanMode::Cleartext,
             },
+            http3: listener.http3,
         });
         Self {
             workers: config.server.workers.unwrap_or_else(cores).max(1),

@@ -11,13 +11,13 @@ use crate::{body::Bounds, config::ServerLimits};
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Streams at once on one connection, as RFC 9113 §6.5.2 advises at least 100.
-const STREAMS: u32 = 128;
+pub(super) const STREAMS: u32 = 128;
 
 /// Of one request's body that a client may send ahead: enough for 20 Mbit/s at 100 ms.
-const STREAM_WINDOW: u32 = 256 * 1024;
+pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
 
 /// Of all requests' bodies on one connection: the bound on what one client can make us hold.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+pub(super) const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
 /// Of one answer that is held for a client whose window is open but whose socket is not.
 const SEND_BUFFER: usize = 128 * 1024;
@@ -52,6 +52,11 @@ impl HttpSettings {
             bounds: Rc::new(super::plan::bounds(limits)),
             header_list_bytes: u32::try_from(limits.header_bytes).unwrap_or(u32::MAX),
         }
+    }
+
+    /// The bound on a head, counted as HTTP/2 and HTTP/3 count it.
+    pub(super) fn header_list_bytes(&self) -> u32 {
+        self.header_list_bytes
     }
 
     pub(super) fn http2(&self, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {

@@ -4,7 +4,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use super::{
     bind::{self, Listener},
     client_stream::{Accepted, Accepting, ClientStream},
     connection::{self, Draining, Serving, until_verdict},
+    http3::{self, Quic},
     plan::PlanMode,
     proxy_header::{self, ProxyHeader},
     redirect::Redirect,
@@ -33,8 +34,8 @@ use super::{
 };
 use crate::{
     body::{
-        AlpnChoice, Arrival, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol, Serve, TlsInfo,
-        Verdict,
+        AlpnChoice, Alternative, Arrival, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol, Serve,
+        TlsInfo, Verdict,
     },
     config::{Alpn, ListenerAddress, Peers, ServerLimits},
 };
@@ -65,6 +66,16 @@ pub(super) struct ListenerOrder {
     pub(super) tls: Option<Arc<ListenerTlsState>>,
     /// There when the listener is new.
     pub(super) socket: Option<Listener>,
+    /// There where it serves HTTP/3 as well.
+    pub(super) http3: Option<Http3Order>,
+}
+
+/// How a listener serves HTTP/3.
+pub(super) struct Http3Order {
+    /// The port that clients are told.
+    pub(super) port: u16,
+    /// There when this is new.
+    pub(super) socket: Option<UdpSocket>,
 }
 
 /// What a worker is told.
@@ -76,11 +87,11 @@ pub(super) enum Order {
 }
 
 /// What all connections of a worker share.
-struct Shared<S> {
-    service: Rc<S>,
+pub(super) struct Shared<S> {
+    pub(super) service: Rc<S>,
     redirects: RefCell<HashMap<u16, Rc<Redirect>>>,
-    observer: Arc<dyn EdgeObserver>,
-    admission: Arc<Admission>,
+    pub(super) observer: Arc<dyn EdgeObserver>,
+    pub(super) admission: Arc<Admission>,
     connections: RefCell<Vec<Option<Entry>>>,
     free: RefCell<Vec<usize>>,
     /// Connections and accept loops that have yet to end.
@@ -89,12 +100,16 @@ struct Shared<S> {
 }
 
 /// Something that a drain has to wait for.
-struct Open<S>(Rc<Shared<S>>);
+pub(super) struct Open<S>(Rc<Shared<S>>);
 
 impl<S> Open<S> {
     fn new(shared: &Rc<Shared<S>>) -> Self {
         shared.open.set(shared.open.get() + 1);
         Self(Rc::clone(shared))
+    }
+
+    pub(super) fn shared(&self) -> &Rc<Shared<S>> {
+        &self.0
     }
 }
 
@@ -113,19 +128,20 @@ struct Entry {
 }
 
 /// A listener of this worker. Its settings can change under it; connections keep those they began with.
-struct Listening {
-    settings: RefCell<Rc<Settings>>,
+pub(super) struct Listening {
+    pub(super) settings: RefCell<Rc<Settings>>,
     draining: Rc<Draining>,
     stop: Notify,
+    http3: RefCell<Option<Rc<Quic>>>,
 }
 
-struct Settings {
-    name: Arc<str>,
-    index: usize,
+pub(super) struct Settings {
+    pub(super) name: Arc<str>,
+    pub(super) index: usize,
     mode: PlanMode,
-    proxy_protocol: Peers,
-    tls: Option<Arc<ListenerTlsState>>,
-    http: Rc<HttpSettings>,
+    pub(super) proxy_protocol: Peers,
+    pub(super) tls: Option<Arc<ListenerTlsState>>,
+    pub(super) http: Rc<HttpSettings>,
 }
 
 /// Runs a worker until it has drained. The service is made here, on the thread that it stays on.
@@ -180,7 +196,7 @@ fn listen<S: Serve>(
     http: &Rc<HttpSettings>,
 ) -> HashMap<ListenerKey, Rc<Listening>> {
     let mut after = HashMap::new();
-    for ListenerOrder { key, name, index, mode, proxy_protocol, tls, socket } in orders {
+    for ListenerOrder { key, name, index, mode, proxy_protocol, tls, socket, http3 } in orders {
         let settings = Rc::new(Settings { name, index, mode, proxy_protocol, tls, http: Rc::clone(http) });
         let listening = match (before.remove(&key), socket) {
             (Some(listening), _) => {
@@ -192,19 +208,53 @@ fn listen<S: Serve>(
                     settings: RefCell::new(settings),
                     draining: Rc::default(),
                     stop: Notify::new(),
+                    http3: RefCell::default(),
                 });
                 spawn_local(alarm.guard(accept_all(Open::new(shared), Rc::clone(&listening), socket)));
                 listening
             }
             (None, None) => continue,
         };
+        serve_http3(shared, alarm, &listening, http3);
         after.insert(key, listening);
     }
     for removed in before.into_values() {
-        removed.stop.notify_one();
-        spawn_local(retire(Rc::clone(shared), Rc::clone(&removed.draining)));
+        end(shared, &removed);
     }
     after
+}
+
+/// Begins to serve HTTP/3 on a listener, goes on, or ends it.
+fn serve_http3<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &Rc<Listening>, order: Option<Http3Order>) {
+    let before = listening.http3.take();
+    let Some(Http3Order { port, socket }) = order else {
+        return before.iter().for_each(|quic| end_http3(shared, quic));
+    };
+    let quic = match (before, socket) {
+        (Some(quic), _) => quic,
+        (None, Some(socket)) => {
+            let quic = Rc::<Quic>::default();
+            let serving = http3::accept_all(Open::new(shared), Rc::clone(listening), Rc::clone(&quic), socket);
+            spawn_local(alarm.guard(serving));
+            quic
+        }
+        // Where the kernel does not spread packets, another worker has the socket.
+        (None, None) => Rc::default(),
+    };
+    quic.advertise(port);
+    *listening.http3.borrow_mut() = Some(quic);
+}
+
+/// Has a listener accept no more, and lets its connections end in good order.
+fn end<S: 'static>(shared: &Rc<Shared<S>>, listening: &Listening) {
+    listening.stop.notify_one();
+    spawn_local(retire(Rc::clone(shared), Rc::clone(&listening.draining)));
+    listening.http3.take().iter().for_each(|quic| end_http3(shared, quic));
+}
+
+fn end_http3<S: 'static>(shared: &Rc<Shared<S>>, quic: &Quic) {
+    quic.stop();
+    spawn_local(retire(Rc::clone(shared), Rc::clone(&quic.draining)));
 }
 
 /// Lets the connections of a listener that is no more end in good order.
@@ -218,8 +268,7 @@ async fn retire<S>(shared: Rc<Shared<S>>, draining: Rc<Draining>) {
 
 async fn drain<S: Serve>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKey, Rc<Listening>>, deadline: Instant) {
     for listener in listening.into_values() {
-        listener.stop.notify_one();
-        spawn_local(retire(Rc::clone(shared), Rc::clone(&listener.draining)));
+        end(shared, &listener);
     }
     let all_closed = || async {
         while shared.open.get() > 0 {
@@ -295,6 +344,7 @@ fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, (stream, p
     let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
     let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&listening.draining), permit);
     let (shared, draining) = (Rc::clone(shared), Rc::clone(&listening.draining));
+    let alternative = listening.http3.borrow().as_ref().map(|quic| quic.alternative());
     let arrival = if peer.is_some() { Arrival::Direct } else { Arrival::Unix };
     spawn_local(async move {
         let mut stream = stream;
@@ -304,7 +354,7 @@ fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, (stream, p
             false => Ok((peer.unwrap_or(NOBODY), arrival)),
         };
         held.verdict.set(match from {
-            Ok(from) => converse(&shared, &settings, draining, stream, from, watch).await,
+            Ok(from) => converse(&shared, &settings, draining, stream, from, (watch, alternative)).await,
             Err(verdict) => verdict,
         });
     });
@@ -358,10 +408,10 @@ async fn converse<S: Serve>(
     draining: Rc<Draining>,
     stream: ClientStream,
     (peer, arrival): (SocketAddr, Arrival),
-    watch: Rc<ConnectionWatch>,
+    (watch, alternative): (Rc<ConnectionWatch>, Option<Rc<Alternative>>),
 ) -> Option<Verdict> {
     let local = stream.local().ok()?.map_or(NOBODY, canonical);
-    let info = |tls| {
+    let info = |tls: Option<TlsInfo>| {
         Rc::new(ConnectionInfo {
             peer,
             arrival,
@@ -371,6 +421,7 @@ async fn converse<S: Serve>(
             tls,
             watch: Rc::clone(&watch),
             memory: Memory::default(),
+            alternative: alternative.clone().filter(|_| settings.tls.is_some()),
         })
     };
     let http = || Rc::clone(&settings.http);
@@ -458,7 +509,7 @@ impl<S> Shared<S> {
 }
 
 /// What an open connection holds: its permit, and its place among those that are swept.
-struct Held<S> {
+pub(super) struct Held<S> {
     open: Open<S>,
     listener: Arc<str>,
     place: usize,
@@ -467,7 +518,7 @@ struct Held<S> {
 }
 
 impl<S> Held<S> {
-    fn new(
+    pub(super) fn new(
         shared: &Rc<Shared<S>>,
         listener: &Arc<str>,
         watch: Rc<ConnectionWatch>,
@@ -490,6 +541,11 @@ impl<S> Held<S> {
         drop(connections);
         shared.observer.connection_opened(listener);
         Self { open: Open::new(shared), listener: Arc::clone(listener), place, verdict: Cell::new(None), permit }
+    }
+
+    /// The connection is gone; with the bound that it exceeded, if it did.
+    pub(super) fn end(self, verdict: Option<Verdict>) {
+        self.verdict.set(verdict);
     }
 }
 

@@ -19,6 +19,10 @@ section! {
         proxy_protocol: Option<At<ProxyProtocol>>,
         /// Terminates TLS and serves the gateway.
         tls: Option<Tls>,
+        /// Serves HTTP/3 as well: QUIC on the same port over UDP, which answers over TCP point to by `Alt-Svc`. Needs `tls`.
+        http3: At<bool> = "false",
+        /// The port that `Alt-Svc` names, where something in front maps it to this listener's; without this key, this listener's.
+        http3_port: Option<At<Count<1, 65535>>>,
         /// Answers every request with a redirect to `https` on this port, and forwards nothing.
         redirect_to_https: Option<At<Count<1, 65535>>>,
         /// Serves the gateway without TLS: tokens can be read on the way.

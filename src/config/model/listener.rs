@@ -15,6 +15,15 @@ pub struct Listener {
     pub proxy_protocol: Peers,
     /// What it does with a connection.
     pub mode: ListenerMode,
+    /// Whether it serves HTTP/3 as well.
+    pub http3: Option<Http3>,
+}
+
+/// HTTP/3 on a listener's port over UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http3 {
+    /// The port that clients are told, where it is not the listener's own.
+    pub port: Option<u16>,
 }
 
 /// What a listener does with a connection.

@@ -47,7 +47,7 @@ pub use self::{
     introspection::{ClientAuthentication, Introspection, SecretMethod, SignedAnswers},
     issuer::{AuthTimeFormat, Bound, ClaimLayout, ClaimPath, ClaimRule, Issuer, KeySource, SecretEncoding},
     limit::{Limit, LimitKey, Rate},
-    listener::{Alpn, CertificateFiles, ClientAuth, Listener, ListenerMode, ListenerTls, TlsVersion},
+    listener::{Alpn, CertificateFiles, ClientAuth, Http3, Listener, ListenerMode, ListenerTls, TlsVersion},
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     overload::{Overload, Priority},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::config::{
-    CertificateFiles, ClientAuth, File, Listener, ListenerAddress, ListenerMode, ListenerTls, Peers, Span,
+    CertificateFiles, ClientAuth, File, Http3, Listener, ListenerAddress, ListenerMode, ListenerTls, Peers, Span,
     decode::At,
     document::{self, Document, ListenAt, PeerText, UNIX_PATH_BYTES},
     text::{is_loopback_address, same_socket},
@@ -24,6 +24,7 @@ pub(super) fn listeners(document: &Document, to: &mut Context<'_>) -> Vec<Listen
             span: listener.span.clone(),
             unix_mode: listener.unix_mode.as_ref().map_or(UNIX_MODE, |mode| mode.value.0),
             proxy_protocol: proxy_protocol(listener, &address, to),
+            http3: http3(listener, &address, &mode, to),
             address,
             mode,
         });
@@ -146,6 +147,36 @@ fn is_of_this_machine(address: &ListenerAddress) -> bool {
         ListenerAddress::Socket(address) => is_loopback_address(address),
         ListenerAddress::Unix(_) => true,
     }
+}
+
+/// HTTP/3 is for listeners with TLS, on a port.
+fn http3(
+    listener: &document::Listener,
+    address: &ListenerAddress,
+    mode: &ListenerMode,
+    to: &mut Context<'_>,
+) -> Option<Http3> {
+    let port = listener.http3_port.as_ref();
+    if !listener.http3.value {
+        if let Some(port) = port {
+            let message = "`http3_port` is given, and this listener does not serve HTTP/3";
+            to.error_with_help(&port.span, message, "add `http3: true`, or leave it out");
+        }
+        return None;
+    }
+    let span = &listener.http3.span;
+    if !matches!(mode, ListenerMode::Tls(_)) {
+        to.error_with_help(
+            span,
+            "`http3` is on a listener without `tls`",
+            "QUIC is never without TLS: move it to one with",
+        );
+    }
+    if address.socket().is_none() {
+        let message = "`http3` is on a listener without a port of its own";
+        to.error_with_help(span, message, "give it an `address` with a port: QUIC is spoken over UDP");
+    }
+    Some(Http3 { port: port.and_then(|port| u16::try_from(port.value.0).ok()) })
 }
 
 fn mode(listener: &document::Listener, state_dir: &Path, to: &mut Context<'_>) -> Option<ListenerMode> {

@@ -3,6 +3,7 @@
 
 mod http1;
 mod http2;
+mod http3;
 mod life;
 mod limits;
 mod tls;
@@ -181,6 +182,10 @@ impl Serve for Sample {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 status(StatusCode::OK, "slow".into())
             }
+            "/certificate" => {
+                let shown = info.tls.as_ref().is_some_and(|tls| tls.client_certificate.is_some());
+                status(StatusCode::OK, if shown { "shown" } else { "none" }.into())
+            }
             "/info" => {
                 let tls = info.tls.as_ref();
                 let sni = tls.and_then(|tls| tls.sni.as_deref()).unwrap_or("none");
@@ -235,6 +240,17 @@ impl Running {
                 Ok(event) if wanted(&event) => return event,
                 Ok(_) => {}
                 Err(error) => panic!("no such event came: {error}"),
+            }
+        }
+    }
+
+    /// The same without keeping the thread, for a client that runs on it.
+    pub(super) async fn hear(&self, wanted: impl Fn(&Event) -> bool) -> Event {
+        loop {
+            match self.events.try_recv() {
+                Ok(event) if wanted(&event) => return event,
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
             }
         }
     }

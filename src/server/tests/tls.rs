@@ -14,18 +14,18 @@ const GET: &str = "GET /info HTTP/1.1\r\nhost: a\r\n\r\n";
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
-fn file(dir: &Path, name: &str) -> File {
+pub(super) fn file(dir: &Path, name: &str) -> File {
     File { span: Span::default(), path: dir.join(name) }
 }
 
-fn write_pair(dir: &Path, name: &str, names: &[&str]) -> String {
+pub(super) fn write_pair(dir: &Path, name: &str, names: &[&str]) -> String {
     let (cert, key) = pem_pair(names);
     fs::write(dir.join(format!("{name}.pem")), &cert).unwrap();
     fs::write(dir.join(format!("{name}.key")), key).unwrap();
     cert
 }
 
-fn listener(dir: &Path, pairs: &[&str]) -> ListenerTls {
+pub(super) fn listener(dir: &Path, pairs: &[&str]) -> ListenerTls {
     let certificates = pairs.iter().map(|name| CertificateFiles {
         cert: file(dir, &format!("{name}.pem")),
         key: file(dir, &format!("{name}.key")),
@@ -42,7 +42,7 @@ fn listener(dir: &Path, pairs: &[&str]) -> ListenerTls {
     }
 }
 
-fn client_config(trusted: &[&str], alpn: &[&[u8]], identity: Option<(&str, &str)>) -> Arc<ClientConfig> {
+pub(super) fn client_config(trusted: &[&str], alpn: &[&[u8]], identity: Option<(&str, &str)>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     for pem in trusted {
         roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
@@ -64,7 +64,7 @@ fn client_config(trusted: &[&str], alpn: &[&[u8]], identity: Option<(&str, &str)
     Arc::new(config)
 }
 
-fn connect(running: &Running, config: &Arc<ClientConfig>, name: &'static str) -> TlsClient {
+pub(super) fn connect(running: &Running, config: &Arc<ClientConfig>, name: &'static str) -> TlsClient {
     let name = ServerName::try_from(name).unwrap();
     StreamOwned::new(ClientConnection::new(Arc::clone(config), name).unwrap(), running.connect())
 }
