@@ -15,7 +15,12 @@ pub(super) fn check<B>(answer: &mut Response<B>, upgrade: bool) -> Result<Afterw
         return if upgrade { Ok(Afterwards::Close) } else { Err(InvalidAnswer::Upgrade) };
     }
     let is_old = answer.version() == Version::HTTP_10;
+    let is_framed_otherwise = answer.version() == Version::HTTP_2;
     let headers = answer.headers_mut();
+    if is_framed_otherwise && headers.contains_key(TRANSFER_ENCODING) {
+        // RFC 9113 §8.2.2: malformed, and who passes it on as HTTP/1.1 splits answers.
+        return Err(InvalidAnswer::TransferCoding);
+    }
     if headers.contains_key(TRANSFER_ENCODING) {
         check_coding(headers)?;
         // RFC 9112 §6.1: a length beside chunked is an attempt at response splitting, or a broken server.

@@ -129,6 +129,9 @@ impl<B: 'static> Body for UpstreamBody<B> {
                 }
                 Some(Ok(frame))
             }
+            None if self.lease.ends_in_word() && !self.incoming.is_end_stream() => {
+                Some(Err(self.lease.failed(UpstreamFault::Reset(None))))
+            }
             None => {
                 self.lease.end();
                 None

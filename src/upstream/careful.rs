@@ -92,12 +92,12 @@ where
         let (mut from, mut now) = (From::PoolOrNetwork, Instant::from_std(sending.now.instant));
         loop {
             let (chosen, pick) = self.choose(&view, (&mut tried, from), sending, now).await?;
-            let (target, reused) = (Arc::clone(&chosen.pool.target), chosen.connection.reused);
+            let (target, reused) = (Arc::clone(&chosen.pool.target), chosen.line.is_reused());
             let under_way = matches!(rules.balance, Balance::LeastRequests).then(|| UnderWay::to(&target));
             let may_repeat = !sending.guarded && (reused || asks_for_more(rules));
             let replay = if may_repeat { Replay::of(&request) } else { None };
             let mut sent = self.begin_with(chosen, request, Instant::now(), None);
-            let answered = poll_fn(|cx| sent.exchange.poll_answer(cx, patience)).await;
+            let answered = poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await;
             now = Instant::now();
             let replay = replay.and_then(Replay::request);
             match answered {
@@ -107,10 +107,10 @@ where
                     let replay = replay.filter(|_| rules.retries.statuses.contains(&status));
                     let Some(again) = replay.filter(|_| self.may_repeat(&mut left, Repetition::Status, now)) else {
                         let dues = Dues::new(place.take(), under_way, ends);
-                        return self.accept(answered, sent.exchange.connection, sent.pool, (dues, sending.upgrade));
+                        return self.accept(answered, sent.turn.into_held(), sent.pool, (dues, sending.upgrade));
                     };
                     // Read if it is here as a whole, so that its connection is kept.
-                    let answer = self.accept(answered, sent.exchange.connection, sent.pool, (None, false));
+                    let answer = self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
                     drop(answer.map(|mut answer| answer.body_mut().take_whole()));
                     (request, from) = (again, From::PoolOrNetwork);
                     tried.disappointing.push(pick.at);

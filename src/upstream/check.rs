@@ -22,11 +22,11 @@ use tokio::{
 };
 
 use super::{
-    connect::connect,
-    connection::{Connection, Exchange},
+    connect::{Purpose, Wanted},
     fault::UpstreamFault,
     framing::frame,
-    pool::TargetPool,
+    line::Turn,
+    pool::{Opening, TargetPool},
     service::Service,
     target::Target,
     upload::Upload,
@@ -173,9 +173,13 @@ async fn status_of(target: &Arc<Target>, rules: &HealthCheck, ends: Instant) -> 
     let mut request = request.map(|body| Upload::new(body, now));
     frame(&mut request);
     let pool: TargetPool<Empty<Bytes>> = TargetPool::new(Arc::clone(target));
-    let opened = connect(target, &pool.addresses, ends).await?;
-    let mut exchange = Exchange::begin(Box::new(Connection::new(opened, now)), request, now);
-    let answered = poll_fn(|cx| exchange.poll_answer(cx, rules.timeout)).await.map_err(|lost| lost.fault)?;
+    let wanted = Wanted { deadline: ends, purpose: Purpose::default() };
+    let line = match pool.open(wanted, now).await {
+        Opening::Made(line) | Opening::Joined(line) => line,
+        Opening::Failed(fault) | Opening::FailedElsewhere(fault) => return Err(fault.into()),
+    };
+    let mut turn = Turn::begin(line, request, target, now);
+    let answered = poll_fn(|cx| turn.poll_answer(cx, rules.timeout)).await.map_err(|lost| lost.fault)?;
     Ok(answered.answer.status().as_u16())
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::{
     affinity::mix,
     balance::{Candidate, first_for, in_turn, less_loaded},
+    connect::Purpose,
     fault::{BoxError, UpstreamFault},
     health::{Admission, Standing, WHOLE_SHARE},
     observer::Repetition,
@@ -125,7 +126,7 @@ where
                 self.observer.retried(Repetition::Connect);
             }
             let left = if goes_on { view.targets.len().saturating_sub(tried.unreachable.len()) } else { 1 };
-            match self.obtain(pool, pick.admission, from, now, || budget.share(left)).await {
+            match self.obtain(pool, pick.admission, (from, Purpose::of(sending)), now, || budget.share(left)).await {
                 Ok(chosen) => return Ok((chosen, pick)),
                 Err(fault) if !goes_on => return Err(fault),
                 Err(fault) => last = Some(fault),

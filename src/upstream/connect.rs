@@ -1,4 +1,4 @@
-//! From a target to a connection that speaks HTTP/1.1: resolve, TCP, TLS, all within one deadline.
+//! From a target to a connection that speaks HTTP: resolve, TCP, an introduction, TLS, all within one deadline.
 
 use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -8,7 +8,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpStream, lookup_host},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpStream, UnixStream, lookup_host},
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
@@ -17,9 +18,14 @@ use super::{
     connection::Sender,
     drive::Driven,
     fault::{BoxError, ConnectFault, UpstreamFault},
+    introduction::{self, Introduced},
+    sending::Sending,
+    shared::Shared,
     small_writes::SmallWrites,
     target::{Place, Target, TargetTls},
+    tls::Offer,
 };
+use crate::config::UpstreamProtocol;
 
 /// How long an address is believed: names of services that move (containers) move within seconds, and asking for every
 /// connection would load the resolver.
@@ -50,40 +56,110 @@ struct Known {
     addresses: Rc<[SocketAddr]>,
 }
 
-/// Connects to a target by `deadline`.
+/// What a connection is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// By when it must stand.
+    pub(super) deadline: Instant,
+    /// What for.
+    pub(super) purpose: Purpose,
+}
+
+/// What is special about the request that a connection is for. Most have nothing special.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Purpose {
+    /// For whom it is, where the target is told.
+    pub(super) introduced: Option<Introduced>,
+    /// Whether it may switch protocols, which HTTP/1.1 alone can.
+    pub(super) upgrade: bool,
+}
+
+impl Purpose {
+    /// What is special about a request.
+    pub(super) const fn of(sending: &Sending) -> Self {
+        Self { introduced: sending.introduced, upgrade: sending.upgrade }
+    }
+}
+
+/// A connection, by what is spoken on it.
+pub(super) enum Opened<B> {
+    /// HTTP/1.1: whoever uses the connection drives it.
+    Own(Sender<B>, Driven),
+    /// HTTP/2.
+    Shared(Shared<B>),
+}
+
+/// Connects to a target.
 ///
 /// Each address of a name is tried in turn, with an equal share of the time that is left, so that one that swallows
 /// packets does not keep the others from being tried (RFC 8305 without the race).
 pub(super) async fn connect<B>(
     target: &Target,
     addresses: &Addresses,
-    deadline: Instant,
-) -> Result<(Sender<B>, Driven), UpstreamFault>
+    wanted: Wanted,
+) -> Result<Opened<B>, UpstreamFault>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    let Wanted { deadline, purpose: Purpose { introduced, upgrade } } = wanted;
     let unreachable = |source| UpstreamFault::Unreachable { target: target.authority().to_owned(), source };
-    let stream = timeout_at(deadline, tcp(target, addresses, deadline))
-        .await
-        .unwrap_or(Err(ConnectFault::Timeout))
-        .map_err(unreachable)?;
-    match &target.tls {
-        None => speak(stream).await,
-        Some(tls) => {
-            let stream = timeout_at(deadline, handshake(tls, stream))
+    let protocol = if upgrade { UpstreamProtocol::Http1 } else { target.link.protocol };
+    // Without TLS nothing is agreed: one side knows.
+    let knows_http2 = protocol == UpstreamProtocol::Http2;
+    let connecting = async {
+        let mut stream = match &target.place {
+            Place::Unix(path) => {
+                let mut stream = UnixStream::connect(path).await.map_err(ConnectFault::Io)?;
+                introduce(&mut stream, target, introduced).await?;
+                return Ok(Socket::Unix(stream));
+            }
+            Place::Address(_) | Place::Name(..) => tcp(target, addresses, deadline).await?,
+        };
+        introduce(&mut stream, target, introduced).await?;
+        Ok(Socket::Tcp(stream))
+    };
+    let socket = timeout_at(deadline, connecting).await.unwrap_or(Err(ConnectFault::Timeout)).map_err(unreachable)?;
+    match (socket, &target.tls) {
+        (Socket::Unix(stream), _) => speak(stream, knows_http2).await,
+        (Socket::Tcp(stream), None) => speak(stream, knows_http2).await,
+        (Socket::Tcp(stream), Some(tls)) => {
+            let tls_fault = |source| UpstreamFault::Tls { target: target.authority().to_owned(), source };
+            let stream = timeout_at(deadline, handshake(tls, protocol, stream))
                 .await
                 .map_err(|_| unreachable(ConnectFault::Timeout))?
-                .map_err(|source| UpstreamFault::Tls { target: target.authority().to_owned(), source })?;
-            speak(stream).await
+                .map_err(tls_fault)?;
+            let agreed_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            if knows_http2 && !agreed_http2 {
+                let why = "the target does not choose HTTP/2 (ALPN `h2`), and `protocol` is `http2`";
+                return Err(tls_fault(io::Error::new(io::ErrorKind::Unsupported, why)));
+            }
+            speak(stream, agreed_http2).await
         }
     }
+}
+
+/// A stream before anything is spoken on it.
+enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Says for whom the connection is, where the target expects that.
+async fn introduce(
+    stream: &mut (impl AsyncWrite + Unpin),
+    target: &Target,
+    introduced: Option<Introduced>,
+) -> Result<(), ConnectFault> {
+    let Some(version) = target.link.introduction else { return Ok(()) };
+    stream.write_all(&introduction::header(version, introduced)).await.map_err(ConnectFault::Io)
 }
 
 async fn tcp(target: &Target, addresses: &Addresses, deadline: Instant) -> Result<TcpStream, ConnectFault> {
     let (name, port) = match &target.place {
         Place::Address(address) => return dial(*address, deadline).await,
         Place::Name(name, port) => (name, *port),
+        Place::Unix(_) => return Err(ConnectFault::Io(io::ErrorKind::Unsupported.into())),
     };
     let candidates = addresses.of(name, port).await?;
     let mut last = ConnectFault::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
@@ -112,17 +188,29 @@ async fn dial(address: SocketAddr, deadline: Instant) -> Result<TcpStream, Conne
     Ok(stream)
 }
 
-async fn handshake(tls: &TargetTls, stream: TcpStream) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    TlsConnector::from(std::sync::Arc::clone(&tls.trust.client)).connect(tls.name.clone(), stream).await
+async fn handshake(
+    tls: &TargetTls,
+    protocol: UpstreamProtocol,
+    stream: TcpStream,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let offer = match protocol {
+        UpstreamProtocol::Http1 => Offer::Http1,
+        UpstreamProtocol::Http2 => Offer::Http2,
+        UpstreamProtocol::Auto => Offer::Either,
+    };
+    TlsConnector::from(tls.trust.client(offer)).connect(tls.name.clone(), stream).await
 }
 
-/// Starts HTTP/1.1 on a stream. Whoever uses the connection drives it.
-async fn speak<B, S>(stream: S) -> Result<(Sender<B>, Driven), UpstreamFault>
+/// Starts HTTP on a stream.
+async fn speak<B, S>(stream: S, http2: bool) -> Result<Opened<B>, UpstreamFault>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    if http2 {
+        return Shared::speak(stream).await.map(Opened::Shared);
+    }
     // What hyper leaves off by default stays off: folded lines, spaces before the colon, HTTP/0.9, invalid fields.
     // Its limit of 100 fields stays too, as a higher one costs two allocations for every answer.
     let (sender, connection) = http1::Builder::new()
@@ -132,7 +220,7 @@ where
         .await
         .map_err(UpstreamFault::from_hyper)?;
     // Whether a service may switch is for the request to say; here it costs nothing.
-    Ok((sender, Box::pin(connection.with_upgrades())))
+    Ok(Opened::Own(sender, Box::pin(connection.with_upgrades())))
 }
 
 impl Addresses {

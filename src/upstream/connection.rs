@@ -70,7 +70,7 @@ pub(super) struct Lost<B> {
 
 impl<B> Connection<B> {
     /// Takes charge of a new connection.
-    pub(super) fn new((sender, driven): (Sender<B>, Driven), now: Instant) -> Self {
+    pub(super) fn new(sender: Sender<B>, driven: Driven, now: Instant) -> Self {
         let timer = Box::pin(sleep_until(now));
         Self { sender, driver: Driver::new(driven), timer, used_at: now, reused: false }
     }

@@ -134,12 +134,17 @@ impl UpstreamFault {
 
     /// Tells a broken connection from a broken answer.
     pub(super) fn from_hyper(error: hyper::Error) -> Self {
-        if error.is_parse() || is_bad_coding(&error) {
+        if error.is_parse() || is_bad_coding(&error) || h2_error(&error).is_some_and(h2::Error::is_library) {
             Self::Invalid(InvalidAnswer::Http(error))
         } else {
             Self::Reset(Some(error))
         }
     }
+}
+
+/// What HTTP/2 says is wrong: by the peer, or found by us in what it sent.
+pub(super) fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    error.source()?.downcast_ref()
 }
 
 /// Whether a body failed because its coding is broken, and not because the connection went away.

@@ -5,12 +5,14 @@ use std::{future::poll_fn, rc::Rc, task::Context};
 
 use tokio::task::spawn_local;
 
-use super::{connection::Connection, dues::Dues, fault::UpstreamFault, pool::TargetPool, pools::ServicePool};
+use super::{
+    connection::Connection, dues::Dues, fault::UpstreamFault, line::Held, pool::TargetPool, pools::ServicePool,
+};
 
 /// A connection in use.
 pub(super) struct Lease<B> {
     /// `None` when it has gone, or when a task drives it.
-    connection: Option<Box<Connection<B>>>,
+    connection: Option<Held<B>>,
     afterwards: Afterwards,
     pool: Rc<TargetPool<B>>,
     service: Rc<ServicePool<B>>,
@@ -30,7 +32,7 @@ pub(super) enum Afterwards {
 
 impl<B: 'static> Lease<B> {
     pub(super) const fn new(
-        connection: Box<Connection<B>>,
+        connection: Held<B>,
         afterwards: Afterwards,
         pool: Rc<TargetPool<B>>,
         service: Rc<ServicePool<B>>,
@@ -41,19 +43,28 @@ impl<B: 'static> Lease<B> {
 
     /// Whether the connection has to be driven from here.
     pub(super) const fn drives(&self) -> bool {
-        self.connection.is_some()
+        matches!(self.connection, Some(Held::Own(_)))
+    }
+
+    /// Whether a body that just stops is one that was cut off: hyper takes a stream that was reset without a reason for
+    /// one that has ended.
+    pub(super) const fn ends_in_word(&self) -> bool {
+        matches!(self.connection, Some(Held::Shared(_)))
     }
 
     /// Lets the connection do what it can. `false` if there was nothing to do; then this task is woken when there is.
     pub(super) fn drive_or_listen(&mut self, cx: &Context<'_>) -> bool {
-        self.connection.as_mut().is_some_and(|connection| connection.drive_or_listen(cx))
+        match &mut self.connection {
+            Some(Held::Own(connection)) => connection.drive_or_listen(cx),
+            Some(Held::Shared(_)) | None => false,
+        }
     }
 
     /// Takes what has been received.
     pub(super) fn taking<T>(&self, take: impl FnOnce() -> T) -> T {
         match &self.connection {
-            Some(connection) => connection.taking(take),
-            None => take(),
+            Some(Held::Own(connection)) => connection.taking(take),
+            Some(Held::Shared(_)) | None => take(),
         }
     }
 
@@ -65,7 +76,11 @@ impl<B: 'static> Lease<B> {
     /// The answer has been read to its end.
     pub(super) fn end(&mut self) {
         self.dues = None;
-        let Some(mut connection) = self.connection.take() else { return };
+        let mut connection = match self.connection.take() {
+            Some(Held::Own(connection)) => connection,
+            Some(Held::Shared(stream)) => return stream.end(),
+            None => return,
+        };
         if self.afterwards == Afterwards::Close {
             return;
         }
@@ -79,17 +94,30 @@ impl<B: 'static> Lease<B> {
     /// The answer came before the whole request was sent. The rest must not have to wait until the client takes more of
     /// the answer, as it may take nothing before it has sent all: a task goes on with it.
     pub(super) fn go_on_sending(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        // On a stream hyper's tasks go on anyhow.
+        if self.drives()
+            && let Some(Held::Own(connection)) = self.connection.take()
+        {
             see_off(connection, self.afterwards, &self.pool);
         }
     }
 
     /// The answer's body broke off.
     pub(super) fn failed(&mut self, fault: UpstreamFault) -> UpstreamFault {
-        self.connection = None;
+        if let Some(Held::Shared(stream)) = self.connection.take() {
+            stream.cut();
+        }
         self.dues = None;
         self.service.observer.fault(fault.kind());
         fault
+    }
+}
+
+impl<B> Drop for Lease<B> {
+    fn drop(&mut self) {
+        if let Some(Held::Shared(stream)) = self.connection.take() {
+            stream.cut();
+        }
     }
 }
 

@@ -20,15 +20,16 @@ use tokio::time::Instant;
 use super::{
     answer,
     body::UpstreamBody,
-    connect::connect,
-    connection::{Answered, Connection, Exchange, Lost},
+    connect::{Purpose, Wanted},
+    connection::{Answered, Lost},
     dues::Dues,
     fault::{BoxError, UpstreamFault},
     framing::frame,
     health::Admission,
     lease::Lease,
+    line::{Held, Line, Turn},
     observer::{Repetition, ServiceObserver, UpstreamObserver},
-    pool::TargetPool,
+    pool::{Opening, TargetPool},
     replay::Replay,
     sending::Sending,
     service::Service,
@@ -71,7 +72,7 @@ pub(super) struct View<B> {
 
 /// A connection and where it came from.
 pub(super) struct Chosen<B> {
-    pub(super) connection: Box<Connection<B>>,
+    pub(super) line: Line<B>,
     pub(super) pool: Rc<TargetPool<B>>,
 }
 
@@ -84,7 +85,7 @@ pub(super) enum From {
 
 /// A request that was sent, and where it came from.
 pub(super) struct Sent<B> {
-    pub(super) exchange: Exchange<B>,
+    pub(super) turn: Turn<B>,
     pub(super) pool: Rc<TargetPool<B>>,
     /// Boxed, as it is made for the usual request and needed for the rare one.
     replay: Option<Box<Replay>>,
@@ -244,9 +245,9 @@ where
         loop {
             attempts_left = attempts_left.saturating_sub(1);
             let patience = self.service.response_timeout();
-            let request = match poll_fn(|cx| sent.exchange.poll_answer(cx, patience)).await {
+            let request = match poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await {
                 Ok(answered) => {
-                    return self.accept(answered, sent.exchange.connection, sent.pool, (None, false));
+                    return self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
                 }
                 Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
             };
@@ -267,13 +268,13 @@ where
         Box::pin(async move {
             let Some(only) = pool.view().targets.first().cloned() else { return Err(UpstreamFault::Reset(None)) };
             let deadline = || Instant::now() + pool.service.connect_timeout();
-            let chosen = pool.obtain(&only, Admission::Healthy, from, now, deadline).await?;
+            let chosen = pool.obtain(&only, Admission::Healthy, (from, Purpose::default()), now, deadline).await?;
             Ok(pool.begin(chosen, *request, now))
         })
     }
 
     fn begin(&self, chosen: Chosen<B>, request: Request<Upload<B>>, now: Instant) -> Sent<B> {
-        let reused = chosen.connection.reused;
+        let reused = chosen.line.is_reused();
         let replay = if reused { Replay::of(&request).map(Box::new) } else { None };
         // The clock is read again only where a connection had to be waited for.
         let started = if reused { now } else { Instant::now() };
@@ -282,7 +283,7 @@ where
 
     pub(super) fn begin_with(
         &self,
-        Chosen { connection, pool }: Chosen<B>,
+        Chosen { line, pool }: Chosen<B>,
         mut request: Request<Upload<B>>,
         started: Instant,
         replay: Option<Box<Replay>>,
@@ -290,18 +291,18 @@ where
         if self.service.names_target_as_host() {
             request.headers_mut().insert(HOST, pool.target.host.clone());
         }
-        Sent { exchange: Exchange::begin(connection, request, started), pool, replay }
+        Sent { turn: Turn::begin(line, request, &pool.target, started), pool, replay }
     }
 
     pub(super) fn accept(
         self: &Rc<Self>,
         Answered { mut answer, is_early }: Answered,
-        connection: Box<Connection<B>>,
+        held: Held<B>,
         pool: Rc<TargetPool<B>>,
         (dues, upgrade): (Option<Box<Dues>>, bool),
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
-        let mut lease = Lease::new(connection, afterwards, pool, Rc::clone(self), dues);
+        let mut lease = Lease::new(held, afterwards, pool, Rc::clone(self), dues);
         if is_early {
             lease.go_on_sending();
         }
@@ -315,9 +316,9 @@ where
     fn take_idle(&self, now: Instant) -> Option<Chosen<B>> {
         let view = self.view.borrow();
         let [only] = &*view.targets else { return None };
-        let connection = only.take(now)?;
+        let line = only.take(now)?;
         self.observer.reused();
-        Some(Chosen { connection, pool: Rc::clone(only) })
+        Some(Chosen { line, pool: Rc::clone(only) })
     }
 
     /// Takes an idle connection to a target, or makes one and notes how that went.
@@ -325,28 +326,40 @@ where
         &self,
         pool: &Rc<TargetPool<B>>,
         admission: Admission,
-        from: From,
+        (from, purpose): (From, Purpose),
         now: Instant,
         deadline: impl FnOnce() -> Instant,
     ) -> Result<Chosen<B>, UpstreamFault> {
         // A probe has to find out whether the target takes connections, so it makes one.
-        let may_reuse = from == From::PoolOrNetwork && admission != Admission::Probe;
-        if let Some(connection) = may_reuse.then(|| pool.take(now)).flatten() {
+        let line = match (admission, from) {
+            (Admission::Probe, _) => None,
+            _ if purpose.upgrade => pool.take_own(now),
+            (Admission::Healthy | Admission::Ejected, From::PoolOrNetwork) => pool.take(now),
+            // A shared one that is closed is known to be.
+            (Admission::Healthy | Admission::Ejected, From::Network) => pool.take_shared(now),
+        };
+        if let Some(line) = line {
             self.observer.reused();
-            return Ok(Chosen { connection, pool: Rc::clone(pool) });
+            return Ok(Chosen { line, pool: Rc::clone(pool) });
         }
         let target = &pool.target;
         // Boxed: rare, and large enough to make every request's future larger.
-        match Box::pin(connect(target, &pool.addresses, deadline())).await {
-            Ok(opened) => {
+        let wanted = Wanted { deadline: deadline(), purpose };
+        match Box::pin(pool.open(wanted, now)).await {
+            Opening::Made(line) => {
                 self.observer.opened();
                 // Where answers count, a connection alone is none.
                 if !self.service.config().balancing.ejection.answers && target.health.succeeded() {
                     self.observer.readmitted(target.authority());
                 }
-                Ok(Chosen { connection: Box::new(Connection::new(opened, now)), pool: Rc::clone(pool) })
+                Ok(Chosen { line, pool: Rc::clone(pool) })
             }
-            Err(fault) => {
+            Opening::Joined(line) => {
+                self.observer.reused();
+                Ok(Chosen { line, pool: Rc::clone(pool) })
+            }
+            Opening::FailedElsewhere(fault) => Err(fault),
+            Opening::Failed(fault) => {
                 let rules = &self.service.config().balancing.ejection;
                 if target.health.failed(admission, rules, Instant::now().into_std()) {
                     self.observer.ejected(target.authority());

@@ -31,9 +31,11 @@ impl Replay {
     /// left out: a deletion that is allowed is allowed once.
     pub(super) fn of<B: Body>(request: &Request<B>) -> Option<Self> {
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if !is_safe || !request.body().is_end_stream() {
-            return None;
-        }
+        (is_safe && request.body().is_end_stream()).then(|| Self::head(request))
+    }
+
+    /// Keeps the head of a request that is sent again only if it certainly was not looked at.
+    pub(super) fn head<B>(request: &Request<B>) -> Self {
         let headers = request.headers();
         let mut fields = Vec::with_capacity(headers.len());
         let mut values = Vec::with_capacity(VALUE_BYTES);
@@ -41,11 +43,16 @@ impl Replay {
             values.extend_from_slice(value.as_bytes());
             fields.push(Field { name: name.clone(), length: value.len(), is_sensitive: value.is_sensitive() });
         }
-        Some(Self { method: request.method().clone(), uri: request.uri().clone(), fields, values })
+        Self { method: request.method().clone(), uri: request.uri().clone(), fields, values }
     }
 
     /// The request once more; `None` if that could not be had unchanged.
     pub(super) fn request<B>(self) -> Option<Request<Upload<B>>> {
+        self.request_with(Upload::empty())
+    }
+
+    /// The same with a body.
+    pub(super) fn request_with<B>(self, body: Upload<B>) -> Option<Request<Upload<B>>> {
         let mut headers = HeaderMap::with_capacity(self.fields.len());
         let mut rest = &*self.values;
         for Field { name, length, is_sensitive } in self.fields {
@@ -55,7 +62,7 @@ impl Replay {
             headers.append(name, value);
             rest = after;
         }
-        let mut request = Request::new(Upload::empty());
+        let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
         *request.headers_mut() = headers;

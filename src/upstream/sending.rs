@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::introduction::Introduced;
 use crate::clock::Now;
 
 /// What is to be known of a request besides its head.
@@ -26,12 +27,19 @@ pub struct Sending {
     pub patience: Option<Duration>,
     /// Whether its answer may switch protocols.
     pub upgrade: bool,
+    /// For whom the connection is, where the service is told: see [`Service::introduces`](super::Service::introduces).
+    pub introduced: Option<Introduced>,
 }
 
 impl Sending {
     /// Whether there is nothing to be said but when and for whom.
     pub(super) const fn is_plain(&self) -> bool {
-        !self.guarded && !self.upgrade && self.deadline.is_none() && self.request.is_none() && self.patience.is_none()
+        !self.guarded
+            && !self.upgrade
+            && self.introduced.is_none()
+            && self.deadline.is_none()
+            && self.request.is_none()
+            && self.patience.is_none()
     }
 
     /// A request of which there is nothing to be said.
@@ -45,6 +53,7 @@ impl Sending {
             request: None,
             patience: None,
             upgrade: false,
+            introduced: None,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::{
     check::{self, Checking},
     gate::Gate,
     retry_budget::RetryBudget,
-    target::Target,
+    target::{Link, Target},
     target_set::{Member, Published, TargetSet},
     tls::Trust,
 };
@@ -142,15 +142,20 @@ impl Service {
         // Of this service alone: what another asks of the same target is the other's affair.
         let known = before.map(Self::targets);
         let known = known.as_deref().map_or(&[][..], |set| &set.targets);
+        let link = Link {
+            protocol: upstream.protocol,
+            introduction: upstream.proxy_protocol,
+            server_name: upstream.tls.server_name.clone(),
+        };
         let mut targets = Vec::with_capacity(upstream.targets.len());
         for config in &upstream.targets {
             let trust = trust.as_ref().filter(|_| config.address.tls);
             if config.address.tls && trust.is_none() {
                 continue; // said already; and without trust there is no TLS, and without TLS no such target
             }
-            let target = match known.iter().find(|target| target.is_same(&config.address, trust)) {
+            let target = match known.iter().find(|target| target.is_same(config, &link, trust)) {
                 Some(member) => Ok(Arc::clone(&member.target)),
-                None => Target::compile(&config.address, trust, &upstream.span).map(Arc::new),
+                None => Target::compile(config, &link, trust, &upstream.span).map(Arc::new),
             };
             match target {
                 Ok(target) => targets.push(Member { target, weight: config.weight }),
@@ -236,6 +241,11 @@ impl Service {
         self.config.connect_timeout.min(LONGEST_TIMEOUT)
     }
 
+    /// Whether connections to it say for whom they are, and so serve one request each.
+    pub fn introduces(&self) -> bool {
+        self.config.proxy_protocol.is_some()
+    }
+
     /// Whether targets are told their own name as `Host`.
     pub(super) fn names_target_as_host(&self) -> bool {
         self.config.host == UpstreamHost::Target
@@ -248,12 +258,12 @@ fn trust(
     materials: &dyn Materials,
     trusts: &mut Vec<Arc<Trust>>,
 ) -> Result<Option<Arc<Trust>>, Problem> {
-    let trust = match &upstream.ca {
-        // Read even where no target needs it: a file that is named must be right.
-        Some(file) => Trust::in_file(file, materials, trusts)?,
-        None if upstream.targets.iter().any(|target| target.address.tls) => Trust::of_machine(&upstream.span, trusts)?,
-        None => return Ok(None),
-    };
+    let (ca, own) = (upstream.ca.as_ref(), upstream.tls.certificate.as_ref());
+    // Read even where no target needs it: a file that is named must be right.
+    if ca.is_none() && own.is_none() && !upstream.targets.iter().any(|target| target.address.tls) {
+        return Ok(None);
+    }
+    let trust = Trust::new(ca, own, &upstream.span, materials, trusts)?;
     trusts.push(Arc::clone(&trust));
     Ok(Some(trust))
 }

@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -13,7 +14,7 @@ use http::HeaderValue;
 use rustls::pki_types::ServerName;
 
 use super::{affinity::affinity_of, health::Health, tls::Trust};
-use crate::config::{self, Problem, Span};
+use crate::config::{self, Problem, ProxyVersion, Reach, Span, UpstreamProtocol};
 
 /// One address of a service.
 #[derive(Debug)]
@@ -21,7 +22,9 @@ pub struct Target {
     /// Tells targets apart in the workers' pools; never used twice in a process.
     pub(super) id: u64,
     /// As configured.
-    pub(super) config: config::Target,
+    pub(super) config: config::UpstreamTarget,
+    /// How it is spoken with.
+    pub(super) link: Link,
     /// How TLS is spoken, if it is.
     pub(super) tls: Option<TargetTls>,
     /// Where it answers.
@@ -46,6 +49,17 @@ pub(super) struct TargetTls {
     pub(super) name: ServerName<'static>,
 }
 
+/// How a target is spoken with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    /// The protocol.
+    pub(super) protocol: UpstreamProtocol,
+    /// How connections are introduced; they then serve one request each.
+    pub(super) introduction: Option<ProxyVersion>,
+    /// Whose certificate we want to see, in place of the target's name.
+    pub(super) server_name: Option<Arc<str>>,
+}
+
 /// Where a target answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -53,48 +67,75 @@ pub(super) enum Place {
     Address(SocketAddr),
     /// At the addresses of a name.
     Name(Box<str>, u16),
+    /// At a socket in the file system.
+    Unix(PathBuf),
 }
 
 impl Target {
     /// Makes a target ready, in its first and unsullied health.
-    pub(super) fn compile(config: &config::Target, trust: Option<&Arc<Trust>>, at: &Span) -> Result<Self, Problem> {
+    pub(super) fn compile(
+        target: &config::UpstreamTarget,
+        link: &Link,
+        trust: Option<&Arc<Trust>>,
+        at: &Span,
+    ) -> Result<Self, Problem> {
+        let config = &target.address;
         let bare = config.host.trim_start_matches('[').trim_end_matches(']');
         let authority = format!("{}:{}", config.host, config.port);
         let default_port = if config.tls { 443 } else { 80 };
         let host = if config.port == default_port { &*config.host } else { &authority };
+        let shown = match &target.reach {
+            Reach::Unix(path) => format!("unix:{}", path.display()),
+            Reach::Host | Reach::EachAddress | Reach::Services(_) => authority.clone(),
+        };
         let unusable = |_| Problem::error(at, format!("{authority} can't be used as a target"));
         Ok(Self {
             id: next_id(),
             tls: trust
                 .map(|trust| {
-                    let name = ServerName::try_from(bare.to_owned()).map_err(|_| unusable(()))?;
+                    let name = link.server_name.as_deref().unwrap_or(bare).to_owned();
+                    let name = ServerName::try_from(name).map_err(|_| unusable(()))?;
                     Ok(TargetTls { trust: Arc::clone(trust), name })
                 })
                 .transpose()?,
-            place: match bare.parse::<IpAddr>() {
-                Ok(address) => Place::Address(SocketAddr::new(address, config.port)),
-                Err(_) => Place::Name(bare.into(), config.port),
+            place: match (&target.reach, bare.parse::<IpAddr>()) {
+                (Reach::Unix(path), _) => Place::Unix(path.clone()),
+                (_, Ok(address)) => Place::Address(SocketAddr::new(address, config.port)),
+                (_, Err(_)) => Place::Name(bare.into(), config.port),
             },
             host: HeaderValue::from_str(host).map_err(|_| unusable(()))?,
             health: Health::default(),
             under_way: AtomicU32::new(0),
-            seed: affinity_of(&[authority.as_bytes()]),
-            config: config.clone(),
-            authority: authority.into_boxed_str(),
+            seed: affinity_of(&[shown.as_bytes()]),
+            config: target.clone(),
+            link: link.clone(),
+            authority: shown.into_boxed_str(),
         })
     }
 
     /// Whether the target would be the same if it were made again of these.
-    pub(super) fn is_same(&self, config: &config::Target, trust: Option<&Arc<Trust>>) -> bool {
+    pub(super) fn is_same(&self, target: &config::UpstreamTarget, link: &Link, trust: Option<&Arc<Trust>>) -> bool {
         let same_trust = match (&self.tls, trust) {
             (None, None) => true,
             (Some(mine), Some(other)) => Arc::ptr_eq(&mine.trust, other),
             (Some(_), None) | (None, Some(_)) => false,
         };
-        same_trust && self.config == *config
+        // Its share is the set's affair.
+        let same_place = self.config.address == target.address && self.config.reach == target.reach;
+        same_trust && same_place && self.link == *link
     }
 
-    /// `host:port`, for logs and labels.
+    /// Whether its connections carry the requests of many at once.
+    pub(super) fn may_share(&self) -> bool {
+        self.link.introduction.is_none() && self.link.protocol != UpstreamProtocol::Http1
+    }
+
+    /// Whether a connection may serve a second request.
+    pub(super) fn may_reuse(&self) -> bool {
+        self.link.introduction.is_none()
+    }
+
+    /// `host:port`, or the path of its socket, for logs and labels.
     pub fn authority(&self) -> &str {
         &self.authority
     }

@@ -21,6 +21,8 @@ pub struct Upload<B>(Option<Box<Watched<B>>>);
 /// A body that is more than empty.
 #[derive(Debug)]
 struct Watched<B> {
+    /// What comes before the rest: it was sent before, and not looked at. The next is last.
+    again: Vec<Bytes>,
     body: B,
     progress: Rc<Progress>,
 }
@@ -40,7 +42,7 @@ impl<B: Body> Upload<B> {
             return Self::empty();
         }
         let progress = Progress { last: Cell::new(now), waits_for_client: Cell::new(false), error: RefCell::new(None) };
-        Self(Some(Box::new(Watched { body, progress: Rc::new(progress) })))
+        Self(Some(Box::new(Watched { again: Vec::new(), body, progress: Rc::new(progress) })))
     }
 }
 
@@ -48,6 +50,16 @@ impl<B> Upload<B> {
     /// No body.
     pub(super) const fn empty() -> Self {
         Self(None)
+    }
+
+    /// Puts before what is left what has been taken from it already.
+    pub(super) fn preceded_by(mut self, mut sent: Vec<Bytes>) -> Self {
+        if let Some(watched) = &mut self.0 {
+            sent.reverse();
+            // What was to be sent again and is not yet sent stays behind it.
+            watched.again.append(&mut sent);
+        }
+        self
     }
 
     /// How far it has come; `None` when there is nothing to send.
@@ -90,7 +102,11 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Some(Watched { body, progress }) = self.0.as_deref_mut() else { return Poll::Ready(None) };
+        let Some(Watched { again, body, progress }) = self.0.as_deref_mut() else { return Poll::Ready(None) };
+        if let Some(data) = again.pop() {
+            progress.note(false);
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
         let polled = Pin::new(body).poll_frame(cx);
         progress.note(polled.is_pending());
         polled.map(|frame| {
@@ -104,10 +120,16 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|watched| watched.body.is_end_stream())
+        self.0.as_ref().is_none_or(|watched| watched.again.is_empty() && watched.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |watched| watched.body.size_hint())
+        let Some(watched) = &self.0 else { return SizeHint::with_exact(0) };
+        let rest = watched.body.size_hint();
+        let again = watched.again.iter().fold(0, |sum, data| data.len() as u64 + sum);
+        match rest.exact() {
+            Some(rest) if again > 0 => SizeHint::with_exact(rest.saturating_add(again)),
+            Some(_) | None => rest,
+        }
     }
 }

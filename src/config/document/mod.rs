@@ -21,6 +21,7 @@ mod listener;
 mod machine;
 mod notify;
 mod overload;
+mod reach;
 mod redirect;
 mod route;
 mod sealing;
@@ -53,9 +54,10 @@ pub(super) use guard::DeletionGuard;
 pub(super) use introspection::Introspection;
 pub(super) use issuer::{ClaimRule, Claims, Issuer, Keys, TypeText};
 pub(super) use limit::{AssuranceText, Level, Limit};
-pub(super) use listener::{Listener, Tls};
+pub(super) use listener::{Certificate, Listener, Tls};
 pub(super) use machine::{Machines, Switch};
 pub(super) use notify::{Mail, Notify};
+pub(super) use reach::{Dns, UpstreamTls};
 pub(super) use redirect::Redirect;
 pub(super) use route::{AuthText, Bind, Prefix, Rewrite, Route};
 pub(super) use sealing::{Sealing, SealingKeyText};
@@ -64,7 +66,7 @@ pub(super) use security_headers::{Hsts, SecurityHeaders};
 pub(super) use server::{AccessLogText, AccessLogWord, Admin, Audit, Server, ServerLimits};
 pub(super) use shaping::{Canary, HeaderFields, HeaderRules, Mirror};
 pub(super) use streams::{GrpcWeb, UpgradeTo};
-pub(super) use target::TargetText;
+pub(super) use target::{Scheme, TargetSection, TargetText, TargetUrl};
 pub(super) use upstream::{Credential, Upstream};
 
 use super::{
@@ -91,6 +93,8 @@ section! {
         limits: Named<Limit> = "{}",
         /// The services behind, by name.
         upstreams: Named<Upstream>,
+        /// Who is asked for the addresses of upstreams' names.
+        dns: Dns = "{}",
         /// How the gateway signs what it tells upstreams of callers.
         assertions: Option<Assertions>,
         /// What people and systems are told by: mail and webhooks.

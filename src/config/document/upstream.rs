@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Assertion, BalanceText, Concurrency, Ejection, HealthCheck, Retries, SecretText, TargetText};
+use super::{Assertion, BalanceText, Concurrency, Ejection, HealthCheck, Retries, SecretText, TargetText, UpstreamTls};
 use crate::config::{
-    MethodOverride, UpstreamHost,
+    MethodOverride, ProxyVersion, UpstreamHost, UpstreamProtocol,
     decode::{At, NonEmpty, section, words},
     quantity::Size,
     text::FilePath,
@@ -17,6 +17,11 @@ section! {
     "an upstream" Upstream {
         /// Where it answers.
         targets: NonEmpty<TargetText>,
+        /// What is spoken with it.
+        protocol: At<UpstreamProtocol> = "http1",
+        /// Whether each connection to it begins with whom it is made for (HAProxy's PROXY protocol). No connection is used for
+        /// two requests then.
+        proxy_protocol: Option<ProxyVersion>,
         /// Which of them a request goes to.
         balance: BalanceText = "round_robin",
         /// How long it may take.
@@ -48,6 +53,8 @@ section! {
         retries: Option<Retries>,
         /// Certificates (PEM) that vouch for https targets, instead of the machine's.
         ca: Option<At<FilePath>>,
+        /// TLS with https targets, besides who vouches for them.
+        tls: Option<UpstreamTls>,
     }
 }
 

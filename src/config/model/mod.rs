@@ -18,6 +18,7 @@ mod listener;
 mod notify;
 mod overload;
 mod own_issuer;
+mod reach;
 mod route;
 mod server;
 mod shaping;
@@ -50,6 +51,7 @@ pub use self::{
     listener::{Alpn, CertificateFiles, ClientAuth, Http3, Listener, ListenerMode, ListenerTls, TlsVersion},
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     overload::{Overload, Priority},
+    reach::{Dns, ProxyVersion, Reach, UpstreamProtocol, UpstreamTls},
     route::{Auth, DeletionGuard, GuardedOperation, Rewrite, Route, RouteDeletion, When},
     server::{AccessLog, Admin, Audit, Server, ServerLimits},
     shaping::{
@@ -80,6 +82,8 @@ pub struct Config {
     pub limits: Vec<Arc<Limit>>,
     /// The services behind.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Who is asked for the addresses of upstreams' names.
+    pub dns: Dns,
     /// How upstreams are told of callers in a way that they can verify.
     pub assertions: Option<Arc<Assertions>>,
     /// The second-factor authority.

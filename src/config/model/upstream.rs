@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Assertion, Balancing, File, Source, Span};
+use super::{Assertion, Balancing, File, ProxyVersion, Reach, Source, Span, UpstreamProtocol, UpstreamTls};
 
 /// A service behind the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Where it answers: scheme, host and port, without a path; never empty.
     pub targets: Vec<UpstreamTarget>,
+    /// What is spoken with it.
+    pub protocol: UpstreamProtocol,
+    /// Whether connections are introduced, and how.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How long a connection (TCP and TLS) may take.
     pub connect_timeout: Duration,
     /// How long the head of the answer may take once the request was sent.
@@ -37,6 +41,8 @@ pub struct Upstream {
     pub host: UpstreamHost,
     /// Certificates that vouch for https targets, instead of the machine's.
     pub ca: Option<File>,
+    /// How TLS is spoken besides.
+    pub tls: UpstreamTls,
 }
 
 /// A target of a service, and its share of the requests.
@@ -46,6 +52,8 @@ pub struct UpstreamTarget {
     pub address: Target,
     /// Its share of the requests, in relation to the others'; from 1.
     pub weight: u16,
+    /// How its places are found.
+    pub reach: Reach,
 }
 
 /// One address of a service.

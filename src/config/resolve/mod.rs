@@ -21,6 +21,7 @@ mod machine;
 mod name;
 mod notify;
 mod planned;
+mod reach;
 mod route;
 mod sealing;
 mod server;
@@ -87,6 +88,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     let upstreams = upstream::upstreams(document, to);
     let mut guard = guard::guard(document, &levels, &limits, to);
     let quotas = deletion::guard(document, guard.as_mut(), &limits, to);
+    let dns = reach::dns(document, to);
     let assertions = assertion::assertions(document, to);
     let notify = notify::notify(document, to).map(std::sync::Arc::new);
     let sealing = sealing::sealing(document, to);
@@ -124,6 +126,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         limits: shared.limits.values(),
         upstreams: shared.upstreams.values(),
         server,
+        dns,
         assertions,
         notify,
         authority,

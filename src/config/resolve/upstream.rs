@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Context, assertion, balancing, table::Table, target};
+use super::{Context, assertion, balancing, reach, table::Table, target};
 use crate::config::{
     Span, Upstream, UpstreamCredential,
     document::{self, Document},
@@ -24,10 +24,14 @@ pub(super) fn upstreams(document: &Document, to: &mut Context<'_>) -> Table<Upst
                 "forward the caller's token, or put the gateway's credential in its place",
             );
         }
+        let targets = target::targets(written, to);
         Some(Upstream {
             span: entry.span.clone(),
             name: entry.name.clone(),
-            targets: target::targets(written, to),
+            protocol: reach::protocol(written, &targets, to),
+            proxy_protocol: written.proxy_protocol,
+            tls: reach::tls(written, &targets, to),
+            targets,
             connect_timeout: written.timeouts.connect,
             response_timeout: written.timeouts.response,
             request_timeout: written.timeouts.request,

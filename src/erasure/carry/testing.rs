@@ -128,6 +128,7 @@ pub(crate) fn upstream(name: &str, ports: &[u16]) -> config::Upstream {
             .map(|port| config::UpstreamTarget {
                 address: config::Target { tls: false, host: "127.0.0.1".into(), port: *port },
                 weight: 1,
+                reach: config::Reach::Host,
             })
             .collect(),
         request_timeout: None,
@@ -142,6 +143,9 @@ pub(crate) fn upstream(name: &str, ports: &[u16]) -> config::Upstream {
         form_bytes: 0,
         host: UpstreamHost::Target,
         ca: None,
+        protocol: config::UpstreamProtocol::Http1,
+        proxy_protocol: None,
+        tls: config::UpstreamTls::default(),
     }
 }
 

@@ -6,6 +6,8 @@ mod careful;
 mod compiling;
 mod exchanges;
 mod faults;
+mod http2;
+mod reach;
 mod reuse;
 mod tls;
 
@@ -188,6 +190,11 @@ impl Client {
         Ok(read(self.send(service, request(Method::GET, "/")).await?).await?.0)
     }
 
+    /// Sends a request and reads the whole answer.
+    async fn text_of(&self, service: &Arc<Service>, request: Request<TestBody>) -> Result<String, UpstreamFault> {
+        Ok(read(self.send(service, request).await?).await?.0)
+    }
+
     async fn fault(&self, service: &Arc<Service>, request: Request<TestBody>) -> UpstreamFault {
         match self.send(service, request).await {
             Ok(answer) => panic!("an answer: {}", answer.status()),
@@ -232,6 +239,9 @@ fn config_of(targets: Vec<config::UpstreamTarget>) -> config::Upstream {
         form_bytes: 0,
         host: UpstreamHost::Preserve,
         ca: None,
+        protocol: config::UpstreamProtocol::Http1,
+        proxy_protocol: None,
+        tls: config::UpstreamTls::default(),
     }
 }
 
@@ -242,7 +252,11 @@ fn impatient(address: SocketAddr) -> Arc<Service> {
 }
 
 fn target(tls: bool, host: &str, port: u16) -> config::UpstreamTarget {
-    config::UpstreamTarget { address: config::Target { tls, host: host.into(), port }, weight: 1 }
+    config::UpstreamTarget {
+        address: config::Target { tls, host: host.into(), port },
+        weight: 1,
+        reach: config::Reach::Host,
+    }
 }
 
 /// Files and variables in memory.

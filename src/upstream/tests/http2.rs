@@ -1,0 +1,450 @@
+//! HTTP/2 to services: streams on shared connections, what is sent again, what is not, and how streams end.
+
+use std::collections::HashSet;
+
+use h2::{Reason, server};
+
+use super::*;
+use crate::config::UpstreamProtocol;
+
+type Stream = (Request<h2::RecvStream>, server::SendResponse<Bytes>);
+
+/// A service that speaks HTTP/2 with prior knowledge; the test says what it does with each connection, counted from 0.
+async fn speaking<F, R>(settings: server::Builder, behave: F) -> SocketAddr
+where
+    F: Fn(server::Connection<TcpStream, Bytes>, usize) -> R + 'static,
+    R: Future<Output = ()> + 'static,
+{
+    let behave = Rc::new(behave);
+    upstream(move |wire, nth| {
+        let (behave, settings) = (Rc::clone(&behave), settings.clone());
+        async move {
+            let connection = settings.handshake(wire.0).await.unwrap();
+            behave(connection, nth).await;
+        }
+    })
+    .await
+}
+
+/// Serves streams until the connection ends.
+async fn serve<R>(mut connection: server::Connection<TcpStream, Bytes>, each: impl Fn(Stream) -> R)
+where
+    R: Future<Output = ()> + 'static,
+{
+    while let Some(Ok(stream)) = connection.accept().await {
+        spawn_local(each(stream));
+    }
+}
+
+async fn echo((request, mut respond): Stream) {
+    let (parts, mut body) = request.into_parts();
+    let mut length = 0;
+    while let Some(Ok(data)) = body.data().await {
+        length += data.len();
+        let _ = body.flow_control().release_capacity(data.len());
+    }
+    let authority = parts.uri.authority().map_or("", |authority| authority.as_str());
+    let said = format!("{} {} {} {length}", parts.method, authority, parts.uri.path());
+    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+    stream.send_data(said.into(), true).unwrap();
+}
+
+fn h2c(address: SocketAddr) -> Arc<Service> {
+    service(h2c_config(&[address]))
+}
+
+fn h2c_config(addresses: &[SocketAddr]) -> config::Upstream {
+    let targets = addresses.iter().map(|at| target(false, &at.ip().to_string(), at.port())).collect();
+    config::Upstream { protocol: UpstreamProtocol::Http2, ..config_of(targets) }
+}
+
+#[test]
+fn requests_share_a_connection() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |connection, _| serve(connection, echo)).await;
+        let (client, service) = (Client::new(), h2c(address));
+        let answers: Vec<_> = (0..50)
+            .map(|_| {
+                let (client, service) = (client.clone(), Arc::clone(&service));
+                spawn_local(async move { client.text(&service).await.unwrap() })
+            })
+            .collect();
+        for answer in answers {
+            assert_eq!(answer.await.unwrap(), "GET api.example / 0");
+        }
+        assert_eq!(client.told.opened.get(), 1, "a burst makes one connection, and waits for it");
+        let post = client.send(&service, with_body(Method::POST, "/up?x=%2F", "12345")).await.unwrap();
+        assert_eq!(read(post).await.unwrap().0, "POST api.example /up 5");
+    });
+}
+
+#[test]
+fn further_connections_are_made_when_the_peer_allows_no_more_streams() {
+    worker(async {
+        let mut settings = server::Builder::new();
+        settings.max_concurrent_streams(2);
+        let open = Rc::new(Cell::new(0));
+        let seen = Rc::clone(&open);
+        let address = speaking(settings, move |connection, _| {
+            let seen = Rc::clone(&seen);
+            serve(connection, move |stream| {
+                let seen = Rc::clone(&seen);
+                async move {
+                    seen.set(seen.get() + 1);
+                    while seen.get() < 6 {
+                        tokio::task::yield_now().await;
+                    }
+                    echo(stream).await;
+                }
+            })
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        // The settings are known with the first answer.
+        open.set(6);
+        client.text(&service).await.unwrap();
+        client.text(&service).await.unwrap();
+        open.set(0);
+        let answers: Vec<_> = (0..6)
+            .map(|_| {
+                let (client, service) = (client.clone(), Arc::clone(&service));
+                spawn_local(async move { client.text(&service).await.unwrap() })
+            })
+            .collect();
+        for answer in answers {
+            answer.await.unwrap();
+        }
+        assert_eq!(client.told.opened.get(), 3, "six at once, two a connection");
+    });
+}
+
+#[test]
+fn what_a_peer_refused_to_look_at_is_sent_again_with_its_body() {
+    worker(async {
+        let refusals = Rc::new(Cell::new(2));
+        let address = speaking(server::Builder::new(), move |connection, _| {
+            let refusals = Rc::clone(&refusals);
+            serve(connection, move |(request, mut respond)| {
+                let refusals = Rc::clone(&refusals);
+                async move {
+                    if refusals.get() > 0 {
+                        refusals.set(refusals.get() - 1);
+                        return respond.send_reset(Reason::REFUSED_STREAM);
+                    }
+                    echo((request, respond)).await;
+                }
+            })
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        let post = client.send(&service, with_body(Method::POST, "/", "once")).await.unwrap();
+        assert_eq!(read(post).await.unwrap().0, "POST api.example / 4");
+        assert_eq!(client.told.retried.get(), 2);
+    });
+}
+
+#[test]
+fn a_post_whose_stream_was_reset_otherwise_is_never_sent_again() {
+    worker(async {
+        for reason in [Reason::INTERNAL_ERROR, Reason::CANCEL, Reason::NO_ERROR, Reason::ENHANCE_YOUR_CALM] {
+            let seen = Rc::new(Cell::new(0));
+            let count = Rc::clone(&seen);
+            let address = speaking(server::Builder::new(), move |connection, _| {
+                let count = Rc::clone(&count);
+                serve(connection, move |(_, mut respond)| {
+                    count.set(count.get() + 1);
+                    respond.send_reset(reason);
+                    async {}
+                })
+            })
+            .await;
+            let (client, service) = (Client::new(), h2c(address));
+            let fault = client.fault(&service, with_body(Method::POST, "/", "once")).await;
+            assert!(matches!(fault, UpstreamFault::Reset(_)), "{fault:?}");
+            assert_eq!(seen.get(), 1, "{reason:?}");
+        }
+    });
+}
+
+#[test]
+fn after_a_goaway_new_requests_go_elsewhere_and_old_ones_end_where_they_are() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |mut connection, nth| async move {
+            if nth > 0 {
+                return serve(connection, echo).await;
+            }
+            let (request, respond) = connection.accept().await.unwrap().unwrap();
+            // Says so while a stream is open; what is on its way behind it is not looked at.
+            connection.graceful_shutdown();
+            spawn_local(async move {
+                settle().await;
+                echo((request, respond)).await;
+            });
+            while connection.accept().await.is_some() {}
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        let first = {
+            let (client, service) = (client.clone(), Arc::clone(&service));
+            spawn_local(async move { client.text(&service).await })
+        };
+        settle().await;
+        for _ in 0..3 {
+            let post = client.send(&service, with_body(Method::POST, "/", "x")).await.unwrap();
+            assert_eq!(read(post).await.unwrap().0, "POST api.example / 1");
+        }
+        assert_eq!(first.await.unwrap().unwrap(), "GET api.example / 0");
+        assert!(client.told.faults.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_request_that_is_given_up_resets_its_stream_alone() {
+    worker(async {
+        let (ended, mut resets) = mpsc::unbounded_channel();
+        let address = speaking(server::Builder::new(), move |connection, _| {
+            let ended = ended.clone();
+            serve(connection, move |(request, mut respond)| {
+                let ended = ended.clone();
+                async move {
+                    if request.uri().path() == "/slow" {
+                        let reason = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+                        ended.send(reason.unwrap()).unwrap();
+                    } else {
+                        echo((request, respond)).await;
+                    }
+                }
+            })
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        client.text(&service).await.unwrap();
+        let waiting = {
+            let (client, service) = (client.clone(), Arc::clone(&service));
+            spawn_local(async move { drop(client.send(&service, request(Method::GET, "/slow")).await) })
+        };
+        settle().await;
+        waiting.abort();
+        assert_eq!(resets.recv().await, Some(Reason::CANCEL));
+        client.text(&service).await.unwrap();
+        assert_eq!(client.told.opened.get(), 1);
+    });
+}
+
+#[test]
+fn an_answer_that_is_cut_off_is_no_whole_answer() {
+    worker(async {
+        for reason in [Reason::NO_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR] {
+            let address = speaking(server::Builder::new(), move |connection, _| {
+                serve(connection, move |(_, mut respond)| async move {
+                    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                    stream.send_data("half".into(), false).unwrap();
+                    settle().await;
+                    stream.send_reset(reason);
+                })
+            })
+            .await;
+            let (client, service) = (Client::new(), h2c(address));
+            let answer = client.send(&service, request(Method::GET, "/")).await.unwrap();
+            let fault = read(answer).await.unwrap_err();
+            assert!(matches!(fault, UpstreamFault::Reset(_)), "{reason:?}: {fault:?}");
+            assert_eq!(*client.told.faults.borrow(), [FaultKind::Reset]);
+        }
+    });
+}
+
+#[test]
+fn trailers_go_both_ways() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |connection, _| {
+            serve(connection, |(mut request, mut respond)| async move {
+                while let Some(data) = request.body_mut().data().await {
+                    let _ = request.body_mut().flow_control().release_capacity(data.unwrap().len());
+                }
+                let told = request.body_mut().trailers().await.unwrap().unwrap();
+                let te = request.headers().get("te").cloned().unwrap();
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                stream.send_data(Bytes::from_owner(te.as_bytes().to_vec()), false).unwrap();
+                stream.send_trailers(told).unwrap();
+            })
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        let (feed, mut request) = fed(Method::POST, "/");
+        request.headers_mut().insert("te", "trailers".parse().unwrap());
+        feed.send(data("x")).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", "7".parse().unwrap());
+        feed.send(Ok(Frame::trailers(trailers.clone()))).unwrap();
+        drop(feed);
+        let (text, told) = read(client.send(&service, request).await.unwrap()).await.unwrap();
+        assert_eq!((text.as_str(), told), ("trailers", Some(trailers)));
+    });
+}
+
+#[test]
+fn fields_that_belong_to_a_connection_stay_behind() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |connection, _| {
+            serve(connection, |(request, mut respond)| async move {
+                let names: HashSet<&str> = request.headers().keys().map(http::HeaderName::as_str).collect();
+                assert_eq!(names, HashSet::from(["content-length", "x-own"]));
+                assert_eq!(request.headers().get("content-length").unwrap(), "1");
+                respond.send_response(Response::new(()), true).unwrap();
+            })
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        let mut post = with_body(Method::POST, "/", "x");
+        for (name, value) in
+            [("te", "gzip"), ("connection", "close"), ("keep-alive", "5"), ("upgrade", "h2c"), ("x-own", "1")]
+        {
+            post.headers_mut().insert(name, value.parse().unwrap());
+        }
+        assert_eq!(client.send(&service, post).await.unwrap().status(), 200);
+    });
+}
+
+#[test]
+fn a_head_that_does_not_come_in_time_is_a_timeout() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |connection, _| {
+            serve(connection, |stream| async move {
+                std::future::pending::<()>().await;
+                drop(stream);
+            })
+        })
+        .await;
+        let service = service(config::Upstream { response_timeout: BRIEF, ..h2c_config(&[address]) });
+        let client = Client::new();
+        let fault = client.fault(&service, request(Method::GET, "/")).await;
+        assert!(matches!(fault, UpstreamFault::Timeout), "{fault:?}");
+    });
+}
+
+#[test]
+fn a_client_that_sends_slowly_is_no_fault_of_the_service() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |connection, _| serve(connection, echo)).await;
+        let service = service(config::Upstream { response_timeout: BRIEF, ..h2c_config(&[address]) });
+        let client = Client::new();
+        let (feed, request) = fed(Method::POST, "/");
+        let answer = spawn_local(async move { client.text_of(&service, request).await });
+        for _ in 0..3 {
+            tokio::time::sleep(BRIEF).await;
+            feed.send(data("x")).unwrap();
+        }
+        drop(feed);
+        assert_eq!(answer.await.unwrap().unwrap(), "POST api.example / 3");
+    });
+}
+
+#[test]
+fn an_answer_may_come_before_the_request_is_whole_and_what_follows_is_still_sent() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |connection, _| {
+            serve(connection, |(mut request, mut respond)| async move {
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                while let Some(Ok(data)) = request.body_mut().data().await {
+                    let _ = request.body_mut().flow_control().release_capacity(data.len());
+                    stream.send_data(data, false).unwrap();
+                }
+                stream.send_data(Bytes::new(), true).unwrap();
+            })
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        let (feed, request) = fed(Method::POST, "/");
+        let mut answer = client.send(&service, request).await.unwrap().into_body();
+        for _ in 0..3 {
+            feed.send(data("ping")).unwrap();
+            let frame = answer.frame().await.unwrap().unwrap();
+            assert_eq!(frame.into_data().unwrap(), "ping");
+        }
+        drop(feed);
+        assert!(answer.frame().await.is_none_or(|frame| frame.unwrap().into_data().unwrap().is_empty()));
+    });
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_both_bodies_ends_the_stream() {
+    worker(async {
+        let (ended, mut faults) = mpsc::unbounded_channel();
+        let address = speaking(server::Builder::new(), move |connection, _| {
+            let ended = ended.clone();
+            serve(connection, move |(mut request, mut respond)| {
+                let ended = ended.clone();
+                async move {
+                    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                    stream.send_data("begun".into(), false).unwrap();
+                    while let Some(data) = request.body_mut().data().await {
+                        if data.is_err() {
+                            return ended.send(()).unwrap();
+                        }
+                    }
+                }
+            })
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        let (feed, request) = fed(Method::POST, "/");
+        feed.send(data("x")).unwrap();
+        let answer = client.send(&service, request).await.unwrap();
+        drop(answer);
+        faults.recv().await.unwrap();
+        assert!(feed.send(data("y")).is_err(), "the client's body is let go of");
+    });
+}
+
+#[test]
+fn a_large_body_goes_both_ways_within_the_windows() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |connection, _| {
+            serve(connection, |(mut request, mut respond)| async move {
+                let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                while let Some(Ok(mut data)) = request.body_mut().data().await {
+                    let _ = request.body_mut().flow_control().release_capacity(data.len());
+                    while !data.is_empty() {
+                        stream.reserve_capacity(data.len());
+                        let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.unwrap().unwrap();
+                        stream.send_data(data.split_to(room.min(data.len())), false).unwrap();
+                    }
+                }
+                stream.send_data(Bytes::new(), true).unwrap();
+            })
+        })
+        .await;
+        let (client, service) = (Client::new(), h2c(address));
+        let sent = "0123456789abcdef".repeat(256 * 1024);
+        let answer = client.send(&service, with_body(Method::PUT, "/", sent.clone())).await.unwrap();
+        assert!(read(answer).await.unwrap().0 == sent);
+    });
+}
+
+#[test]
+fn a_peer_that_speaks_no_http2_is_a_fault_and_no_answer() {
+    worker(async {
+        let address = upstream(|wire, _| wire.answer_all(OK)).await;
+        let (client, service) = (Client::new(), h2c(address));
+        let fault = client.fault(&service, request(Method::GET, "/")).await;
+        assert!(matches!(fault, UpstreamFault::Invalid(_) | UpstreamFault::Reset(_)), "{fault:?}");
+    });
+}
+
+#[test]
+fn those_who_wait_for_a_connection_that_fails_are_told_and_do_not_each_try() {
+    worker(async {
+        let (address, _nobody) = nobody();
+        let (client, service) = (Client::new(), h2c(address));
+        let faults: Vec<_> = (0..8)
+            .map(|_| {
+                let (client, service) = (client.clone(), Arc::clone(&service));
+                spawn_local(async move { client.fault(&service, request(Method::GET, "/")).await })
+            })
+            .collect();
+        for fault in faults {
+            assert!(matches!(fault.await.unwrap(), UpstreamFault::Unreachable { .. }));
+        }
+        assert_eq!(client.told.ejected.borrow().len(), 0, "one attempt that failed ejects nobody");
+    });
+}
