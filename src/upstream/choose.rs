@@ -12,7 +12,7 @@ use super::{
     affinity::mix,
     balance::{Candidate, first_for, in_turn, less_loaded},
     connect::Purpose,
-    fault::{BoxError, UpstreamFault},
+    fault::{BoxError, ConnectFault, UpstreamFault},
     health::{Admission, Standing, WHOLE_SHARE},
     observer::Repetition,
     pools::{Chosen, From, ServicePool, View},
@@ -119,9 +119,9 @@ where
         let mut last = None;
         loop {
             let Some(pick) = self.pick(view, tried, sending, now.into_std()) else {
-                return Err(last.unwrap_or(UpstreamFault::Reset(None)));
+                return Err(last.unwrap_or_else(|| self.without_target()));
             };
-            let Some(pool) = view.targets.get(pick.at) else { return Err(UpstreamFault::Reset(None)) };
+            let Some(pool) = view.targets.get(pick.at) else { return Err(self.without_target()) };
             if last.is_some() {
                 self.observer.retried(Repetition::Connect);
             }
@@ -133,6 +133,17 @@ where
             }
             tried.unreachable.push(pick.at);
             now = Instant::now();
+        }
+    }
+}
+
+impl<B> ServicePool<B> {
+    /// Why nothing can be sent where there is nobody to send it to: a name that stands for its addresses has none.
+    fn without_target(&self) -> UpstreamFault {
+        let nobody = std::io::Error::new(std::io::ErrorKind::NotFound, "the upstream has no targets now");
+        UpstreamFault::Unreachable {
+            target: self.service.default_host().to_owned(),
+            source: ConnectFault::Resolve(nobody),
         }
     }
 }
