@@ -1,6 +1,7 @@
 //! Stepgate: a reverse-proxy gateway that puts bearer tokens, step-up authentication and guarded deletions in front
 //! of unmodified APIs. The request's path starts in [`gateway`]; docs/architecture.md has the plan of the house.
 
+pub mod acme;
 pub mod assertion;
 pub mod authority;
 pub mod body;

@@ -26,6 +26,7 @@ use stepgate::{
     jose,
     password::{Cost, PASSWORD_BYTES},
     route::NormalPath,
+    server::{ProxyHeaderFault, parse_proxy_header, proxy_header_missing},
 };
 
 pub use authority::{accounts_call, accounts_file, authority_call, passkey_response, request_proof};
@@ -301,4 +302,26 @@ pub fn users_file(data: &[u8]) {
         }
         Err(faults) => assert!(!faults.is_empty() && faults.iter().all(|fault| fault.line > 0)),
     }
+}
+
+/// What a relay sends first: a header is read to its last byte and no further, whatever follows it, and within a bound.
+pub fn proxy_header(data: &[u8]) {
+    let read = |data: &[u8]| {
+        let mut taken = 0;
+        loop {
+            match proxy_header_missing(&data[..taken]) {
+                Err(fault) => return (taken, Err(fault)),
+                Ok(0) => return (taken, parse_proxy_header(&data[..taken])),
+                Ok(more) if taken + more <= data.len() => taken += more,
+                Ok(_) => return (taken, Err(ProxyHeaderFault::Ended)),
+            }
+        }
+    };
+    let (taken, header) = read(data);
+    assert!(taken <= 16 + 4096, "{taken} bytes were read");
+    if header == Err(ProxyHeaderFault::Ended) {
+        return;
+    }
+    let other = [&data[..taken], &b"GET / HTTP/1.1\r\n\r\n"[..]].concat();
+    assert_eq!(read(&other), (taken, header), "what follows a header changed what it says");
 }

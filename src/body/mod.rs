@@ -3,6 +3,7 @@
 
 mod bounds;
 mod certificate;
+mod copy;
 mod framing;
 mod pace;
 mod received;
@@ -15,9 +16,10 @@ mod watch;
 
 pub use bounds::{Bounds, Protocol, Verdict};
 pub use certificate::ClientCertificate;
+pub use copy::{CopyReceiver, NoCopy};
 pub use framing::{FramingFault, check_framing};
 pub use received::{Received, ReceivedStream};
-pub use request::{BodyFault, RequestBody, Unread};
+pub use request::{BodyChange, BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use serve::{AlpnChoice, Alternative, Arrival, ConnectionInfo, Memory, Serve, TlsInfo};
 pub(crate) use switch::Watched;

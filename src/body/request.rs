@@ -2,9 +2,11 @@
 
 use std::{
     cell::Cell,
+    fmt,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -12,6 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::{
     ConnectionWatch, Received,
+    copy::{CopyReceiver, Copying},
     response::{TrailerFilter, clean},
     wait::Wait,
 };
@@ -50,6 +53,17 @@ pub struct RequestBody {
     /// `None` for a body that was empty from the start, as most are: there is nothing to count, and nothing fails.
     told: Option<Told>,
     trailers: TrailerFilter,
+    /// What is made of its bytes on the way.
+    change: Option<Box<dyn BodyChange>>,
+}
+
+/// What is made of the bytes of a request's body on their way.
+pub trait BodyChange: fmt::Debug {
+    /// Makes of what came what goes on; nothing yet, perhaps. `None`: it is not in its form.
+    fn change(&mut self, bytes: &[u8]) -> Option<Bytes>;
+
+    /// Whether it may end here.
+    fn may_end(&self) -> bool;
 }
 
 /// What stays readable after the body has been given away.
@@ -57,6 +71,8 @@ pub struct RequestBody {
 struct Told {
     counter: Rc<Cell<u64>>,
     outcome: Rc<Cell<Option<BodyFault>>>,
+    /// Boxed, and rarely there.
+    copying: Option<Box<Copying>>,
 }
 
 #[derive(Debug)]
@@ -76,15 +92,28 @@ impl RequestBody {
     pub fn new(incoming: impl Into<Received>, watch: &Rc<ConnectionWatch>, limit: u64) -> Self {
         let incoming = incoming.into();
         if incoming.is_end_stream() {
-            return Self { source: Source::Ended, limit, told: None, trailers: |_| {} };
+            return Self { source: Source::Ended, limit, told: None, trailers: |_| {}, change: None };
         }
         let wait = watch.enrol_request_body();
-        let told = Told { counter: Rc::clone(wait.bytes()), outcome: Rc::default() };
+        let told = Told { counter: Rc::clone(wait.bytes()), outcome: Rc::default(), copying: None };
         Self {
             source: Source::Wire { incoming, wait, watch: Rc::clone(watch) },
             limit,
             told: Some(told),
             trailers: |_| {},
+            change: None,
+        }
+    }
+
+    /// Has its bytes changed on their way. How many come out is not known before.
+    pub fn change(&mut self, change: Box<dyn BodyChange>) {
+        self.change = Some(change);
+    }
+
+    /// Lets the client send nothing for a while, as one does that speaks when it has something to say, and not in one piece.
+    pub fn be_patient(&self, patience: Duration) {
+        if let Source::Wire { wait, .. } = &self.source {
+            wait.be_patient(patience);
         }
     }
 
@@ -97,9 +126,9 @@ impl RequestBody {
 
     /// A body that has been read already.
     pub fn buffered(bytes: Bytes) -> Self {
-        let told = Told { counter: Rc::new(Cell::new(bytes.len() as u64)), outcome: Rc::default() };
+        let told = Told { counter: Rc::new(Cell::new(bytes.len() as u64)), outcome: Rc::default(), copying: None };
         let source = if bytes.is_empty() { Source::Ended } else { Source::Buffered(bytes) };
-        Self { source, limit: u64::MAX, told: Some(told), trailers: |_| {} }
+        Self { source, limit: u64::MAX, told: Some(told), trailers: |_| {}, change: None }
     }
 
     /// The number of bytes read so far; stays readable after the body has been given away. `None`: it was empty.
@@ -111,6 +140,26 @@ impl RequestBody {
     /// read.
     pub fn outcome(&self) -> Option<Rc<Cell<Option<BodyFault>>>> {
         self.told.as_ref().map(|told| Rc::clone(&told.outcome))
+    }
+
+    /// Bounds the body otherwise than was said when it was made: its route is known by now.
+    pub fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    /// Has a copy made of what is read from now on, of at most `max` bytes. `None`: there is nothing to read.
+    pub fn copy(&mut self, max: usize) -> Option<CopyReceiver> {
+        if matches!(self.source, Source::Ended) {
+            return None;
+        }
+        let told = self.told.as_mut()?;
+        let (copying, receiver) = Copying::new(max);
+        told.copying = Some(Box::new(copying));
+        Some(receiver)
+    }
+
+    fn copying(&mut self) -> Option<&mut Copying> {
+        self.told.as_mut()?.copying.as_deref_mut()
     }
 
     /// Whether the declared length alone is over the limit: then nothing of it need be asked for.
@@ -194,28 +243,54 @@ impl Body for RequestBody {
             Source::Buffered(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.source = Source::Ended;
+                if let Some(copying) = this.copying() {
+                    copying.data(&bytes);
+                    copying.end();
+                }
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Source::Wire { incoming, wait, .. } => (incoming, wait),
         };
-        match Pin::new(incoming).poll_frame(cx) {
-            Poll::Pending if wait.is_expired() => this.fail(BodyFault::TimedOut),
-            Poll::Pending => {
-                wait.pause(Some(cx.waker()));
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                this.release(false);
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(fault))) => this.fail(fault),
-            Poll::Ready(Some(Ok(frame))) => {
-                wait.resume();
-                wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
-                if this.told.as_ref().is_some_and(|told| told.counter.get() > this.limit) {
-                    return this.fail(BodyFault::TooLarge);
+        loop {
+            match Pin::new(&mut *incoming).poll_frame(cx) {
+                Poll::Pending if wait.is_expired() => return this.fail(BodyFault::TimedOut),
+                Poll::Pending => {
+                    wait.pause(Some(cx.waker()));
+                    return Poll::Pending;
                 }
-                Poll::Ready(Some(Ok(clean(frame, this.trailers))))
+                Poll::Ready(None) if this.change.as_ref().is_some_and(|change| !change.may_end()) => {
+                    return this.fail(BodyFault::Malformed);
+                }
+                Poll::Ready(None) => {
+                    if let Some(copying) = this.copying() {
+                        copying.end();
+                    }
+                    this.release(false);
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(fault))) => return this.fail(fault),
+                Poll::Ready(Some(Ok(frame))) => {
+                    wait.resume();
+                    wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
+                    if this.told.as_ref().is_some_and(|told| told.counter.get() > this.limit) {
+                        return this.fail(BodyFault::TooLarge);
+                    }
+                    if let Some(copying) = this.told.as_mut().and_then(|told| told.copying.as_deref_mut()) {
+                        copying.data(frame.data_ref().map_or(&[], |data| data));
+                        // Whoever knows that this was all does not ask again.
+                        if frame.is_trailers() || incoming.is_end_stream() {
+                            copying.end();
+                        }
+                    }
+                    if let (Some(change), Some(bytes)) = (&mut this.change, frame.data_ref()) {
+                        match change.change(bytes) {
+                            Some(changed) if changed.is_empty() => continue,
+                            Some(changed) => return Poll::Ready(Some(Ok(Frame::data(changed)))),
+                            None => return this.fail(BodyFault::Malformed),
+                        }
+                    }
+                    return Poll::Ready(Some(Ok(clean(frame, this.trailers))));
+                }
             }
         }
     }
@@ -224,7 +299,8 @@ impl Body for RequestBody {
         match &self.source {
             Source::Ended => true,
             Source::Buffered(_) => false,
-            Source::Wire { incoming, .. } => incoming.is_end_stream(),
+            // What was changed is whole when its end was looked at.
+            Source::Wire { incoming, .. } => self.change.is_none() && incoming.is_end_stream(),
         }
     }
 
@@ -232,6 +308,7 @@ impl Body for RequestBody {
         match &self.source {
             Source::Ended => SizeHint::with_exact(0),
             Source::Buffered(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Wire { .. } if self.change.is_some() => SizeHint::default(),
             Source::Wire { incoming, .. } => incoming.size_hint(),
         }
     }

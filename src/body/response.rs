@@ -136,6 +136,11 @@ impl<T: Tail> ResponseBody<T> {
         }
     }
 
+    /// A body that is there as a whole, of whose end nobody is told.
+    pub fn untold(bytes: impl Into<Bytes>) -> Self {
+        Self::make(Source::Full(bytes.into()), None)
+    }
+
     fn new(source: Source, tail: T) -> Self {
         Self::make(source, Some(tail))
     }

@@ -27,6 +27,8 @@ pub(super) struct Wait {
     expired: Cell<bool>,
     bytes: Rc<Cell<u64>>,
     pace: Cell<Pace>,
+    /// How long nothing may come, where that is longer than the usual and says nothing of a client that is slow.
+    patience: Cell<Option<Duration>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -39,8 +41,14 @@ impl Wait {
             expired: Cell::new(false),
             bytes: Rc::default(),
             pace: Cell::default(),
+            patience: Cell::new(None),
             waker: RefCell::default(),
         })
+    }
+
+    /// Waits for so long, and asks for no rate.
+    pub(super) fn be_patient(&self, patience: Duration) {
+        self.patience.set(Some(patience));
     }
 
     /// It is the client's turn now.
@@ -73,6 +81,7 @@ impl Wait {
     /// Adds `elapsed` to the time of waiting, where it was the client's turn; wakes whoever has to look.
     pub(super) fn sweep(&self, elapsed: Duration, bounds: PaceBounds) {
         let mut pace = self.pace.get();
+        let bounds = self.patience.get().map_or(bounds, |idle| PaceBounds { idle, min_rate: 0 });
         let counts = match self.turn.get() {
             Turn::Ours => false,
             Turn::Client => !self.needs_confirmation || self.confirmed.replace(false),

@@ -103,6 +103,7 @@ pub struct ConnectionWatch {
     may_rest: Cell<bool>,
     rested: Cell<bool>,
     switched: RefCell<Option<(Switch, Exchange)>>,
+    offered_switch: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
     waker: RefCell<Option<Waker>>,
     write_pace: Cell<Pace>,
@@ -136,6 +137,7 @@ impl ConnectionWatch {
             may_rest: Cell::new(false),
             rested: Cell::new(false),
             switched: RefCell::default(),
+            offered_switch: Cell::new(false),
             verdict: Cell::new(None),
             waker: RefCell::default(),
             write_pace: Cell::default(),
@@ -202,6 +204,16 @@ impl ConnectionWatch {
     /// Whether the connection has been idle for long enough to give back what it can; asked once each time.
     pub(crate) fn may_rest(&self) -> bool {
         self.may_rest.replace(false) && self.phase() == Phase::Idle
+    }
+
+    /// A request named something to switch to.
+    pub(crate) fn offer_switch(&self) {
+        self.offered_switch.set(true);
+    }
+
+    /// Whether any did.
+    pub(crate) fn was_offered_switch(&self) -> bool {
+        self.offered_switch.get()
     }
 
     /// HTTP/1.1: what the connection goes on with in place of the protocol, when the answer that says so was written.

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::{Exit, load, print_line};
+use super::{Exit, exposed::Noted, load, print_line};
 use crate::{
+    acme,
     assertion::Assertions,
     authority::Authority,
     clock::{Clock, SystemClock},
@@ -59,6 +60,8 @@ pub(crate) fn check(file: &Path) -> Exit {
 /// What is wrong with the files and variables that a configuration names; starts nothing.
 pub(crate) fn material_problems(loaded: &Loaded, materials: &dyn Materials) -> Vec<Problem> {
     let config = &loaded.config;
+    let noted = Noted::new(materials);
+    let materials: &dyn Materials = &noted;
     let mut found = check_tls(config);
     found.extend(Authenticator::check(config, materials, SystemClock.now()));
     found.extend(Assertions::check(config.assertions.as_ref(), materials));
@@ -66,6 +69,8 @@ pub(crate) fn material_problems(loaded: &Loaded, materials: &dyn Materials) -> V
     found.extend(Authority::check(config, materials));
     found.extend(Upstreams::compile(&config.upstreams, materials, None).err().unwrap_or_default());
     found.extend(config.admin.token.as_ref().and_then(|token| materials.secret(token).err()));
+    found.extend(acme::prepare(config.acme.as_ref(), materials, &crate::client::roots(&[])).err().unwrap_or_default());
+    found.extend(noted.exposed(config));
     found
 }
 

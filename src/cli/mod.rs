@@ -1,5 +1,6 @@
 //! The command line: which command, with what, and the exit code that it ends with.
 
+mod acme;
 mod admin_client;
 mod answers;
 mod audit;
@@ -8,6 +9,7 @@ mod check;
 mod demo;
 mod erasures;
 mod explain;
+mod exposed;
 mod keys;
 mod load;
 mod observers;

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use super::{answers::sources, authority, check, erasures, load, rekey, revocations};
 use crate::{
+    acme::{self, Acme},
     config::{
         ApiKeys, Config, CredentialKind, ListenerAddress, ListenerMode, MailProtection, Materials, Problem,
         RouteDeletion,
@@ -188,6 +189,7 @@ pub(crate) struct Reloader {
     services: Arc<Services>,
     live: Live,
     server: Arc<Server>,
+    acme: Acme,
     control: Arc<Control>,
     seen: Vec<Seen>,
     refused: Option<Refused>,
@@ -232,11 +234,11 @@ impl Reloader {
         materials: Arc<dyn Materials + Send + Sync>,
         services: Arc<Services>,
         live: Live,
-        server: Arc<Server>,
+        (server, acme): (Arc<Server>, Acme),
         control: Arc<Control>,
         seen: Vec<Seen>,
     ) -> Self {
-        let reloader = Self { file, materials, services, live, server, control, seen, refused: None };
+        let reloader = Self { file, materials, services, live, server, acme, control, seen, refused: None };
         reloader.tell_loaded();
         let snapshot = reloader.live.load();
         reloader.services.metrics.loaded(snapshot.generation, reloader.services.clock.now());
@@ -346,10 +348,13 @@ impl Reloader {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             format!("{error}{cause}")
         })?;
+        let acme = acme::prepare(loaded.config.acme.as_ref(), &*self.materials, &self.services.issuers.roots);
+        let acme = acme.map_err(report)?;
         // From here on nothing can fail.
         let generation = snapshot.generation;
         self.live.swap(snapshot);
         self.server.apply(prepared);
+        self.acme.apply(acme);
         admin.set_token(token);
         Ok((generation, seen))
     }

@@ -19,6 +19,7 @@ use super::{
     reload::{Control, Reloader, Seen},
 };
 use crate::{
+    acme,
     clock::{Clock, SystemClock},
     config::{Loaded, Materials, Severity},
     gateway::Gateway,
@@ -195,7 +196,11 @@ impl Running {
             load::print_problems(&loaded.report(found));
             StartFault::Config
         })?;
-        for warning in &loaded.warnings {
+        let acme = acme::prepare(config.acme.as_ref(), &*materials, &services.issuers.roots).map_err(|found| {
+            load::print_problems(&loaded.report(found));
+            StartFault::Config
+        })?;
+        for warning in loaded.warnings.iter().chain(&found) {
             tracing::warn!(line = warning.span.line, key = &*warning.span.key, "{}", warning.message);
         }
         let plan = ServerPlan::new(config);
@@ -213,11 +218,12 @@ impl Running {
         let live = Live::new(snapshot);
         let observer = Arc::new(EdgeMetrics::new(metrics.clone()));
         let server = Arc::new(Server::start(&plan, worker_factory(&services, &live), observer.clone())?);
+        let acme = super::acme::start(&handle, acme, &server, &services);
         handle.spawn(server.watch_certificates());
         handle.spawn(sweep(live.clone(), services.clone()));
         let control = Control::new(services.clone(), live.clone());
         let admin = AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer)?;
-        let reloader = Reloader::new(file.to_owned(), materials, services.clone(), live, server, control, seen);
+        let reloader = Reloader::new(file.to_owned(), materials, services.clone(), live, (server, acme), control, seen);
         for (listener, address) in reloader.listeners() {
             tracing::info!(listener = &*listener, address = %address, "listening");
         }

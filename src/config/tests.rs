@@ -51,6 +51,7 @@ said_of! {
     misspelt_names_are_found_everywhere_with_the_right_one: "misspelt";
     values_of_the_wrong_type_or_form_are_found: "wrong_types";
     balancing_has_forms_and_bounds: "balancing";
+    streams_are_upgraded_where_they_can_be: "streams";
     listeners_do_one_thing_on_an_address_of_their_own: "listeners";
     issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";
     introspection_has_an_endpoint_and_one_proof_of_who_asks: "introspection";
@@ -103,7 +104,7 @@ fn the_contract_loads_as_written_and_warns_of_unused_names_alone() {
 fn the_contract_means_what_its_comments_say() {
     let config = loaded(CONTRACT).config;
     let ListenerMode::Tls(tls) = &config.listeners[0].mode else { panic!("no tls") };
-    assert_eq!(tls.certificates[0].cert.path, Path::new("/etc/stepgate/tls/server.pem"));
+    assert_eq!(tls.certificates[0].files.cert.path, Path::new("/etc/stepgate/tls/server.pem"));
     assert_eq!((tls.min_version, tls.client_auth), (TlsVersion::V1_2, ClientAuth::Optional));
     assert_eq!(tls.alpn, [Alpn::H2, Alpn::Http1]);
     assert_eq!(config.listeners[1].mode, ListenerMode::RedirectToHttps(8443));

@@ -10,6 +10,7 @@ use super::{
     Refusal,
     inbound::Inbound,
     matched::Matched,
+    shaping,
     step_up::{self, UsedGrant},
 };
 use crate::{
@@ -39,7 +40,17 @@ pub struct AuditTicket {
     intent: Option<IntentId>,
 }
 
+/// The right to send a copy of what was cleared to a mirror; made from a clearance alone.
+#[derive(Debug)]
+pub struct CopyRight(());
+
 impl Clearance {
+    /// The right to a copy; `None` for what is not copied: a guarded operation, or what may be taken for one or for another way to it.
+    pub fn copy_right(&self, matched: &Matched<'_>) -> Option<CopyRight> {
+        let is_plain = self.ticket.is_none() && !matched.guarded() && matched.covered.is_empty();
+        is_plain.then_some(CopyRight(()))
+    }
+
     /// Whoever was verified.
     pub fn principal(&self) -> Option<&Arc<Principal>> {
         self.principal.as_ref()
@@ -262,6 +273,11 @@ pub(super) fn attempt(
     let params = matched.route.pattern.parameters(path);
     let covered = || matched.covered.first().map(|cover| &cover.text);
     let operation = matched.operations.first().map(|operation| &operation.text).or_else(covered);
+    // Where more than one service may get it, which one does.
+    let is_split = matched.route.shaping.as_ref().is_some_and(|shaping| shaping.canary.is_some());
+    let backend = || matched.route.backend(shaping::side(matched.route, inbound, Some(principal)));
+    let upstream = if is_split && reason == Reason::Allowed { backend() } else { None };
+    let upstream = upstream.map(|backend| backend.upstream.name.clone());
     Attempt {
         unix_ms: now.unix_ms,
         principal: principal.clone(),
@@ -271,6 +287,7 @@ pub(super) fn attempt(
         address: inbound.origin.client,
         method: matched.method.as_str().into(),
         route: matched.route.name.clone(),
+        upstream,
         operation: operation.cloned().unwrap_or_else(|| "".into()),
         path: path.as_str().into(),
         path_params: params.into_iter().map(|(name, value)| (name, value.into())).collect(),

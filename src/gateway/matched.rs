@@ -190,6 +190,20 @@ impl<'s> Matched<'s> {
         Ok(Self { route, aliases, method: method.clone(), said, target_path, operations, planned, covered })
     }
 
+    /// What is for one route, and is no operation: a preflight.
+    pub(super) fn alone(route: &'s CompiledRoute, method: Method) -> Self {
+        Self {
+            route,
+            aliases: Vec::new(),
+            method,
+            said: None,
+            target_path: None,
+            operations: Vec::new(),
+            planned: None,
+            covered: Covers::new(),
+        }
+    }
+
     /// The route, then its aliases.
     pub fn all(&self) -> impl Iterator<Item = &'s CompiledRoute> {
         [self.route].into_iter().chain(self.aliases.iter().copied())

@@ -28,6 +28,7 @@ mod evidence;
 mod faults;
 mod forms;
 pub mod forwarded;
+mod grpc;
 mod hygiene;
 mod ids;
 mod inbound;
@@ -48,7 +49,7 @@ mod step_up;
 mod tests;
 mod upgrade;
 
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -60,6 +61,10 @@ use self::{
     ids::RequestIds,
     outbound::Outbound,
     overload::SharedPressure,
+    shaping::{
+        AnswerOf, Known, Shaped,
+        mirror::{Mirrors, Original},
+    },
     step_up::{Case, Judged, UsedGrant},
     upgrade::{Handshake, OpenStreams},
 };
@@ -84,7 +89,7 @@ use crate::{
     identity::Accepted,
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
-    runtime::{Backend, Goal, Live, LiveView, OnWorker, Services, Snapshot},
+    runtime::{Backend, CompiledShaping, Goal, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
@@ -94,6 +99,7 @@ pub struct Gateway {
     view: RefCell<LiveView>,
     pools: Pools<RequestBody>,
     ids: RequestIds,
+    mirrors: Mirrors,
     forms: Forms,
     streams: Rc<OpenStreams>,
     pressure: SharedPressure,
@@ -112,6 +118,8 @@ struct Cleared<'s> {
     clearance: Clearance,
     outbound: Outbound,
     backend: &'s Backend,
+    /// When its answer has to be over, as the client says.
+    deadline: Option<Instant>,
     /// The protocol is to be switched.
     handshake: Option<Box<Handshake>>,
     /// A body that was read before is in memory until the upstream answers.
@@ -127,10 +135,16 @@ struct Exchange {
     by_dpop: bool,
     /// A nonce for the client's next proofs.
     fresh_nonce: Option<Box<str>>,
+    /// Which gRPC it speaks.
+    grpc: Option<grpc::Dialect>,
+    /// Whether it is translated from gRPC-Web on its way, and back.
+    is_translated: bool,
     /// What a route of our own says besides in a refusal.
     own_headers: Option<Box<HeaderMap>>,
     /// The deletion that holds the caller's account.
     held: Option<Box<HeldAccount>>,
+    /// What the route does to the answer, whoever gives it.
+    shaped: Option<Box<Shaped>>,
 }
 
 impl Serve for Gateway {
@@ -154,8 +168,11 @@ impl Serve for Gateway {
             site: None,
             by_dpop: false,
             fresh_nonce: None,
+            grpc: grpc::Dialect::of(&parts),
+            is_translated: false,
             own_headers: None,
             held: None,
+            shaped: None,
         };
         let limit = snapshot.config.server.limits.body_bytes;
         let mut body = RequestBody::new(incoming, &info.watch, limit).with_trailers(hygiene::clean_trailers);
@@ -210,6 +227,7 @@ impl Gateway {
             view: RefCell::new(live.view()),
             pools: Pools::new(observer),
             ids: RequestIds::new(),
+            mirrors: Mirrors::default(),
             forms: Forms::default(),
             pressure: SharedPressure::default(),
         }
@@ -236,6 +254,9 @@ impl Gateway {
         let uri = parts.uri.clone();
         let mut inbound = Inbound::parse(parts, info, server, exchange.record.request_id.clone())?;
         exchange.learn(&inbound);
+        if let Some(answered) = self.preflight(snapshot, exchange, (&inbound, uri.path()), now) {
+            return answered;
+        }
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             if inbound.upgrade.as_ref().is_some_and(|wish| wish.is_connect()) {
@@ -249,12 +270,19 @@ impl Gateway {
             None => (Matched::find(snapshot, &inbound, &path, None)?, None),
             // Boxed, as it is rare and large.
             Some((kind, max)) => {
+                body.set_limit(snapshot.body_bytes_at(&inbound.site.host, &path));
                 let held = Box::new(Box::pin(self.forms.read(body, inbound.origin.client, max)).await?);
                 let form = Form { kind, body: held.content() };
                 (Matched::find(snapshot, &inbound, &path, Some(&form))?, Some(held))
             }
         };
         exchange.record.route = Some(matched.route.number);
+        if matched.all().any(|route| route.shaping.is_some()) {
+            body.set_limit(shaping::body_limit(&matched, server.limits.body_bytes));
+            let shaping = matched.route.shaping.as_deref();
+            let begin = |shaping: &CompiledShaping| Shaped::begin(&shaping.rules, &inbound, &matched.method);
+            exchange.shaped = shaping.map(begin).map(Box::new);
+        }
         let wish = inbound.upgrade.take();
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
         // Nobody has been verified yet, so the attempt is counted as a stranger's.
@@ -268,6 +296,11 @@ impl Gateway {
         erasure::refuse_doubtful(&matched)
             .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
         // Known before anything more is spent on it, too.
+        let deadline = match exchange.grpc {
+            Some(_) => grpc::deadline(&inbound.headers, now.instant)
+                .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
+            None => None,
+        };
         let handshake = match wish {
             Some(wish) => upgrade::asked(*wish, &enforcement, body.counter().is_some())
                 .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
@@ -330,15 +363,28 @@ impl Gateway {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
         let route = matched.route;
+        if let (Some(shaping), Some(shaped)) = (&route.shaping, &mut exchange.shaped) {
+            let principal = clearance.principal().map(|principal| &**principal);
+            shaped.learn(&shaping.rules.response_headers, &Known::of(&enforcement, principal));
+            exchange.record.side = shaping::side(route, &inbound, principal);
+        }
         let backend = match &route.goal {
-            Goal::Redirect(redirect) => {
-                return self.send_elsewhere(redirect, clearance, &enforcement);
-            }
-            Goal::Backend(backend) => backend,
+            Goal::Redirect(redirect) => return self.send_elsewhere(redirect, clearance, &enforcement),
+            Goal::Backend(own) => route.backend(exchange.record.side).unwrap_or(own),
         };
+        let target = matched.target_path.as_deref().unwrap_or(path.as_str());
+        let mut request_rules = None;
+        if let Some(shaping) = &route.shaping {
+            let known = Known::of(&enforcement, clearance.principal().map(|principal| &**principal));
+            if let (None, Some(right)) = (&handshake, clearance.copy_right(&matched)) {
+                let original = Original { inbound: &inbound, target, known, backend };
+                self.mirror(snapshot, shaping, (&clearance, right), original, body);
+            }
+            request_rules = shaping::request_values(&shaping.rules.request_headers, &known);
+        }
         let outbound = Outbound::prepare(
             &mut inbound,
-            matched.target_path.as_deref().unwrap_or(path.as_str()),
+            target,
             clearance.principal().map(|principal| &**principal),
             &backend.upstream,
             backend.service.default_host(),
@@ -347,10 +393,16 @@ impl Gateway {
         );
         match outbound {
             Ok(mut outbound) => {
+                if let (Some(shaping), Some(values)) = (&route.shaping, request_rules) {
+                    shaping::change_request(&shaping.rules.request_headers, &values, &mut outbound.headers);
+                }
+                if let Some(dialect) = exchange.grpc {
+                    exchange.is_translated = grpc::prepare(dialect, matched.route, &mut outbound.headers, body);
+                }
                 if let Some(handshake) = &handshake {
                     handshake.dress(&mut outbound.headers);
                 }
-                Ok(Passed::Cleared(Cleared { clearance, outbound, backend, handshake, form }))
+                Ok(Passed::Cleared(Cleared { clearance, outbound, backend, deadline, handshake, form }))
             }
             Err(refusal) => {
                 clearance.give_up(refusal.reason);
@@ -435,7 +487,7 @@ impl Gateway {
         now: Now,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
-        let Cleared { clearance, outbound, backend, form, .. } = cleared;
+        let Cleared { clearance, outbound, backend, deadline, form, .. } = cleared;
         let balance = &backend.upstream.balancing.balance;
         let principal = clearance.principal().map(|principal| &**principal);
         let hash = affinity::of(balance, &outbound.headers, principal, record.client);
@@ -445,8 +497,17 @@ impl Gateway {
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
-        let (client, guarded) = (Some(record.client), ticket.is_some());
-        let sending = Sending { client, hash, guarded, upgrade, ..Sending::plain(now) };
+        let rules = record.shaping().map(|shaping| &*shaping.rules);
+        let sending = Sending {
+            client: Some(record.client),
+            hash,
+            guarded: ticket.is_some(),
+            deadline,
+            upgrade,
+            request: rules.and_then(|rules| rules.request_timeout),
+            patience: rules.and_then(|rules| rules.response_timeout),
+            ..Sending::plain(now)
+        };
         let sending = self.pools.send(&backend.service, request, &sending);
         async move {
             let answer = sending.await;
@@ -492,12 +553,23 @@ impl Exchange {
         self.record.reason = Reason::Allowed;
         let (mut parts, mut body) = answer.into_parts();
         self.dress(&mut parts.headers);
+        self.shape(&mut parts.headers, AnswerOf::Upstream);
         if parts.status == StatusCode::NO_CONTENT {
             // RFC 9110 §8.6: a client that believed it would take the next answer for the body.
             parts.headers.remove(header::CONTENT_LENGTH);
         }
         parts.version = http::Version::HTTP_11;
         parts.extensions.clear();
+        let web = match self.grpc {
+            Some(dialect) if self.is_translated => {
+                grpc::to_web(dialect, &mut parts.headers).map(|said| (dialect, said))
+            }
+            Some(_) | None => None,
+        };
+        if let Some((dialect, said)) = web {
+            let body = ResponseBody::stream(grpc::WebBody::new(body, dialect, said), self.record);
+            return Response::from_parts(parts, body);
+        }
         let body = match body.take_whole() {
             Some(bytes) => ResponseBody::full(bytes, self.record),
             None => ResponseBody::stream(body, self.record).with_trailers(hygiene::clean_trailers),
@@ -515,15 +587,23 @@ impl Exchange {
         add_nonce(headers, self.fresh_nonce.as_deref());
     }
 
+    /// Changes the head of an answer as the route says.
+    fn shape(&self, headers: &mut HeaderMap, of: AnswerOf) {
+        if let (Some(shaped), Some(shaping)) = (&self.shaped, self.record.shaping()) {
+            shaped.apply(&shaping.rules, headers, of);
+        }
+    }
+
     fn own(mut self, answer: Response<Bytes>, reason: Reason) -> Response<ResponseBody<Box<Record>>> {
         self.record.status = answer.status().as_u16();
         self.record.reason = reason;
         let (mut parts, body) = answer.into_parts();
         outbound::clean_response(&mut parts.headers, &self.record.request_id);
-        if let Some(rates) = self.rates {
+        if let Some(rates) = self.rates.take() {
             rates.apply(&mut parts.headers);
         }
         add_nonce(&mut parts.headers, self.fresh_nonce.as_deref());
+        self.shape(&mut parts.headers, AnswerOf::Route);
         Response::from_parts(parts, ResponseBody::full(body, self.record))
     }
 
@@ -546,24 +626,31 @@ impl Exchange {
             dpop: DpopOffer { algorithms: accepted.map(Accepted::dpop).unwrap_or_default(), tried: self.by_dpop },
             held: self.held.as_deref(),
         };
-        let status = refusal.problem_at(&context).status;
+        let problem = refusal.problem_at(&context);
+        let mut status = problem.status;
         let mut headers = refusal.headers(&context);
-        if let Some(own) = self.own_headers {
+        if let Some(own) = self.own_headers.take() {
             // What belongs to the problem document stays its own.
             let kept = headers.clone();
             own.iter().filter(|(name, _)| !kept.contains_key(*name)).for_each(|(name, value)| {
                 headers.append(name.clone(), value.clone());
             });
         }
-        let body = refusal.body(&context);
+        let mut body = refusal.body(&context);
+        if let Some(dialect) = self.grpc {
+            let said = (problem.name, &*refusal.detail(&context));
+            body = grpc::refused(dialect, said, status, &mut headers);
+            status = StatusCode::OK;
+        }
         self.record.status = status.as_u16();
         if let Some(value) = self.record.request_id.to_value() {
             headers.insert("x-request-id", value);
         }
-        if let Some(rates) = self.rates {
+        if let Some(rates) = self.rates.take() {
             rates.apply(&mut headers);
         }
         add_nonce(&mut headers, self.fresh_nonce.as_deref());
+        self.shape(&mut headers, AnswerOf::Refusal);
         if matches!(self.record.version, http::Version::HTTP_2 | http::Version::HTTP_3) {
             headers.remove(header::CONNECTION);
         }

@@ -16,7 +16,7 @@ use crate::{
     clock::Now,
     limit::InFlightPlace,
     policy::{Principal, Reason},
-    runtime::{OnWorker, Services, Side, Snapshot},
+    runtime::{CompiledShaping, OnWorker, Services, Side, Snapshot},
     telemetry::AccessRecord,
 };
 
@@ -144,13 +144,26 @@ impl Record {
     /// Notes that the answer switches to a stream: how long that lasts is no measure of how long requests take.
     pub fn switched(&mut self) {
         // Nor is it in flight: connections bound how many streams there are.
-        self.place = None;
+        self.leave();
         self.opened_after = Some(self.services.clock.instant().saturating_duration_since(self.began.instant));
+    }
+
+    /// Gives its place among the requests in flight to another.
+    fn leave(&mut self) {
+        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
+        if let (Some(place), Some(route)) = (self.place.take(), route) {
+            self.snapshot.in_flight.leave(place, &route.holders);
+        }
     }
 
     /// Whether the client's connection is being cut because it takes nothing.
     pub(super) fn client_stalled(&self) -> bool {
         self.info.watch.verdict() == Some(Verdict::SlowReader)
+    }
+
+    /// What its route does besides passing requests on.
+    pub(super) fn shaping(&self) -> Option<&CompiledShaping> {
+        self.route.and_then(|number| self.snapshot.routes.get(number))?.shaping.as_deref()
     }
 
     /// Notes how long the upstream took.
@@ -167,10 +180,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.tell();
-        let route = self.route.and_then(|number| self.snapshot.routes.get(number));
-        if let (Some(place), Some(route)) = (self.place.take(), route) {
-            self.snapshot.in_flight.leave(place, &route.holders);
-        }
+        self.leave();
     }
 }
 

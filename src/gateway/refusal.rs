@@ -208,8 +208,7 @@ impl Refusal {
         body.insert("type".into(), format!("urn:stepgate:problem:{}", problem.name).into());
         body.insert("title".into(), problem.title.into());
         body.insert("status".into(), problem.status.as_u16().into());
-        let detail = self.said.unwrap_or(problem.detail);
-        body.insert("detail".into(), self.next_step(detail, context).into());
+        body.insert("detail".into(), self.detail(context).into());
         body.insert("request_id".into(), context.request_id.into());
         match &self.challenge {
             Challenge::StepUp(step_up) => {
@@ -240,6 +239,11 @@ impl Refusal {
         let mut text = Value::Object(body).to_string();
         text.push('\n');
         text.into_bytes()
+    }
+
+    /// What happened and what to do next, for the caller.
+    pub(super) fn detail(&self, context: &RefusalContext<'_>) -> String {
+        self.next_step(self.said.unwrap_or(self.problem_at(context).detail), context)
     }
 
     /// The challenge (RFC 6750 §3), each parameter once; `None` where authenticating would not help.
@@ -521,6 +525,8 @@ fn problem(reason: Reason) -> Problem {
             "The body is larger than this gateway accepts here."),
         R::RequestTimeout => of("request-timeout", StatusCode::REQUEST_TIMEOUT, "Request timeout",
             "The request was sent too slowly."),
+        R::CorsRefused => of("cors-refused", StatusCode::FORBIDDEN, "Cross-origin request refused",
+            "A page of this origin may not ask for that here: the origin, the method or a header field is not one that this route lists."),
         R::MethodUnknown => of("method-not-implemented", StatusCode::NOT_IMPLEMENTED, "Method not implemented",
             "The method is not one that this gateway knows. Methods are case-sensitive."),
         R::MethodNotAllowed => of("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed",

@@ -24,6 +24,8 @@ pub enum Reason {
     BodyTooLarge,
     /// The client stopped sending, or sent too slowly.
     RequestTimeout,
+    /// A page asked whether it may ask, and its origin, method or fields are not what the route's `cors` lists.
+    CorsRefused,
     /// The method is not in `server.methods`.
     MethodUnknown,
     /// The path has routes, but none for this method.
@@ -218,7 +220,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 99] = [
+    pub const ALL: [Self; 100] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -227,6 +229,7 @@ impl Reason {
         Self::HeadersTooLarge,
         Self::BodyTooLarge,
         Self::RequestTimeout,
+        Self::CorsRefused,
         Self::MethodUnknown,
         Self::MethodNotAllowed,
         Self::RouteNotFound,
@@ -331,6 +334,7 @@ impl Reason {
             Self::HeadersTooLarge => "headers_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::RequestTimeout => "request_timeout",
+            Self::CorsRefused => "cors_refused",
             Self::MethodUnknown => "method_unknown",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RouteNotFound => "route_not_found",

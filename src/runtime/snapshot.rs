@@ -18,7 +18,7 @@ use crate::{
     limit::{Holders, InFlight, Quota, RateLimiter},
     notify::NotifyObserver,
     policy::{AccessPolicy, Condition, IssuerName, Requirement},
-    route::{Entry, PathPattern, RouteTable, overlap::overlaps},
+    route::{Entry, NormalPath, PathPattern, RouteTable, overlap::overlaps},
     state::{State, StateMeans, StateObserver},
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink},
     upstream::Upstreams,
@@ -69,6 +69,8 @@ pub struct Snapshot {
     pub scopes: Vec<Arc<str>>,
     /// Whether any service honours a method override.
     pub honours_overrides: bool,
+    /// Whether pages of other origins may ask on any route.
+    pub has_cors: bool,
     /// The requests in flight, whatever configuration they began with.
     pub in_flight: Arc<InFlight>,
     /// Where requests are recorded.
@@ -310,6 +312,7 @@ impl Snapshot {
             scopes: scopes(&config),
             in_flight: means.in_flight.clone(),
             access_log,
+            has_cors: config.routes.iter().flat_map(|route| &route.shaping).any(|shaping| shaping.cors.is_some()),
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
             config,
         })
@@ -347,6 +350,15 @@ impl Snapshot {
     /// A route by its number.
     pub fn route(&self, number: usize) -> Option<&CompiledRoute> {
         self.routes.get(number)
+    }
+
+    /// The longest body that any route of a path takes, before it is known which one a request is for.
+    pub fn body_bytes_at(&self, host: &str, path: &NormalPath<'_>) -> u64 {
+        let usual = self.config.server.limits.body_bytes;
+        let of_route = |route: &CompiledRoute| route.shaping.as_ref()?.rules.body_bytes;
+        let routes = self.table.routes_at(host, path);
+        let all = routes.routes().filter_map(|number| self.routes.get(number));
+        all.map(|route| of_route(route).unwrap_or(usual)).max().unwrap_or(usual)
     }
 
     /// Whether a form must be read before the decision on any of these routes, and how much of it at most.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -17,13 +18,14 @@ use x509_parser::{extensions::GeneralName, prelude::FromDer};
 #[derive(Debug)]
 pub(super) struct Certificate {
     key: Arc<CertifiedKey>,
+    file: PathBuf,
     names: Vec<String>,
     not_after: SystemTime,
 }
 
 impl Certificate {
     /// Reads what the leaf says; `None` when it is no certificate.
-    pub(super) fn new(key: CertifiedKey) -> Option<Self> {
+    pub(super) fn new(key: CertifiedKey, file: &Path) -> Option<Self> {
         let (_, leaf) = x509_parser::certificate::X509Certificate::from_der(key.cert.first()?).ok()?;
         let names = match leaf.subject_alternative_name().ok()? {
             Some(extension) => extension.value.general_names.iter().filter_map(dns_name).collect(),
@@ -31,7 +33,12 @@ impl Certificate {
         };
         let seconds = u64::try_from(leaf.validity().not_after.timestamp()).unwrap_or(0);
         let not_after = UNIX_EPOCH + Duration::from_secs(seconds);
-        Some(Self { key: Arc::new(key), names, not_after })
+        Some(Self { key: Arc::new(key), file: file.to_owned(), names, not_after })
+    }
+
+    /// The file that it was read from.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Until when it is valid.
@@ -54,7 +61,8 @@ pub(super) struct CertificateSet {
 }
 
 impl CertificateSet {
-    /// The first certificate is the one for clients that ask for no name, or for one that none has.
+    /// The first certificate is the one for clients that ask for no name, or for one that none has. Without any, all
+    /// handshakes fail.
     pub(super) fn new(certificates: Vec<Certificate>) -> Self {
         let (mut exact, mut wildcard) = (HashMap::<String, Vec<usize>>::new(), HashMap::<String, Vec<usize>>::new());
         for (index, certificate) in certificates.iter().enumerate() {
@@ -124,7 +132,9 @@ mod tests {
     use crate::server::tests::certified_key;
 
     fn set(names: &[&[&str]]) -> CertificateSet {
-        CertificateSet::new(names.iter().map(|names| Certificate::new(certified_key(names)).unwrap()).collect())
+        CertificateSet::new(
+            names.iter().map(|names| Certificate::new(certified_key(names), Path::new("test.pem")).unwrap()).collect(),
+        )
     }
 
     fn chosen(set: &CertificateSet, name: Option<&str>) -> usize {

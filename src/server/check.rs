@@ -15,7 +15,7 @@ pub fn check_tls(config: &Config) -> Vec<Problem> {
     for (listener, plan) in config.listeners.iter().zip(&plan.listeners) {
         let PlanMode::Tls(tls) = &plan.mode else { continue };
         // Made at the first start.
-        if tls.self_signed && tls.certificates.iter().any(|pair| !pair.cert.path.exists()) {
+        if tls.self_signed && tls.certificates.iter().any(|certificate| !certificate.files.cert.path.exists()) {
             continue;
         }
         if let Err(error) = ListenerTlsState::load(&Arc::clone(&plan.name), tls, &()) {
@@ -31,7 +31,7 @@ fn place(listener: &Span, error: &TlsError, tls: &crate::config::ListenerTls) ->
     let files = tls
         .certificates
         .iter()
-        .flat_map(|pair| [&pair.cert, &pair.key])
+        .flat_map(|certificate| [&certificate.files.cert, &certificate.files.key])
         .chain(tls.client_ca.as_ref())
         .chain(&tls.client_crl);
     let named = files.into_iter().find(|file| text.contains(&*file.path.to_string_lossy()));

@@ -7,20 +7,25 @@ use std::{
     io,
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use hyper::{body::Incoming, rt::Executor, service::service_fn};
+use hyper::{body::Incoming, rt::Executor, service::service_fn, upgrade::OnUpgrade};
 
 use super::{
     settings::HttpSettings,
     switched::Rest,
     wire::{self, Transport, Wire},
 };
-use crate::body::{
-    ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, ResponseBody, Serve, StreamCut, Verdict, Watched,
+use crate::{
+    acme::Challenges,
+    body::{
+        ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, RequestBody, ResponseBody, Serve, StreamCut,
+        Tail, Verdict, Watched,
+    },
 };
 
 /// The start of every HTTP/2 connection (RFC 9113 §3.4).
@@ -73,6 +78,8 @@ pub(super) struct Serving<S> {
     pub(super) info: Rc<ConnectionInfo>,
     pub(super) settings: Rc<HttpSettings>,
     pub(super) draining: Rc<Draining>,
+    /// What a certificate authority may ask for, where it may.
+    pub(super) challenges: Option<Arc<Challenges>>,
 }
 
 /// Serves `transport` to its end; gives the verdict, if there was one. Without a protocol, it is told by the first bytes.
@@ -169,12 +176,16 @@ async fn first_bytes<S>(
 async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>, mut first: Vec<u8>) -> Ended {
     let watch = &serving.info.watch;
     let (service, info) = (Rc::clone(&serving.service), Rc::clone(&serving.info));
+    let challenges = serving.challenges.clone();
     let mut service = service_fn(move |request: Request<Incoming>| {
         let (service, info) = (Rc::clone(&service), Rc::clone(&info));
         let exchange = info.watch.begin();
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            info.watch.offer_switch();
+        }
         // Without a body, nobody waits for a 100 (Continue).
         let waits = !request.body().is_end_stream() && request.headers().contains_key(header::EXPECT);
-        answer(service, info, request.map(Received::from), exchange, waits)
+        answer(service, info, request.map(Received::from), exchange, (waits, challenges.as_deref()))
     });
     let (mut told, mut verdict) = (false, None);
     loop {
@@ -209,7 +220,14 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
         })
         .await;
         if let Some(ended) = ended {
-            let Some((switch, exchange)) = watch.take_switch() else { return ended };
+            let Some((switch, exchange)) = watch.take_switch() else {
+                if watch.was_offered_switch() {
+                    // hyper has kept it open for an upgrade that did not come.
+                    let shutdown = poll_fn(|cx| transport.borrow_mut().stream().poll_shutdown(cx));
+                    let _ = until_verdict(watch, shutdown).await;
+                }
+                return ended;
+            };
             if let Ended::Finished { client_may_send: false, .. } = ended {
                 let parts = connection.into_parts();
                 let mut unread = parts.read_buf.to_vec();
@@ -240,7 +258,7 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
 }
 
 async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
-    let Serving { service, info, settings, draining } = serving;
+    let Serving { service, info, settings, draining, challenges: _ } = serving;
     let watch = Rc::clone(&info.watch);
     let executor = StreamExecutor::default();
     let next = Rc::clone(&executor.next);
@@ -248,7 +266,7 @@ async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
         let (service, info) = (Rc::clone(&service), Rc::clone(&info));
         let exchange = info.watch.begin();
         next.set(exchange.stream_cut());
-        answer(service, info, request.map(Received::from), exchange, false)
+        answer(service, info, request.map(Received::from), exchange, (false, None))
     });
     let mut connection = pin!(settings.http2(executor).serve_connection(wire, service));
     let (mut told, mut verdict) = (false, None);
@@ -284,12 +302,20 @@ pub(super) fn answer<S: Serve>(
     info: Rc<ConnectionInfo>,
     request: Request<Received>,
     exchange: Exchange,
-    waits: bool,
-) -> impl Future<Output = Result<Response<ResponseBody<S::Tail>>, Infallible>> {
+    (waits, challenges): (bool, Option<&Challenges>),
+) -> impl Future<Output = Result<Response<ResponseBody<S::Tail>>, Infallible>> + use<S> {
     let is_head = request.method() == Method::HEAD;
     let kept = (waits || info.alternative.is_some()).then(|| Rc::clone(&info));
+    let challenge = challenges.and_then(|challenges| challenge(challenges, &request)).map(Box::new);
     async move {
-        let mut response = service.serve(info, request).await;
+        let mut response = match challenge {
+            None => service.serve(info, request).await,
+            Some(response) => {
+                // Dropped unread, its body is read off by the connection within its bounds.
+                drop(RequestBody::new(request.into_body(), &info.watch, 0));
+                *response
+            }
+        };
         let unsent = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // What GET would have had is said all the same (RFC 9110 §8.6).
         if is_head && let Some(length) = response.body_mut().leave_out() {
@@ -313,6 +339,18 @@ pub(super) fn answer<S: Serve>(
         }
         Ok(response)
     }
+}
+
+/// The answer to a certificate authority that looks whether a name is ours (RFC 8555 §8.3): before everything else, and to
+/// a request for exactly this alone.
+fn challenge<T: Tail>(challenges: &Challenges, request: &Request<Received>) -> Option<Response<ResponseBody<T>>> {
+    let authorization = challenges.answer(request.uri().path())?;
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
+    }
+    let mut response = Response::new(ResponseBody::untold(authorization.as_bytes().to_vec()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Some(response)
 }
 
 /// Reads off some of a refused request's body. Gives `true` when hyper should look again, because that has ended.

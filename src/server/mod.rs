@@ -64,7 +64,7 @@ use self::{
     tls::ListenerTlsState,
     worker::{Http3Order, ListenerKey, ListenerOrder, Order},
 };
-use crate::{body::Serve, config::ListenerAddress};
+use crate::{acme::Challenges, body::Serve, config::ListenerAddress};
 
 /// How often certificate files are looked at.
 const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
@@ -133,6 +133,7 @@ pub struct Server {
     admission: Arc<Admission>,
     observer: Arc<dyn EdgeObserver>,
     active: Arc<Mutex<Vec<Active>>>,
+    challenges: Arc<Challenges>,
     failed: Arc<Notify>,
 }
 
@@ -176,15 +177,22 @@ impl Server {
         let admission =
             Admission::new(connections_within_open_files(plan.limits.connections), plan.limits.connections_per_ip);
         let factory = Arc::new(factory);
+        let challenges = Arc::<Challenges>::default();
         let failed = Arc::new(Notify::new());
         let threads = (0..plan.workers).map(|index| {
-            let (factory, observer, admission) = (Arc::clone(&factory), Arc::clone(&observer), Arc::clone(&admission));
-            start_thread(&format!("{name}-{index}"), observer, admission, Arc::clone(&failed), move || factory(index))
+            let (factory, observer) = (Arc::clone(&factory), Arc::clone(&observer));
+            let shared = (Arc::clone(&admission), Arc::clone(&challenges));
+            start_thread(&format!("{name}-{index}"), observer, shared, Arc::clone(&failed), move || factory(index))
         });
         let threads = threads.collect::<io::Result<Vec<_>>>().map_err(ServerError::Worker)?;
-        let server = Self { name, threads, admission, observer, active: Arc::default(), failed };
+        let server = Self { name, threads, admission, observer, active: Arc::default(), challenges, failed };
         server.apply(prepared);
         Ok(server)
+    }
+
+    /// The challenges that the listeners show to certificate authorities.
+    pub fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
     }
 
     /// Notified when a worker has lost a part that it cannot do without, which is a fault of the program: it serves
@@ -312,7 +320,7 @@ fn refresh(active: &Mutex<Vec<Active>>, observer: &dyn EdgeObserver) {
 fn start_thread<S: Serve>(
     name: &str,
     observer: Arc<dyn EdgeObserver>,
-    admission: Arc<Admission>,
+    shared: (Arc<Admission>, Arc<Challenges>),
     failed: Arc<Notify>,
     factory: impl FnOnce() -> Rc<S> + Send + 'static,
 ) -> io::Result<Thread> {
@@ -321,7 +329,7 @@ fn start_thread<S: Serve>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
         let alarm = Alarm(failed);
-        runtime.block_on(worker::run(factory, observer, admission, &alarm, receiver));
+        runtime.block_on(worker::run(factory, observer, shared, &alarm, receiver));
         // Dropping it would wait for the resolver's answers, however long they take.
         runtime.shutdown_background();
         let _ = end.send(());

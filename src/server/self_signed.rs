@@ -16,7 +16,8 @@ use crate::config::{Config, ListenerMode};
 pub fn make_self_signed(config: &Config) -> io::Result<()> {
     for listener in &config.listeners {
         let ListenerMode::Tls(tls) = &listener.mode else { continue };
-        let Some(pair) = tls.certificates.first().filter(|_| tls.self_signed) else { continue };
+        let Some(certificate) = tls.certificates.first().filter(|_| tls.self_signed) else { continue };
+        let pair = &certificate.files;
         if pair.cert.path.exists() && pair.key.path.exists() {
             continue;
         }

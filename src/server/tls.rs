@@ -2,7 +2,8 @@
 //!
 //! Certificates are replaced under the same `ServerConfig`, so that sessions go on being resumed. Authorities of client
 //! certificates and what they have revoked are part of it: when they change, sessions that were verified by the old ones must not be resumed, so
-//! the whole `ServerConfig` is replaced. No 0-RTT, ever: its requests can be replayed (RFC 8446 §8).
+//! the whole `ServerConfig` is replaced. rustls keeps a client's certificate with the session and judges it no more, so a session
+//! that is resumed has its certificate judged here, by what is in force then. No 0-RTT, ever: its requests can be replayed (RFC 8446 §8).
 
 use std::{
     io,
@@ -15,8 +16,11 @@ use aws_lc_rs::digest::{Context, SHA256};
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs as provider},
-    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
-    server::{ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier, danger::ClientCertVerifier},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{
+        NoServerSessionStorage, ServerSessionMemoryCache, VerifierBuilderError, WebPkiClientVerifier,
+        danger::ClientCertVerifier,
+    },
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
@@ -101,7 +105,8 @@ pub enum TlsError {
 
 /// The files of a listener, as read at one time.
 struct Files {
-    pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `None`: one that is ordered and not there yet.
+    pairs: Vec<Option<(Vec<u8>, Vec<u8>)>>,
     client_ca: Option<Vec<u8>>,
     client_crl: Vec<Vec<u8>>,
 }
@@ -115,7 +120,14 @@ struct Digests {
 
 impl Files {
     fn read(plan: &ListenerTls) -> Result<Self, TlsError> {
-        let pairs = plan.certificates.iter().map(|files| Ok((read(&files.cert.path)?, read(&files.key.path)?)));
+        let pairs = plan.certificates.iter().map(|certificate| {
+            let CertificateFiles { cert, key } = &certificate.files;
+            match (read(&cert.path), read(&key.path)) {
+                (Ok(cert), Ok(key)) => Ok(Some((cert, key))),
+                _ if !certificate.ordered.is_empty() => Ok(None),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            }
+        });
         Ok(Self {
             pairs: pairs.collect::<Result<_, TlsError>>()?,
             client_ca: plan.client_ca.as_ref().map(|file| read(&file.path)).transpose()?,
@@ -134,7 +146,10 @@ impl Files {
             digest.finish().as_ref().to_vec()
         };
         Digests {
-            pairs: of(&mut self.pairs.iter().flat_map(|(cert, key)| [cert.as_slice(), key.as_slice()])),
+            pairs: of(&mut self.pairs.iter().flat_map(|pair| match pair {
+                Some((cert, key)) => [cert.as_slice(), key.as_slice()],
+                None => [&[][..], &[]],
+            })),
             clients: of(&mut self.client_ca.iter().chain(&self.client_crl).map(Vec::as_slice)),
         }
     }
@@ -154,6 +169,8 @@ pub(super) struct ListenerTlsState {
     plan: ListenerTls,
     resolver: Arc<Resolver>,
     config: ArcSwap<ServerConfig>,
+    /// What judges the certificates of clients.
+    verifier: ArcSwap<Judge>,
     /// What is in force, and what was last tried.
     digests: Mutex<(Digests, Digests)>,
 }
@@ -164,12 +181,13 @@ impl ListenerTlsState {
         let files = Files::read(plan)?;
         let digests = files.digests();
         let resolver = Arc::new(Resolver::new(certificate_set(plan, &files)?));
-        let config = server_config(plan, &files, &resolver)?;
+        let (config, verifier) = server_config(plan, &files, &resolver)?;
         let state = Self {
             name: Arc::clone(name),
             plan: plan.clone(),
             resolver,
             config: ArcSwap::from_pointee(config),
+            verifier: ArcSwap::from_pointee(verifier),
             digests: Mutex::new((digests.clone(), digests)),
         };
         state.report(observer);
@@ -211,24 +229,43 @@ impl ListenerTlsState {
         if digests.clients == in_force.clients {
             self.resolver.replace(set);
         } else {
-            let config = server_config(&self.plan, files, &self.resolver)?;
+            let (config, verifier) = server_config(&self.plan, files, &self.resolver)?;
             self.resolver.replace(set);
             self.config.store(Arc::new(config));
+            self.verifier.store(Arc::new(verifier));
         }
         *in_force = digests;
         Ok(true)
     }
 
     fn report(&self, observer: &dyn EdgeObserver) {
-        for (files, certificate) in self.plan.certificates.iter().zip(self.resolver.set().certificates()) {
-            observer.certificate(&self.name, &files.cert.path, certificate.not_after());
+        for certificate in self.resolver.set().certificates() {
+            observer.certificate(&self.name, certificate.file(), certificate.not_after());
         }
+    }
+
+    /// Whether a client's certificate holds now: asked where a session was resumed, which rustls takes for proof enough.
+    pub(super) fn judges_well(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let Some((leaf, further)) = chain.split_first() else { return true };
+        let verifier = self.verifier.load();
+        verifier.0.verify_client_cert(leaf, further, UnixTime::now()).is_ok()
     }
 }
 
+/// What judges the certificates of clients.
+#[derive(Debug)]
+struct Judge(Arc<dyn ClientCertVerifier>);
+
 fn certificate_set(plan: &ListenerTls, files: &Files) -> Result<CertificateSet, TlsError> {
     let pairs = plan.certificates.iter().zip(&files.pairs);
-    let certificates = pairs.map(|(paths, (cert, key))| certificate(paths, cert, key));
+    let certificates = pairs.filter_map(|(planned, pair)| {
+        let (cert, key) = pair.as_ref()?;
+        match certificate(&planned.files, cert, key) {
+            // It is ordered anew.
+            Err(_) if !planned.ordered.is_empty() => None,
+            read => Some(read),
+        }
+    });
     Ok(CertificateSet::new(certificates.collect::<Result<_, TlsError>>()?))
 }
 
@@ -241,10 +278,14 @@ fn certificate(paths: &CertificateFiles, cert: &[u8], key: &[u8]) -> Result<Cert
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Key { path: paths.key.path.clone() })?;
     let certified = CertifiedKey::from_der(chain, key, &provider::default_provider())
         .map_err(|source| TlsError::Mismatch { cert: paths.cert.path.clone(), key: paths.key.path.clone(), source })?;
-    Certificate::new(certified).ok_or_else(broken)
+    Certificate::new(certified, &paths.cert.path).ok_or_else(broken)
 }
 
-fn server_config(plan: &ListenerTls, files: &Files, resolver: &Arc<Resolver>) -> Result<ServerConfig, TlsError> {
+fn server_config(
+    plan: &ListenerTls,
+    files: &Files,
+    resolver: &Arc<Resolver>,
+) -> Result<(ServerConfig, Judge), TlsError> {
     let crypto = Arc::new(provider::default_provider());
     let versions = match plan.min_version {
         TlsVersion::V1_2 => &[&TLS13, &TLS12][..],
@@ -253,7 +294,7 @@ fn server_config(plan: &ListenerTls, files: &Files, resolver: &Arc<Resolver>) ->
     let verifier = client_verifier(plan, files, &crypto)?;
     let mut config = ServerConfig::builder_with_provider(crypto)
         .with_protocol_versions(versions)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::clone(&verifier))
         .with_cert_resolver(Arc::clone(resolver) as _);
     config.alpn_protocols = plan
         .alpn
@@ -264,9 +305,15 @@ fn server_config(plan: &ListenerTls, files: &Files, resolver: &Arc<Resolver>) ->
         })
         .collect();
     // Never shared between listeners: a session of one without client certificates would be resumed on one with them.
-    config.ticketer = provider::Ticketer::new()?;
-    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-    Ok(config)
+    if plan.session_tickets {
+        // Its keys turn every six hours, and one that turned opens tickets for six more.
+        config.ticketer = provider::Ticketer::new()?;
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    } else {
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
+    Ok((config, Judge(verifier)))
 }
 
 fn client_verifier(

@@ -4,18 +4,21 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    io,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use rustls::{HandshakeKind, server::Acceptor};
 use tokio::{
+    io::AsyncWriteExt,
     sync::{Notify, mpsc},
     task::{LocalSet, spawn_local},
     time::{sleep, sleep_until},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 use super::{
     Alarm, EdgeObserver, Handshake, Refused,
@@ -33,6 +36,7 @@ use super::{
     wire::Transport,
 };
 use crate::{
+    acme::Challenges,
     body::{
         AlpnChoice, Alternative, Arrival, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol, Serve,
         TlsInfo, Verdict,
@@ -92,6 +96,7 @@ pub(super) struct Shared<S> {
     redirects: RefCell<HashMap<u16, Rc<Redirect>>>,
     pub(super) observer: Arc<dyn EdgeObserver>,
     pub(super) admission: Arc<Admission>,
+    challenges: Arc<Challenges>,
     connections: RefCell<Vec<Option<Entry>>>,
     free: RefCell<Vec<usize>>,
     /// Connections and accept loops that have yet to end.
@@ -148,7 +153,7 @@ pub(super) struct Settings {
 pub(super) async fn run<S: Serve>(
     factory: impl FnOnce() -> Rc<S>,
     observer: Arc<dyn EdgeObserver>,
-    admission: Arc<Admission>,
+    (admission, challenges): (Arc<Admission>, Arc<Challenges>),
     alarm: &Alarm,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
@@ -160,6 +165,7 @@ pub(super) async fn run<S: Serve>(
                 redirects: RefCell::default(),
                 observer,
                 admission,
+                challenges,
                 connections: RefCell::default(),
                 free: RefCell::default(),
                 open: Cell::new(0),
@@ -434,8 +440,13 @@ async fn converse<S: Serve>(
                 Err(verdict) => return Some(verdict),
             };
             let protocol = spoken(tls, agreed.alpn)?;
-            let serving =
-                Serving { service: Rc::clone(&shared.service), info: info(Some(agreed)), settings: http(), draining };
+            let serving = Serving {
+                service: Rc::clone(&shared.service),
+                info: info(Some(agreed)),
+                settings: http(),
+                draining,
+                challenges: None,
+            };
             connection::serve(serving, Some(protocol), transport).await
         }
         // A listener without its certificates serves nobody.
@@ -444,12 +455,15 @@ async fn converse<S: Serve>(
             let service = Rc::clone(
                 shared.redirects.borrow_mut().entry(*port).or_insert_with(|| Rc::new(Redirect::to_port(*port))),
             );
-            let serving = Serving { service, info: info(None), settings: http(), draining };
+            let challenges = Some(Arc::clone(&shared.challenges));
+            let serving = Serving { service, info: info(None), settings: http(), draining, challenges };
             connection::serve(serving, Some(Protocol::Http1), Transport::Plain(socket)).await
         }
         (mode @ (PlanMode::Cleartext | PlanMode::Http1), _) => {
             let protocol = (*mode == PlanMode::Http1).then_some(Protocol::Http1);
-            let serving = Serving { service: Rc::clone(&shared.service), info: info(None), settings: http(), draining };
+            let challenges = (*mode == PlanMode::Cleartext).then(|| Arc::clone(&shared.challenges));
+            let service = Rc::clone(&shared.service);
+            let serving = Serving { service, info: info(None), settings: http(), draining, challenges };
             connection::serve(serving, protocol, Transport::Plain(socket)).await
         }
     }
@@ -473,12 +487,24 @@ async fn handshake<S>(
     socket: Socket,
     watch: &ConnectionWatch,
 ) -> Result<Option<(Transport, TlsInfo)>, Verdict> {
-    let accept = TlsAcceptor::from(tls.config()).accept(socket);
-    let (outcome, result) = match until_verdict(watch, accept).await {
+    let agreed = match shared.challenges.expect_handshakes() {
+        false => {
+            until_verdict(watch, TlsAcceptor::from(tls.config()).accept(socket)).await.map(|agreed| agreed.map(Some))
+        }
+        true => until_verdict(watch, Box::pin(accept_or_show(shared, tls, socket))).await,
+    };
+    let (outcome, result) = match agreed {
         Err(verdict) => (Handshake::TimedOut, Err(verdict)),
         Ok(Err(_)) => (Handshake::Failed, Ok(None)),
-        Ok(Ok(stream)) => {
+        // A certificate authority has seen what it wanted to.
+        Ok(Ok(None)) => (Handshake::Done, Ok(None)),
+        Ok(Ok(Some(stream))) => {
             let session = stream.get_ref().1;
+            let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
+            if resumed && !session.peer_certificates().is_none_or(|chain| tls.judges_well(chain)) {
+                shared.observer.handshake(&settings.name, Handshake::Failed);
+                return Ok(None);
+            }
             let info = TlsInfo {
                 version: match session.protocol_version() {
                     Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
@@ -498,6 +524,22 @@ async fn handshake<S>(
     };
     shared.observer.handshake(&settings.name, outcome);
     result
+}
+
+/// Takes a handshake, or shows the certificate of a challenge to an authority that asks for it; then there is no more to say.
+async fn accept_or_show<S>(
+    shared: &Shared<S>,
+    tls: &ListenerTlsState,
+    socket: Socket,
+) -> io::Result<Option<TlsStream<Socket>>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
+    let hello = start.client_hello();
+    let Some(challenge) = shared.challenges.handshake(hello.server_name(), hello.alpn()) else {
+        return start.into_stream(tls.config()).await.map(Some);
+    };
+    let mut shown = start.into_stream(challenge).await?;
+    shown.shutdown().await?;
+    Ok(None)
 }
 
 impl<S> Shared<S> {

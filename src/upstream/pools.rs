@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::{
     answer,
     body::UpstreamBody,
+    careful::Journey,
     connect::{Purpose, Wanted},
     connection::{Answered, Lost},
     dues::Dues,
@@ -94,7 +95,7 @@ pub(super) struct Sent<B> {
 /// What has been done for a request at once.
 enum Begun<B> {
     /// Nothing yet: more is asked for than to send it.
-    Careful(Pin<Box<dyn Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>>>>),
+    Careful(Journey<B>),
     /// It is being sent.
     Sent(Sent<B>),
     /// It has to wait for a connection.

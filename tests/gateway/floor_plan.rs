@@ -10,7 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["clock", "secret", "gather", "jose"],
     &["policy", "route"],
     &["client", "config", "endpoint", "files", "notify", "password", "state", "store", "telemetry"],
-    &["assertion", "authority", "erasure", "identity", "limit", "upstream"],
+    &["acme", "assertion", "authority", "erasure", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],
     &["server"],

@@ -236,3 +236,8 @@ fn mutated_responses_of_browsers_enrol_nothing() {
 fn mutated_files_of_accounts_are_read_line_by_line() {
     run("accounts_file", bodies::accounts_file);
 }
+
+#[test]
+fn mutated_headers_of_relays_are_read_to_their_last_byte_or_refused() {
+    run("proxy_header", bodies::proxy_header);
+}

@@ -13,6 +13,7 @@
 mod harness;
 
 mod accounts;
+mod acme;
 mod apikeys;
 mod assertion;
 mod authority;
@@ -34,6 +35,7 @@ mod erasure_proof;
 mod floor_plan;
 mod forwarding;
 mod fuzz;
+mod grpc;
 mod guide;
 mod hostile;
 mod introspection;
@@ -45,8 +47,11 @@ mod pages;
 mod presets;
 mod real;
 mod regression;
+mod relays;
 mod reload;
 mod revocation;
 mod soak;
+mod sse;
 mod step_up;
 mod stepup;
+mod websocket;

@@ -1,6 +1,9 @@
 //! `listeners`: the sockets that clients connect to.
 
-use super::address::{FileMode, ListenAt, PeerText};
+use super::{
+    acme::ListenerCertificate,
+    address::{FileMode, ListenAt, PeerText},
+};
 use crate::config::{
     Alpn, ClientAuth, TlsVersion,
     decode::{At, NonEmpty, section, words},
@@ -44,7 +47,7 @@ section! {
     "tls" Tls {
         /// Certificates, chosen by SNI; the first is for clients that send no name, or an unknown one. The files are
         /// watched and reloaded.
-        certificates: Option<NonEmpty<Certificate>>,
+        certificates: Option<NonEmpty<ListenerCertificate>>,
         /// Makes a certificate for `localhost` in `server.state_dir` at the first start, in place of `certificates`. Nobody
         /// vouches for it: for trying things out.
         danger_self_signed: At<bool> = "false",
@@ -52,7 +55,8 @@ section! {
         min_version: TlsVersion = "\"1.2\"",
         /// The protocols offered by ALPN, in order of preference.
         alpn: NonEmpty<At<Alpn>> = "[h2, http/1.1]",
-        /// Whether clients may resume sessions by tickets. Their keys turn every 6 hours, and a ticket lives for 12 at most.
+        /// Whether clients may resume sessions, by tickets and in TLS 1.2 by identifiers as well. The tickets' keys turn every 6
+        /// hours, and a ticket lives for 12 at most. A client's certificate is judged again all the same.
         session_tickets: bool = "true",
         /// The authorities of client certificates, PEM. Needs `client_auth`.
         client_ca: Option<At<FilePath>>,

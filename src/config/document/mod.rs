@@ -1,6 +1,7 @@
 //! The document as written: one struct a section, one file a subject. Names are not yet resolved, and nothing is known
 //! to fit together; that is `resolve`'s.
 
+mod acme;
 mod address;
 mod api_keys;
 mod assertion;
@@ -33,6 +34,7 @@ mod streams;
 mod target;
 mod upstream;
 
+pub(super) use acme::{Acme, ListenerCertificate, OrderedName};
 pub(super) use address::{ListenAt, PeerText, UNIX_PATH_BYTES};
 pub(super) use api_keys::{ApiKeys, KeyPrefix, ParameterName};
 pub(super) use assertion::{Assertion, Assertions};
@@ -79,6 +81,8 @@ section! {
     "gateway.yaml" Document {
         /// The sockets that clients connect to. Without this key: one plain listener that only this machine can reach.
         listeners: At<NonEmpty<Listener>> = "[{address: 127.0.0.1:8080, cleartext: true}]",
+        /// Where certificates are ordered that listeners name by `{acme: […]}`.
+        acme: Option<Acme>,
         /// The operator's listener: metrics, health and the admin API; never a public one.
         admin: Admin = "{}",
         /// What holds for all listeners.

@@ -1,5 +1,7 @@
 //! Sockets that clients connect to.
 
+use std::sync::Arc;
+
 use super::{File, ListenerAddress, Peers, Span};
 
 /// A socket that clients connect to.
@@ -41,7 +43,7 @@ pub enum ListenerMode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerTls {
     /// Certificates, chosen by SNI; the first is the one for clients that send no name, or an unknown one.
-    pub certificates: Vec<CertificateFiles>,
+    pub certificates: Vec<ListenerCertificate>,
     /// Whether the one certificate is of our own making, by `danger_self_signed: true`, made at the first start.
     pub self_signed: bool,
     /// The lowest version that is accepted.
@@ -56,6 +58,15 @@ pub struct ListenerTls {
     pub client_crl: Vec<File>,
     /// Whether clients are asked for a certificate.
     pub client_auth: ClientAuth,
+}
+
+/// A certificate of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerCertificate {
+    /// Its files.
+    pub files: CertificateFiles,
+    /// The names that it is ordered for, whose one file may not be there yet; none: it is there.
+    pub ordered: Vec<Arc<str>>,
 }
 
 /// A certificate chain and its key, both PEM.

@@ -3,6 +3,7 @@
 //!
 //! A section of the file is a module here, by the name that it has in `document/` and `resolve/`.
 
+mod acme;
 mod address;
 mod assertion;
 mod authority;
@@ -29,6 +30,7 @@ use std::{path::PathBuf, sync::Arc};
 
 pub(in crate::config) use self::own_issuer::issuer_url;
 pub use self::{
+    acme::{Acme, AcmeChallenge, CertificateOrder, ExternalAccount},
     address::{ListenerAddress, Peers},
     assertion::{Assertion, AssertionAlgorithm, AssertionKey, Assertions},
     authority::{
@@ -48,7 +50,9 @@ pub use self::{
     introspection::{ClientAuthentication, Introspection, SecretMethod, SignedAnswers},
     issuer::{AuthTimeFormat, Bound, ClaimLayout, ClaimPath, ClaimRule, Issuer, KeySource, SecretEncoding},
     limit::{Limit, LimitKey, Rate},
-    listener::{Alpn, CertificateFiles, ClientAuth, Http3, Listener, ListenerMode, ListenerTls, TlsVersion},
+    listener::{
+        Alpn, CertificateFiles, ClientAuth, Http3, Listener, ListenerCertificate, ListenerMode, ListenerTls, TlsVersion,
+    },
     notify::{Mail, MailLogin, MailProtection, MailServer, Notify, Webhook},
     overload::{Overload, Priority},
     reach::{Dns, ProxyVersion, Reach, UpstreamProtocol, UpstreamTls},
@@ -70,6 +74,8 @@ pub struct Config {
     pub file: PathBuf,
     /// Sockets that clients connect to.
     pub listeners: Vec<Listener>,
+    /// Who orders certificates for them.
+    pub acme: Option<Arc<Acme>>,
     /// The operator's listener.
     pub admin: Admin,
     /// What holds for all listeners.

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use crate::config::{
-    CertificateFiles, ClientAuth, File, Http3, Listener, ListenerAddress, ListenerMode, ListenerTls, Peers, Span,
+    CertificateFiles, ClientAuth, File, Http3, Listener, ListenerAddress, ListenerCertificate, ListenerMode,
+    ListenerTls, Peers, Span,
     decode::At,
     document::{self, Document, ListenAt, PeerText, UNIX_PATH_BYTES},
     text::{is_loopback_address, same_socket},
@@ -19,7 +20,7 @@ pub(super) fn listeners(document: &Document, to: &mut Context<'_>) -> Vec<Listen
     let mut listeners: Vec<Listener> = Vec::with_capacity(written.value.0.len());
     for listener in &written.value.0 {
         let address = address(listener, &listeners, to);
-        let (Some(address), Some(mode)) = (address, mode(listener, &state_dir, to)) else { continue };
+        let (Some(address), Some(mode)) = (address, mode(listener, (document, &state_dir), to)) else { continue };
         listeners.push(Listener {
             span: listener.span.clone(),
             unix_mode: listener.unix_mode.as_ref().map_or(UNIX_MODE, |mode| mode.value.0),
@@ -179,10 +180,10 @@ fn http3(
     Some(Http3 { port: port.and_then(|port| u16::try_from(port.value.0).ok()) })
 }
 
-fn mode(listener: &document::Listener, state_dir: &Path, to: &mut Context<'_>) -> Option<ListenerMode> {
+fn mode(listener: &document::Listener, whole: (&Document, &Path), to: &mut Context<'_>) -> Option<ListenerMode> {
     let cleartext = listener.cleartext.as_ref().is_some_and(|cleartext| cleartext.value);
     match (&listener.tls, &listener.redirect_to_https, cleartext) {
-        (Some(section), None, false) => Some(ListenerMode::Tls(tls(section, state_dir, to))),
+        (Some(section), None, false) => Some(ListenerMode::Tls(tls(section, whole, to))),
         (None, Some(port), false) => u16::try_from(port.value.0).ok().map(ListenerMode::RedirectToHttps),
         (None, None, true) => Some(ListenerMode::Cleartext),
         (None, None, false) => {
@@ -205,7 +206,7 @@ fn mode(listener: &document::Listener, state_dir: &Path, to: &mut Context<'_>) -
     }
 }
 
-fn tls(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> ListenerTls {
+fn tls(tls: &document::Tls, whole: (&Document, &Path), to: &mut Context<'_>) -> ListenerTls {
     let client_auth = match (&tls.client_ca, &tls.client_auth) {
         (Some(_), Some(auth)) => auth.value,
         (None, None) => ClientAuth::Off,
@@ -241,7 +242,7 @@ fn tls(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> ListenerT
     }
     let self_signed = tls.danger_self_signed.value;
     ListenerTls {
-        certificates: certificates(tls, state_dir, to),
+        certificates: certificates(tls, whole, to),
         self_signed,
         min_version: tls.min_version,
         session_tickets: tls.session_tickets,
@@ -253,17 +254,32 @@ fn tls(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> ListenerT
 }
 
 /// The certificates of a listener: those that are named, or one of our own making.
-fn certificates(tls: &document::Tls, state_dir: &Path, to: &mut Context<'_>) -> Vec<CertificateFiles> {
+fn certificates(
+    tls: &document::Tls,
+    (document, state_dir): (&Document, &Path),
+    to: &mut Context<'_>,
+) -> Vec<ListenerCertificate> {
     let span = &tls.danger_self_signed.span;
     match (&tls.certificates, tls.danger_self_signed.value) {
         (Some(pairs), false) => {
-            pairs.0.iter().map(|pair| CertificateFiles { cert: to.file(&pair.cert), key: to.file(&pair.key) }).collect()
+            let pairs = pairs.0.iter().filter_map(|pair| match &pair.acme {
+                Some(names) if pair.cert.is_none() && pair.key.is_none() => {
+                    super::acme::ordered(&names.0, document, to)
+                }
+                Some(_) => {
+                    to.error(&pair.span, "a certificate is either ordered or read from files, not both");
+                    None
+                }
+                None => super::acme::files(pair, to),
+            });
+            pairs.collect()
         }
         (None, true) => {
             let message = "`danger_self_signed`: nobody vouches for this listener's certificate";
             to.warn(span, message, "name real `certificates` before anybody else uses it");
             let file = |name: &str| File { span: span.clone(), path: state_dir.join(name) };
-            vec![CertificateFiles { cert: file("self-signed.pem"), key: file("self-signed.key") }]
+            let files = CertificateFiles { cert: file("self-signed.pem"), key: file("self-signed.key") };
+            vec![ListenerCertificate { files, ordered: Vec::new() }]
         }
         (Some(_), true) => {
             let message = "`certificates` and `danger_self_signed` exclude each other";

@@ -1,6 +1,7 @@
 //! `Document` → `Config`: what was written fits together, or every reason why not is reported. Pure: files are named
 //! here and read later.
 
+mod acme;
 mod api_keys;
 mod assertion;
 mod authority;
@@ -71,6 +72,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     };
     let to = &mut context;
     let listeners = listener::listeners(document, to);
+    let acme = acme::acme(document, &listeners, to);
     let admin = server::admin(&document.admin, &listeners, to);
     let mut server = server::server(&document.server, to);
     let levels = limit::levels(document, to);
@@ -120,6 +122,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
     Some(Config {
         file: file.to_owned(),
         listeners,
+        acme,
         admin,
         issuers: shared.issuers.values(),
         credentials: shared.credentials.values(),

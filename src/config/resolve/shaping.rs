@@ -82,6 +82,8 @@ fn report_unforwarded(written: &document::Route, to: &mut Context<'_>) {
         ("timeouts", written.timeouts.as_ref().map(|section| &section.span)),
         ("mirror", written.mirror.as_ref().map(|section| &section.span)),
         ("canary", written.canary.as_ref().map(|section| &section.span)),
+        ("upgrade", written.upgrade.first().map(|at| &at.span)),
+        ("grpc_web", written.grpc_web.as_ref().map(|at| &at.span)),
     ];
     for (key, span) in keys {
         if let Some(span) = span {

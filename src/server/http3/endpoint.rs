@@ -273,7 +273,7 @@ async fn converse<S: Serve>(
         alternative: None,
     });
     let service = Rc::clone(&shared.service);
-    let serving = Serving { service, info, settings: Rc::clone(&settings.http), draining };
+    let serving = Serving { service, info, settings: Rc::clone(&settings.http), draining, challenges: None };
     connection::serve(serving, connection).await
 }
 

@@ -120,7 +120,8 @@ async fn respond<S: Serve>(
     let asked = waits.then(|| body.tell_when_asked());
     let body: ReceivedStream = Box::pin(body);
     let request = request.map(|()| Received::from(body));
-    let mut answering = pin!(answer(Rc::clone(&serving.service), Rc::clone(&serving.info), request, exchange, false));
+    let mut answering =
+        pin!(answer(Rc::clone(&serving.service), Rc::clone(&serving.info), request, exchange, (false, None)));
     if let Some(asked) = asked {
         let mut asked = pin!(asked.notified());
         let first = poll_fn(|cx| match answering.as_mut().poll(cx) {

@@ -8,7 +8,7 @@ use rustls::{
 };
 
 use super::*;
-use crate::config::{Alpn, CertificateFiles, ClientAuth, File, ListenerTls, Span, TlsVersion};
+use crate::config::{Alpn, CertificateFiles, ClientAuth, File, ListenerCertificate, ListenerTls, Span, TlsVersion};
 
 const GET: &str = "GET /info HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -26,9 +26,9 @@ pub(super) fn write_pair(dir: &Path, name: &str, names: &[&str]) -> String {
 }
 
 pub(super) fn listener(dir: &Path, pairs: &[&str]) -> ListenerTls {
-    let certificates = pairs.iter().map(|name| CertificateFiles {
-        cert: file(dir, &format!("{name}.pem")),
-        key: file(dir, &format!("{name}.key")),
+    let certificates = pairs.iter().map(|name| ListenerCertificate {
+        files: CertificateFiles { cert: file(dir, &format!("{name}.pem")), key: file(dir, &format!("{name}.key")) },
+        ordered: Vec::new(),
     });
     ListenerTls {
         session_tickets: true,

@@ -54,6 +54,8 @@ pub struct Attempt {
     pub method: Arc<str>,
     /// The route's name.
     pub route: Arc<str>,
+    /// The upstream that gets it, where the route has more than one; `None` for a refusal.
+    pub upstream: Option<Arc<str>>,
     /// The guarded operation that matched, as the configuration writes it.
     pub operation: Arc<str>,
     /// The path in normal form.
@@ -79,7 +81,7 @@ impl Attempt {
             let level = second.covers.level().into_iter();
             level.chain(&second.assurance.acr).chain(&second.assurance.amr)
         });
-        strings.chain(shown).chain(&self.grant).map(|text| text.len()).sum()
+        strings.chain(shown).chain(&self.grant).chain(&self.upstream).map(|text| text.len()).sum()
     }
 }
 
@@ -229,6 +231,7 @@ fn push_attempt(
     let mut operation = Object::open(line.member("op"));
     operation.string("method", &attempt.method);
     operation.string("route", &attempt.route);
+    operation.maybe("upstream", attempt.upstream.as_deref());
     operation.string("guard", &attempt.operation);
     operation.close();
     let principal = &*attempt.principal;

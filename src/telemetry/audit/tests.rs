@@ -92,6 +92,7 @@ pub(super) fn attempt(reason: Reason) -> Attempt {
         address: "192.0.2.7".parse().unwrap(),
         method: "DELETE".into(),
         route: "/items/{id}".into(),
+        upstream: None,
         operation: "DELETE /**".into(),
         path: "/items/forty-two".into(),
         path_params: vec![("id".into(), "forty-two".into())],

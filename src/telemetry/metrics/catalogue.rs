@@ -91,12 +91,16 @@ families! {
         "TLS handshakes with clients: ok, failed or timeout.";
     TLS_NOT_AFTER = Gauge "stepgate_tls_certificate_not_after_timestamp_seconds" ["listener", "certificate"]
         "When a certificate expires. The certificate is its file's path in the configuration.";
+    ACME_ORDERS = Counter "stepgate_acme_orders_total" ["certificate", "result"]
+        "Certificates that were ordered: ok or failed. The certificate is the first name of its entry in the configuration.";
+    ACME_FAILING = Gauge "stepgate_acme_failing" ["certificate"]
+        "1 if the last attempt to order a certificate failed; the one before stays in use for as long as it is good.";
     CONNECTIONS = Gauge "stepgate_connections" ["listener"]
         "Connections with clients that are open.";
     CONNECTIONS_ACCEPTED = Counter "stepgate_connections_total" ["listener"]
         "Connections accepted from clients.";
     CONNECTIONS_REFUSED = Counter "stepgate_connections_refused_total" ["listener", "reason"]
-        "Connections closed unserved, by the bound that they would have broken.";
+        "Connections closed unserved, by the bound that they would have broken; `proxy_header`: a relay did not say for whom it connects.";
     STREAMS_OPEN = Gauge "stepgate_streams" []
         "Upgraded streams (WebSocket) that are open.";
     STREAMS_ENDED = Counter "stepgate_streams_ended_total" ["end"]
@@ -169,6 +173,8 @@ families! {
         "How much a worker refuses because what is ready waits too long for its turn: 0 nothing, to 8 `low`, to 16 `normal`, to 24 `critical`.";
     OVERLOAD_REFUSED = Counter "stepgate_overload_refused_total" ["why", "priority"]
         "Requests refused so that the rest is answered, by what was full: the queue of a worker, all requests, or the share of a client, a route or an upstream.";
+    MIRRORED = Counter "stepgate_mirrored_requests_total" ["upstream", "outcome"]
+        "Requests that were to be copied to a mirror, by what became of the copy: `answered`, `failed`, or not sent as it was `too_long`, `incomplete` or the worker `busy` with others.";
     DANGER = Gauge "stepgate_danger" ["key"]
         "1 for each danger_ key that the configuration sets.";
     BUILD_INFO = Gauge "stepgate_build_info" ["version"]

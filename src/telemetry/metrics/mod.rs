@@ -1,9 +1,11 @@
 //! Metrics in Prometheus' format. Every label value is a name from the configuration or a member of a closed list:
 //! never a subject, never a path, nothing that a client sent.
 
+mod acme;
 mod authority;
 mod catalogue;
 mod erasure;
+mod mirror;
 mod overload;
 mod process;
 mod route;
@@ -23,8 +25,10 @@ use thiserror::Error;
 
 use self::catalogue::Family;
 pub use self::{
+    acme::AcmeMetrics,
     authority::AuthorityMetrics,
     erasure::{ErasureCounts, ErasureMetrics},
+    mirror::MirrorMetrics,
     overload::OverloadMetrics,
     route::RouteMetrics,
 };
@@ -87,7 +91,9 @@ pub struct Metrics {
     audit: AuditMetrics,
     authority: AuthorityMetrics,
     erasure: ErasureMetrics,
+    mirror: MirrorMetrics,
     overload: OverloadMetrics,
+    acme: AcmeMetrics,
     access_log_dropped: IntCounter,
     revocations: IntGaugeVec,
     security_events: IntCounterVec,
@@ -217,7 +223,9 @@ impl Metrics {
             },
             authority: AuthorityMetrics::new(r)?,
             erasure: ErasureMetrics::new(r)?,
+            mirror: MirrorMetrics::new(r)?,
             overload: OverloadMetrics::new(r)?,
+            acme: AcmeMetrics::new(r)?,
             access_log_dropped: counter(r, &catalogue::ACCESS_LOG_DROPPED)?,
             revocations: gauges(r, &catalogue::REVOCATIONS)?,
             security_events: counters(r, &catalogue::SECURITY_EVENTS)?,
@@ -435,6 +443,16 @@ impl Metrics {
         self.access_log_dropped.clone()
     }
 
+    /// What is told of mirrors.
+    pub fn mirror(&self) -> &MirrorMetrics {
+        &self.mirror
+    }
+
+    /// The metrics of certificates that are ordered.
+    pub fn acme(&self) -> &AcmeMetrics {
+        &self.acme
+    }
+
     /// What is told of overload.
     pub fn overload(&self) -> &OverloadMetrics {
         &self.overload
@@ -467,6 +485,7 @@ impl Metrics {
         forget(&self.upstream_under_way, &upstream);
         forget(&self.upstream_waiting, &upstream);
         forget(&self.erasure.steps, &upstream);
+        forget(&self.mirror.requests, &upstream);
         let issuer = keep("issuer", &names.issuers);
         locked(&self.keys_fetched_ms).retain(|name, _| names.issuers.contains(&**name));
         forget(&self.token_verifications, &issuer);
@@ -766,9 +785,12 @@ mod tests {
             breaker: true,
         });
         metrics.password("people", "wrong");
+        metrics.mirror().copied("api", "answered");
         metrics.overload().refused("client", "normal");
         metrics.overload().level(0, 3);
         metrics.overload().in_flight(7);
+        metrics.acme().known(&["api.example"]);
+        metrics.acme().ordered("api.example", true);
         metrics.locked_users("people", 3);
         let names = Names {
             routes: ["/api/**"].into(),

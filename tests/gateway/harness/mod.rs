@@ -3,6 +3,7 @@
 
 mod answer;
 mod gateway;
+pub mod grpc;
 pub mod h2;
 pub mod idp;
 mod jwks;
@@ -15,6 +16,7 @@ mod secrets;
 mod tls;
 mod tokens;
 pub mod tools;
+pub mod websocket;
 mod wire;
 mod world;
 
