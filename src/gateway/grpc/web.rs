@@ -188,7 +188,7 @@ mod tests {
         let said = to_web(dialect, &mut headers).unwrap();
         let mut body = WebBody::new(Parts(frames.into()), dialect, said);
         let mut parts = Vec::new();
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = BodyExt::frame(&mut body).await {
             parts.push(frame.unwrap().into_data().unwrap().to_vec());
         }
         (headers, parts)
