@@ -23,7 +23,7 @@ use super::{
     fault::{BoxError, UpstreamFault},
     gate::{Entry, Place},
     observer::Repetition,
-    pools::{From, ServicePool},
+    pools::{From, ServicePool, TURNED_AWAY},
     replay::Replay,
     sending::Sending,
     service::LONGEST_TIMEOUT,
@@ -44,6 +44,7 @@ pub(super) type Journey<B> = Pin<Box<dyn Future<Output = Outcome<B>>>>;
 /// What may still be done for a request.
 struct Left {
     stale: u8,
+    turned_away: u8,
     repetitions: u8,
 }
 
@@ -87,7 +88,7 @@ where
         let patience = sending.patience.map_or(self.service.response_timeout(), |time| time.min(LONGEST_TIMEOUT));
         let view = self.view();
         let mut tried = Tried::default();
-        let mut left = Left { stale: STALE, repetitions: rules.retries.attempts };
+        let mut left = Left { stale: STALE, turned_away: TURNED_AWAY, repetitions: rules.retries.attempts };
         let (mut from, mut now) = (From::PoolOrNetwork, Instant::from_std(sending.now.instant));
         loop {
             let (chosen, pick) = self.choose(&view, (&mut tried, from), sending, now).await?;
@@ -114,14 +115,18 @@ where
                     (request, from) = (again, From::PoolOrNetwork);
                     tried.disappointing.push(pick.at);
                 }
-                Err(Lost { fault: fault @ UpstreamFault::Reset(_), unsent }) => {
+                Err(Lost { fault: fault @ UpstreamFault::Reset(_), unsent, is_turned_away }) => {
                     let is_certain = unsent.is_some();
                     let Some(again) = unsent.or(replay) else {
                         self.judge_loss(&target, pick, reused, now);
                         return Err(fault);
                     };
-                    if (is_certain || reused) && left.stale > 0 {
-                        left.stale -= 1;
+                    let is_turned_away = is_turned_away && left.turned_away > 0;
+                    if is_turned_away || (is_certain || reused) && left.stale > 0 {
+                        match is_turned_away {
+                            true => left.turned_away -= 1,
+                            false => left.stale -= 1,
+                        }
                         self.observer.retried(Repetition::Stale);
                         // Where one idle connection was closed the others probably are, too.
                         (request, from) = (again, From::Network);

@@ -476,7 +476,7 @@ fn targets_are_asked_whether_they_are_well_and_that_outlives_a_reload() {
         };
         let files = Files::default();
         let first = Upstreams::compile(&config(Some(checked())), &files, None).unwrap();
-        first.put_in_force(&tokio::runtime::Handle::current());
+        first.put_in_force(&tokio::runtime::Handle::current(), &config::Dns::default());
         let service = first.get("api").unwrap();
         until(|| service.targets()[0].is_out()).await;
         assert!(!service.targets()[1].is_out());
@@ -487,7 +487,7 @@ fn targets_are_asked_whether_they_are_well_and_that_outlives_a_reload() {
         assert!(of_good.get() - before >= 10, "the others are left alone");
 
         let second = Upstreams::compile(&config(Some(checked())), &files, Some(&first)).unwrap();
-        second.put_in_force(&tokio::runtime::Handle::current());
+        second.put_in_force(&tokio::runtime::Handle::current(), &config::Dns::default());
         drop((first, service));
         let service = second.get("api").unwrap();
         assert!(service.targets()[0].is_out());
@@ -497,7 +497,7 @@ fn targets_are_asked_whether_they_are_well_and_that_outlives_a_reload() {
         is_well.store(false, std::sync::atomic::Ordering::SeqCst);
         until(|| service.targets()[0].is_out()).await;
         let third = Upstreams::compile(&config(None), &files, Some(&second)).unwrap();
-        third.put_in_force(&tokio::runtime::Handle::current());
+        third.put_in_force(&tokio::runtime::Handle::current(), &config::Dns::default());
         assert!(!third.get("api").unwrap().targets()[0].is_out(), "without a check there is no verdict");
     });
 }
