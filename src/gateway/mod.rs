@@ -200,7 +200,7 @@ impl Serve for Gateway {
             match self.forward(cleared, body, (&mut exchange.record, &info), sent, handshake.is_some()).await {
                 Ok(answer) => match handshake {
                     None => exchange.forwarded(answer),
-                    Some(handshake) => match exchange.shaken(answer, handshake, &self.streams) {
+                    Some(handshake) => match exchange.shaken(answer, *handshake, &self.streams) {
                         Ok(answer) => answer,
                         Err(refused) => {
                             let (exchange, refusal) = *refused;
