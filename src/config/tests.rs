@@ -50,6 +50,9 @@ macro_rules! said_of {
 said_of! {
     misspelt_names_are_found_everywhere_with_the_right_one: "misspelt";
     values_of_the_wrong_type_or_form_are_found: "wrong_types";
+    addresses_relays_and_certificates_of_listeners_are_looked_at: "edge";
+    what_is_ordered_needs_agreement_and_somebody_who_answers: "acme";
+    what_is_ordered_needs_somebody_who_sells: "acme_none";
     balancing_has_forms_and_bounds: "balancing";
     streams_are_upgraded_where_they_can_be: "streams";
     listeners_do_one_thing_on_an_address_of_their_own: "listeners";
