@@ -396,7 +396,8 @@ impl Gateway {
                     shaping::change_request(&shaping.rules.request_headers, &values, &mut outbound.headers);
                 }
                 if let Some(dialect) = exchange.grpc {
-                    exchange.is_translated = grpc::prepare(dialect, matched.route, &mut outbound.headers, body);
+                    exchange.is_translated =
+                        grpc::prepare(dialect, inbound.version, matched.route, &mut outbound.headers, body);
                 }
                 if let Some(handshake) = &handshake {
                     handshake.dress(&mut outbound.headers);

@@ -50,6 +50,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
 pub use check::check_tls;
 pub use descriptors::{connections_within_open_files, raise_open_files};
+pub use http3::{http3_frames, http3_head, http3_section, http3_trailers};
 pub use lock::{LockError, StateLock};
 pub use observer::{EdgeObserver, Handshake, Refused};
 pub use operators::{AdminFrame, AdminVisit};
