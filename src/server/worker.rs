@@ -42,6 +42,7 @@ use crate::{
         TlsInfo, Verdict,
     },
     config::{Alpn, ListenerAddress, Peers, ServerLimits},
+    telemetry::OVER_UDP,
 };
 
 /// How long a drain waits for the first request of a connection that has just been accepted.
@@ -142,6 +143,8 @@ pub(super) struct Listening {
 
 pub(super) struct Settings {
     pub(super) name: Arc<str>,
+    /// Its name in metrics for what comes over QUIC.
+    pub(super) udp_name: Arc<str>,
     pub(super) index: usize,
     mode: PlanMode,
     pub(super) proxy_protocol: Peers,
@@ -203,7 +206,15 @@ fn listen<S: Serve>(
 ) -> HashMap<ListenerKey, Rc<Listening>> {
     let mut after = HashMap::new();
     for ListenerOrder { key, name, index, mode, proxy_protocol, tls, socket, http3 } in orders {
-        let settings = Rc::new(Settings { name, index, mode, proxy_protocol, tls, http: Rc::clone(http) });
+        let settings = Rc::new(Settings {
+            udp_name: format!("{name}{OVER_UDP}").into(),
+            name,
+            index,
+            mode,
+            proxy_protocol,
+            tls,
+            http: Rc::clone(http),
+        });
         let listening = match (before.remove(&key), socket) {
             (Some(listening), _) => {
                 *listening.settings.borrow_mut() = settings;

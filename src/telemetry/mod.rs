@@ -13,4 +13,4 @@ mod time;
 pub use access::{AccessLog, AccessRecord};
 pub use audit::AuditLog;
 pub use events::{EventFormat, Events, EventsFault, init_tracing};
-pub use metrics::{Metrics, RouteMetrics};
+pub use metrics::{Metrics, OVER_UDP, RouteMetrics};

@@ -11,7 +11,7 @@ import { chromium } from "playwright-core";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** What the suite says: {base, path, admin, tokens, spki, shots}. */
+/** What the suite says: {base, path, admin, tokens, spki, shots, args}. */
 export const world = JSON.parse(process.env.STEPGATE_WORLD);
 export const origin = world.base;
 export const pages = world.base + world.path;
@@ -28,7 +28,7 @@ const browsers = [
 export async function run(scenario) {
   const executablePath = browsers.find(existsSync);
   assert(executablePath, "Chromium is not installed: run `./test setup`");
-  const args = [`--ignore-certificate-errors-spki-list=${world.spki}`];
+  const args = [`--ignore-certificate-errors-spki-list=${world.spki}`, ...(world.args ?? [])];
   // As root there is no sandbox to be had; what it shows is our own pages.
   if (process.getuid?.() === 0) args.push("--no-sandbox");
   const browser = await chromium.launch({ executablePath, args });

@@ -37,6 +37,7 @@ mod fuzz;
 mod grpc;
 mod guide;
 mod hostile;
+mod http3;
 mod introspection;
 mod limits;
 mod metrics;

@@ -204,7 +204,7 @@ fn admit<S: Serve>(
     // Who must say for whom it connects has no way to, here.
     if settings.proxy_protocol.has(peer.ip().to_canonical()) {
         incoming.refuse();
-        return shared.observer.connection_refused(&settings.name, Refused::ProxyHeader);
+        return shared.observer.connection_refused(&settings.udp_name, Refused::ProxyHeader);
     }
     let admitted = match is_proven {
         true => shared.admission.admit(peer.ip()),
@@ -214,15 +214,15 @@ fn admit<S: Serve>(
         Ok(permit) => permit,
         Err(why) => {
             incoming.refuse();
-            return shared.observer.connection_refused(&settings.name, why);
+            return shared.observer.connection_refused(&settings.udp_name, why);
         }
     };
     let port = endpoint.local_addr().map_or(0, |address| address.port());
     let Ok(connecting) = incoming.accept() else {
-        return shared.observer.handshake(&settings.name, Handshake::Failed);
+        return shared.observer.handshake(&settings.udp_name, Handshake::Failed);
     };
     let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
-    let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(draining), permit);
+    let held = Held::new(shared, &settings.udp_name, Rc::clone(&watch), Rc::clone(draining), permit);
     let under_way = UnderWay::new(handshakes);
     let (shared, settings, draining) = (Rc::clone(shared), Rc::clone(settings), Rc::clone(draining));
     spawn_local(async move {
@@ -261,7 +261,7 @@ async fn converse<S: Serve>(
         Err(verdict) => (Handshake::TimedOut, Err(verdict)),
     };
     drop(under_way);
-    shared.observer.handshake(&settings.name, outcome);
+    shared.observer.handshake(&settings.udp_name, outcome);
     let connection = match result {
         Ok(connection) => connection?,
         Err(verdict) => return Some(verdict),

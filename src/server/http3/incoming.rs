@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -329,7 +329,10 @@ impl Body for IncomingBody {
 
 impl Drop for IncomingBody {
     fn drop(&mut self) {
-        if !self.request.reader.has_ended() {
+        // Whoever has read as much as was announced does not look for the end, which came with it.
+        let is_whole = self.request.declared == Some(self.given)
+            && matches!(self.request.poll_part(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(Part::End)));
+        if !is_whole && !self.request.reader.has_ended() {
             // RFC 9114 §4.1: the answer stands whatever is left of the request.
             self.request.reader.stop(codes::NO_ERROR);
         }

@@ -96,7 +96,7 @@ families! {
     ACME_FAILING = Gauge "stepgate_acme_failing" ["certificate"]
         "1 if the last attempt to order a certificate failed; the one before stays in use for as long as it is good.";
     CONNECTIONS = Gauge "stepgate_connections" ["listener"]
-        "Connections with clients that are open.";
+        "Connections with clients that are open. What comes over QUIC is counted by the listener's name and `/udp`.";
     CONNECTIONS_ACCEPTED = Counter "stepgate_connections_total" ["listener"]
         "Connections accepted from clients.";
     CONNECTIONS_REFUSED = Counter "stepgate_connections_refused_total" ["listener", "reason"]

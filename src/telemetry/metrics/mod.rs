@@ -34,6 +34,9 @@ pub use self::{
 };
 use crate::{clock::Now, policy::Reason};
 
+/// What a listener's name ends in where it counts what comes over QUIC.
+pub const OVER_UDP: &str = "/udp";
+
 /// The `route` label of requests that no route matched.
 pub const NO_ROUTE: &str = "(none)";
 
@@ -469,7 +472,10 @@ impl Metrics {
         });
         let keep = |label: &'static str, names: &HashSet<&str>| {
             let names: HashSet<String> = names.iter().map(|&name| name.to_owned()).collect();
-            move |key: &str, value: &str| key != label || value == NO_ROUTE || value.is_empty() || names.contains(value)
+            move |key: &str, value: &str| {
+                let name = value.strip_suffix(OVER_UDP).unwrap_or(value);
+                key != label || value == NO_ROUTE || value.is_empty() || names.contains(name) || names.contains(value)
+            }
         };
         let route = keep("route", &names.routes);
         forget(&self.requests, &route);

@@ -12,6 +12,7 @@ const ALLOWED: &[&str] = &[
     "access-control-expose-headers",
     "access-control-max-age",
     "allow",
+    "alt-svc",
     "cache-control",
     "connection",
     "content-language",
