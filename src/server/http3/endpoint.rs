@@ -270,7 +270,7 @@ async fn converse<S: Serve>(
     // A handshake that was made shows it (RFC 9000 §8.1).
     if let Err(why) = held.count_for(peer.ip()) {
         connection.close(codes::EXCESSIVE_LOAD, b"");
-        shared.observer.connection_refused(&settings.name, why);
+        shared.observer.connection_refused(&settings.udp_name, why);
         return None;
     }
     let local = connection.local_ip()?;
