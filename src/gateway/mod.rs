@@ -302,6 +302,12 @@ impl Gateway {
         };
         let handshake = match wish {
             Some(wish) => upgrade::asked(*wish, &enforcement, body.counter().is_some())
+                .and_then(|mut handshake| {
+                    if let Some(handshake) = &mut handshake {
+                        handshake.hold(self.admit_stream(snapshot, matched.route, exchange.record.client)?);
+                    }
+                    Ok(handshake)
+                })
                 .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
             None => None,
         };

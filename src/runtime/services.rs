@@ -6,7 +6,7 @@ use super::{AuthorityTeller, Erasing, IssuerObserver, Means};
 use crate::{
     clock::Clock,
     identity::{SourceServices, revocation::Revocations},
-    limit::InFlight,
+    limit::{InFlight, StreamsOpen},
     telemetry::{Metrics, RouteMetrics, audit::AuditLog, metrics::NO_ROUTE},
 };
 
@@ -18,6 +18,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// The requests in flight.
     pub in_flight: Arc<InFlight>,
+    /// The streams that last.
+    pub streams_open: Arc<StreamsOpen>,
     /// The metrics of requests that no route matched.
     pub no_route: Arc<RouteMetrics>,
     /// The audit trail.
@@ -58,6 +60,7 @@ impl Services {
         Arc::new(Self {
             teller,
             in_flight: Arc::default(),
+            streams_open: Arc::default(),
             erasing: Erasing::new(&metrics, audit.clone()),
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {
