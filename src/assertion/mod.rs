@@ -46,7 +46,7 @@ enum Keys {
     /// The configuration.
     Given(Box<Given>),
     /// Our own making, and the task that lives as long as they are used.
-    Own { own: Arc<Own>, _rotation: Rotation },
+    Own { own: Arc<Own>, rotation: Rotation },
 }
 
 #[derive(Debug)]
@@ -177,6 +177,14 @@ impl Assertions {
         format!("{}\n", json!({ "keys": keys }))
     }
 
+    /// Makes no further keys: another process goes on.
+    pub fn let_go(&self) {
+        match &*self.keys {
+            Keys::Given(_) => {}
+            Keys::Own { rotation, .. } => rotation.0.abort(),
+        }
+    }
+
     /// The path at which the public listeners serve them.
     pub fn jwks_path(&self) -> &str {
         &self.config.jwks_path
@@ -245,7 +253,7 @@ fn own(
             }
         }
     });
-    Ok(Keys::Own { own, _rotation: Rotation(task.abort_handle()) })
+    Ok(Keys::Own { own, rotation: Rotation(task.abort_handle()) })
 }
 
 impl Own {

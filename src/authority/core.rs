@@ -104,6 +104,13 @@ impl Core {
         *self.signing.lock().unwrap_or_else(PoisonError::into_inner) = signing(authority);
     }
 
+    /// Stops what runs in the background, for good.
+    pub(super) fn let_go(&self) {
+        for task in self.background.give_up() {
+            task.abort();
+        }
+    }
+
     /// The store.
     pub(super) fn store(&self) -> &Arc<Store> {
         self.state.store()

@@ -125,6 +125,11 @@ impl Authority {
         self.core.put_in_force(&self.config);
     }
 
+    /// Stops what runs in the background, for good: another process goes on.
+    pub fn let_go(&self) {
+        self.core.let_go();
+    }
+
     /// What it was compiled from.
     pub fn config(&self) -> &config::Authority {
         &self.config

@@ -102,6 +102,7 @@ pub struct ConnectionWatch {
     input_abandoned: Cell<bool>,
     may_rest: Cell<bool>,
     rested: Cell<bool>,
+    last: Cell<bool>,
     switched: RefCell<Option<(Switch, Exchange)>>,
     offered_switch: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
@@ -136,6 +137,7 @@ impl ConnectionWatch {
             input_abandoned: Cell::new(false),
             may_rest: Cell::new(false),
             rested: Cell::new(false),
+            last: Cell::new(false),
             switched: RefCell::default(),
             offered_switch: Cell::new(false),
             verdict: Cell::new(None),
@@ -189,6 +191,11 @@ impl ConnectionWatch {
     /// The connection was told to end once its exchanges have.
     pub(crate) fn closing(&self) {
         self.stage.set(Stage::Closing);
+    }
+
+    /// Each answer that comes is the connection's last one, where the protocol has no better way to say so.
+    pub(crate) fn last_answers(&self) {
+        self.last.set(true);
     }
 
     /// Whether the connection was told to end.
@@ -500,6 +507,11 @@ impl Exchange {
         if !self.answered.replace(true) {
             self.watch.answering.set(self.watch.answering.get().saturating_sub(1));
         }
+    }
+
+    /// Whether the connection ends with this answer.
+    pub(crate) fn is_last(&self) -> bool {
+        self.watch.last.get() && self.watch.protocol.get() == Protocol::Http1
     }
 
     /// Goes on with `switch` when the answer that says so was sent: in place of the connection's protocol, or of this one stream's.

@@ -108,6 +108,8 @@ pub(crate) fn secret_files(config: &config::Config) -> Vec<std::path::PathBuf> {
         config::CredentialKind::Basic(basic) => Some(&basic.file),
         config::CredentialKind::ApiKeys(_) | config::CredentialKind::ClientCertificates(_) => None,
     });
+    let shown = config.upstreams.iter().filter_map(|upstream| upstream.tls.certificate.as_ref());
+    let certificates = certificates.chain(shown.flat_map(|pair| [pair.cert.path.clone(), pair.key.path.clone()]));
     let files = credentials.chain(keys).chain(assertions).chain(proofs).chain(config.admin.token.as_ref()).filter_map(
         |source| match source {
             Source::File(file) => Some(file.path.clone()),

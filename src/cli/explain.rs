@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Method, Request, header};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use url::Url;
 
-use super::{Exit, complain, load, print_line};
+use super::{Exit, complain, explain_shaping, load, print_line};
 use crate::{
     body::{Arrival, Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
     client::native_roots,
@@ -30,7 +30,7 @@ use crate::{
         Challenge, Check, Credential, Denial, Factor, Held, Kind, Reason, Requirement, explain as explain_policy,
     },
     route::NormalPath,
-    runtime::{DiskMaterials, Goal, Means, Snapshot},
+    runtime::{DiskMaterials, Goal, Means, Side, Snapshot},
     telemetry::Metrics,
 };
 
@@ -258,6 +258,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             return Err(Refusal::of(Reason::DeletionCovered));
         }
         let outcome = match matched.planned {
+            None if matched.route.backend(Side::Own).is_none() => "the client would be sent elsewhere".to_owned(),
             None => "the request would be forwarded".to_owned(),
             Some(Planned { is_exact: false, .. }) => return Err(Refusal::of(Reason::DeletionAmbiguous)),
             Some(Planned { plan, .. }) => {
@@ -304,6 +305,9 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
             let origin = redirect.origin.as_deref().unwrap_or_default();
             print_line(&format!("route      {} → redirect {status} to {origin}{}", route.name, redirect.path));
         }
+    }
+    if let Some(shaping) = &route.shaping {
+        explain_shaping::print(inbound, route, &shaping.rules);
     }
     for alias in &matched.aliases {
         print_line(&format!("           also judged as {}", alias.name));

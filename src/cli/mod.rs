@@ -9,7 +9,9 @@ mod check;
 mod demo;
 mod erasures;
 mod explain;
+mod explain_shaping;
 mod exposed;
+mod hand_over;
 mod keys;
 mod load;
 mod observers;
@@ -19,6 +21,7 @@ mod rekey;
 mod reload;
 mod revocations;
 mod run;
+mod systemd;
 mod users;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -70,6 +73,16 @@ struct Cli {
 }
 
 #[derive(Debug, Args)]
+struct RunArgs {
+    /// Takes over from the gateway that runs over the same `state_dir`: its listening sockets, and all that it keeps. It ends once its
+    /// connections have; what fails before it has taken over changes nothing
+    #[arg(long)]
+    hand_over: bool,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+#[derive(Debug, Args)]
 struct ConfigFile {
     /// The configuration
     #[arg(value_name = "FILE", default_value = "gateway.yaml")]
@@ -79,7 +92,7 @@ struct ConfigFile {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the gateway (the default command)
-    Run(ConfigFile),
+    Run(RunArgs),
     /// Says everything that is wrong with a configuration, and what it leaves unguarded
     Check(ConfigFile),
     /// Says what would become of a request, and which requirement is missing
@@ -136,8 +149,8 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
         }
     };
-    let exit = match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(ConfigFile { file }) => run::run(&file),
+    let exit = match cli.command.unwrap_or(Command::Run(RunArgs { hand_over: false, config: cli.run })) {
+        Command::Run(RunArgs { hand_over, config }) => run::run(&config.file, hand_over),
         Command::Check(ConfigFile { file }) => check::check(&file),
         Command::Explain(args) => explain::explain(&args),
         Command::Schema => schema(),

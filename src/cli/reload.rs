@@ -113,6 +113,7 @@ impl AdminApi for Control {
         self.services.metrics.targets_healthy(targets);
         for service in snapshot.upstreams.services() {
             self.services.metrics.upstream_load(service.name(), service.load());
+            self.services.metrics.upstream_names_failing(service.name(), service.names_failing());
         }
         for (source, count) in snapshot.authenticator.locked_users(self.services.clock.now()) {
             self.services.metrics.locked_users(source, count);
@@ -271,6 +272,21 @@ impl Reloader {
     /// How long a drain may take by the configuration in force.
     pub(crate) fn drain_timeout(&self) -> Option<Duration> {
         Some(self.live.load().config.server.drain_timeout)
+    }
+
+    /// The server.
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Who orders certificates.
+    pub(crate) fn acme(&self) -> &Acme {
+        &self.acme
+    }
+
+    /// The configuration in force.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.live.load()
     }
 
     /// Gives up the server, for draining it.

@@ -1,7 +1,7 @@
-//! `stepgate run`: starts everything in order, lives through reloads, and drains at the end.
+//! `stepgate run`: starts everything in order, lives through reloads, hands over to who asks, and drains at the end.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,9 +14,11 @@ use super::{
     Exit,
     check::material_problems,
     complain,
+    hand_over::{Given, Giver, follow},
     load::{self, LoadFault},
     observers::EdgeMetrics,
     reload::{Control, Reloader, Seen},
+    systemd,
 };
 use crate::{
     acme,
@@ -26,8 +28,8 @@ use crate::{
     identity::revocation::{RevocationFault, Revocations},
     runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
     server::{
-        AdminServer, LockError, Server, ServerError, ServerPlan, StateLock, connections_within_open_files,
-        make_self_signed, raise_open_files,
+        AdminServer, HandOverDoor, HandOverFault, HandedSocket, Inherited, LockError, Predecessor, Server, ServerError,
+        ServerPlan, SocketName, StateLock, Visitor, connections_within_open_files, make_self_signed, raise_open_files,
     },
     telemetry::{
         EventFormat, Metrics,
@@ -39,6 +41,9 @@ use crate::{
 
 /// How often idle connections, used-up quotas and expired revocations are looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
+
+/// How long the lock of a process that failed to take over is waited for: it ends.
+const TAKING_BACK: Duration = Duration::from_secs(10);
 
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
@@ -58,6 +63,9 @@ pub(crate) enum StartFault {
     /// The list of revocations cannot be read whole, so what it would keep out is not known.
     #[error(transparent)]
     Revocations(#[from] RevocationFault),
+    /// Nothing can be taken over from the process that runs.
+    #[error("taking over")]
+    HandOver(#[from] HandOverFault),
     /// A listener cannot be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -81,7 +89,7 @@ impl StartFault {
         match self {
             Self::Config | Self::Server(ServerError::Tls { .. }) => Exit::Config,
             Self::Worker => Exit::Software,
-            Self::Lock(LockError::Held { .. }) | Self::Server(_) => Exit::Unavailable,
+            Self::Lock(LockError::Held { .. }) | Self::Server(_) | Self::HandOver(_) => Exit::Unavailable,
             Self::Metrics(_)
             | Self::Lock(LockError::Io { .. })
             | Self::Audit(_)
@@ -93,8 +101,21 @@ impl StartFault {
     }
 }
 
-/// Runs the gateway of a configuration file until it is told to stop.
-pub(crate) fn run(file: &Path) -> Exit {
+/// How a gateway comes to its sockets and its state folder.
+#[derive(Default)]
+pub(crate) struct Origin {
+    /// Sockets that are open already.
+    pub(crate) inherited: Inherited,
+    /// The process that has them now, and the state folder.
+    pub(crate) before: Option<Predecessor>,
+    /// Metrics that go on.
+    pub(crate) metrics: Option<Arc<Metrics>>,
+}
+
+/// Runs the gateway of a configuration file until it is told to stop; `take_over`: in the place of the one that runs.
+pub(crate) fn run(file: &Path, take_over: bool) -> Exit {
+    // Before there are threads: what systemd says is in the environment, and taken out of it.
+    let inherited = Inherited::from_environment();
     // Last to be dropped, so that the last words are written, too.
     let _events = init_tracing(EventFormat::Json).inspect_err(|fault| complain(fault));
     let seen = Seen::look(file.to_owned());
@@ -115,7 +136,14 @@ pub(crate) fn run(file: &Path) -> Exit {
         }
     };
     let end = runtime.block_on(async {
-        let running = Running::start((file, seen), loaded, Arc::new(DiskMaterials))?;
+        let (before, sockets) = match take_over {
+            true => {
+                Predecessor::ask(&loaded.config.server.state_dir).map(|(before, sockets)| (Some(before), sockets))?
+            }
+            false => (None, Vec::new()),
+        };
+        let origin = Origin { inherited: inherited.with(sockets), before, metrics: None };
+        let running = Running::start((file, seen), loaded, Arc::new(DiskMaterials), origin)?;
         running.until_told_to_stop().await
     });
     // Not dropped: that would wait for a resolver that does not answer, and the drain has its deadline.
@@ -133,16 +161,22 @@ pub(crate) fn run(file: &Path) -> Exit {
 
 /// The signals that the process understands.
 struct Signals {
+    stop: StopSignals,
+    hangup: Signal,
+}
+
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
     fn listen() -> std::io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            stop: StopSignals {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
             hangup: signal(SignalKind::hangup())?,
         })
     }
@@ -155,7 +189,11 @@ pub(crate) struct Running {
     reloader: Reloader,
     admin: AdminServer,
     drain_timeout: Duration,
-    _lock: StateLock,
+    lock: Option<StateLock>,
+    /// Where the next process asks; `None` where there can be no such place.
+    door: Option<HandOverDoor>,
+    file: PathBuf,
+    materials: Arc<dyn Materials + Send + Sync>,
 }
 
 impl Running {
@@ -164,13 +202,19 @@ impl Running {
         (file, seen): (&Path, Seen),
         loaded: Loaded,
         materials: Arc<dyn Materials + Send + Sync>,
+        origin: Origin,
     ) -> Result<Self, StartFault> {
+        let Origin { inherited, mut before, metrics } = origin;
+        let inherited = Arc::new(inherited);
         // First of all: until then a SIGHUP would end the process, and a SIGTERM end it without a drain.
         let signals = Signals::listen().map_err(StartFault::Runtime)?;
         let seen = seen.with_secrets(&loaded.config);
         let handle = tokio::runtime::Handle::current();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let metrics = Arc::new(Metrics::new()?);
+        let metrics = match metrics {
+            Some(metrics) => metrics,
+            None => Arc::new(Metrics::new()?),
+        };
         // Before anything is opened or written: a configuration with a problem changes nothing.
         let found = material_problems(&loaded, &*materials);
         if found.iter().any(|problem| problem.severity == Severity::Error) {
@@ -179,12 +223,25 @@ impl Running {
         }
         let admin_token = admin_token(&loaded, &*materials)?;
         let config = &loaded.config;
-        let lock = StateLock::acquire(&config.server.state_dir)?;
+        let state_dir = &config.server.state_dir;
+        let lock = if before.is_none() { Some(StateLock::acquire(state_dir)?) } else { None };
         make_self_signed(config).map_err(StartFault::SelfSigned)?;
+        let observer = Arc::new(EdgeMetrics::new(metrics.clone()));
+        raise_open_files();
+        let plan = ServerPlan::new(config);
+        let prepared = Server::bind(&plan, &inherited, &*observer)?;
+        // All that can fail without the lock has not.
+        let lock = match &mut before {
+            Some(before) => {
+                before.ready(config.server.handover_timeout)?;
+                StateLock::acquire(state_dir)?
+            }
+            None => lock.map_or_else(|| StateLock::acquire(state_dir), Ok)?,
+        };
         let audit = AuditLog::open(
             &AuditFiles {
                 file: config.audit.file.path.clone(),
-                key: config.server.state_dir.join("audit.key"),
+                key: state_dir.join("audit.key"),
                 head_interval: config.audit.head_interval,
             },
             clock.clone(),
@@ -203,8 +260,6 @@ impl Running {
         for warning in loaded.warnings.iter().chain(&found) {
             tracing::warn!(line = warning.span.line, key = &*warning.span.key, "{}", warning.message);
         }
-        let plan = ServerPlan::new(config);
-        raise_open_files();
         let (connections, wanted) = (connections_within_open_files(plan.limits.connections), plan.limits.connections);
         if connections < wanted {
             tracing::warn!(
@@ -216,61 +271,227 @@ impl Running {
         let admin_address = config.admin.address;
         let drain_timeout = config.server.drain_timeout;
         let live = Live::new(snapshot);
-        let observer = Arc::new(EdgeMetrics::new(metrics.clone()));
-        let server = Arc::new(Server::start(&plan, worker_factory(&services, &live), observer.clone())?);
+        let door = HandOverDoor::open(state_dir)
+            .inspect_err(|error| tracing::warn!(%error, "no other process can take over from this one"))
+            .ok();
+        let factory = worker_factory(&services, &live);
+        let server = Arc::new(Server::start_prepared(prepared, &inherited, factory, observer.clone())?);
         let acme = super::acme::start(&handle, acme, &server, &services);
         handle.spawn(server.watch_certificates());
         handle.spawn(sweep(live.clone(), services.clone()));
         let control = Control::new(services.clone(), live.clone());
-        let admin = AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer)?;
-        let reloader = Reloader::new(file.to_owned(), materials, services.clone(), live, (server, acme), control, seen);
+        let admin =
+            AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer, &inherited)?;
+        if let Some(before) = before {
+            // Should it be gone, it serves no more, which is what it was to be told for.
+            let _ = before.serving(&inherited.taken());
+        }
+        let (file, parts) = (file.to_owned(), (server, acme));
+        let reloader = Reloader::new(file.clone(), materials.clone(), services.clone(), live, parts, control, seen);
         for (listener, address) in reloader.listeners() {
             tracing::info!(listener = &*listener, address = %address, "listening");
         }
+        let listening: Vec<String> = reloader.listeners().iter().map(|(_, address)| address.to_string()).collect();
+        systemd::ready(&listening.join(", "));
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, workers = plan.workers, admin = ?admin.local_address(), "stepgate is ready");
-        Ok(Self { signals, services, reloader, admin, drain_timeout, _lock: lock })
+        Ok(Self { signals, services, reloader, admin, drain_timeout, lock: Some(lock), door, file, materials })
     }
 
-    /// Serves until SIGTERM or SIGINT, reloading on SIGHUP and when a file changes; then drains.
+    /// Serves until SIGTERM or SIGINT, reloading on SIGHUP and when a file changes; then drains. Another process may take over meanwhile.
     pub(crate) async fn until_told_to_stop(self) -> Result<(), StartFault> {
-        let Self { signals, services, mut reloader, admin, drain_timeout, _lock } = self;
-        let Signals { mut terminate, mut interrupt, mut hangup } = signals;
-        let mut poll = tokio::time::interval(super::reload::POLL_PERIOD);
-        let control = reloader.control();
-        let (workers_failed, admin_failed) = (reloader.server_failed(), admin.failed());
-        let mut end = Ok(());
+        let mut running = self;
         loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                () = either(&workers_failed, &admin_failed) => {
-                    tracing::error!("a worker has failed: draining what is left, to be started anew");
-                    end = Err(StartFault::Worker);
-                    break;
-                }
-                _ = hangup.recv() => reloader.reload(&admin),
-                () = control.reload_asked() => reloader.reload(&admin),
-                _ = poll.tick() => reloader.reload_if_changed(&admin),
+            match running.until_it_ends().await? {
+                None => return Ok(()),
+                // Another process was to take over, and could not.
+                Some(again) => running = *again,
             }
         }
-        control.drain();
+    }
+
+    async fn until_it_ends(self) -> Result<Option<Box<Self>>, StartFault> {
+        let Self { mut signals, services, mut reloader, admin, drain_timeout, mut lock, door, file, materials } = self;
+        let mut poll = tokio::time::interval(super::reload::POLL_PERIOD);
+        let watchdog_period = systemd::watchdog_period();
+        let mut watchdog = tokio::time::interval(watchdog_period.unwrap_or(SWEEP_PERIOD));
+        let mut beats = Vec::new();
+        let control = reloader.control();
+        let (workers_failed, admin_failed) = (reloader.server_failed(), admin.failed());
+        let end = loop {
+            tokio::select! {
+                () = signals.stop.told() => break End::Told,
+                () = either(&workers_failed, &admin_failed) => {
+                    tracing::error!("a worker has failed: draining what is left, to be started anew");
+                    break End::Failed;
+                }
+                _ = signals.hangup.recv() => systemd::reloading(|| reloader.reload(&admin)),
+                () = control.reload_asked() => systemd::reloading(|| reloader.reload(&admin)),
+                _ = poll.tick() => reloader.reload_if_changed(&admin),
+                _ = watchdog.tick(), if watchdog_period.is_some() => systemd::live(reloader.server(), &mut beats),
+                visitor = asked(door.as_ref()) => {
+                    let giver = Giver {
+                        server: reloader.server(),
+                        admin: admin.server(),
+                        services: &services,
+                        control: &control,
+                        acme: reloader.acme(),
+                        snapshot: reloader.snapshot(),
+                        lock: &mut lock,
+                    };
+                    match giver.give(visitor).await {
+                        Given::Nothing => {}
+                        Given::Away(taken) => break End::Away(taken),
+                        Given::Back => break End::Back,
+                    }
+                }
+            }
+        };
+        drop(door);
         let drain_timeout = reloader.drain_timeout().unwrap_or(drain_timeout);
+        let (taken, failed) = match end {
+            End::Told => (Vec::new(), false),
+            End::Failed => (Vec::new(), true),
+            End::Away(taken) => (taken, false),
+            End::Back => {
+                drop(lock.take());
+                let again = take_back((&file, materials), &reloader, &admin, &services).await;
+                let taken: Vec<_> = sockets_of(&reloader, &admin).into_iter().map(|socket| socket.name).collect();
+                retire(reloader.into_server(), admin, &taken, drain_timeout);
+                return again.map(|again| Some(Box::new(again)));
+            }
+        };
+        let is_away = !taken.is_empty();
+        if !is_away {
+            control.drain();
+            systemd::stopping(drain_timeout);
+            let delay = reloader.snapshot().config.server.drain_delay;
+            if !delay.is_zero() {
+                tracing::info!(
+                    delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                    "not ready any more; accepting until then"
+                );
+                reloader.server().soften();
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    () = signals.stop.told() => {}
+                }
+            }
+        }
         tracing::info!(timeout_secs = drain_timeout.as_secs(), "draining");
+        let following = is_away.then(|| tokio::spawn(follow(services.clone(), reloader.snapshot())));
         let deadline = Instant::now() + drain_timeout;
         if let Some(server) = reloader.into_server() {
-            server.drain(deadline).done().await;
+            let mut drain = server.drain_but(deadline, &taken);
+            loop {
+                tokio::select! {
+                    () = drain.ended() => break,
+                    () = signals.stop.told() => {
+                        tracing::warn!("told again to stop: what is left is cut");
+                        drain.hurry(Instant::now());
+                    }
+                }
+            }
         }
-        // Closing waits for the disk, at most ten seconds: nothing that was acknowledged may be lost.
-        if !services.audit.close() {
-            tracing::error!("the audit log could not be written to its end");
+        if let Some(following) = following {
+            following.abort();
+        } else {
+            // Closing waits for the disk, at most ten seconds: nothing that was acknowledged may be lost.
+            if !services.audit.close() {
+                tracing::error!("the audit log could not be written to its end");
+            }
+            control.write_down();
         }
-        control.write_down();
         control.close_access_log();
-        admin.drain(Instant::now() + Duration::from_millis(200));
+        admin.into_server().drain_but(Instant::now() + Duration::from_millis(200), &taken).wait();
         tracing::info!("stopped");
-        end
+        if failed { Err(StartFault::Worker) } else { Ok(None) }
     }
+}
+
+/// Why a gateway does not go on.
+enum End {
+    /// It was told to.
+    Told,
+    /// A worker has failed.
+    Failed,
+    /// Another process serves, on these.
+    Away(Vec<SocketName>),
+    /// All was let go of for another process, and that does not serve.
+    Back,
+}
+
+impl StopSignals {
+    /// Waits for a signal to stop.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn asked(door: Option<&HandOverDoor>) -> Visitor {
+    match door {
+        Some(door) => door.asked().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// All sockets that a gateway listens on, once more.
+fn sockets_of(reloader: &Reloader, admin: &AdminServer) -> Vec<HandedSocket> {
+    let sockets = reloader.server().sockets().and_then(|mut all| {
+        all.extend(admin.server().sockets()?);
+        Ok(all)
+    });
+    sockets.inspect_err(|error| tracing::error!(%error, "the listening sockets cannot be kept")).unwrap_or_default()
+}
+
+/// Starts anew with what was in force, and the same sockets: what waits in their queues is served.
+async fn take_back(
+    (file, materials): (&Path, Arc<dyn Materials + Send + Sync>),
+    reloader: &Reloader,
+    admin: &AdminServer,
+    services: &Arc<Services>,
+) -> Result<Running, StartFault> {
+    let until = Instant::now() + TAKING_BACK;
+    loop {
+        let origin = Origin {
+            inherited: Inherited::default().with(sockets_of(reloader, admin)),
+            before: None,
+            metrics: Some(services.metrics.clone()),
+        };
+        let loaded = Loaded::again(reloader.snapshot().config.clone());
+        match Running::start((file, Seen::look(file.to_owned())), loaded, materials.clone(), origin) {
+            Ok(running) => {
+                tracing::warn!("taken back: this process serves on");
+                return Ok(running);
+            }
+            // The other process has yet to end.
+            Err(StartFault::Lock(LockError::Held { .. }) | StartFault::Audit(AuditFault::Locked { .. }))
+                if Instant::now() < until =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(fault) => {
+                tracing::error!(%fault, "nothing could be taken back: this process ends");
+                return Err(fault);
+            }
+        }
+    }
+}
+
+/// Lets the connections of before end, beside the gateway that was started anew.
+fn retire(server: Option<Server>, admin: AdminServer, taken: &[SocketName], timeout: Duration) {
+    let deadline = Instant::now() + timeout;
+    let admin = admin.into_server().drain_but(deadline, taken);
+    let server = server.map(|server| server.drain_but(deadline, taken));
+    tokio::spawn(async move {
+        admin.done().await;
+        if let Some(server) = server {
+            server.done().await;
+        }
+    });
 }
 
 async fn either(one: &tokio::sync::Notify, other: &tokio::sync::Notify) {
@@ -384,7 +605,8 @@ access_log: off
         let materials = Arc::new(Restless { file: token, moves: AtomicBool::new(true), ..Restless::default() });
         let seen = Seen::look(file.clone());
         let loaded = load::load(&file, &*materials).unwrap();
-        let Running { mut reloader, admin, .. } = Running::start((&file, seen), loaded, materials.clone()).unwrap();
+        let Running { mut reloader, admin, .. } =
+            Running::start((&file, seen), loaded, materials.clone(), Origin::default()).unwrap();
         materials.moves.store(false, Ordering::Relaxed);
         assert!(!materials.is_up_to_date());
         reloader.reload_if_changed(&admin);

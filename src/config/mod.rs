@@ -73,6 +73,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// A configuration that was found good before, whatever the file says by now.
+    pub fn again(config: Config) -> Self {
+        Self { config, warnings: Vec::new(), text: "".into() }
+    }
+
     /// The warnings, and more of them, ready to be rendered with their lines.
     pub fn report(&self, more: Vec<Problem>) -> Problems {
         let mut list = self.warnings.clone();

@@ -50,6 +50,9 @@ macro_rules! said_of {
 said_of! {
     misspelt_names_are_found_everywhere_with_the_right_one: "misspelt";
     values_of_the_wrong_type_or_form_are_found: "wrong_types";
+    addresses_relays_and_certificates_of_listeners_are_looked_at: "edge";
+    what_is_ordered_needs_agreement_and_somebody_who_answers: "acme";
+    what_is_ordered_needs_somebody_who_sells: "acme_none";
     balancing_has_forms_and_bounds: "balancing";
     streams_are_upgraded_where_they_can_be: "streams";
     listeners_do_one_thing_on_an_address_of_their_own: "listeners";
@@ -67,6 +70,7 @@ said_of! {
     limits_have_a_key_and_a_rate: "limits";
     proofs_of_possession_have_rules_that_can_be_kept: "dpop";
     routes_never_tie_and_never_contradict_themselves: "routes";
+    what_routes_do_besides_is_theirs_to_do: "shaping";
     conditions_compile: "conditions";
     the_deletion_guard_can_be_satisfied: "guard";
     no_secret_is_ever_shown: "secrets";

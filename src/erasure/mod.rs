@@ -46,7 +46,7 @@ mod tests;
 mod told;
 mod view;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Instant};
 
 pub use self::{
     breaker::Tripped,
@@ -225,6 +225,18 @@ impl Erasures {
         self.core.carrier.calls.replace(self.upstreams.clone());
         self.core.background.start(vec![Box::pin(self.core.carrier.clone().run())]);
         self.core.ledger.kept.wake.notify_one();
+    }
+
+    /// Has the carrier end at the next boundary of a step, and waits for it until `deadline`; then it is stopped wherever it is, which
+    /// is what a crash would be: another process takes it up when its lease has run out.
+    pub async fn let_go(&self, deadline: Instant) {
+        self.core.carrier.rest();
+        for mut task in self.core.background.give_up() {
+            if tokio::time::timeout_at(deadline.into(), &mut task).await.is_err() {
+                task.abort();
+                let _ = task.await;
+            }
+        }
     }
 
     /// What it was compiled from.

@@ -16,6 +16,7 @@
 //!   └ Gateway::forward  8 takes the clearance by value; a deletion that a plan takes over is made durable in its place   502 504
 //! ```
 
+mod affinity;
 mod authority;
 mod census;
 pub mod covered;
@@ -32,6 +33,7 @@ mod hygiene;
 mod ids;
 mod inbound;
 pub mod key_fields;
+mod let_go;
 mod matched;
 mod metadata;
 mod method_override;
@@ -48,7 +50,7 @@ mod step_up;
 mod tests;
 mod upgrade;
 
-use std::{cell::RefCell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::RefCell, future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -89,7 +91,7 @@ use crate::{
     limit::RateHeaders,
     policy::{Credential, Evidence, Principal, Reason},
     runtime::{Backend, CompiledShaping, Goal, Live, LiveView, OnWorker, Services, Snapshot},
-    upstream::{Pools, Sending, UpstreamBody, UpstreamObserver},
+    upstream::{Introduced, Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
 /// One worker's gateway.
@@ -195,7 +197,7 @@ impl Serve for Gateway {
             // The upstream's time begins with the request to it. Where nothing was waited for, that is now.
             let sent = if waited { self.services.clock.now() } else { now };
             let handshake = cleared.handshake.take();
-            match self.forward(cleared, body, &mut exchange.record, sent, handshake.is_some()).await {
+            match self.forward(cleared, body, (&mut exchange.record, &info), sent, handshake.is_some()).await {
                 Ok(answer) => match handshake {
                     None => exchange.forwarded(answer),
                     Some(handshake) => match exchange.shaken(answer, handshake, &self.streams) {
@@ -258,6 +260,7 @@ impl Gateway {
         }
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
+            self.refuse_let_go(true)?;
             if inbound.upgrade.as_ref().is_some_and(|wish| wish.is_connect()) {
                 return Err(Refusal::of(Reason::UpgradeNotOffered));
             }
@@ -317,6 +320,9 @@ impl Gateway {
         }
 
         let Gathered { mut evidence, held } = evidence::gather(snapshot, &inbound, info, &matched, now).await;
+        if snapshot.state.is_some() || matched.guarded() {
+            self.refuse_let_go(let_go::concerns(snapshot, &matched, &evidence))?;
+        }
         let is_held = held.is_some();
         exchange.held = held;
         exchange.fresh_nonce = evidence.fresh_nonce.take();
@@ -489,23 +495,34 @@ impl Gateway {
         &self,
         cleared: Cleared<'_>,
         body: RequestBody,
-        record: &mut Record,
+        (record, info): (&mut Record, &ConnectionInfo),
         now: Now,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
         let Cleared { clearance, outbound, backend, deadline, form, .. } = cleared;
+        let balance = &backend.upstream.balancing.balance;
+        let principal = clearance.principal().map(|principal| &**principal);
+        let hash = affinity::of(balance, &outbound.headers, principal, record.client);
         let ticket = clearance.into_ticket();
         let outcome = body.outcome();
         let mut request = Request::new(body);
         *request.method_mut() = outbound.method;
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
+        let client = record.client;
+        // Where the service is told: the client as it is believed to be. A port is known of who is connected here itself.
+        let introduced = backend.service.introduces().then(|| Introduced {
+            client: SocketAddr::new(client, if info.peer.ip() == client { info.peer.port() } else { 0 }),
+            local: info.local,
+        });
         let rules = record.shaping().map(|shaping| &*shaping.rules);
         let sending = Sending {
-            client: Some(record.client),
+            client: Some(client),
+            hash,
             guarded: ticket.is_some(),
             deadline,
             upgrade,
+            introduced,
             request: rules.and_then(|rules| rules.request_timeout),
             patience: rules.and_then(|rules| rules.response_timeout),
             ..Sending::plain(now)

@@ -1,6 +1,9 @@
 //! What outlives every configuration: the clock, the metrics, the audit trail, the runtime of background work.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use super::{AuthorityTeller, Erasing, IssuerObserver, Means};
 use crate::{
@@ -32,6 +35,8 @@ pub struct Services {
     pub teller: Arc<AuthorityTeller>,
     /// What account deletions need.
     pub erasing: Erasing,
+    /// Another process has the store, the audit log and the lock, or is about to.
+    let_go: AtomicBool,
 }
 
 impl std::fmt::Debug for Services {
@@ -41,6 +46,16 @@ impl std::fmt::Debug for Services {
 }
 
 impl Services {
+    /// Whether what is durable is another process's by now: what needs it is refused.
+    pub fn has_let_go(&self) -> bool {
+        self.let_go.load(Ordering::Acquire)
+    }
+
+    /// Nothing that needs what is durable is begun any more.
+    pub fn let_go(&self) {
+        self.let_go.store(true, Ordering::Release);
+    }
+
     /// What compiling a configuration needs of them.
     pub fn means(&self) -> Means<'_> {
         let keeping = Some((&self.teller, &self.erasing));
@@ -58,6 +73,7 @@ impl Services {
         let observer = Arc::new(IssuerObserver::new(metrics.clone(), clock.clone()));
         let teller = Arc::new(AuthorityTeller::new(metrics.authority(), audit.clone()));
         Arc::new(Self {
+            let_go: AtomicBool::new(false),
             teller,
             in_flight: Arc::default(),
             streams_open: Arc::default(),

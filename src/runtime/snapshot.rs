@@ -1,7 +1,7 @@
 //! A configuration, compiled: everything that a request needs, resolved and ready. Immutable; a request keeps the one
 //! that it began with.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use http::Method;
 
@@ -20,6 +20,7 @@ use crate::{
     policy::{AccessPolicy, Condition, IssuerName, Requirement},
     route::{Entry, NormalPath, PathPattern, RouteTable, overlap::overlaps},
     state::{State, StateMeans, StateObserver},
+    store::StoreFault,
     telemetry::{AccessLog, Metrics, RouteMetrics, access::AccessSink},
     upstream::Upstreams,
 };
@@ -212,7 +213,9 @@ impl CompiledRoute {
     pub fn is_beside(&self, other: &Self) -> bool {
         let is_same = |one: &config::Upstream, two: &config::Upstream| {
             one.name == two.name
-                || one.targets.iter().any(|target| two.targets.iter().any(|same| same.address == target.address))
+                || one.targets.iter().any(|target| {
+                    two.targets.iter().any(|same| same.address == target.address && same.is_beside(target))
+                })
         };
         self.backends().any(|one| other.backends().any(|two| is_same(&one.upstream, &two.upstream)))
     }
@@ -320,7 +323,7 @@ impl Snapshot {
 
     /// Has upstreams bounded and looked after as this one says.
     pub(super) fn look_after_upstreams(&self) {
-        self.upstreams.put_in_force(&self.background);
+        self.upstreams.put_in_force(&self.background, &self.config.dns);
     }
 
     /// Lets what outlives configurations go on as this one says.
@@ -344,6 +347,26 @@ impl Snapshot {
         }
         if let Some(erasures) = &self.erasures {
             erasures.put_in_force();
+        }
+    }
+
+    /// Lets go of all that is durable, for another process; operations that are under way have until `deadline`.
+    ///
+    /// # Errors
+    /// It cannot be said what of the store was written.
+    pub async fn let_go(&self, deadline: Instant) -> Result<(), StoreFault> {
+        if let Some(erasures) = &self.erasures {
+            erasures.let_go(deadline).await;
+        }
+        if let Some(authority) = &self.authority {
+            authority.let_go();
+        }
+        if let Some(assertions) = &self.assertions {
+            assertions.let_go();
+        }
+        match &self.state {
+            Some(state) => state.let_go().await,
+            None => Ok(()),
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 
 use super::{
-    EdgeObserver, ListenerPlan, PlanMode, Server, ServerError, ServerPlan,
+    EdgeObserver, Inherited, ListenerPlan, PlanMode, Server, ServerError, ServerPlan,
     operators::{self, AdminVisit, Sessions, Turn},
 };
 use crate::{
@@ -65,15 +65,17 @@ impl AdminServer {
         token: Option<Secret>,
         api: Arc<dyn AdminApi>,
         observer: Arc<dyn EdgeObserver>,
+        inherited: &Arc<Inherited>,
     ) -> Result<Self, ServerError> {
         let token = Arc::new(ArcSwapOption::from_pointee(token));
         let gate_token = Arc::clone(&token);
         let listener = ListenerPlan::plain(address.to_string().into(), address, PlanMode::Http1);
         let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: limits.clone() };
+        let prepared = super::prepare(("admin", inherited), &plan, 1, &[], &*observer)?;
         let factory = move |_| {
             Rc::new(AdminGate { api: Arc::clone(&api), token: Arc::clone(&gate_token), sessions: RefCell::default() })
         };
-        Ok(Self { server: Server::start_named("admin", &plan, factory, observer)?, token })
+        Ok(Self { server: Server::start_named("admin", prepared, inherited, factory, observer)?, token })
     }
 
     /// The address that it really listens on.
@@ -89,6 +91,16 @@ impl AdminServer {
     /// Asks for another token from now on, or turns the admin API off.
     pub fn set_token(&self, token: Option<Secret>) {
         self.token.store(token.map(Arc::new));
+    }
+
+    /// Its server, for handing it over.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Gives up the server, for draining it where others have taken its socket over.
+    pub fn into_server(self) -> Server {
+        self.server
     }
 
     /// Stops listening, and cuts what is not done by `deadline`.

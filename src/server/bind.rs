@@ -8,6 +8,7 @@ use std::{
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -42,6 +43,17 @@ pub(super) struct Bound {
     pub(super) file: Option<SocketFile>,
 }
 
+/// Takes over sockets that somebody else has bound to `address`. The file of a Unix socket is ours to remove from
+/// now on.
+pub(super) fn inherited(address: &ListenerAddress, sockets: Vec<Listener>) -> io::Result<Bound> {
+    let local = sockets.first().map_or_else(|| Ok(address.clone()), |socket| socket.local(address))?;
+    let file = match address {
+        ListenerAddress::Unix(path) => Some(SocketFile::at(path)?),
+        ListenerAddress::Socket(_) | ListenerAddress::Systemd(_) => None,
+    };
+    Ok(Bound { sockets, local, file })
+}
+
 /// Binds `count` sockets to `address`, one a worker. `v6_only` keeps `[::]` from taking IPv4's connections, too;
 /// `mode` is of a Unix socket's file.
 ///
@@ -61,6 +73,9 @@ pub(super) fn listeners(address: &ListenerAddress, count: usize, v6_only: bool, 
                 (1..count).map(|_| first.try_clone().map(Listener::Unix)).collect::<io::Result<Vec<_>>>()?;
             sockets.push(Listener::Unix(first));
             Ok(Bound { sockets, local: address.clone(), file: Some(file) })
+        }
+        ListenerAddress::Systemd(_) => {
+            Err(io::Error::new(io::ErrorKind::NotFound, "systemd has handed over no socket of this name"))
         }
     }
 }
@@ -130,17 +145,25 @@ fn unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
 pub(super) struct SocketFile {
     path: PathBuf,
     place: (u64, u64),
+    /// Another process has it now.
+    given_away: AtomicBool,
 }
 
 impl SocketFile {
     /// The file of the socket that was just bound there.
     fn at(path: &Path) -> io::Result<Self> {
         let found = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), place: (found.dev(), found.ino()) })
+        Ok(Self { path: path.to_owned(), place: (found.dev(), found.ino()), given_away: AtomicBool::new(false) })
     }
 
     fn is_ours(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.place)
+        !self.given_away.load(Ordering::Relaxed)
+            && fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.place)
+    }
+
+    /// Leaves it to another process, or takes it back.
+    pub(super) fn give_away(&self, away: bool) {
+        self.given_away.store(away, Ordering::Relaxed);
     }
 
     /// Lets others connect, or no longer.

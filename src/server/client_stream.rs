@@ -129,6 +129,14 @@ pub(super) enum Queue {
 }
 
 impl Queue {
+    /// The socket, to be waited on again.
+    pub(super) fn into_listener(self) -> Listener {
+        match self {
+            Self::Tcp(listener) => Listener::Tcp(listener),
+            Self::Unix(listener) => Listener::Unix(listener),
+        }
+    }
+
     /// The next connection that waits; an error when there is none.
     pub(super) fn accept(&self) -> io::Result<Accepted> {
         match self {

@@ -54,6 +54,10 @@ pub(super) async fn until_verdict<F: Future>(watch: &ConnectionWatch, future: F)
 #[derive(Debug, Default)]
 pub(super) struct Draining {
     begun: Cell<bool>,
+    /// What rests is left alone until it says something: nobody waits for its end.
+    patient: Cell<bool>,
+    /// Answers over HTTP/1.1 are the last of their connections: for connections to come. Those that are there are told by their watch.
+    last_answers: Cell<bool>,
     /// Connections that have had no request yet get a moment to send the one that may be on its way.
     strict: Cell<bool>,
 }
@@ -61,6 +65,21 @@ pub(super) struct Draining {
 impl Draining {
     pub(super) fn begin(&self) {
         self.begun.set(true);
+        self.last_answers.set(true);
+    }
+
+    /// Begins where others serve already: a client's request and our end of a connection that rests never meet then.
+    pub(super) fn begin_patiently(&self) {
+        self.patient.set(true);
+        self.begin();
+    }
+
+    pub(super) fn soften(&self) {
+        self.last_answers.set(true);
+    }
+
+    pub(super) fn is_soft(&self) -> bool {
+        self.last_answers.get()
     }
 
     pub(super) fn be_strict(&self) {
@@ -68,7 +87,9 @@ impl Draining {
     }
 
     pub(super) fn applies_to(&self, watch: &ConnectionWatch) -> bool {
-        self.begun.get() && (watch.exchanges() > 0 || self.strict.get())
+        // HTTP/2 has GOAWAY for it, and loses nothing by that (RFC 9113 §6.8).
+        let rests = self.patient.get() && watch.protocol() == Protocol::Http1 && watch.in_flight() == 0;
+        self.begun.get() && !rests && (watch.exchanges() > 0 || self.strict.get())
     }
 }
 
@@ -316,6 +337,9 @@ pub(super) fn answer<S: Serve>(
                 *response
             }
         };
+        if exchange.is_last() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let unsent = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // What GET would have had is said all the same (RFC 9110 §8.6).
         if is_head && let Some(length) = response.body_mut().leave_out() {

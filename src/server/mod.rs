@@ -18,7 +18,9 @@ mod client_stream;
 mod connection;
 mod descriptors;
 mod frames;
+mod hand_over;
 mod http3;
+mod inherited;
 mod lock;
 mod observer;
 mod operators;
@@ -39,8 +41,12 @@ use std::{
     collections::HashMap,
     fmt, io,
     net::{SocketAddr, UdpSocket},
+    os::fd::AsFd,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -50,7 +56,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
 pub use check::check_tls;
 pub use descriptors::{connections_within_open_files, raise_open_files};
+pub use hand_over::{HandOverDoor, HandOverFault, Predecessor, Visitor};
 pub use http3::{http3_frames, http3_head, http3_section, http3_trailers};
+pub use inherited::{HandedSocket, Inherited, SocketKind, SocketName};
 pub use lock::{LockError, StateLock};
 pub use observer::{EdgeObserver, Handshake, Refused};
 pub use operators::{AdminFrame, AdminVisit};
@@ -66,6 +74,9 @@ use self::{
     worker::{Http3Order, ListenerKey, ListenerOrder, Order},
 };
 use crate::{acme::Challenges, body::Serve, config::ListenerAddress};
+
+/// The server of clients, as its threads and its sockets are named.
+const CLIENTS: &str = "worker";
 
 /// How often certificate files are looked at.
 const CERTIFICATE_PERIOD: Duration = Duration::from_secs(2);
@@ -109,14 +120,16 @@ struct Active {
     tls: Option<Arc<ListenerTlsState>>,
     /// Removes the file of a Unix socket when the listener is no more.
     file: Option<Arc<SocketFile>>,
+    /// The sockets once more, for who takes over.
+    kept: Arc<[Listener]>,
 }
 
 /// A plan whose sockets are bound and whose certificates are loaded; nothing has changed yet.
 pub struct Prepared {
     plan: ServerPlan,
     active: Vec<Active>,
-    /// For each new listener, a socket for each worker.
-    sockets: HashMap<ListenerKey, Vec<Listener>>,
+    /// For each new listener, the sockets of each worker.
+    sockets: HashMap<ListenerKey, Vec<Vec<Listener>>>,
     /// The same for those that serve HTTP/3 from now on.
     datagrams: HashMap<ListenerKey, Vec<UdpSocket>>,
 }
@@ -125,6 +138,8 @@ struct Thread {
     orders: mpsc::UnboundedSender<Order>,
     ended: oneshot::Receiver<()>,
     handle: JoinHandle<()>,
+    /// Grows for as long as the worker does its work.
+    beat: Arc<AtomicU64>,
 }
 
 /// Listens and serves until it is drained.
@@ -136,6 +151,7 @@ pub struct Server {
     active: Arc<Mutex<Vec<Active>>>,
     challenges: Arc<Challenges>,
     failed: Arc<Notify>,
+    inherited: Arc<Inherited>,
 }
 
 impl fmt::Debug for Server {
@@ -161,12 +177,29 @@ impl Server {
         S: Serve,
         F: Fn(usize) -> Rc<S> + Send + Sync + 'static,
     {
-        Self::start_named("worker", plan, factory, observer)
+        let inherited = Arc::default();
+        Self::start_prepared(Self::bind(plan, &inherited, &*observer)?, &inherited, factory, observer)
     }
 
-    fn start_named<S, F>(
-        name: &'static str,
+    /// Binds the plan's listeners, but those that somebody else has opened, and loads their certificates.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn bind(
         plan: &ServerPlan,
+        inherited: &Inherited,
+        observer: &dyn EdgeObserver,
+    ) -> Result<Prepared, ServerError> {
+        prepare((CLIENTS, inherited), plan, plan.workers, &[], observer)
+    }
+
+    /// Starts a thread for each worker, over what was prepared.
+    ///
+    /// # Errors
+    /// There are no threads to be had.
+    pub fn start_prepared<S, F>(
+        prepared: Prepared,
+        inherited: &Arc<Inherited>,
         factory: F,
         observer: Arc<dyn EdgeObserver>,
     ) -> Result<Self, ServerError>
@@ -174,7 +207,21 @@ impl Server {
         S: Serve,
         F: Fn(usize) -> Rc<S> + Send + Sync + 'static,
     {
-        let prepared = prepare(name, plan, plan.workers, &[], &*observer)?;
+        Self::start_named(CLIENTS, prepared, inherited, factory, observer)
+    }
+
+    fn start_named<S, F>(
+        name: &'static str,
+        prepared: Prepared,
+        inherited: &Arc<Inherited>,
+        factory: F,
+        observer: Arc<dyn EdgeObserver>,
+    ) -> Result<Self, ServerError>
+    where
+        S: Serve,
+        F: Fn(usize) -> Rc<S> + Send + Sync + 'static,
+    {
+        let plan = &prepared.plan;
         let admission =
             Admission::new(connections_within_open_files(plan.limits.connections), plan.limits.connections_per_ip);
         let factory = Arc::new(factory);
@@ -186,7 +233,16 @@ impl Server {
             start_thread(&format!("{name}-{index}"), observer, shared, Arc::clone(&failed), move || factory(index))
         });
         let threads = threads.collect::<io::Result<Vec<_>>>().map_err(ServerError::Worker)?;
-        let server = Self { name, threads, admission, observer, active: Arc::default(), challenges, failed };
+        let server = Self {
+            name,
+            threads,
+            admission,
+            observer,
+            active: Arc::default(),
+            challenges,
+            failed,
+            inherited: Arc::clone(inherited),
+        };
         server.apply(prepared);
         Ok(server)
     }
@@ -213,7 +269,7 @@ impl Server {
     /// As [`Server::start`]; then nothing has changed.
     pub fn prepare(&self, plan: &ServerPlan) -> Result<Prepared, ServerError> {
         let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        prepare(self.name, plan, self.threads.len(), &active, &*self.observer)
+        prepare((self.name, &self.inherited), plan, self.threads.len(), &active, &*self.observer)
     }
 
     /// Puts a prepared plan into force. Listeners that are in both plans keep their sockets, and all their connections;
@@ -231,7 +287,7 @@ impl Server {
                 mode: active.plan.mode.clone(),
                 proxy_protocol: active.plan.proxy_protocol.clone(),
                 tls: active.tls.clone(),
-                socket: sockets.get_mut(&active.key).and_then(Vec::pop),
+                sockets: sockets.get_mut(&active.key).and_then(Vec::pop).unwrap_or_default(),
                 http3: active.plan.http3.map(|http3| Http3Order {
                     port: http3.port.or(active.local.socket().map(|local| local.port())).unwrap_or_default(),
                     socket: datagrams.get_mut(&active.key).and_then(Vec::pop),
@@ -262,12 +318,70 @@ impl Server {
         }
     }
 
+    /// The listening sockets, for another process.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn sockets(&self) -> io::Result<Vec<HandedSocket>> {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = active.iter().flat_map(|active| active.kept.iter().map(move |socket| (active, socket)));
+        let handed = each.map(|(active, socket)| {
+            let name = SocketName::of(self.name, &active.key);
+            Ok(HandedSocket { name, kind: socket.kind(), socket: socket.as_fd().try_clone_to_owned()? })
+        });
+        handed.collect()
+    }
+
+    /// From now on answers over HTTP/1.1 are the last ones of their connections: a drain is near.
+    pub fn soften(&self) {
+        self.order(|| Order::Soften);
+    }
+
+    /// Stops accepting; what waits in the queues stays there, for who takes the sockets over. Ends when all workers have stopped.
+    pub async fn pause(&self) {
+        let (done, mut all_done) = mpsc::unbounded_channel::<()>();
+        self.order(|| Order::Pause(done.clone()));
+        drop(done);
+        // Each worker lets go of its end when it has.
+        let _ = all_done.recv().await;
+    }
+
+    /// Goes on accepting after a pause.
+    pub fn resume(&self) {
+        self.order(|| Order::Resume);
+    }
+
+    /// How far each worker has come: one that stands still between two looks a second apart does nothing any more.
+    pub fn beats(&self) -> Vec<u64> {
+        self.threads.iter().map(|thread| thread.beat.load(Ordering::Relaxed)).collect()
+    }
+
     /// Stops accepting, once the queues are empty, and lets the connections finish; what is left at `deadline` is cut.
     pub fn drain(self, deadline: Instant) -> Drain {
-        for thread in &self.threads {
-            let _ = thread.orders.send(Order::Drain(deadline));
+        self.drain_but(deadline, &[])
+    }
+
+    /// The same where others have taken some sockets over: their queues are left alone, and connections that rest get one more
+    /// request before they end, as nobody is waited for.
+    pub fn drain_but(self, deadline: Instant, taken: &[SocketName]) -> Drain {
+        let mut left = Vec::new();
+        for active in self.active.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if taken.contains(&SocketName::of(self.name, &active.key)) {
+                left.push(active.key.clone());
+                if let Some(file) = &active.file {
+                    file.give_away(true);
+                }
+            }
         }
+        self.order(|| Order::Drain(deadline, left.clone()));
         Drain { threads: self.threads, deadline: deadline + LAST_PATIENCE }
+    }
+
+    fn order(&self, order: impl Fn() -> Order) {
+        for thread in &self.threads {
+            // A worker that is gone has nothing left to do.
+            let _ = thread.orders.send(order());
+        }
     }
 }
 
@@ -279,11 +393,25 @@ pub struct Drain {
 }
 
 impl Drain {
+    /// Brings the deadline nearer.
+    pub fn hurry(&mut self, deadline: Instant) {
+        for thread in &self.threads {
+            let _ = thread.orders.send(Order::Drain(deadline, Vec::new()));
+        }
+        self.deadline = self.deadline.min(deadline + LAST_PATIENCE);
+    }
+
     /// Ends when all workers have, and soon after the deadline whatever they do.
-    pub async fn done(self) {
-        for thread in self.threads {
+    pub async fn done(mut self) {
+        self.ended().await;
+    }
+
+    /// The same; can be asked again where it was not waited for to the end.
+    pub async fn ended(&mut self) {
+        while let Some(thread) = self.threads.last_mut() {
             // Dropped without a word by a worker that panicked: it has ended, too.
-            if tokio::time::timeout_at(self.deadline.into(), thread.ended).await.is_ok() {
+            let ended = tokio::time::timeout_at(self.deadline.into(), &mut thread.ended).await;
+            if let (Ok(_), Some(thread)) = (ended, self.threads.pop()) {
                 let _ = thread.handle.join();
             }
         }
@@ -328,14 +456,16 @@ fn start_thread<S: Serve>(
     let (orders, receiver) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let beat = Arc::new(AtomicU64::new(0));
+    let own_beat = Arc::clone(&beat);
     let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
         let alarm = Alarm(failed);
-        runtime.block_on(worker::run(factory, observer, shared, &alarm, receiver));
+        runtime.block_on(worker::run(factory, (observer, own_beat), shared, &alarm, receiver));
         // Dropping it would wait for the resolver's answers, however long they take.
         runtime.shutdown_background();
         let _ = end.send(());
     })?;
-    Ok(Thread { orders, ended, handle })
+    Ok(Thread { orders, ended, handle, beat })
 }
 
 /// Tells when it is dropped by a panic.
@@ -361,7 +491,7 @@ impl Drop for Alarm {
 }
 
 fn prepare(
-    name: &str,
+    (name, inherited): (&str, &Inherited),
     plan: &ServerPlan,
     workers: usize,
     before: &[Active],
@@ -397,17 +527,24 @@ fn prepare(
             address.is_ipv6() && plan.listeners.iter().any(|other| other.address.socket().is_some_and(same))
         });
         let bind = |source| ServerError::Bind { key: in_configuration.clone(), address: address.clone(), source };
-        let (local, file) = match same {
+        let (local, file, kept) = match same {
             Some(active) => {
                 if let Some(file) = &active.file {
                     file.set_mode(listener.unix_mode);
                 }
-                (active.local.clone(), active.file.clone())
+                (active.local.clone(), active.file.clone(), Arc::clone(&active.kept))
             }
             None => {
-                let bound = bind::listeners(address, workers, v6_only, listener.unix_mode).map_err(bind)?;
-                prepared.sockets.insert(key.clone(), bound.sockets);
-                (bound.local, bound.file.map(Arc::new))
+                let given = inherited.take(name, &key).map_err(bind)?;
+                let bound = match given.is_empty() {
+                    true => bind::listeners(address, workers, v6_only, listener.unix_mode),
+                    false => bind::inherited(address, given),
+                };
+                let bound = bound.map_err(bind)?;
+                let kept: io::Result<Vec<_>> = bound.sockets.iter().map(Listener::another).collect();
+                let kept = kept.map_err(bind)?.into();
+                prepared.sockets.insert(key.clone(), inherited::share_out(bound.sockets, workers).map_err(bind)?);
+                (bound.local, bound.file.map(Arc::new), kept)
             }
         };
         let serves_http3 = |plan: &ListenerPlan| plan.http3.is_some();
@@ -416,7 +553,7 @@ fn prepare(
             let sockets = local.socket().map(|local| bind::datagrams(local, workers, v6_only));
             prepared.datagrams.insert(key.clone(), sockets.transpose().map_err(bind)?.unwrap_or_default());
         }
-        prepared.active.push(Active { key, plan: listener.clone(), local, tls, file });
+        prepared.active.push(Active { key, plan: listener.clone(), local, tls, file, kept });
     }
     Ok(prepared)
 }

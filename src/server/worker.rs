@@ -7,7 +7,10 @@ use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,7 +27,7 @@ use super::{
     Alarm, EdgeObserver, Handshake, Refused,
     admission::{Admission, Permit},
     bind::{self, Listener},
-    client_stream::{Accepted, Accepting, ClientStream},
+    client_stream::{Accepted, Accepting, ClientStream, Queue},
     connection::{self, Draining, Serving, until_verdict},
     http3::{self, Quic},
     plan::PlanMode,
@@ -70,7 +73,7 @@ pub(super) struct ListenerOrder {
     pub(super) proxy_protocol: Peers,
     pub(super) tls: Option<Arc<ListenerTlsState>>,
     /// There when the listener is new.
-    pub(super) socket: Option<Listener>,
+    pub(super) sockets: Vec<Listener>,
     /// There where it serves HTTP/3 as well.
     pub(super) http3: Option<Http3Order>,
 }
@@ -87,8 +90,15 @@ pub(super) struct Http3Order {
 pub(super) enum Order {
     /// To listen on these, and on nothing else.
     Listen(Vec<ListenerOrder>, ServerLimits),
-    /// To stop accepting, finish what is under way, cut what is left at the deadline, and end.
-    Drain(Instant),
+    /// To make answers over HTTP/1.1 the last ones of their connections.
+    Soften,
+    /// To stop accepting and leave the queues as they are; what is sent along is let go of then.
+    Pause(mpsc::UnboundedSender<()>),
+    /// To accept again.
+    Resume,
+    /// To stop accepting, finish what is under way, cut what is left at the deadline, and end. The queues of these listeners are
+    /// others' by now.
+    Drain(Instant, Vec<ListenerKey>),
 }
 
 /// What all connections of a worker share.
@@ -137,8 +147,30 @@ struct Entry {
 pub(super) struct Listening {
     pub(super) settings: RefCell<Rc<Settings>>,
     draining: Rc<Draining>,
-    stop: Notify,
+    accepts: Cell<Accepts>,
+    turned: Notify,
+    /// Accept loops that have yet to end.
+    loops: Cell<usize>,
+    /// The sockets of a listener that pauses.
+    paused: RefCell<Vec<Queue>>,
     http3: RefCell<Option<Rc<Quic>>>,
+}
+
+/// What accept loops are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accepts {
+    Yes,
+    /// Nothing, and to leave what is in the queue there.
+    Paused,
+    /// Only what is in the queue.
+    UntilEmpty,
+}
+
+impl Listening {
+    fn turn(&self, accepts: Accepts) {
+        self.accepts.set(accepts);
+        self.turned.notify_waiters();
+    }
 }
 
 pub(super) struct Settings {
@@ -155,7 +187,7 @@ pub(super) struct Settings {
 /// Runs a worker until it has drained. The service is made here, on the thread that it stays on.
 pub(super) async fn run<S: Serve>(
     factory: impl FnOnce() -> Rc<S>,
-    observer: Arc<dyn EdgeObserver>,
+    (observer, beat): (Arc<dyn EdgeObserver>, Arc<AtomicU64>),
     (admission, challenges): (Arc<Admission>, Arc<Challenges>),
     alarm: &Alarm,
     mut orders: mpsc::UnboundedReceiver<Order>,
@@ -175,9 +207,9 @@ pub(super) async fn run<S: Serve>(
                 all_closed: Notify::new(),
             });
             let period = Rc::new(Cell::new(Duration::from_millis(250)));
-            spawn_local(alarm.guard(sweep(Rc::clone(&shared), Rc::clone(&period))));
+            spawn_local(alarm.guard(sweep(Rc::clone(&shared), Rc::clone(&period), beat)));
             let mut listening = HashMap::new();
-            let mut deadline = Instant::now();
+            let mut end = (Instant::now(), Vec::new());
             while let Some(order) = orders.recv().await {
                 match order {
                     Order::Listen(listeners, limits) => {
@@ -185,13 +217,19 @@ pub(super) async fn run<S: Serve>(
                         period.set(http.bounds.sweep_period());
                         listening = listen(&shared, alarm, listening, listeners, &http);
                     }
-                    Order::Drain(until) => {
-                        deadline = until;
+                    Order::Soften => listening.values().for_each(|listener| shared.soften(&listener.draining)),
+                    Order::Pause(done) => {
+                        pause(&listening).await;
+                        drop(done);
+                    }
+                    Order::Resume => resume(&shared, alarm, &listening),
+                    Order::Drain(deadline, left) => {
+                        end = (deadline, left);
                         break;
                     }
                 }
             }
-            drain(&shared, listening, deadline).await;
+            drain(&shared, listening, end, &mut orders).await;
         })
         .await;
 }
@@ -205,7 +243,7 @@ fn listen<S: Serve>(
     http: &Rc<HttpSettings>,
 ) -> HashMap<ListenerKey, Rc<Listening>> {
     let mut after = HashMap::new();
-    for ListenerOrder { key, name, index, mode, proxy_protocol, tls, socket, http3 } in orders {
+    for ListenerOrder { key, name, index, mode, proxy_protocol, tls, sockets, http3 } in orders {
         let settings = Rc::new(Settings {
             udp_name: format!("{name}{OVER_UDP}").into(),
             name,
@@ -215,22 +253,24 @@ fn listen<S: Serve>(
             tls,
             http: Rc::clone(http),
         });
-        let listening = match (before.remove(&key), socket) {
-            (Some(listening), _) => {
+        let listening = match before.remove(&key) {
+            Some(listening) => {
                 *listening.settings.borrow_mut() = settings;
                 listening
             }
-            (None, Some(socket)) => {
+            None => {
                 let listening = Rc::new(Listening {
                     settings: RefCell::new(settings),
                     draining: Rc::default(),
-                    stop: Notify::new(),
+                    accepts: Cell::new(Accepts::Yes),
+                    turned: Notify::new(),
+                    loops: Cell::new(0),
+                    paused: RefCell::default(),
                     http3: RefCell::default(),
                 });
-                spawn_local(alarm.guard(accept_all(Open::new(shared), Rc::clone(&listening), socket)));
+                accept_on(shared, alarm, &listening, sockets);
                 listening
             }
-            (None, None) => continue,
         };
         serve_http3(shared, alarm, &listening, http3);
         after.insert(key, listening);
@@ -239,6 +279,32 @@ fn listen<S: Serve>(
         end(shared, &removed);
     }
     after
+}
+
+/// Starts an accept loop for each socket.
+fn accept_on<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &Rc<Listening>, sockets: Vec<Listener>) {
+    for socket in sockets {
+        listening.loops.set(listening.loops.get() + 1);
+        spawn_local(alarm.guard(accept_all(Open::new(shared), Rc::clone(listening), socket)));
+    }
+}
+
+/// Has all accept loops stop, with their queues as they are.
+async fn pause(listening: &HashMap<ListenerKey, Rc<Listening>>) {
+    for listener in listening.values() {
+        listener.turn(Accepts::Paused);
+        while listener.loops.get() > 0 {
+            listener.turned.notified().await;
+        }
+    }
+}
+
+fn resume<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &HashMap<ListenerKey, Rc<Listening>>) {
+    for listener in listening.values() {
+        listener.accepts.set(Accepts::Yes);
+        let paused = listener.paused.take();
+        accept_on(shared, alarm, listener, paused.into_iter().map(Queue::into_listener).collect());
+    }
 }
 
 /// Begins to serve HTTP/3 on a listener, goes on, or ends it.
@@ -264,7 +330,7 @@ fn serve_http3<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &Rc<L
 
 /// Has a listener accept no more, and lets its connections end in good order.
 fn end<S: 'static>(shared: &Rc<Shared<S>>, listening: &Listening) {
-    listening.stop.notify_one();
+    listening.turn(Accepts::UntilEmpty);
     spawn_local(retire(Rc::clone(shared), Rc::clone(&listening.draining)));
     listening.http3.take().iter().for_each(|quic| end_http3(shared, quic));
 }
@@ -277,14 +343,30 @@ fn end_http3<S: 'static>(shared: &Rc<Shared<S>>, quic: &Quic) {
 /// Lets the connections of a listener that is no more end in good order.
 async fn retire<S>(shared: Rc<Shared<S>>, draining: Rc<Draining>) {
     draining.begin();
+    shared.soften(&draining);
     shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
     sleep(FIRST_REQUEST_GRACE).await;
     draining.be_strict();
     shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
 }
 
-async fn drain<S: Serve>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKey, Rc<Listening>>, deadline: Instant) {
-    for listener in listening.into_values() {
+async fn drain<S: Serve>(
+    shared: &Rc<Shared<S>>,
+    listening: HashMap<ListenerKey, Rc<Listening>>,
+    (mut deadline, left): (Instant, Vec<ListenerKey>),
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) {
+    for (key, listener) in listening {
+        let queues = listener.paused.take();
+        if left.contains(&key) {
+            listener.turn(Accepts::Paused);
+            listener.draining.begin_patiently();
+            shared.soften(&listener.draining);
+            shared.wake(|entry| Rc::ptr_eq(&entry.draining, &listener.draining));
+            listener.http3.take().iter().for_each(|quic| end_http3(shared, quic));
+            continue;
+        }
+        queues.iter().for_each(|queue| empty(shared, &listener, queue));
         end(shared, &listener);
     }
     let all_closed = || async {
@@ -292,9 +374,22 @@ async fn drain<S: Serve>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKey,
             shared.all_closed.notified().await;
         }
     };
+    let due = async {
+        loop {
+            tokio::select! {
+                () = sleep_until(deadline.into()) => return,
+                order = orders.recv() => match order {
+                    Some(Order::Drain(sooner, _)) => deadline = deadline.min(sooner),
+                    Some(Order::Listen(..) | Order::Soften | Order::Pause(_) | Order::Resume) => {}
+                    None => break,
+                },
+            }
+        }
+        sleep_until(deadline.into()).await;
+    };
     tokio::select! {
         () = all_closed() => {}
-        () = sleep_until(deadline.into()) => {
+        () = due => {
             if shared.service.close_streams() {
                 // Whether they have said it or not, what is left is cut.
                 let _ = tokio::time::timeout(FAREWELL, all_closed()).await;
@@ -314,9 +409,10 @@ async fn drain<S: Serve>(shared: &Rc<Shared<S>>, listening: HashMap<ListenerKey,
 }
 
 /// Looks at every connection a few times a second.
-async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>) {
+async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>, beat: Arc<AtomicU64>) {
     loop {
         sleep(period.get()).await;
+        beat.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         for entry in shared.connections.borrow().iter().flatten() {
             entry.watch.sweep(now);
@@ -327,19 +423,34 @@ async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>) {
 /// Accepts until told to stop, and then what is in the queue, so that closing the socket resets nobody.
 async fn accept_all<S: Serve>(open: Open<S>, listening: Rc<Listening>, socket: Listener) {
     let shared = &open.0;
-    let Ok(listener) = Accepting::new(socket) else { return };
-    loop {
+    let ended = || {
+        listening.loops.set(listening.loops.get().saturating_sub(1));
+        listening.turned.notify_waiters();
+    };
+    let Ok(listener) = Accepting::new(socket) else { return ended() };
+    while listening.accepts.get() == Accepts::Yes {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(accepted) => begin(shared, &listening, accepted),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            () = listening.stop.notified() => break,
+            // Registered before the next look, as nothing is waited for in between.
+            () = listening.turned.notified() => {}
         }
     }
-    let Ok(queue) = listener.into_queue() else { return };
+    if let Ok(queue) = listener.into_queue() {
+        match listening.accepts.get() {
+            Accepts::Paused => listening.paused.borrow_mut().push(queue),
+            Accepts::Yes | Accepts::UntilEmpty => empty(shared, &listening, &queue),
+        }
+    }
+    ended();
+}
+
+/// Serves what waits in a queue.
+fn empty<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, queue: &Queue) {
     while let Ok(accepted) = queue.accept() {
-        begin(shared, &listening, accepted);
+        begin(shared, listening, accepted);
     }
 }
 
@@ -359,6 +470,9 @@ fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, (stream, p
     };
     bind::tune_client(&stream, settings.http.bounds.write_stall_timeout);
     let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
+    if listening.draining.is_soft() {
+        watch.last_answers();
+    }
     let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&listening.draining), permit);
     let (shared, draining) = (Rc::clone(shared), Rc::clone(&listening.draining));
     let alternative = listening.http3.borrow().as_ref().map(|quic| quic.alternative());
@@ -554,6 +668,14 @@ async fn accept_or_show<S>(
 }
 
 impl<S> Shared<S> {
+    /// Makes the answers of a listener's connections their last ones, now and later.
+    fn soften(&self, draining: &Rc<Draining>) {
+        draining.soften();
+        let connections = self.connections.borrow();
+        let of_listener = connections.iter().flatten().filter(|entry| Rc::ptr_eq(&entry.draining, draining));
+        of_listener.for_each(|entry| entry.watch.last_answers());
+    }
+
     fn wake(&self, which: impl Fn(&Entry) -> bool) {
         for entry in self.connections.borrow().iter().flatten().filter(|entry| which(entry)) {
             entry.watch.wake();

@@ -74,15 +74,19 @@ impl Background {
         *phase = Phase::Running(running);
     }
 
-    /// Stops what runs, for good.
-    fn stop(&self) -> Vec<JoinHandle<()>> {
+    /// Gives up the tasks, for good: nothing takes their place. They run on until who has them now ends them.
+    pub fn give_up(&self) -> Vec<JoinHandle<()>> {
         match std::mem::replace(&mut *self.phase(), Phase::After) {
-            Phase::Running(tasks) => {
-                tasks.iter().for_each(JoinHandle::abort);
-                tasks
-            }
+            Phase::Running(tasks) => tasks,
             Phase::Before(_) | Phase::After => Vec::new(),
         }
+    }
+
+    /// Stops what runs, for good.
+    fn stop(&self) -> Vec<JoinHandle<()>> {
+        let tasks = self.give_up();
+        tasks.iter().for_each(JoinHandle::abort);
+        tasks
     }
 
     fn phase(&self) -> MutexGuard<'_, Phase> {

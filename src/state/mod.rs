@@ -150,6 +150,20 @@ impl State {
         self.kept.outbox.replace(self.channels.clone());
     }
 
+    /// Stops what runs in the background, and lets nobody read or write any more; comes back once all that was to be written is. For
+    /// whoever hands the file over to another process.
+    ///
+    /// # Errors
+    /// It cannot be said what was written.
+    pub async fn let_go(&self) -> Result<(), StoreFault> {
+        for task in self.kept.background.give_up() {
+            task.abort();
+            // How it ended says nothing: it was stopped.
+            let _ = task.await;
+        }
+        self.kept.engine.close().await
+    }
+
     /// Seals what older keys sealed with the current one, for as long as `patience` lasts; what was done by then stays so, and
     /// the next call goes on.
     ///

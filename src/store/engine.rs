@@ -72,4 +72,9 @@ pub trait Engine: fmt::Debug + Send + Sync {
 
     /// Takes away rows that have expired, at most [`PURGE_STEP`](super::PURGE_STEP) of them; how many.
     fn purge(&self, now: u64) -> Pending<usize>;
+
+    /// Comes back once all that was asked for before is done, for who lets others have the rows.
+    fn close(&self) -> Pending<()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }

@@ -92,7 +92,7 @@ where
     /// Waits for the head of the answer; see [`Exchange::poll_answer`](super::connection::Exchange::poll_answer).
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<Result<Answered, Lost<B>>> {
         let Some(sending) = &mut self.sending else {
-            return Poll::Ready(Err(Lost { fault: UpstreamFault::Reset(None), unsent: None }));
+            return Poll::Ready(Err(Lost { fault: UpstreamFault::Reset(None), unsent: None, is_turned_away: false }));
         };
         if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
             return Poll::Ready(match answer {
@@ -102,7 +102,7 @@ where
             });
         }
         if self.is_overdue(cx, patience) {
-            return Poll::Ready(Err(Lost { fault: UpstreamFault::Timeout, unsent: None }));
+            return Poll::Ready(Err(Lost { fault: UpstreamFault::Timeout, unsent: None, is_turned_away: false }));
         }
         Poll::Pending
     }
@@ -135,12 +135,15 @@ where
             self.stream.slot.connection.was_refused();
         }
         let fault = match self.progress.as_ref().and_then(|progress| progress.take_error()) {
-            Some(error) => return Lost { fault: UpstreamFault::RequestBody(error), unsent: None },
+            Some(error) => {
+                return Lost { fault: UpstreamFault::RequestBody(error), unsent: None, is_turned_away: false };
+            }
             None => UpstreamFault::from_hyper(error),
         };
         let may_be_sent_again = was_given_back || refusal.is_some();
         let unsent = may_be_sent_again.then(|| self.request_again()).flatten();
-        Lost { fault, unsent }
+        let is_turned_away = unsent.is_some() && refusal != Some(Refused::Stream);
+        Lost { fault, unsent, is_turned_away }
     }
 
     fn request_again(&mut self) -> Option<Request<Upload<B>>> {

@@ -23,7 +23,7 @@ use super::{
     fault::{BoxError, UpstreamFault},
     gate::{Entry, Place},
     observer::Repetition,
-    pools::{From, ServicePool},
+    pools::{From, ServicePool, TURNED_AWAY},
     replay::Replay,
     sending::Sending,
     service::LONGEST_TIMEOUT,
@@ -38,9 +38,13 @@ const STALE: u8 = 2;
 /// An answer, or why there is none.
 type Outcome<B> = Result<Response<UpstreamBody<B>>, UpstreamFault>;
 
+/// A request on its way, with all that is asked for.
+pub(super) type Journey<B> = Pin<Box<dyn Future<Output = Outcome<B>>>>;
+
 /// What may still be done for a request.
 struct Left {
     stale: u8,
+    turned_away: u8,
     repetitions: u8,
 }
 
@@ -50,11 +54,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// Sends a request with all that is asked for.
-    pub(super) fn carefully(
-        self: &Rc<Self>,
-        request: Request<Upload<B>>,
-        sending: &Sending,
-    ) -> Pin<Box<dyn Future<Output = Outcome<B>>>> {
+    pub(super) fn carefully(self: &Rc<Self>, request: Request<Upload<B>>, sending: &Sending) -> Journey<B> {
         let (pool, sending) = (Rc::clone(self), *sending);
         Box::pin(async move {
             let ends = pool.ends(&sending);
@@ -88,7 +88,7 @@ where
         let patience = sending.patience.map_or(self.service.response_timeout(), |time| time.min(LONGEST_TIMEOUT));
         let view = self.view();
         let mut tried = Tried::default();
-        let mut left = Left { stale: STALE, repetitions: rules.retries.attempts };
+        let mut left = Left { stale: STALE, turned_away: TURNED_AWAY, repetitions: rules.retries.attempts };
         let (mut from, mut now) = (From::PoolOrNetwork, Instant::from_std(sending.now.instant));
         loop {
             let (chosen, pick) = self.choose(&view, (&mut tried, from), sending, now).await?;
@@ -115,14 +115,18 @@ where
                     (request, from) = (again, From::PoolOrNetwork);
                     tried.disappointing.push(pick.at);
                 }
-                Err(Lost { fault: fault @ UpstreamFault::Reset(_), unsent }) => {
+                Err(Lost { fault: fault @ UpstreamFault::Reset(_), unsent, is_turned_away }) => {
                     let is_certain = unsent.is_some();
                     let Some(again) = unsent.or(replay) else {
                         self.judge_loss(&target, pick, reused, now);
                         return Err(fault);
                     };
-                    if (is_certain || reused) && left.stale > 0 {
-                        left.stale -= 1;
+                    let is_turned_away = is_turned_away && left.turned_away > 0;
+                    if is_turned_away || (is_certain || reused) && left.stale > 0 {
+                        match is_turned_away {
+                            true => left.turned_away -= 1,
+                            false => left.stale -= 1,
+                        }
                         self.observer.retried(Repetition::Stale);
                         // Where one idle connection was closed the others probably are, too.
                         (request, from) = (again, From::Network);

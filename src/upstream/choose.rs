@@ -47,7 +47,8 @@ impl<B> ServicePool<B> {
             view.targets.iter().map(|pool| pool.target.health.standing(now)).collect();
         let well = standings.iter().filter(|standing| **standing != Standing::Out).count();
         // So many are unwell that the others could not bear it all, or that something else is wrong.
-        let panics = well * 100 < usize::from(rules.ejection.panic) * standings.len();
+        let has_spares = view.priorities.iter().any(|priority| Some(priority) != view.priorities.first());
+        let panics = well * 100 < usize::from(rules.ejection.panic) * standings.len() && !(has_spares && well > 0);
         loop {
             let mut tiers: [SmallVec<[Candidate; 8]>; 3] = Default::default();
             for (at, ((pool, weight), standing)) in view.targets.iter().zip(&view.weights).zip(&standings).enumerate() {
@@ -65,7 +66,13 @@ impl<B> ServicePool<B> {
                     (true, _) => last.push(candidate),
                 }
             }
-            let candidates = tiers.iter().find(|tier| !tier.is_empty())?;
+            let candidates = tiers.iter_mut().find(|tier| !tier.is_empty())?;
+            if has_spares {
+                let priority = |candidate: &Candidate| view.priorities.get(candidate.at).copied();
+                let first = candidates.iter().map(priority).min()?;
+                candidates.retain(|candidate| priority(candidate) == first);
+            }
+            let candidates = &*candidates;
             let at = match (&rules.balance, sending.hash) {
                 (Balance::Hash(_), Some(key)) => {
                     first_for(key, candidates, |at: usize| view.targets.get(at).map_or(0, |pool| pool.target.seed))
@@ -119,9 +126,9 @@ where
         let mut last = None;
         loop {
             let Some(pick) = self.pick(view, tried, sending, now.into_std()) else {
-                return Err(last.unwrap_or(UpstreamFault::Reset(None)));
+                return Err(last.unwrap_or_else(|| self.service.nowhere()));
             };
-            let Some(pool) = view.targets.get(pick.at) else { return Err(UpstreamFault::Reset(None)) };
+            let Some(pool) = view.targets.get(pick.at) else { return Err(self.service.nowhere()) };
             if last.is_some() {
                 self.observer.retried(Repetition::Connect);
             }

@@ -1,6 +1,11 @@
 //! From a target to a connection that speaks HTTP: resolve, TCP, an introduction, TLS, all within one deadline.
 
-use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -9,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpStream, UnixStream, lookup_host},
+    net::{TcpStream, UnixStream},
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
@@ -19,6 +24,7 @@ use super::{
     drive::Driven,
     fault::{BoxError, ConnectFault, UpstreamFault},
     introduction::{self, Introduced},
+    names::Found,
     sending::Sending,
     shared::Shared,
     small_writes::SmallWrites,
@@ -27,11 +33,6 @@ use super::{
 };
 use crate::config::UpstreamProtocol;
 
-/// How long an address is believed: names of services that move (containers) move within seconds, and asking for every
-/// connection would load the resolver.
-const ADDRESSES_FRESH: Duration = Duration::from_secs(30);
-/// How long an old address still serves while the resolver fails: a broken resolver should not be a broken service.
-const ADDRESSES_STALE: Duration = Duration::from_secs(300);
 /// The largest head of an answer: eight times what common servers send at most.
 const HEAD_BYTES: usize = 64 * 1024;
 /// What is read ahead of the client, per connection, when it reads slower than the upstream writes.
@@ -41,20 +42,10 @@ const BUFFER_BYTES: usize = 128 * 1024;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The addresses of one target, as one worker knows them.
+/// The address of one target that connected last, as one worker knows it: `localhost` may have two families of which one is
+/// served.
 #[derive(Debug, Default)]
-pub(super) struct Addresses {
-    known: RefCell<Option<Known>>,
-    /// Held while asking, so that a burst of new connections asks once.
-    asking: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug, Clone)]
-struct Known {
-    at: Instant,
-    /// The one that connected last is first.
-    addresses: Rc<[SocketAddr]>,
-}
+pub(super) struct Addresses(Cell<Option<IpAddr>>);
 
 /// What a connection is wanted for.
 #[derive(Debug, Clone, Copy)]
@@ -161,14 +152,14 @@ async fn tcp(target: &Target, addresses: &Addresses, deadline: Instant) -> Resul
         Place::Name(name, port) => (name, *port),
         Place::Unix(_) => return Err(ConnectFault::Io(io::ErrorKind::Unsupported.into())),
     };
-    let candidates = addresses.of(name, port).await?;
+    let places = name.places(deadline).await?;
     let mut last = ConnectFault::Resolve(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    for (position, address) in candidates.iter().enumerate() {
-        let left = u32::try_from(candidates.len().saturating_sub(position)).unwrap_or(u32::MAX).max(1);
+    for (position, ip) in addresses.in_turn(&places).enumerate() {
+        let left = u32::try_from(places.len().saturating_sub(position)).unwrap_or(u32::MAX).max(1);
         let now = Instant::now();
-        match dial(*address, now + deadline.saturating_duration_since(now) / left).await {
+        match dial(SocketAddr::new(ip, port), now + deadline.saturating_duration_since(now) / left).await {
             Ok(stream) => {
-                addresses.prefer(position);
+                addresses.0.set(Some(ip));
                 return Ok(stream);
             }
             Err(fault) => last = fault,
@@ -224,42 +215,10 @@ where
 }
 
 impl Addresses {
-    /// The addresses of a name, from memory while they are fresh.
-    async fn of(&self, name: &str, port: u16) -> Result<Rc<[SocketAddr]>, ConnectFault> {
-        if let Some(known) = self.younger_than(ADDRESSES_FRESH) {
-            return Ok(known);
-        }
-        let _one_at_a_time = self.asking.lock().await;
-        if let Some(known) = self.younger_than(ADDRESSES_FRESH) {
-            return Ok(known);
-        }
-        match lookup_host((name, port)).await {
-            Ok(found) => {
-                let addresses: Rc<[SocketAddr]> = found.collect();
-                *self.known.borrow_mut() = Some(Known { at: Instant::now(), addresses: Rc::clone(&addresses) });
-                Ok(addresses)
-            }
-            Err(error) => self.younger_than(ADDRESSES_STALE).ok_or(ConnectFault::Resolve(error)),
-        }
-    }
-
-    fn younger_than(&self, age: Duration) -> Option<Rc<[SocketAddr]>> {
-        let known = self.known.borrow();
-        known.as_ref().filter(|known| known.at.elapsed() < age).map(|known| Rc::clone(&known.addresses))
-    }
-
-    /// Puts the address that connected first: `localhost` may have two families of which one is served.
-    fn prefer(&self, position: usize) {
-        if position == 0 {
-            return;
-        }
-        if let Some(known) = self.known.borrow_mut().as_mut() {
-            let mut addresses = known.addresses.to_vec();
-            if position < addresses.len() {
-                addresses.swap(0, position);
-            }
-            known.addresses = addresses.into();
-        }
+    /// The one that connected last, if it is still one of them, and then the others.
+    fn in_turn<'p>(&self, places: &'p [Found]) -> impl Iterator<Item = IpAddr> + use<'p> {
+        let first = self.0.get().filter(|last| places.iter().any(|place| place.ip == *last));
+        first.into_iter().chain(places.iter().map(|place| place.ip).filter(move |ip| Some(*ip) != first))
     }
 }
 
@@ -271,14 +230,12 @@ mod tests {
 
     #[test]
     fn the_address_that_connected_is_tried_first_the_next_time() {
-        let [one, two]: [SocketAddr; 2] = ["[::1]:80", "127.0.0.1:80"].map(|address| address.parse().unwrap());
+        let [one, two, gone]: [IpAddr; 3] = ["::1", "127.0.0.1", "192.0.2.1"].map(|address| address.parse().unwrap());
+        let places = [one, two].map(|ip| Found { ip, port: None, weight: 1, priority: 0 });
         let addresses = Addresses::default();
-        addresses.prefer(1);
-        let known = Known { at: Instant::now(), addresses: Rc::from([one, two]) };
-        *addresses.known.borrow_mut() = Some(known);
-        addresses.prefer(1);
-        assert_eq!(*addresses.younger_than(ADDRESSES_FRESH).unwrap(), [two, one]);
-        addresses.prefer(7);
-        assert_eq!(*addresses.younger_than(ADDRESSES_FRESH).unwrap(), [two, one]);
+        for (last, expected) in [(None, [one, two]), (Some(two), [two, one]), (Some(gone), [one, two])] {
+            addresses.0.set(last);
+            assert_eq!(addresses.in_turn(&places).collect::<Vec<_>>(), expected);
+        }
     }
 }

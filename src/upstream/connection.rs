@@ -64,8 +64,10 @@ pub(super) struct Answered {
 #[derive(Debug)]
 pub(super) struct Lost<B> {
     pub(super) fault: UpstreamFault,
-    /// The request, if not a byte of it was written.
+    /// The request, if the target certainly did nothing with it.
     pub(super) unsent: Option<Request<Upload<B>>>,
+    /// Whether that is so because the connection takes no more requests, which is nobody's trouble.
+    pub(super) is_turned_away: bool,
 }
 
 impl<B> Connection<B> {
@@ -171,7 +173,7 @@ where
             });
         }
         if connection.is_overdue(progress.as_deref(), *started, patience) {
-            return Poll::Ready(Err(Lost { fault: UpstreamFault::Timeout, unsent: None }));
+            return Poll::Ready(Err(Lost { fault: UpstreamFault::Timeout, unsent: None, is_turned_away: false }));
         }
         connection.driver.listen(cx.waker());
         Poll::Pending
@@ -184,5 +186,5 @@ fn told_apart<B>(mut lost: TrySendError<Request<Upload<B>>>, progress: Option<&P
         Some(error) => UpstreamFault::RequestBody(error),
         None => UpstreamFault::from_hyper(lost.into_error()),
     };
-    Lost { fault, unsent }
+    Lost { fault, unsent, is_turned_away: false }
 }

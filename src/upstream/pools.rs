@@ -41,6 +41,9 @@ use crate::clock::Now;
 /// How often a request may be sent: on an idle connection, and twice on fresh ones.
 const ATTEMPTS: u8 = 3;
 
+/// How often more where a connection took no further requests: each time there is another one, and the next may be as short.
+pub(super) const TURNED_AWAY: u8 = 16;
+
 /// One worker's connections to all services. Cloning it gives another handle to the same.
 ///
 /// It lives on one thread, inside of a `LocalSet`.
@@ -66,6 +69,7 @@ pub(super) struct View<B> {
     generation: u64,
     pub(super) targets: Box<[Rc<TargetPool<B>>]>,
     pub(super) weights: Box<[u16]>,
+    pub(super) priorities: Box<[u16]>,
     /// What each is owed where they take turns.
     pub(super) credits: Box<[Cell<i64>]>,
 }
@@ -91,10 +95,13 @@ pub(super) struct Sent<B> {
     replay: Option<Box<Replay>>,
 }
 
+/// An answer that is being waited for.
+type Outcome<B> = Pin<Box<dyn Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>>>>;
+
 /// What has been done for a request at once.
 enum Begun<B> {
     /// Nothing yet: more is asked for than to send it.
-    Careful(Pin<Box<dyn Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>>>>),
+    Careful(Outcome<B>),
     /// It is being sent.
     Sent(Sent<B>),
     /// It has to wait for a connection.
@@ -161,6 +168,8 @@ where
                 Some(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
                 None => Begun::Not(Box::new(request)),
             }
+        } else if pool.has_nobody_yet() {
+            Begun::Careful(self.once_found(service, request, sending))
         } else {
             Begun::Careful(pool.carefully(request, sending))
         };
@@ -171,6 +180,22 @@ where
             }
             answer
         }
+    }
+}
+
+impl<B> Pools<B>
+where
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// Sends a request when it is known where to: the first ones wait for a name server.
+    fn once_found(&self, service: &Arc<Service>, request: Request<Upload<B>>, sending: &Sending) -> Outcome<B> {
+        let (pools, service, sending) = (self.clone(), Arc::clone(service), *sending);
+        Box::pin(async move {
+            service.look(Instant::now() + service.connect_timeout()).await;
+            let pool = pools.0.service(&service);
+            pool.carefully(request, &sending).await
+        })
     }
 }
 
@@ -197,6 +222,7 @@ impl<B> Worker<B> {
             generation: set.generation,
             targets: set.iter().map(|member| target_pool(&mut targets, &member.target)).collect(),
             weights: set.iter().map(|member| member.weight).collect(),
+            priorities: set.iter().map(|member| member.priority).collect(),
             credits: set.iter().map(|_| Cell::new(0)).collect(),
         }
     }
@@ -211,6 +237,11 @@ impl<B> ServicePool<B> {
     /// Whether a request needs nothing but a connection to the only target.
     fn is_plain_for(&self, sending: &Sending) -> bool {
         self.service.is_plain() && sending.is_plain() && self.view.borrow().targets.len() == 1
+    }
+
+    /// Whether it has no targets because their names are still being asked for.
+    fn has_nobody_yet(&self) -> bool {
+        self.view.borrow().targets.is_empty() && !self.service.has_looked()
     }
 
     /// Looks whether the service has other targets now. What is known of those that stay stays; requests under way keep
@@ -241,7 +272,7 @@ where
             Begun::Careful(answer) => return answer.await,
             Begun::Not(request) => self.begin_later(request, From::PoolOrNetwork, now).await?,
         };
-        let mut attempts_left = ATTEMPTS;
+        let (mut attempts_left, mut turns_left) = (ATTEMPTS, TURNED_AWAY);
         loop {
             attempts_left = attempts_left.saturating_sub(1);
             let patience = self.service.response_timeout();
@@ -249,7 +280,13 @@ where
                 Ok(answered) => {
                     return self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
                 }
-                Err(lost) => Box::new(again(lost, sent.replay.take(), attempts_left)?),
+                Err(lost) => {
+                    if lost.is_turned_away && turns_left > 0 {
+                        turns_left -= 1;
+                        attempts_left = attempts_left.saturating_add(1);
+                    }
+                    Box::new(again(lost, sent.replay.take(), attempts_left)?)
+                }
             };
             self.observer.retried(Repetition::Stale);
             // Where one idle connection was closed the others probably are, too.

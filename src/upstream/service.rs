@@ -2,20 +2,28 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue};
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     careful::is_plain,
     check::{self, Checking},
+    discovery::{self, Named, Source},
+    fault::{ConnectFault, UpstreamFault},
     gate::Gate,
+    resolver::Resolver,
     retry_budget::RetryBudget,
     target::{Link, Target},
     target_set::{Member, Published, TargetSet},
@@ -23,7 +31,7 @@ use super::{
 };
 use crate::{
     client,
-    config::{self, Materials, Problem, UpstreamHost},
+    config::{self, Dns, Materials, Problem, Reach, UpstreamHost},
 };
 
 /// What is longer than a year is for ever, and can be added to any instant.
@@ -33,6 +41,8 @@ pub(super) const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 *
 #[derive(Debug, Default)]
 pub struct Upstreams {
     services: HashMap<Arc<str>, Arc<Service>>,
+    /// Who is asked for names; kept over reloads, and with it what is being asked.
+    resolver: Arc<Mutex<Option<Arc<Resolver>>>>,
 }
 
 /// A service behind the gateway.
@@ -42,6 +52,10 @@ pub struct Service {
     pub(super) id: u64,
     config: Arc<config::Upstream>,
     targets: Published,
+    /// Where they come from.
+    sources: Vec<Source>,
+    /// Whether all names of its targets have been asked for.
+    looked: watch::Sender<bool>,
     /// What stands for the first target where a name is needed before one is chosen.
     default_host: Box<str>,
     credential: Option<(HeaderName, HeaderValue)>,
@@ -87,14 +101,26 @@ impl Upstreams {
                 Err(found) => problems.extend(found),
             }
         }
-        if problems.is_empty() { Ok(Self { services }) } else { Err(problems) }
+        let resolver = previous.map_or_else(Arc::default, |previous| Arc::clone(&previous.resolver));
+        if problems.is_empty() { Ok(Self { services, resolver }) } else { Err(problems) }
     }
 
-    /// Has the rules of this configuration hold, and targets asked whether they are well, on the runtime of background work.
-    pub fn put_in_force(&self, background: &Handle) {
+    /// Has the rules of this configuration hold, names resolved, and targets asked whether they are well, on the runtime of
+    /// background work.
+    pub fn put_in_force(&self, background: &Handle, dns: &Dns) {
+        let resolver = self.resolver(dns);
         for service in self.services.values() {
+            discovery::put_in_force(service, background, &resolver);
             service.shared.gate.set(service.config.balancing.concurrency.as_ref());
             check::put_in_force(service, background);
+        }
+    }
+
+    fn resolver(&self, dns: &Dns) -> Arc<Resolver> {
+        let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*resolver {
+            Some(same) if same.asks(dns) => Arc::clone(same),
+            Some(_) | None => Arc::clone(resolver.insert(Resolver::new(dns))),
         }
     }
 
@@ -140,6 +166,7 @@ impl Service {
             None
         });
         // Of this service alone: what another asks of the same target is the other's affair.
+        let sources_before = before.map_or(&[][..], |before| &before.sources);
         let known = before.map(Self::targets);
         let known = known.as_deref().map_or(&[][..], |set| &set.targets);
         let link = Link {
@@ -147,33 +174,50 @@ impl Service {
             introduction: upstream.proxy_protocol,
             server_name: upstream.tls.server_name.clone(),
         };
-        let mut targets = Vec::with_capacity(upstream.targets.len());
+        let mut sources = Vec::with_capacity(upstream.targets.len());
         for config in &upstream.targets {
             let trust = trust.as_ref().filter(|_| config.address.tls);
             if config.address.tls && trust.is_none() {
                 continue; // said already; and without trust there is no TLS, and without TLS no such target
+            }
+            if matches!(config.reach, Reach::EachAddress | Reach::Services(_)) {
+                match Target::compile(config, &link, trust, &upstream.span) {
+                    Ok(prototype) => {
+                        let named = Named::new(prototype, config.weight, sources_before);
+                        sources.push(Source::Named(Arc::new(named)));
+                    }
+                    Err(problem) => problems.push(problem),
+                }
+                continue;
             }
             let target = match known.iter().find(|target| target.is_same(config, &link, trust)) {
                 Some(member) => Ok(Arc::clone(&member.target)),
                 None => Target::compile(config, &link, trust, &upstream.span).map(Arc::new),
             };
             match target {
-                Ok(target) => targets.push(Member { target, weight: config.weight }),
+                Ok(target) => sources.push(Source::Fixed(Member { target, weight: config.weight, priority: 0 })),
                 Err(problem) => problems.push(problem),
             }
         }
-        if targets.is_empty() && problems.is_empty() {
+        if sources.is_empty() && problems.is_empty() {
             problems.push(Problem::error(&upstream.span, "the upstream has no targets"));
         }
         if !problems.is_empty() {
             return Err(problems);
         }
-        let default_host = targets.first().map_or("", |target| target.authority()).into();
+        let targets = discovery::members(&sources, known);
+        let looked = sources.iter().filter_map(Source::named).all(|named| named.is_known());
+        let default_host = upstream.targets.first().map_or_else(String::new, |first| {
+            let config::Target { host, port, .. } = &first.address;
+            format!("{host}:{port}")
+        });
         Ok(Self {
             id: next_id(),
             config: Arc::clone(upstream),
             targets: Published::new(targets),
-            default_host,
+            sources,
+            looked: watch::Sender::new(looked),
+            default_host: default_host.into(),
             credential,
             shared: before.map_or_else(|| Shared::first(upstream), |before| Arc::clone(&before.shared)),
             is_plain: is_plain(upstream.request_timeout, &upstream.balancing),
@@ -221,9 +265,42 @@ impl Service {
     }
 
     /// Puts other targets in the place of those before, for all workers. What is under way ends where it began.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what a name server says is published"))]
     pub(super) fn publish(&self, targets: Vec<Member>) {
         self.targets.replace(targets);
+        if self.sources.iter().filter_map(Source::named).all(|named| named.is_known()) {
+            self.looked.send_replace(true);
+        }
+    }
+
+    /// Where its targets come from.
+    pub(super) fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// Whether all names of its targets have been asked for; until then there may be targets that are not known.
+    pub(super) fn has_looked(&self) -> bool {
+        *self.looked.borrow()
+    }
+
+    /// Waits until all names of its targets have been asked for.
+    pub(super) async fn look(&self, deadline: Instant) {
+        // Nobody is there to say more only where the service itself is gone.
+        drop(timeout_at(deadline, self.looked.subscribe().wait_for(|looked| *looked)).await);
+    }
+
+    /// How many names of its targets were last asked for in vain.
+    pub fn names_failing(&self) -> usize {
+        let failing = |source: &&Source| match source {
+            Source::Named(named) => named.is_failing(),
+            Source::Fixed(member) => member.target.is_name_failing(),
+        };
+        self.sources.iter().filter(failing).count()
+    }
+
+    /// That there is nowhere to send a request to.
+    pub(super) fn nowhere(&self) -> UpstreamFault {
+        let why = io::Error::new(io::ErrorKind::NotFound, "the names of its targets have no address");
+        UpstreamFault::Unreachable { target: self.default_host.to_string(), source: ConnectFault::Resolve(why) }
     }
 
     /// What stands for its `Host` where neither the client nor the configuration says one.

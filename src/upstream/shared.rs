@@ -65,6 +65,8 @@ pub(super) type Sender<B> = http2::SendRequest<Carried<B>>;
 pub(super) struct Shares<B> {
     connections: RefCell<Vec<Rc<Shared<B>>>>,
     connecting: RefCell<Option<Rc<Connecting>>>,
+    /// How many streams the peer last allowed, so that a new connection does not begin with more.
+    usual: Rc<Cell<usize>>,
 }
 
 /// A connection that requests share.
@@ -74,6 +76,10 @@ pub(super) struct Shared<B> {
     streams: Cell<usize>,
     /// How many there may be: what the peer says, in as far as it is less than we would have.
     limit: Rc<Cell<usize>>,
+    /// Whether the peer has said how many.
+    has_settings: Rc<Cell<bool>>,
+    /// Where others learn it.
+    usual: Rc<RefCell<Option<Rc<Cell<usize>>>>>,
     /// Whether it gets no new streams.
     is_retired: Cell<bool>,
     used_at: Cell<Instant>,
@@ -97,7 +103,7 @@ struct Connecting {
 
 impl<B> Default for Shares<B> {
     fn default() -> Self {
-        Self { connections: RefCell::default(), connecting: RefCell::default() }
+        Self { connections: RefCell::default(), connecting: RefCell::default(), usual: Rc::new(Cell::new(STREAMS)) }
     }
 }
 
@@ -119,6 +125,10 @@ impl<B> Shares<B> {
 
     /// Adds a connection.
     pub(super) fn add(&self, connection: Shared<B>) -> Slot<B> {
+        if !connection.has_settings.get() {
+            connection.limit.set(self.usual.get());
+        }
+        *connection.usual.borrow_mut() = Some(Rc::clone(&self.usual));
         let connection = Rc::new(connection);
         self.connections.borrow_mut().push(Rc::clone(&connection));
         Slot::new(connection, false)
@@ -226,13 +236,22 @@ where
             .await
             .map_err(UpstreamFault::from_hyper)?;
         let limit = Rc::new(Cell::new(STREAMS));
-        let told = Rc::clone(&limit);
+        let (has_settings, usual) = (Rc::new(Cell::new(false)), Rc::<RefCell<Option<Rc<Cell<usize>>>>>::default());
+        let (told, settled, learns) = (Rc::clone(&limit), Rc::clone(&has_settings), Rc::clone(&usual));
         spawn_local(async move {
             let ended = poll_fn(|cx| {
                 let polled = Pin::new(&mut connection).poll(cx);
                 if polled.is_pending() {
                     // A peer that allows none at the moment gets one request, which waits.
-                    told.set(connection.current_max_send_streams().clamp(1, STREAMS));
+                    let allowed = connection.current_max_send_streams().clamp(1, STREAMS);
+                    // Until the peer's settings are there, it is what we began with.
+                    if allowed != STREAMS || settled.get() {
+                        settled.set(true);
+                        told.set(allowed);
+                        if let Some(usual) = &*learns.borrow() {
+                            usual.set(allowed);
+                        }
+                    }
                 }
                 polled
             });
@@ -245,6 +264,8 @@ where
             sender: RefCell::new(sender),
             streams: Cell::new(0),
             limit,
+            has_settings,
+            usual,
             is_retired: Cell::new(false),
             used_at: Cell::new(Instant::now()),
             task,

@@ -12,8 +12,15 @@ use std::{
 
 use http::HeaderValue;
 use rustls::pki_types::ServerName;
+use tokio::runtime::Handle;
 
-use super::{affinity::affinity_of, health::Health, tls::Trust};
+use super::{
+    affinity::affinity_of,
+    health::Health,
+    names::{Name, Question},
+    resolver::Resolver,
+    tls::Trust,
+};
 use crate::config::{self, Problem, ProxyVersion, Reach, Span, UpstreamProtocol};
 
 /// One address of a service.
@@ -41,7 +48,7 @@ pub struct Target {
 }
 
 /// How TLS is spoken with a target.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct TargetTls {
     /// Whom we believe.
     pub(super) trust: Arc<Trust>,
@@ -61,12 +68,12 @@ pub(super) struct Link {
 }
 
 /// Where a target answers.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Place {
     /// At an address.
     Address(SocketAddr),
     /// At the addresses of a name.
-    Name(Box<str>, u16),
+    Name(Arc<Name>, u16),
     /// At a socket in the file system.
     Unix(PathBuf),
 }
@@ -101,7 +108,7 @@ impl Target {
             place: match (&target.reach, bare.parse::<IpAddr>()) {
                 (Reach::Unix(path), _) => Place::Unix(path.clone()),
                 (_, Ok(address)) => Place::Address(SocketAddr::new(address, config.port)),
-                (_, Err(_)) => Place::Name(bare.into(), config.port),
+                (_, Err(_)) => Place::Name(Name::new(Question::Addresses(bare.into())), config.port),
             },
             host: HeaderValue::from_str(host).map_err(|_| unusable(()))?,
             health: Health::default(),
@@ -111,6 +118,45 @@ impl Target {
             link: link.clone(),
             authority: shown.into_boxed_str(),
         })
+    }
+
+    /// A target like this one at an address of its own, in its first health.
+    pub(super) fn at(&self, address: SocketAddr) -> Self {
+        let authority = address.to_string();
+        Self {
+            id: next_id(),
+            config: self.config.clone(),
+            link: self.link.clone(),
+            tls: self.tls.clone(),
+            place: Place::Address(address),
+            host: self.host.clone(),
+            health: Health::default(),
+            under_way: AtomicU32::new(0),
+            seed: affinity_of(&[authority.as_bytes()]),
+            authority: authority.into_boxed_str(),
+        }
+    }
+
+    /// Whether it differs from another in its place at most.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.is_same(&other.config, &other.link, other.tls.as_ref().map(|tls| &tls.trust))
+    }
+
+    /// Whether this is its one address.
+    pub(super) fn is_at(&self, address: SocketAddr) -> bool {
+        matches!(self.place, Place::Address(at) if at == address)
+    }
+
+    /// Has its name asked for, if it has one.
+    pub(super) fn keep_name(&self, background: &Handle, resolver: &Arc<Resolver>) {
+        if let Place::Name(name, _) = &self.place {
+            name.keep(background, resolver);
+        }
+    }
+
+    /// Whether its name was last asked for in vain.
+    pub(super) fn is_name_failing(&self) -> bool {
+        matches!(&self.place, Place::Name(name, _) if name.is_failing())
     }
 
     /// Whether the target would be the same if it were made again of these.

@@ -29,6 +29,8 @@ pub struct Member {
     pub target: Arc<Target>,
     /// Its share of the requests, in relation to the others'; from 1.
     pub weight: u16,
+    /// It is used while none of a lower number can be; SRV has it (RFC 2782), and others are all 0.
+    pub priority: u16,
 }
 
 /// Where the set in force is found.

@@ -20,7 +20,11 @@ use clap::Args;
 use http::{Response, StatusCode, header};
 
 use self::{api::OrdersApi, issuer::DevelopmentIssuer, search::SearchIndex};
-use super::{Exit, complain, load, print_line, reload::Seen, run::Running};
+use super::{
+    Exit, complain, load, print_line,
+    reload::Seen,
+    run::{Origin, Running},
+};
 use crate::{
     body::{ResponseBody, Serve},
     config::{Loaded, Materials},
@@ -75,7 +79,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Exit {
     let result = runtime.block_on(async {
         let _others = start_others(&loaded, ports)?;
         let materials: Arc<dyn Materials + Send + Sync> = Arc::new(DiskMaterials);
-        let running = Running::start((&file, Seen::look(file.clone())), loaded, materials)?;
+        let running = Running::start((&file, Seen::look(file.clone())), loaded, materials, Origin::default())?;
         print_line(&instructions(&args.dir, ports));
         running.until_told_to_stop().await
     });

@@ -16,12 +16,20 @@ pub(in crate::config) const UNIX_PATH_BYTES: usize = 103;
 pub(in crate::config) enum ListenAt {
     Socket(SocketAddr),
     Unix(FilePath),
+    Systemd(String),
 }
 
 impl FromText for ListenAt {
-    const WHAT: &'static str = "an address and a port, or a Unix socket";
+    const WHAT: &'static str = "an address and a port, a Unix socket, or one of systemd's";
 
     fn from_text(text: &str) -> Result<Self, Refusal> {
+        if let Some(name) = text.strip_prefix("systemd:") {
+            // systemd.socket(5), FileDescriptorName=: printable ASCII without colons, 255 at most.
+            let fits =
+                (1..=255).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':');
+            let advice = || Refusal::advice("write the `FileDescriptorName=` of the socket unit: `systemd:web`");
+            return fits.then(|| Self::Systemd(name.to_owned())).ok_or_else(advice);
+        }
         match text.strip_prefix("unix:") {
             Some(path) => FilePath::from_text(path)
                 .map(Self::Unix)
@@ -33,8 +41,8 @@ impl FromText for ListenAt {
     fn shape() -> Shape {
         Shape::Text(TextShape {
             name: "listening address",
-            about: "an IP address and a port, `127.0.0.1:8443`, `[::]:8443`, or a Unix socket by its path, `unix:/run/stepgate/web.sock`",
-            pattern: Some("(.+:[0-9]{1,5}|unix:.+)"),
+            about: "an IP address and a port, `127.0.0.1:8443`, `[::]:8443`, a Unix socket by its path, `unix:/run/stepgate/web.sock`, or a socket that systemd hands over by its name, `systemd:web`",
+            pattern: Some("(.+:[0-9]{1,5}|unix:.+|systemd:[^:]+)"),
         })
     }
 }

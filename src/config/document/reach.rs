@@ -11,7 +11,7 @@ use crate::config::{
 
 section! {
     /// How TLS is spoken with an upstream's https targets, beside `ca`.
-    "an upstream's tls" UpstreamTls {
+    "TLS to an upstream" UpstreamTls {
         /// Whose certificate they must show, in place of the target's name; also what is asked for by SNI.
         server_name: Option<At<ServerNameText>>,
         /// What the gateway shows of itself, where they ask for a certificate. Read again when the files change.

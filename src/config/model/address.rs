@@ -15,6 +15,8 @@ pub enum ListenerAddress {
     Socket(SocketAddr),
     /// A Unix socket, by its file.
     Unix(PathBuf),
+    /// A socket that systemd hands over, by its `FileDescriptorName`.
+    Systemd(Box<str>),
 }
 
 impl ListenerAddress {
@@ -22,7 +24,7 @@ impl ListenerAddress {
     pub fn socket(&self) -> Option<SocketAddr> {
         match self {
             Self::Socket(address) => Some(*address),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Systemd(_) => None,
         }
     }
 }
@@ -39,6 +41,7 @@ impl fmt::Display for ListenerAddress {
         match self {
             Self::Socket(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
         }
     }
 }

@@ -56,6 +56,18 @@ pub struct UpstreamTarget {
     pub reach: Reach,
 }
 
+impl UpstreamTarget {
+    /// Whether both may lead to one place, where their addresses are the same.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        match (&self.reach, &other.reach) {
+            (Reach::Unix(one), Reach::Unix(two)) => one == two,
+            (Reach::Unix(_), _) | (_, Reach::Unix(_)) => false,
+            // However they are found, it is the name's places.
+            (Reach::Host | Reach::EachAddress | Reach::Services(_), _) => true,
+        }
+    }
+}
+
 /// One address of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {

@@ -84,17 +84,17 @@ pub(super) fn acme(document: &Document, listeners: &[Listener], to: &mut Context
         let help = "name the certificates at a listener: `certificates: [{acme: [api.example.com]}]`";
         to.warn(&written.span, "`acme` has no effect, as no listener has a certificate that is ordered", help);
     }
-    let agreed = &written.terms_of_service_agreed;
-    if !agreed.value && !written.broken {
-        let span = if agreed.span.line > 0 { &agreed.span } else { &written.span };
-        let message = "nothing is ordered before the authority's terms are agreed to";
-        to.error_with_help(span, message, "read them, and write `terms_of_service_agreed: true`");
-    }
     let challenge = written.challenge.value;
     let plain = |listener: &Listener| !matches!(listener.mode, ListenerMode::Tls(_));
     if challenge == AcmeChallenge::Http && !orders.is_empty() && !listeners.iter().any(plain) && !to.cx.failed() {
         let message = "`http-01` is answered by listeners without TLS, and there is none";
         to.error_with_help(&written.challenge.span, message, "add `{address: 0.0.0.0:80, redirect_to_https: 443}`");
+    }
+    let agreed = &written.terms_of_service_agreed;
+    if !agreed.value && !written.broken {
+        let span = if agreed.span.line > 0 { &agreed.span } else { &written.span };
+        let message = "nothing is ordered before the authority's terms are agreed to";
+        to.error_with_help(span, message, "read them, and write `terms_of_service_agreed: true`");
     }
     let external_account = written.external_account.as_ref().and_then(|account| {
         let hmac_key = to.secret(&account.hmac_key)?;

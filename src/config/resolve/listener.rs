@@ -94,6 +94,12 @@ fn address(listener: &document::Listener, before: &[Listener], to: &mut Context<
             }
             ListenerAddress::Socket(*address)
         }
+        ListenAt::Systemd(name) => {
+            if let Some(mode) = &listener.unix_mode {
+                to.error(&mode.span, "`unix_mode` is of a file that we make, and this socket is made by systemd");
+            }
+            ListenerAddress::Systemd(name.as_str().into())
+        }
         ListenAt::Unix(path) => {
             let path = to.base.join(&path.0);
             let bytes = path.as_os_str().len();
@@ -147,6 +153,8 @@ fn is_of_this_machine(address: &ListenerAddress) -> bool {
     match address {
         ListenerAddress::Socket(address) => is_loopback_address(address),
         ListenerAddress::Unix(_) => true,
+        // It is not said here what the unit listens on.
+        ListenerAddress::Systemd(_) => false,
     }
 }
 

@@ -17,9 +17,17 @@ use crate::{
     route::{NormalPath, PathPattern, Segment},
 };
 
-/// What pages may always read: by it the gateway says why it refused, and what to do (RFC 9470, RFC 9449, RateLimit).
-const EXPOSED: [&str; 6] =
-    ["www-authenticate", "retry-after", "ratelimit", "ratelimit-policy", "x-request-id", "dpop-nonce"];
+/// What pages may always read: by it the gateway says why it refused, and what to do (RFC 9470, RFC 9449, RateLimit, gRPC-Web).
+const EXPOSED: [&str; 8] = [
+    "www-authenticate",
+    "retry-after",
+    "ratelimit",
+    "ratelimit-policy",
+    "x-request-id",
+    "dpop-nonce",
+    "grpc-status",
+    "grpc-message",
+];
 /// What browsers ask of a host that they are to ship with (<https://hstspreload.org>).
 const PRELOAD_AGE: Duration = Duration::from_secs(365 * 86_400);
 

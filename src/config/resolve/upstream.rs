@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::{Context, assertion, balancing, reach, table::Table, target};
 use crate::config::{
-    Span, Upstream, UpstreamCredential,
+    Reach, Span, Upstream, UpstreamCredential, UpstreamProtocol,
     document::{self, Document},
     nearest,
 };
@@ -87,6 +87,22 @@ fn credential(section: &document::Credential, to: &mut Context<'_>) -> Option<Up
             None
         }
     }
+}
+
+/// Why requests of the gateway's own cannot go to an upstream, if that is so: they are sent by a plain client, over HTTP/1.1 to
+/// one URL after the other.
+pub(super) fn not_called(upstream: &Upstream) -> Option<&'static str> {
+    if !upstream.targets.iter().all(|target| matches!(target.reach, Reach::Host | Reach::EachAddress)) {
+        return Some("it has targets without a URL");
+    }
+    if upstream.proxy_protocol.is_some() {
+        return Some("its connections begin with a PROXY header");
+    }
+    if upstream.tls.server_name.is_some() {
+        return Some("its certificate is for another name than its targets'");
+    }
+    let cleartext = upstream.targets.iter().any(|target| !target.address.tls);
+    (upstream.protocol == UpstreamProtocol::Http2 && cleartext).then_some("it speaks HTTP/2 without TLS")
 }
 
 /// Whether a header, lower case and with `-`, frames messages or concerns this connection alone.

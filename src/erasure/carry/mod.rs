@@ -24,7 +24,13 @@ mod values;
 pub use upstreams::Upstreams;
 pub use values::Known;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use self::{calls::Calls, lookups::LookupFault, turn::Pace};
 use super::{
@@ -47,6 +53,8 @@ pub(super) struct Carrier {
     /// for its own.
     holder: u64,
     pace: Pace,
+    /// Nothing is begun any more: what is under way is done to its end, and noted.
+    resting: AtomicBool,
 }
 
 impl fmt::Debug for Carrier {
@@ -70,7 +78,18 @@ impl Carrier {
             clock: means.clock.clone(),
             holder: u64::from_ne_bytes(holder),
             pace: Pace::default(),
+            resting: AtomicBool::new(false),
         })
+    }
+
+    /// Begins nothing any more; it ends once what is under way has.
+    pub(super) fn rest(&self) {
+        self.resting.store(true, Ordering::Release);
+        self.ledger.kept.wake.notify_one();
+    }
+
+    fn rests(&self) -> bool {
+        self.resting.load(Ordering::Acquire)
     }
 
     /// Where evidence goes.

@@ -71,7 +71,7 @@ struct Hands {
 }
 
 impl Carrier {
-    /// Carries out what is due, for ever: to be spawned on the runtime of background work, once.
+    /// Carries out what is due, until it is to rest: to be spawned on the runtime of background work, once.
     pub(in crate::erasure) async fn run(self: Arc<Self>) {
         let mut hands = Hands::default();
         let mut rescan = self.now().instant + RESCAN;
@@ -91,6 +91,12 @@ impl Carrier {
                 let done = self.ledger.keep_clock(now).await;
                 hands.heed(done.as_ref().err(), now.instant);
                 keep_clock = now.instant + KEEP;
+            }
+            if self.rests() {
+                while let Some(done) = hands.tasks.join_next_with_id().await {
+                    hands.end(&self.ledger, done, self.now().instant);
+                }
+                return;
             }
             hands.begin(&self, now);
             let wait = hands.wait(&self, now).min(rescan.saturating_duration_since(now.instant));

@@ -141,7 +141,11 @@ impl Carrier {
                 }
             }
             let now = self.now().unix_secs();
-            let works = if stuck.is_none() { life::work(&known.erasure, &known.terms, now) } else { Vec::new() };
+            let works = if stuck.is_none() && !self.rests() {
+                life::work(&known.erasure, &known.terms, now)
+            } else {
+                Vec::new()
+            };
             for work in works {
                 if in_hand.len() < MOST && in_hand.insert(work) {
                     let (carrier, known) = (self.clone(), known.clone());

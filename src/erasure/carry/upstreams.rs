@@ -4,12 +4,15 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
-use rustls::RootCertStore;
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use url::Url;
 
 use crate::{
-    client::{self, Fetcher},
-    config::{Config, Materials, Problem},
+    client::{self, Fetcher, Identity},
+    config::{Config, Materials, Problem, Reach},
 };
 
 /// Every service of a configuration, ready to be called.
@@ -46,6 +49,10 @@ impl Upstreams {
     ) -> Result<Self, Vec<Problem>> {
         let (mut made, mut problems) = (Self::default(), Vec::new());
         for upstream in upstreams {
+            if !upstream.targets.iter().all(|target| matches!(target.reach, Reach::Host | Reach::EachAddress)) {
+                // No plan calls it: that is an error of the configuration.
+                continue;
+            }
             match Upstream::compile(upstream, materials, roots) {
                 Ok(ready) => drop(made.by_name.insert(upstream.name.clone(), Arc::new(ready))),
                 Err(problem) => problems.push(problem),
@@ -78,7 +85,20 @@ impl Upstream {
             targets: upstream.targets.iter().map(url).collect::<Result<_, _>>()?,
             credential: client::credential(upstream, materials)?,
             connect_timeout: upstream.connect_timeout,
-            fetcher: Fetcher::new(roots).map_err(|error| fault(format!("TLS to the upstream: {error}")))?,
+            fetcher: Fetcher::with(roots, identity(upstream, materials)?)
+                .map_err(|error| fault(format!("TLS to the upstream: {error}")))?,
         })
     }
+}
+
+/// The certificate that targets are shown which ask for one.
+fn identity(upstream: &crate::config::Upstream, materials: &dyn Materials) -> Result<Option<Identity>, Problem> {
+    let Some(files) = &upstream.tls.certificate else { return Ok(None) };
+    let read =
+        |file: &crate::config::File| materials.read_file(&file.path).map_err(|fault| Problem::error(&file.span, fault));
+    let chain = CertificateDer::pem_slice_iter(&read(&files.cert)?).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|_| Problem::error(&files.cert.span, "not a PEM file of certificates"))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+        .map_err(|_| Problem::error(&files.key.span, "the file holds no private key (PEM)"))?;
+    Ok(Some((chain, key)))
 }

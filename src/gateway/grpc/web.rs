@@ -116,7 +116,7 @@ impl<B> WebBody<B> {
     }
 
     /// Each part is whole base64 by itself: a message does not wait for the bytes of the next one.
-    fn data_frame(&self, bytes: Bytes) -> Frame<Bytes> {
+    fn part(&self, bytes: Bytes) -> Frame<Bytes> {
         Frame::data(if self.is_text { STANDARD.encode(bytes).into() } else { bytes })
     }
 }
@@ -131,7 +131,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WebBody<B> {
         let trailers = match ready!(Pin::new(body).poll_frame(cx)) {
             Some(Err(error)) => return Poll::Ready(Some(Err(error))),
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => return Poll::Ready(Some(Ok(this.data_frame(data)))),
+                Ok(data) => return Poll::Ready(Some(Ok(this.part(data)))),
                 Err(frame) => {
                     let mut trailers = frame.into_trailers().unwrap_or_default();
                     hygiene::clean_trailers(&mut trailers);
@@ -145,7 +145,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WebBody<B> {
             }
         };
         this.body = None;
-        Poll::Ready(Some(Ok(this.data_frame(trailers_frame(&trailers).into()))))
+        Poll::Ready(Some(Ok(this.part(trailers_frame(&trailers).into()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -188,7 +188,7 @@ mod tests {
         let said = to_web(dialect, &mut headers).unwrap();
         let mut body = WebBody::new(Parts(frames.into()), dialect, said);
         let mut parts = Vec::new();
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = BodyExt::frame(&mut body).await {
             parts.push(frame.unwrap().into_data().unwrap().to_vec());
         }
         (headers, parts)

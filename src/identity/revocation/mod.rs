@@ -275,6 +275,34 @@ impl Revocations {
         ledger.tidy();
     }
 
+    /// Lets the file go, for another process to change; what it says from then on is learnt by [`Self::follow`].
+    pub fn let_go(&self) {
+        self.ledger().journal = None;
+    }
+
+    /// Learns what another process has changed in the file since. What cannot be read changes nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read whole.
+    pub fn follow(&self, state_dir: &Path) -> Result<(), RevocationFault> {
+        let content = file::read(&state_dir.join(FILE_NAME))?;
+        let mut ledger = self.ledger();
+        // The new ones first: at no moment is anything let through that both refuse.
+        for (id, entry) in &content.entries {
+            if !ledger.entries.contains_key(id) {
+                ledger.keep(entry);
+                self.list.add(Arc::clone(entry));
+            }
+        }
+        let gone: Vec<_> =
+            ledger.entries.values().filter(|entry| !content.entries.contains_key(&entry.id)).cloned().collect();
+        for entry in &gone {
+            ledger.forget(entry);
+            self.list.take(entry);
+        }
+        Ok(())
+    }
+
     fn drop_expired(&self, ledger: &mut Ledger, now: Now) {
         let (mut count, second) = (0, ledger.clock.unix_secs(now));
         while let Some((_, id)) = ledger.expiring.first().copied().filter(|(expires, _)| *expires <= second) {

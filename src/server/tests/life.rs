@@ -157,7 +157,8 @@ impl AdminApi for Api {
 #[test]
 fn the_admin_listener_tells_health_to_all_and_the_rest_to_who_has_the_token() {
     let token = crate::secret::Secret::new(*b"s3cret");
-    let admin = AdminServer::start(any_port(), &limits(), Some(token), Arc::new(Api), Arc::new(())).unwrap();
+    let admin =
+        AdminServer::start(any_port(), &limits(), Some(token), Arc::new(Api), Arc::new(()), &Arc::default()).unwrap();
     let mut client = TcpStream::connect(admin.local_address().unwrap()).unwrap();
     let mut ask = |line: &str, fields: &str, body: &str| {
         let length = body.len();

@@ -191,6 +191,7 @@ impl AuditLog {
     pub async fn intent(&self, attempt: Attempt) -> Result<IntentId, AuditFault> {
         let answered = self.shared.intend(attempt)?;
         let Place { seq, .. } = answered.await.map_err(|_| AuditFault::Unwritable)??;
+        self.shared.begin();
         Ok(IntentId { seq, shared: Some(Arc::clone(&self.shared)) })
     }
 
@@ -237,6 +238,11 @@ impl AuditLog {
     /// Counts an attempt without a valid principal.
     pub fn anonymous(&self, reason: Reason, route: &Arc<str>) {
         self.shared.count(reason, route);
+    }
+
+    /// How many operations are under way whose outcome is still to come.
+    pub fn under_way(&self) -> usize {
+        self.shared.under_way()
     }
 
     /// Whether the log can be written now: `false` once a write failed, until one succeeds again.

@@ -14,7 +14,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -50,6 +50,8 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     failed: AtomicBool,
+    /// Operations that were allowed and are not over.
+    open: AtomicUsize,
     /// Where the last durable record ends, in bytes: nothing before it is ever taken back.
     pub(super) durable: AtomicU64,
     pub(super) metrics: AuditMetrics,
@@ -85,10 +87,24 @@ impl From<Entry> for Waiting {
     }
 }
 
+/// Counts an operation as over when it is dropped.
+struct Concluded<'a>(&'a AtomicUsize);
+
+impl Drop for Concluded<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl Shared {
+    /// Counts an operation that is about to be forwarded.
+    pub(super) fn begin(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+    }
+
     pub(super) fn new(durable: u64, metrics: AuditMetrics, clock: Arc<dyn Clock>) -> Self {
-        let (durable, failed) = (AtomicU64::new(durable), AtomicBool::new(false));
-        Self { queue: Mutex::default(), wake: Condvar::new(), failed, durable, metrics, clock }
+        let (durable, failed, open) = (AtomicU64::new(durable), AtomicBool::new(false), AtomicUsize::new(0));
+        Self { open, queue: Mutex::default(), wake: Condvar::new(), failed, durable, metrics, clock }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -145,6 +161,8 @@ impl Shared {
 
     /// Queues an outcome. There are never more than intents were answered, so they need no bound of their own.
     pub(super) fn conclude(&self, intent: u64, outcome: Outcome) {
+        // Queued or not, it is not waited for any more.
+        let _one_less = Concluded(&self.open);
         let unix_ms = self.clock.now().unix_ms;
         let mut queue = self.queue();
         if !queue.closing {
@@ -189,6 +207,11 @@ impl Shared {
             drop(queue);
             self.wake.notify_all();
         }
+    }
+
+    /// How many operations are under way whose outcome is still to come.
+    pub(super) fn under_way(&self) -> usize {
+        self.open.load(Ordering::Acquire)
     }
 
     /// Has everything written, and waits for it; `false` if the disk takes longer than that.

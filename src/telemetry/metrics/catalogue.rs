@@ -57,6 +57,8 @@ families! {
         "Requests under way to an upstream that has a bound (`concurrency`), until the end of the answer.";
     UPSTREAM_WAITING = Gauge "stepgate_upstream_requests_waiting" ["upstream"]
         "Requests that wait for their place at such an upstream.";
+    UPSTREAM_NAMES_FAILING = Gauge "stepgate_upstream_names_failing" ["upstream"]
+        "Names of an upstream's targets that no name server answers at the moment; the last answer serves for five minutes.";
     TOKEN_VERIFICATIONS = Counter "stepgate_token_verifications_total" ["issuer", "result"]
         "Tokens judged, by issuer and result: allowed, or the reason against it. The issuer is empty if none matches.";
     TOKEN_CACHE = Counter "stepgate_token_cache_total" ["result"]

@@ -64,6 +64,7 @@ pub struct Metrics {
     upstream_target_healthy: IntGaugeVec,
     upstream_under_way: IntGaugeVec,
     upstream_waiting: IntGaugeVec,
+    upstream_names_failing: IntGaugeVec,
     token_verifications: IntCounterVec,
     token_cache_hits: IntCounter,
     token_cache_misses: IntCounter,
@@ -191,6 +192,7 @@ impl Metrics {
             upstream_target_healthy: gauges(r, &catalogue::UPSTREAM_TARGET_HEALTHY)?,
             upstream_under_way: gauges(r, &catalogue::UPSTREAM_UNDER_WAY)?,
             upstream_waiting: gauges(r, &catalogue::UPSTREAM_WAITING)?,
+            upstream_names_failing: gauges(r, &catalogue::UPSTREAM_NAMES_FAILING)?,
             token_verifications: counters(r, &catalogue::TOKEN_VERIFICATIONS)?,
             token_cache_hits: token_cache.with_label_values(&["hit"]),
             token_cache_misses: token_cache.with_label_values(&["miss"]),
@@ -291,6 +293,11 @@ impl Metrics {
                 drop(self.upstream_waiting.remove_label_values(&[upstream]));
             }
         }
+    }
+
+    /// Says how many names of an upstream's targets are asked for in vain; to be called when the metrics are asked for.
+    pub fn upstream_names_failing(&self, upstream: &str, failing: usize) {
+        self.upstream_names_failing.with_label_values(&[upstream]).set(clamped(failing));
     }
 
     /// The metrics of a listener, by its address.
@@ -482,6 +489,7 @@ impl Metrics {
         forget(&self.request_duration, &route);
         let upstream = keep("upstream", &names.upstreams);
         forget(&self.upstream_duration, &upstream);
+        forget(&self.upstream_names_failing, &upstream);
         forget(&self.upstream_errors, &upstream);
         forget(&self.upstream_opened, &upstream);
         forget(&self.upstream_reused, &upstream);

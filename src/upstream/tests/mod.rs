@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should panic")]
 
 mod balancing;
+mod careful;
 mod compiling;
 mod exchanges;
 mod faults;
@@ -218,7 +219,11 @@ fn service(upstream: config::Upstream) -> Arc<Service> {
 }
 
 fn compile(upstream: config::Upstream, files: &Files) -> Result<Arc<Service>, Vec<config::Problem>> {
-    Ok(Upstreams::compile(&[Arc::new(upstream)], files, None)?.get("api").unwrap())
+    let upstreams = Upstreams::compile(&[Arc::new(upstream)], files, None)?;
+    if let Ok(background) = tokio::runtime::Handle::try_current() {
+        upstreams.put_in_force(&background, &config::Dns::default());
+    }
+    Ok(upstreams.get("api").unwrap())
 }
 
 fn config_of(targets: Vec<config::UpstreamTarget>) -> config::Upstream {

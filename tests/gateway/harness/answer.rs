@@ -6,6 +6,7 @@ use serde_json::Value;
 /// Header names that the gateway may send of its own accord, and those that the suites' upstreams send through it.
 const ALLOWED: &[&str] = &[
     // the gateway's
+    "access-control-allow-credentials",
     "access-control-allow-headers",
     "access-control-allow-methods",
     "access-control-allow-origin",
@@ -28,6 +29,7 @@ const ALLOWED: &[&str] = &[
     "ratelimit-policy",
     "retry-after",
     "sec-websocket-version",
+    "strict-transport-security",
     "stepgate-problem",
     "upgrade",
     "trailer",
@@ -52,6 +54,8 @@ const ALLOWED: &[&str] = &[
     "server",
     "set-cookie",
     "x-upstream",
+    // what routes add in the suites
+    "x-shaped",
 ];
 
 /// An answer to one request.

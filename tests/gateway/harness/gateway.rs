@@ -36,6 +36,28 @@ impl Gateway {
         Self::spawn(command, folder, port, tls, admin)
     }
 
+    /// The same by a command that ends in the gateway's own.
+    pub fn start_by(mut command: Command, folder: &Path, port: u16, tls: u16, admin: u16) -> Self {
+        command.arg(env!("CARGO_BIN_EXE_stepgate"));
+        Self::spawn(command, folder, port, tls, admin)
+    }
+
+    /// Starts another process that takes over from this one, and waits until it serves.
+    pub fn succeed(&self) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stepgate"));
+        command.args(["run", "--hand-over", "gateway.yaml"]).current_dir(&self.folder);
+        let folder = self.folder.clone();
+        let mut next =
+            Self { process: Process::spawn(&mut command), port: self.port, tls: self.tls, admin: self.admin, folder };
+        eventually("the next process to serve", || {
+            if let Some(code) = next.process.exit_code() {
+                panic!("it ended with {code}: {}", next.stderr());
+            }
+            next.stderr().contains("stepgate is ready").then_some(())
+        });
+        next
+    }
+
     fn spawn(mut command: Command, folder: &Path, port: u16, tls: u16, admin: u16) -> Self {
         command.args(["run", "gateway.yaml"]).current_dir(folder);
         let mut gateway = Self { process: Process::spawn(&mut command), port, tls, admin, folder: folder.to_owned() };

@@ -44,8 +44,12 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it.
     pub fn start() -> Self {
+        Self::start_on(ports::lease())
+    }
+
+    /// Starts it at a port that was leased.
+    pub fn start_on(port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = ports::lease();
         std::fs::create_dir(folder.path().join("files")).unwrap();
         std::fs::write(folder.path().join("nginx.conf"), nginx_conf(folder.path(), port)).unwrap();
         let mut command = Command::new("nginx");
@@ -61,9 +65,53 @@ impl Nginx {
         Self { _process: process, port, folder }
     }
 
+    /// Starts one with `server` sections of the test's own: `<folder>` and `<port>` stand for its folder and its port, on which it
+    /// must listen. `files` lie in the folder.
+    pub fn serving(servers: &str, files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = ports::lease();
+        std::fs::create_dir(folder.path().join("files")).unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        let path = folder.path().display().to_string();
+        let conf = format!(
+            "daemon off; master_process off; worker_processes 1; pid <folder>/nginx.pid;
+events {{ worker_connections 512; }}
+http {{
+    access_log off; default_type text/plain; client_max_body_size 64m;
+    client_body_temp_path <folder>/body; proxy_temp_path <folder>/p; fastcgi_temp_path <folder>/f;
+    uwsgi_temp_path <folder>/u; scgi_temp_path <folder>/s;
+{servers}
+}}
+"
+        );
+        let conf = conf.replace("<folder>", &path).replace("<port>", &port.to_string());
+        std::fs::write(folder.path().join("nginx.conf"), conf).unwrap();
+        let mut command = Command::new("nginx");
+        command.env("PATH", path_with_sbin()).args(["-e", "stderr", "-p"]).arg(folder.path());
+        command.arg("-c").arg(folder.path().join("nginx.conf"));
+        let process = Process::spawn(&mut command);
+        eventually("nginx", || {
+            let any = ["127.0.0.1", "127.0.0.2", "127.0.0.3"];
+            any.iter().find_map(|address| std::net::TcpStream::connect((*address, port)).ok())
+        });
+        Self { _process: process, port, folder }
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Writes a file that it serves under `/files/`.
     pub fn file(&self, name: &str, content: &[u8]) {
         std::fs::write(self.folder.path().join("files").join(name), content).unwrap();
+    }
+
+    /// Takes a file away again.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.folder.path().join("files").join(name)).unwrap();
     }
 
     /// Its access log so far: method, target, status, in that order.
@@ -94,6 +142,60 @@ http {{
 }}
 "
     )
+}
+
+/// Debian's dnsmasq, answering for `internal` alone, with answers that are good for a second.
+pub struct NameServer {
+    process: Process,
+    pub port: u16,
+    folder: TempDir,
+}
+
+impl NameServer {
+    /// Starts it with the lines of a hosts file, and with further options.
+    pub fn start(hosts: &str, options: &[String]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = ports::lease();
+        std::fs::write(folder.path().join("hosts"), hosts).unwrap();
+        let process = Self::run(folder.path(), port, options);
+        Self { process, port, folder }
+    }
+
+    fn run(folder: &Path, port: u16, options: &[String]) -> Process {
+        let user = run(Command::new("id").arg("-un"), "").stdout;
+        let mut command = Command::new("dnsmasq");
+        command.env("PATH", path_with_sbin());
+        command.args([
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--no-resolv",
+            "--no-hosts",
+            "--local=/internal/",
+        ]);
+        command.args(["--local-ttl=1", "--listen-address=127.0.0.1", "--bind-interfaces", "--pid-file"]);
+        command.arg(format!("--port={port}")).arg(format!("--user={}", user.trim()));
+        command.arg(format!("--addn-hosts={}", folder.join("hosts").display())).args(options);
+        let process = Process::spawn(&mut command);
+        eventually("dnsmasq", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+        process
+    }
+
+    /// Answers by other lines from now on.
+    pub fn change(&mut self, hosts: &str) {
+        std::fs::write(self.folder.path().join("hosts"), hosts).unwrap();
+        self.process.signal("HUP");
+    }
+
+    /// Starts again with other options.
+    pub fn change_options(&mut self, options: &[String]) {
+        self.stop();
+        self.process = Self::run(self.folder.path(), self.port, options);
+    }
+
+    /// Answers nobody any more.
+    pub fn stop(&mut self) {
+        self.process.kill();
+    }
 }
 
 fn path_with_sbin() -> String {

@@ -239,6 +239,14 @@ impl<'a> Maker<'a> {
             );
         }
         let found = self.around.shared.upstreams.find(text.upstream, to);
+        if let Some(why) = found.as_ref().and_then(|upstream| upstream::not_called(upstream)) {
+            let help = "give the calls an upstream of their own, whose targets are `http://…` or `https://…`";
+            to.error_with_help(
+                &text.upstream.span,
+                format!("`{}` can't be called by a plan: {why}", text.upstream.shown),
+                help,
+            );
+        }
         if found.as_ref().is_some_and(|upstream| upstream.credential.is_none())
             && self.bare.insert(&text.upstream.value.0)
         {

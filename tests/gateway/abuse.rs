@@ -1,0 +1,244 @@
+//! Clients that mean harm: while they do it others are served, and what the process holds in memory stays within a bound.
+//! STEPGATE_ABUSE_TIMES makes each attack as many times as long; one is what CI has time for.
+
+use std::{io::Write, net::TcpStream};
+
+use crate::harness::{Gateway, Recorder, World, eventually, get, h2};
+
+/// What an attack may add: far below what any of them would hold if nothing bounded it.
+const GROWTH_KIB: u64 = 96 * 1024;
+
+const PRIORITY: u8 = 2;
+
+fn times() -> usize {
+    std::env::var("STEPGATE_ABUSE_TIMES").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return 0 };
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|text| text.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0)
+}
+
+struct Scene {
+    _world: World,
+    gateway: Gateway,
+    before: u64,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with(Recorder::new())
+    }
+
+    fn with(upstream: Recorder) -> Self {
+        let world = World::with(upstream);
+        let gateway = world.start("server: {workers: 1, limits: {connections: 3000, connections_per_ip: 2000}}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
+        for _ in 0..50 {
+            get("/warm").send(&gateway).expect(200);
+        }
+        let before = resident_kib(gateway.pid());
+        Self { _world: world, gateway, before }
+    }
+
+    /// Others are served, and memory is within its bound.
+    fn holds(&self) {
+        get("/other").from("127.0.0.9").send(&self.gateway).expect(200);
+        let now = resident_kib(self.gateway.pid());
+        assert!(now <= self.before + GROWTH_KIB, "{} KiB grew to {now} KiB", self.before);
+    }
+
+    fn h2(&self) -> h2::H2 {
+        h2::H2::over(self.gateway.connect())
+    }
+
+    /// Sends what `frames` gives on several connections, in turn, for as long as they are open; then looks.
+    fn flood(&self, connections: usize, rounds: usize, mut frames: impl FnMut(usize) -> Vec<u8>) {
+        for _ in 0..times() {
+            let mut open: Vec<_> = (0..connections).map(|_| self.h2()).collect();
+            for round in 0..rounds {
+                let bytes = frames(round);
+                // A connection that was closed has been dealt with.
+                open.retain_mut(|client| {
+                    client.wire.socket().set_nonblocking(true).unwrap();
+                    let _ = client.wire.try_send(&bytes);
+                    let alive = !matches!(client.wire.read(&mut [0; 65_536]), Ok(0));
+                    client.wire.socket().set_nonblocking(false).unwrap();
+                    alive
+                });
+                if round % 16 == 0 {
+                    self.holds();
+                }
+            }
+            self.holds();
+        }
+    }
+}
+
+fn stream_of(round: usize, place: usize, each: usize) -> u32 {
+    u32::try_from(2 * (round * each + place) + 1).unwrap()
+}
+
+#[test]
+fn streams_that_are_opened_to_be_reset_hold_nothing() {
+    Scene::new().flood(20, 60, |round| {
+        (0..100)
+            .flat_map(|place| {
+                let stream = stream_of(round, place, 100);
+                let head =
+                    h2::encode_frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, stream, &h2::block(&h2::get("/x")));
+                [head, h2::encode_frame(h2::RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn header_blocks_without_end_hold_nothing() {
+    let piece = h2::encode_frame(h2::CONTINUATION, 0, 1, &[b'x'; 16_000]);
+    Scene::new().flood(50, 100, |round| match round {
+        0 => h2::encode_frame(h2::HEADERS, 0, 1, &h2::block(&[("a", "b")])),
+        _ => piece.clone(),
+    });
+}
+
+#[test]
+fn floods_of_settings_pings_priorities_and_empty_data_hold_nothing() {
+    for frame in [
+        h2::encode_frame(h2::SETTINGS, 0, 0, &[]),
+        h2::encode_frame(h2::PING, 0, 0, &[7; 8]),
+        h2::encode_frame(PRIORITY, 0, 5, &[0, 0, 0, 3, 9]),
+        h2::encode_frame(h2::WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()),
+        h2::encode_frame(h2::SETTINGS, 0, 0, &[0, 1, 0, 0, 16, 0]),
+        h2::encode_frame(h2::SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]),
+    ] {
+        let many = frame.repeat(500);
+        Scene::new().flood(10, 40, |_| many.clone());
+    }
+    let empty = h2::encode_frame(h2::DATA, 0, 1, &[]).repeat(500);
+    let fields = [(":method", "POST"), (":scheme", "http"), (":path", "/x"), (":authority", "gateway.example")];
+    let head = h2::encode_frame(h2::HEADERS, h2::END_HEADERS, 1, &h2::block(&fields));
+    Scene::new().flood(10, 40, |round| if round == 0 { head.clone() } else { empty.clone() });
+}
+
+/// RFC 7541 §7.3: one field of four kilobytes in the table, and then a byte for each time that it is meant.
+#[test]
+fn a_header_block_that_unpacks_to_megabytes_is_refused_and_holds_nothing() {
+    let scene = Scene::new();
+    let mut block = h2::block(&h2::get("/x"));
+    block.extend([0x40, 1, b'x', 0x7f, 0xa1, 0x1e]);
+    block.extend([b'a'; 0x7f + 0x21 + (0x1e << 7)]);
+    block.extend(vec![0xbe; 11_000]);
+    let bomb = h2::encode_frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, &block);
+    for _ in 0..20 * times() {
+        let mut client = scene.h2();
+        client.wire.send(&bomb);
+        assert!(client.status(1).is_refusal());
+    }
+    scene.holds();
+}
+
+#[test]
+fn many_different_field_names_are_refused_and_hold_nothing() {
+    let scene = Scene::new();
+    for turn in 0..50 * times() {
+        let fields: String = (0..150).map(|n| format!("x-{turn}-{n}: y\r\n")).collect();
+        let mut wire = scene.gateway.connect();
+        wire.send(format!("GET /x HTTP/1.1\r\nHost: gateway.example\r\n{fields}{fields}\r\n"));
+        assert_eq!(wire.answer().status, 431);
+    }
+    scene.holds();
+}
+
+/// Answers that wait for a window of nothing, or of one byte, on every stream of many connections: each may be held up to a bound.
+#[test]
+fn answers_for_windows_of_no_byte_or_of_one_are_held_within_a_bound() {
+    for window in [0_u8, 1] {
+        let scene = Scene::with(Recorder::with(|request, stream| {
+            let length = if request.target() == "/large" { 1 << 20 } else { 2 };
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).is_ok() && stream.write_all(&vec![b'x'; length]).is_ok()
+        }));
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            let mut client = scene.h2();
+            client.frame(h2::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, window]);
+            for place in 0..100 {
+                client.request(stream_of(0, place, 100), &h2::get("/large"));
+            }
+            open.push(client);
+        }
+        for client in &mut open {
+            // Until the first answers are there: others are served in between.
+            client.status(1);
+            scene.holds();
+        }
+        for _ in 0..50 * times() {
+            for client in &mut open {
+                for place in 0..100 {
+                    let increment =
+                        h2::encode_frame(h2::WINDOW_UPDATE, 0, stream_of(0, place, 100), &1_u32.to_be_bytes());
+                    let _ = client.wire.try_send(&increment);
+                }
+            }
+        }
+        scene.holds();
+    }
+}
+
+#[test]
+fn a_thousand_connections_that_say_nothing_half_a_head_or_half_a_body_keep_nobody_out() {
+    let scene = Scene::new();
+    let says: [&[u8]; 4] = [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: gateway.exam",
+        b"POST /x HTTP/1.1\r\nHost: gateway.example\r\nContent-Length: 100000\r\n\r\nab",
+        b"GET /warm HTTP/1.1\r\nHost: gateway.example\r\n\r\n",
+    ];
+    let mut open: Vec<TcpStream> = Vec::new();
+    for number in 0..1200 {
+        let mut stream = TcpStream::connect(("127.0.0.1", scene.gateway.port)).unwrap();
+        let _ = stream.write_all(says[number % says.len()]);
+        open.push(stream);
+        if number % 200 == 0 {
+            scene.holds();
+        }
+    }
+    for round in 0..5 {
+        for stream in &mut open {
+            let _ = stream.write_all(b"x");
+        }
+        scene.holds();
+        let _ = round;
+    }
+    drop(open);
+    eventually("the connections to be over", || {
+        (scene.gateway.metric("stepgate_connections", &[]) < 20.0).then_some(())
+    });
+    scene.holds();
+}
+
+/// TLS that begins and does not go on, and what is no TLS at all.
+#[test]
+fn handshakes_that_never_end_keep_nobody_out() {
+    let world = World::new();
+    let authority = crate::harness::Authority::new("servers");
+    authority.server(world.folder(), "one", &["one.example"]);
+    let gateway = world.start("server: {workers: 1}\nlisteners:\n  - address: 127.0.0.1:<tls>\n    tls: {certificates: [{cert: one.pem, key: one.key}]}\n  - {address: 127.0.0.1:<port>, cleartext: true}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n");
+    let before = resident_kib(gateway.pid());
+    // A ClientHello's record that promises more than comes.
+    let starts: [&[u8]; 3] = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x16\x03\x01", b""];
+    let open: Vec<_> = (0..600)
+        .map(|number: usize| {
+            let mut stream = TcpStream::connect(("127.0.0.1", gateway.tls)).unwrap();
+            let _ = stream.write_all(starts[number % starts.len()]);
+            stream
+        })
+        .collect();
+    let config = authority.client(&["http/1.1"]);
+    let mut wire = crate::harness::Wire::tls(gateway.tls, "one.example", &config).unwrap();
+    get("/x").send_on(&mut wire).expect(200);
+    let now = resident_kib(gateway.pid());
+    assert!(now <= before + GROWTH_KIB, "{before} KiB grew to {now} KiB");
+    drop(open);
+}
