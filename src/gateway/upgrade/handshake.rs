@@ -97,7 +97,7 @@ impl Handshake {
         if has_body {
             return malformed("the handshake has a body");
         }
-        if !only(headers, &header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION) {
+        if only(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
             return Err(Refusal::of(Reason::UpgradeVersion));
         }
         let key = if extended {
@@ -159,7 +159,7 @@ impl Handshake {
         if !lists(headers, &header::CONNECTION, "upgrade") {
             return Err("the service's Connection does not list Upgrade");
         }
-        if !only(headers, &header::SEC_WEBSOCKET_ACCEPT).is_some_and(|value| value == self.accept.as_str()) {
+        if only(headers, &header::SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value != self.accept.as_str()) {
             return Err("the service's Sec-WebSocket-Accept is not the answer to the key");
         }
         if extension_names(headers).iter().any(|name| !self.extensions.contains(name)) {
