@@ -266,6 +266,12 @@ async fn converse<S: Serve>(
         Ok(connection) => connection?,
         Err(verdict) => return Some(verdict),
     };
+    // A session that was resumed has brought its certificate with it, judged by nobody since; quinn does not say whether it was.
+    let judged = |chain: Vec<CertificateDer<'static>>| settings.tls.as_ref().is_some_and(|tls| tls.judges_well(&chain));
+    if !peer_chain(&connection).is_none_or(judged) {
+        connection.close(VarInt::from_u32(0), b"");
+        return None;
+    }
     let peer = connection.remote_address();
     // A handshake that was made shows it (RFC 9000 §8.1).
     if let Err(why) = held.count_for(peer.ip()) {
@@ -290,10 +296,15 @@ async fn converse<S: Serve>(
     connection::serve(serving, connection).await
 }
 
+/// The certificates that the client showed, now or when its session began.
+fn peer_chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    connection.peer_identity().and_then(|chain| chain.downcast().ok()).map(|chain| *chain)
+}
+
 /// What the handshake agreed: TLS 1.3 always (RFC 9001 §4.2).
 fn agreed(connection: &quinn::Connection) -> TlsInfo {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-    let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let chain = peer_chain(connection);
     TlsInfo {
         version: "TLSv1.3",
         sni: data.and_then(|data| data.server_name.as_ref().map(|name| name.to_ascii_lowercase().into())),
