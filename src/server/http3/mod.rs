@@ -21,9 +21,13 @@ mod fields;
 mod frames;
 mod huffman;
 mod incoming;
+mod port;
 mod qpack;
 mod reader;
 mod static_table;
 mod varint;
 
+pub use fields::parse_head;
+
 pub(super) use endpoint::{Quic, accept_all};
+pub(super) use port::UdpPort;
