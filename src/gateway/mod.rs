@@ -305,6 +305,12 @@ impl Gateway {
         };
         let handshake = match wish {
             Some(wish) => upgrade::asked(*wish, &enforcement, body.counter().is_some())
+                .and_then(|mut handshake| {
+                    if let Some(handshake) = &mut handshake {
+                        handshake.hold(self.admit_stream(snapshot, matched.route, exchange.record.client)?);
+                    }
+                    Ok(handshake)
+                })
                 .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
             None => None,
         };
@@ -402,7 +408,8 @@ impl Gateway {
                     shaping::change_request(&shaping.rules.request_headers, &values, &mut outbound.headers);
                 }
                 if let Some(dialect) = exchange.grpc {
-                    exchange.is_translated = grpc::prepare(dialect, matched.route, &mut outbound.headers, body);
+                    exchange.is_translated =
+                        grpc::prepare(dialect, inbound.version, matched.route, &mut outbound.headers, body);
                 }
                 if let Some(handshake) = &handshake {
                     handshake.dress(&mut outbound.headers);

@@ -74,7 +74,10 @@ impl Exchange {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         let (record, rules, streams) = (self.record, handshake.rules(), Rc::clone(streams));
+        let held = handshake.take_place();
         let switch = Switch::new(handshake.take_stream(), async move |client| {
+            // Among the streams that last, until this one has ended.
+            let _held = held;
             let mut record = record;
             record.reason = Reason::Allowed;
             match service.await {

@@ -21,7 +21,7 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use tokio::{sync::Notify, task::spawn_local};
 
-use super::connection;
+use super::{codes, connection};
 use crate::{
     body::{
         AlpnChoice, Alternative, Arrival, Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Serve,
@@ -193,18 +193,24 @@ fn admit<S: Serve>(
     incoming: Incoming,
     (endpoint, handshakes): (&Endpoint, &Rc<Cell<usize>>),
 ) {
-    if !incoming.remote_address_validated() && handshakes.get() >= HANDSHAKES && incoming.may_retry() {
+    let peer = incoming.remote_address();
+    let is_proven = incoming.remote_address_validated();
+    let is_full = handshakes.get() >= HANDSHAKES || !shared.admission.has_room_for(peer.ip());
+    if !is_proven && is_full && incoming.may_retry() {
         // It may be answered to somebody who never asked: a small packet for a large one.
         let _ = incoming.retry();
         return;
     }
-    let peer = incoming.remote_address();
     // Who must say for whom it connects has no way to, here.
     if settings.proxy_protocol.has(peer.ip().to_canonical()) {
         incoming.refuse();
         return shared.observer.connection_refused(&settings.udp_name, Refused::ProxyHeader);
     }
-    let permit = match shared.admission.admit(peer.ip()) {
+    let admitted = match is_proven {
+        true => shared.admission.admit(peer.ip()),
+        false => shared.admission.admit_unproven(),
+    };
+    let permit = match admitted {
         Ok(permit) => permit,
         Err(why) => {
             incoming.refuse();
@@ -220,7 +226,7 @@ fn admit<S: Serve>(
     let under_way = UnderWay::new(handshakes);
     let (shared, settings, draining) = (Rc::clone(shared), Rc::clone(settings), Rc::clone(draining));
     spawn_local(async move {
-        let verdict = converse(&shared, &settings, draining, connecting, (watch, port, under_way)).await;
+        let verdict = converse(&shared, &settings, draining, (connecting, port, under_way), &held, watch).await;
         held.end(verdict);
     });
 }
@@ -245,8 +251,9 @@ async fn converse<S: Serve>(
     shared: &Rc<Shared<S>>,
     settings: &Settings,
     draining: Rc<Draining>,
-    connecting: Connecting,
-    (watch, port, under_way): (Rc<ConnectionWatch>, u16, UnderWay),
+    (connecting, port, under_way): (Connecting, u16, UnderWay),
+    held: &Held<S>,
+    watch: Rc<ConnectionWatch>,
 ) -> Option<Verdict> {
     let (outcome, result) = match until_verdict(&watch, connecting).await {
         Ok(Ok(connection)) => (Handshake::Done, Ok(Some(connection))),
@@ -266,6 +273,12 @@ async fn converse<S: Serve>(
         return None;
     }
     let peer = connection.remote_address();
+    // A handshake that was made shows it (RFC 9000 §8.1).
+    if let Err(why) = held.count_for(peer.ip()) {
+        connection.close(codes::EXCESSIVE_LOAD, b"");
+        shared.observer.connection_refused(&settings.udp_name, why);
+        return None;
+    }
     let local = connection.local_ip()?;
     let info = Rc::new(ConnectionInfo {
         peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),

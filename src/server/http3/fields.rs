@@ -125,6 +125,10 @@ impl Fields {
         if is_of_connection(&name) && !is_trailers {
             return Err(malformed());
         }
+        // RFC 9114 §4.2 with RFC 9110 §5.5: spaces around a value are no part of it, and HTTP/1.1 would lose them.
+        if matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']) {
+            return Err(malformed());
+        }
         let value = HeaderValue::from_maybe_shared(value.into_bytes()).map_err(|_| malformed())?;
         // It has no room for more than 32,768 names.
         self.map.try_append(name, value).map(|_| ()).map_err(|_| SectionFault::TooLarge)
@@ -273,6 +277,9 @@ mod tests {
             ("", "1"),
             ("x-a", "1\r\nx-b: 2"),
             ("x-a", "\0"),
+            ("x-a", " 1"),
+            ("x-a", "1\t"),
+            ("x-a", " "),
         ] {
             assert_eq!(head(&[&GET[..], &[field]].concat()).unwrap_err(), SectionFault::Malformed, "{field:?}");
         }
