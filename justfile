@@ -21,7 +21,7 @@ fuzz TARGET SECONDS="60":
     mkdir -p fuzz/corpus/{{TARGET}}
     cargo +nightly fuzz run {{TARGET}} fuzz/corpus/{{TARGET}} fuzz/seeds/{{TARGET}} -- -max_total_time={{SECONDS}}
 
-# The long soak: reloads under load for ten minutes.
+# The long soak: everything changes under load for ten minutes: configuration, certificates, services, the process itself.
 soak SECONDS="600":
     STEPGATE_SOAK_SECONDS={{SECONDS}} cargo nextest run --release soak --no-capture
 

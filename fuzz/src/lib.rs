@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use stepgate::{
     body::Arrival,
     clock::Now,
@@ -26,7 +27,10 @@ use stepgate::{
     jose,
     password::{Cost, PASSWORD_BYTES},
     route::NormalPath,
-    server::{ProxyHeaderFault, parse_http3_head, parse_proxy_header, proxy_header_missing},
+    server::{
+        ProxyHeaderFault, http3_frames, http3_head, http3_section, http3_trailers, parse_proxy_header,
+        proxy_header_missing,
+    },
 };
 
 pub use authority::{accounts_call, accounts_file, authority_call, passkey_response, request_proof};
@@ -93,6 +97,50 @@ pub fn request_head(data: &[u8]) {
             jose_token(token.as_bytes());
         }
     }
+}
+
+/// A request's stream in HTTP/3: it comes apart in the same way however it is cut, and what is taken for a head can be read in one way
+/// alone, here and by a service that speaks HTTP/1.1.
+pub fn http3_stream(data: &[u8]) {
+    const MOST: u64 = 16 * 1024;
+    let Some((step, bytes)) = data.split_first() else { return };
+    let bytes = Bytes::copy_from_slice(bytes);
+    let whole = http3_frames(&bytes, usize::MAX);
+    assert_eq!(http3_frames(&bytes, usize::from(*step)), whole, "it matters where it is cut");
+    for (_, section) in whole.0.into_iter().filter(|(kind, _)| *kind == 1) {
+        let section = section.freeze();
+        if let Some((request, length)) = http3_head(section.clone(), MOST) {
+            let (uri, target) = (request.uri(), request.uri().path_and_query().map_or("", |target| target.as_str()));
+            let is_target = match request.method().as_str() {
+                "CONNECT" => uri.authority().is_some() && target.is_empty(),
+                "OPTIONS" if target == "*" => true,
+                _ => target.starts_with('/'),
+            };
+            assert!(is_target && !target.contains(['#', ' ']), "{uri:?}");
+            assert!(uri.authority().is_none_or(|authority| !authority.as_str().contains('@')), "{uri:?}");
+            let said = request.headers().get("content-length").map(|value| value.to_str().unwrap().parse().unwrap());
+            assert_eq!(length, said);
+            http3_fields(request.headers(), MOST);
+        }
+        if let Some(trailers) = http3_trailers(section, MOST) {
+            http3_fields(&trailers, MOST);
+        }
+    }
+}
+
+fn http3_fields(fields: &http::HeaderMap, most: u64) {
+    let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    assert!(size as u64 <= most, "{size}");
+    for (name, value) in fields {
+        let of_connection = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+        assert!(!of_connection.contains(&name.as_str()), "{name}");
+        assert!(name != "te" || value.as_bytes().eq_ignore_ascii_case(b"trailers"), "{value:?}");
+        let value = value.as_bytes();
+        assert!(value.trim_ascii() == value && !value.iter().any(|byte| b"\r\n\0".contains(byte)), "{value:?}");
+    }
+    let mut fields = fields.clone();
+    fields.remove("te");
+    assert_eq!(http3_trailers(http3_section(&fields), u64::MAX), Some(fields), "what is written is not what is read");
 }
 
 /// A token: whatever it is, taking it apart ends, and nothing longer than the limit is looked at.
@@ -302,25 +350,6 @@ pub fn users_file(data: &[u8]) {
         }
         Err(faults) => assert!(!faults.is_empty() && faults.iter().all(|fault| fault.line > 0)),
     }
-}
-
-/// A field section of HTTP/3: what is taken is a request that could have come over HTTP/1.1, and within its bound.
-pub fn http3_head(data: &[u8]) {
-    const MOST: u64 = 4096;
-    let Some(request) = parse_http3_head(data, MOST) else { return };
-    let (path, method) = (request.uri().path(), request.method());
-    assert!(
-        path.starts_with('/') || (path == "*" && method == http::Method::OPTIONS) || method == http::Method::CONNECT,
-        "{method} {path}"
-    );
-    assert!(!request.uri().to_string().contains(['#', ' ', '\r', '\n']), "{}", request.uri());
-    let fields = request.headers();
-    let size: u64 = fields.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum();
-    assert!(size <= MOST, "{size} bytes of fields");
-    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
-        assert!(!fields.contains_key(name), "{name}");
-    }
-    assert!(fields.get_all("content-length").iter().count() <= 1);
 }
 
 /// What a relay sends first: a header is read to its last byte and no further, whatever follows it, and within a bound.

@@ -21,11 +21,14 @@ impl<T: AsyncRead + AsyncWrite + 'static> Duplex for T {}
 /// A client after its protocol was switched.
 pub type SwitchedStream = Pin<Box<dyn Duplex>>;
 
+/// What has begun to go on.
+type Going = Pin<Box<dyn Future<Output = ()>>>;
+
 /// What goes on when the answer that switches the protocol was sent. Dropped before that, nothing was switched.
 pub struct Switch {
     /// HTTP/2: the one stream that is switched. `None`: the whole connection is.
     stream: Option<OnUpgrade>,
-    go_on: Box<dyn FnOnce(SwitchedStream) -> Pin<Box<dyn Future<Output = ()>>>>,
+    go_on: Box<dyn FnOnce(SwitchedStream) -> Going>,
 }
 
 impl Switch {

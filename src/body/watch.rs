@@ -312,6 +312,15 @@ impl ConnectionWatch {
         Exchange { watch: Rc::clone(self), wait, answered: Cell::new(false) }
     }
 
+    /// HTTP/3: an answer was handed over whole, and is still on its way. The connection is as busy as before, and it is the
+    /// client's turn.
+    pub(crate) fn on_its_way(self: &Rc<Self>) -> Exchange {
+        self.in_flight.set(self.in_flight.get().saturating_add(1));
+        let wait = self.enrol(false);
+        wait.pause(None);
+        Exchange { watch: Rc::clone(self), wait: Some(wait), answered: Cell::new(true) }
+    }
+
     pub(super) fn enrol_request_body(&self) -> Rc<Wait> {
         self.request_bodies.set(self.request_bodies.get().saturating_add(1));
         self.enrol(true)
@@ -523,6 +532,13 @@ impl Exchange {
     /// What can end this exchange alone, where the protocol can.
     pub(crate) fn stream_cut(&self) -> Option<StreamCut> {
         self.wait.clone().map(StreamCut::new)
+    }
+
+    /// The client took so many bytes.
+    pub(crate) fn moved(&self, bytes: u64) {
+        if let Some(wait) = &self.wait {
+            wait.moved(bytes);
+        }
     }
 
     pub(super) fn wait(&self) -> Option<&Wait> {

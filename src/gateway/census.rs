@@ -33,26 +33,34 @@ pub(super) struct Census {
     /// As they were on the wire, with what separates them.
     pub(super) bytes: usize,
     kinds: u16,
+    /// Whether a value begins or ends with a space: HTTP/1.1 knows no such value, so that a service would see another than was judged.
+    pub(super) has_padding: bool,
 }
 
 impl Census {
     /// Looks at every field. `extra` is `server.drop_headers`, folded.
     pub(super) fn of(headers: &HeaderMap, extra: &[Arc<str>]) -> Self {
-        let (mut bytes, mut kinds) = (0, 0);
+        let (mut bytes, mut kinds, mut has_padding) = (0, 0, false);
         for (name, value) in headers {
             bytes += name.as_str().len() + value.len() + 4;
             kinds |= kind_of(name).map_or(0, |kind| kind as u16);
+            has_padding |= is_padded(value.as_bytes());
             if is_spoofable(name.as_str(), extra) {
                 kinds |= Kind::Spoofable as u16;
             }
         }
-        Self { bytes, kinds }
+        Self { bytes, kinds, has_padding }
     }
 
     /// Whether there is any of a kind.
     pub(super) fn has(&self, kind: Kind) -> bool {
         self.kinds & kind as u16 != 0
     }
+}
+
+/// Whether there is a space or a tab at either end.
+fn is_padded(value: &[u8]) -> bool {
+    matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
 }
 
 fn kind_of(name: &HeaderName) -> Option<Kind> {

@@ -181,6 +181,10 @@ fn check_limits(uri: &Uri, headers: &HeaderMap, census: &Census, server: &Server
     if headers.len() > server.limits.headers || census.bytes + target > server.limits.header_bytes {
         return Err(Refusal::of(Reason::HeadersTooLarge));
     }
+    // RFC 9113 §8.2.1, RFC 9114 §4.2: malformed; in HTTP/1.1 it is no part of the value, and gone.
+    if census.has_padding {
+        return Err(Refusal::of(Reason::MalformedRequest));
+    }
     // RFC 9112 §6.1: both framings at once is how requests are smuggled.
     if census.has(Kind::HopByHop)
         && headers.contains_key(header::TRANSFER_ENCODING)

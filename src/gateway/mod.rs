@@ -16,6 +16,7 @@
 //!   └ Gateway::forward  8 takes the clearance by value; a deletion that a plan takes over is made durable in its place   502 504
 //! ```
 
+mod affinity;
 mod authority;
 mod census;
 pub mod covered;
@@ -199,7 +200,7 @@ impl Serve for Gateway {
             match self.forward(cleared, body, (&mut exchange.record, &info), sent, handshake.is_some()).await {
                 Ok(answer) => match handshake {
                     None => exchange.forwarded(answer),
-                    Some(handshake) => match exchange.shaken(answer, handshake, &self.streams) {
+                    Some(handshake) => match exchange.shaken(answer, *handshake, &self.streams) {
                         Ok(answer) => answer,
                         Err(refused) => {
                             let (exchange, refusal) = *refused;
@@ -304,6 +305,12 @@ impl Gateway {
         };
         let handshake = match wish {
             Some(wish) => upgrade::asked(*wish, &enforcement, body.counter().is_some())
+                .and_then(|mut handshake| {
+                    if let Some(handshake) = &mut handshake {
+                        handshake.hold(self.admit_stream(snapshot, matched.route, exchange.record.client)?);
+                    }
+                    Ok(handshake)
+                })
                 .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
             None => None,
         };
@@ -401,7 +408,8 @@ impl Gateway {
                     shaping::change_request(&shaping.rules.request_headers, &values, &mut outbound.headers);
                 }
                 if let Some(dialect) = exchange.grpc {
-                    exchange.is_translated = grpc::prepare(dialect, matched.route, &mut outbound.headers, body);
+                    exchange.is_translated =
+                        grpc::prepare(dialect, inbound.version, matched.route, &mut outbound.headers, body);
                 }
                 if let Some(handshake) = &handshake {
                     handshake.dress(&mut outbound.headers);
@@ -492,6 +500,9 @@ impl Gateway {
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
         let Cleared { clearance, outbound, backend, deadline, form, .. } = cleared;
+        let balance = &backend.upstream.balancing.balance;
+        let principal = clearance.principal().map(|principal| &**principal);
+        let hash = affinity::of(balance, &outbound.headers, principal, record.client);
         let ticket = clearance.into_ticket();
         let outcome = body.outcome();
         let mut request = Request::new(body);
@@ -507,6 +518,7 @@ impl Gateway {
         let rules = record.shaping().map(|shaping| &*shaping.rules);
         let sending = Sending {
             client: Some(client),
+            hash,
             guarded: ticket.is_some(),
             deadline,
             upgrade,

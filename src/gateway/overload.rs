@@ -1,13 +1,14 @@
 //! Whether there is room for a request: right after its route is found, and before anything is spent on it.
 
 use std::{
+    net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
 
 use super::{Gateway, Record, Refusal};
 use crate::{
-    limit::Pressure,
+    limit::{Pressure, StreamPlace},
     policy::Reason,
     runtime::{CompiledRoute, Snapshot},
 };
@@ -33,6 +34,22 @@ impl Gateway {
         let mut refusal = Refusal::of(Reason::Overloaded).because(why);
         refusal.retry_after = Some(RETRY_SECS);
         Err(refusal)
+    }
+
+    /// Takes a place for a stream that is to last: its handshake holds it, and then the stream.
+    pub(super) fn admit_stream(
+        &self,
+        snapshot: &Snapshot,
+        route: &CompiledRoute,
+        client: IpAddr,
+    ) -> Result<StreamPlace, Refusal> {
+        let most = u32::try_from(snapshot.config.server.limits.connections).unwrap_or(u32::MAX);
+        self.services.streams_open.enter(client, most).map_err(|full| {
+            self.services.metrics.overload().refused(full.name(), route.priority.name());
+            let mut refusal = Refusal::of(Reason::Overloaded).because("there are too many streams");
+            refusal.retry_after = Some(RETRY_SECS);
+            refusal
+        })
     }
 
     /// Measures how long what is ready waits for its turn on this worker, for as long as the gateway is there.

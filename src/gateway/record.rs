@@ -143,7 +143,7 @@ impl Record {
 
     /// Notes that the answer switches to a stream: how long that lasts is no measure of how long requests take.
     pub fn switched(&mut self) {
-        // Nor is it in flight: connections bound how many streams there are.
+        // Nor is it in flight: streams that last have a bound of their own.
         self.leave();
         self.opened_after = Some(self.services.clock.instant().saturating_duration_since(self.began.instant));
     }

@@ -167,6 +167,50 @@ impl InFlight {
     }
 }
 
+/// Streams that last: by the same rule, and apart from requests, which come and go. As many in all as there may be connections: each
+/// has one of its own to its service, while one of a client's may hold many.
+#[derive(Debug)]
+pub struct StreamsOpen {
+    all: InFlight,
+    holders: Holders,
+}
+
+/// One stream that lasts. Dropped, it gives its place back.
+#[derive(Debug)]
+pub struct StreamPlace {
+    among: Arc<StreamsOpen>,
+    place: Option<InFlightPlace>,
+}
+
+impl Default for StreamsOpen {
+    fn default() -> Self {
+        let all = InFlight::default();
+        let everybody = Arc::from("");
+        let holders = all.holders(&everybody, &everybody, (true, true));
+        Self { all, holders }
+    }
+}
+
+impl StreamsOpen {
+    /// Lets a stream in where there are to be no more than `most`.
+    ///
+    /// # Errors
+    /// What is full.
+    pub fn enter(self: &Arc<Self>, client: IpAddr, most: u32) -> Result<StreamPlace, Full> {
+        self.all.set_most(most);
+        let place = self.all.enter(client, &self.holders, Priority::Critical)?;
+        Ok(StreamPlace { among: Arc::clone(self), place: Some(place) })
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.among.all.leave(place, &self.among.holders);
+        }
+    }
+}
+
 /// A subscriber gets an IPv6 /64 (RFC 6177 §2), and has 2^64 addresses in it.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -263,6 +307,22 @@ mod tests {
         assert_eq!(held(Priority::Normal), 8);
         assert_eq!(held(Priority::Critical), 8);
         assert_eq!(in_flight.total(), 64);
+    }
+
+    #[test]
+    fn one_client_cannot_hold_all_streams_and_what_ends_is_given_back() {
+        let streams = Arc::new(StreamsOpen::default());
+        let mut held = Vec::new();
+        let full = loop {
+            match streams.enter(client(1), 100) {
+                Ok(place) => held.push(place),
+                Err(full) => break full,
+            }
+        };
+        assert_eq!((held.len(), full), (50, Full::Client));
+        assert!(streams.enter(client(2), 100).is_ok());
+        drop(held);
+        assert_eq!(streams.all.total(), 0);
     }
 
     #[test]

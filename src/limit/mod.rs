@@ -15,7 +15,7 @@ mod table;
 mod window;
 
 pub use headers::RateHeaders;
-pub use in_flight::{Full, Holder, Holders, InFlight, InFlightPlace};
+pub use in_flight::{Full, Holder, Holders, InFlight, InFlightPlace, StreamPlace, StreamsOpen};
 pub use key::{KeyFacts, QuotaKey, QuotaKeyBuilder};
 pub use limiter::RateLimiter;
 pub use pressure::Pressure;

@@ -9,7 +9,7 @@ use super::{AuthorityTeller, Erasing, IssuerObserver, Means};
 use crate::{
     clock::Clock,
     identity::{SourceServices, revocation::Revocations},
-    limit::InFlight,
+    limit::{InFlight, StreamsOpen},
     telemetry::{Metrics, RouteMetrics, audit::AuditLog, metrics::NO_ROUTE},
 };
 
@@ -21,6 +21,8 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// The requests in flight.
     pub in_flight: Arc<InFlight>,
+    /// The streams that last.
+    pub streams_open: Arc<StreamsOpen>,
     /// The metrics of requests that no route matched.
     pub no_route: Arc<RouteMetrics>,
     /// The audit trail.
@@ -74,6 +76,7 @@ impl Services {
             let_go: AtomicBool::new(false),
             teller,
             in_flight: Arc::default(),
+            streams_open: Arc::default(),
             erasing: Erasing::new(&metrics, audit.clone()),
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {

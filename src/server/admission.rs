@@ -53,7 +53,24 @@ impl Admission {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(why);
         }
-        Ok(Permit { admission: Arc::clone(self), key: Cell::new(Some(key)) })
+        Ok(self.permit(Holder::Known(key)))
+    }
+
+    /// Admits a handshake over QUIC whose sender has yet to show that the address is its own: it counts for nobody until then, or
+    /// whoever can write another's address on a packet could keep that one out. How many there are is for the caller to bound.
+    pub(super) fn admit_unproven(self: &Arc<Self>) -> Result<Permit, Refused> {
+        self.enter()?;
+        Ok(self.permit(Holder::Unproven))
+    }
+
+    /// Whether one more from `address` would be admitted, were there nobody else.
+    pub(super) fn has_room_for(&self, address: IpAddr) -> bool {
+        let most = self.most_per_address.load(Ordering::Relaxed);
+        self.by_address.get(&network(address)).is_none_or(|count| *count < most)
+    }
+
+    fn permit(self: &Arc<Self>, holder: Holder) -> Permit {
+        Permit { admission: Arc::clone(self), holder: Cell::new(holder) }
     }
 
     /// Admits a connection of a relay that has yet to say for whom.
@@ -65,7 +82,7 @@ impl Admission {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(Refused::TooMany);
         }
-        Ok(Permit { admission: Arc::clone(self), key: Cell::new(None) })
+        Ok(self.permit(Holder::Untold))
     }
 
     fn enter(&self) -> Result<(), Refused> {
@@ -87,6 +104,16 @@ impl Admission {
         Ok(())
     }
 
+    fn forget(&self, holder: Holder) {
+        match holder {
+            Holder::Known(key) => self.discount(key, 1),
+            Holder::Untold => {
+                self.untold.fetch_sub(1, Ordering::Relaxed);
+            }
+            Holder::Unproven => {}
+        }
+    }
+
     fn discount(&self, key: IpAddr, held: usize) {
         if let Entry::Occupied(mut entry) = self.by_address.entry(key) {
             let left = entry.get().saturating_sub(held);
@@ -99,22 +126,32 @@ impl Admission {
     }
 }
 
+/// For whom a connection counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// A relay's client that is not known yet.
+    Untold,
+    /// Nobody, as the address may be another's.
+    Unproven,
+    Known(IpAddr),
+}
+
 /// One admitted connection.
 #[derive(Debug)]
 pub(super) struct Permit {
     admission: Arc<Admission>,
-    /// `None`: not known yet.
-    key: Cell<Option<IpAddr>>,
+    holder: Cell<Holder>,
 }
 
 impl Permit {
-    /// Counts a relay's connection for the client that it is for.
+    /// Counts the connection for the client that it turned out to be for.
     pub(super) fn count_for(&self, address: IpAddr) -> Result<(), Refused> {
-        if self.key.get().is_none() {
+        let before = self.holder.get();
+        if !matches!(before, Holder::Known(_)) {
             let key = network(address);
             self.admission.count(key)?;
-            self.admission.untold.fetch_sub(1, Ordering::Relaxed);
-            self.key.set(Some(key));
+            self.admission.forget(before);
+            self.holder.set(Holder::Known(key));
         }
         Ok(())
     }
@@ -123,12 +160,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.open.fetch_sub(1, Ordering::Relaxed);
-        match self.key.get() {
-            Some(key) => self.admission.discount(key, 1),
-            None => {
-                self.admission.untold.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+        self.admission.forget(self.holder.get());
     }
 }
 
@@ -182,6 +214,22 @@ mod tests {
         drop((first, second, third));
         assert!(admission.by_address.is_empty());
         assert_eq!((admission.open.load(Ordering::Relaxed), admission.untold.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn what_has_not_shown_its_address_counts_for_nobody_and_then_for_that_address() {
+        let admission = Admission::new(4, 1);
+        let [first, second] = [(); 2].map(|()| admission.admit_unproven().unwrap());
+        let direct = admission.admit(address("192.0.2.1")).unwrap();
+        assert!(!admission.has_room_for(address("192.0.2.1")) && admission.has_room_for(address("192.0.2.2")));
+        assert_eq!(first.count_for(address("192.0.2.1")).unwrap_err(), Refused::TooManyFromAddress);
+        second.count_for(address("192.0.2.2")).unwrap();
+        assert!(!admission.has_room_for(address("192.0.2.2")));
+        let _fourth = admission.admit_unproven().unwrap();
+        assert_eq!(admission.admit_unproven().unwrap_err(), Refused::TooMany);
+        drop((first, second, direct));
+        assert!(admission.by_address.is_empty());
+        assert_eq!((admission.open.load(Ordering::Relaxed), admission.untold.load(Ordering::Relaxed)), (1, 0));
     }
 
     #[test]

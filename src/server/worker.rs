@@ -522,7 +522,7 @@ async fn told<S>(
         ProxyHeader::Unknown => (NOBODY, Arrival::Relay { address: relay, tls: false }),
         ProxyHeader::Client { source, tls } => (canonical(source), Arrival::Relay { address: relay, tls }),
     };
-    held.permit.count_for(peer.ip()).map_err(|why| {
+    held.count_for(peer.ip()).map_err(|why| {
         refused(why);
         None
     })?;
@@ -713,6 +713,11 @@ impl<S> Held<S> {
         drop(connections);
         shared.observer.connection_opened(listener);
         Self { open: Open::new(shared), listener: Arc::clone(listener), place, verdict: Cell::new(None), permit }
+    }
+
+    /// Counts the connection for the client that it turned out to be for.
+    pub(super) fn count_for(&self, address: IpAddr) -> Result<(), Refused> {
+        self.permit.count_for(address)
     }
 
     /// The connection is gone; with the bound that it exceeded, if it did.

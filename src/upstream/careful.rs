@@ -38,6 +38,9 @@ const STALE: u8 = 2;
 /// An answer, or why there is none.
 type Outcome<B> = Result<Response<UpstreamBody<B>>, UpstreamFault>;
 
+/// A request on its way, with all that is asked for.
+pub(super) type Journey<B> = Pin<Box<dyn Future<Output = Outcome<B>>>>;
+
 /// What may still be done for a request.
 struct Left {
     stale: u8,
@@ -51,11 +54,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// Sends a request with all that is asked for.
-    pub(super) fn carefully(
-        self: &Rc<Self>,
-        request: Request<Upload<B>>,
-        sending: &Sending,
-    ) -> Pin<Box<dyn Future<Output = Outcome<B>>>> {
+    pub(super) fn carefully(self: &Rc<Self>, request: Request<Upload<B>>, sending: &Sending) -> Journey<B> {
         let (pool, sending) = (Rc::clone(self), *sending);
         Box::pin(async move {
             let ends = pool.ends(&sending);

@@ -128,7 +128,7 @@ where
             let Some(pick) = self.pick(view, tried, sending, now.into_std()) else {
                 return Err(last.unwrap_or_else(|| self.service.nowhere()));
             };
-            let Some(pool) = view.targets.get(pick.at) else { return Err(UpstreamFault::Reset(None)) };
+            let Some(pool) = view.targets.get(pick.at) else { return Err(self.service.nowhere()) };
             if last.is_some() {
                 self.observer.retried(Repetition::Connect);
             }

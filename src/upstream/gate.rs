@@ -1,7 +1,8 @@
 //! How many requests are under way to a service at once, and who comes next: one exact state for all workers.
 //!
 //! Those who find no room wait, each in the line of its client, and lines take turns: a client with a hundred waiting delays
-//! another's one by one place, not by a hundred. What ends gives its place on to who comes next, so that nobody overtakes. A
+//! another's one by one place, not by a hundred. No line is longer than what is free of the queue: one client
+//! takes half of it, and leaves room for others. What ends gives its place on to who comes next, so that nobody overtakes. A
 //! client is an address, of version 6 a /64; there are never more lines than waiting requests.
 
 use std::{
@@ -98,11 +99,12 @@ impl Gate {
             state.under_way += 1;
             return Entry::Entered(Place(Arc::clone(self)));
         }
-        if state.waiting >= state.limits.queue {
-            return Entry::Full;
-        }
         // What has no address is nobody in particular, and shares a line.
         let client = client.map_or(u64::MAX, subscriber);
+        let free = state.limits.queue.saturating_sub(state.waiting);
+        if state.lines.get(&client).map_or(0, VecDeque::len) >= free {
+            return Entry::Full;
+        }
         let number = state.next;
         state.next += 1;
         state.waiting += 1;
@@ -294,6 +296,24 @@ mod tests {
         assert!(place.is_some());
         drop(place);
         assert_eq!(greedy.iter_mut().filter_map(poll).count(), 99, "each gives its place on at once");
+    }
+
+    #[test]
+    fn one_clients_line_leaves_room_for_others() {
+        let gate = gate(1, 100);
+        let place = entered(&gate);
+        let line = |of: u8| {
+            let all = std::iter::from_fn(|| match gate.enter(client(of)) {
+                Entry::Waits(turn) => Some(turn),
+                Entry::Entered(_) | Entry::Full => None,
+            });
+            all.collect::<Vec<InLine>>()
+        };
+        let (first, second) = (line(1), line(2));
+        assert_eq!((first.len(), second.len()), (50, 25));
+        drop((waits(&gate, 3), first, second));
+        drop(place);
+        assert_eq!(gate.load(), (0, 0));
     }
 
     #[test]

@@ -158,6 +158,11 @@ fn mutated_request_heads_are_read_or_refused() {
 }
 
 #[test]
+fn mutated_streams_of_http3_are_read_in_one_way_or_refused() {
+    run("http3_stream", bodies::http3_stream);
+}
+
+#[test]
 fn mutated_tokens_are_taken_apart_or_refused() {
     run("jose_token", bodies::jose_token);
 }
@@ -240,9 +245,4 @@ fn mutated_files_of_accounts_are_read_line_by_line() {
 #[test]
 fn mutated_headers_of_relays_are_read_to_their_last_byte_or_refused() {
     run("proxy_header", bodies::proxy_header);
-}
-
-#[test]
-fn http3_head() {
-    run("http3_head", bodies::http3_head);
 }

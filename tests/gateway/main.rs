@@ -18,6 +18,7 @@ mod acme;
 mod apikeys;
 mod assertion;
 mod authority;
+mod balancing;
 mod basic;
 mod bearer;
 mod cli;

@@ -94,3 +94,37 @@ fn a_key_that_everybody_can_read_is_told_by_check() {
         assert_eq!(all.contains("one.key holds a secret, and everybody on this machine can read it"), told, "{all}");
     }
 }
+
+/// The parts of testssl.sh that take seconds: versions, kinds of suites, forward secrecy, and what was ever wrong with handshakes.
+#[test]
+fn testssl_finds_nothing_wrong() {
+    let world = World::new();
+    Authority::new("servers").server(world.folder(), "one", &["one.example"]);
+    let _gateway = start(&world, 1, "");
+    let mut command = Command::new("testssl");
+    let asked = [
+        "--protocols",
+        "--std",
+        "--pfs",
+        "--heartbleed",
+        "--ccs-injection",
+        "--ticketbleed",
+        "--robot",
+        "--renegotiation",
+    ];
+    command.args(["--quiet", "--warnings", "off", "--color", "0"]).args(asked).args([
+        "--crime",
+        "--jsonfile",
+        "found.json",
+    ]);
+    let finished = run(command.arg(format!("127.0.0.1:{}", world.tls)).current_dir(world.folder()), "");
+    let text = std::fs::read_to_string(world.folder().join("found.json")).unwrap_or_else(|_| panic!("{finished:?}"));
+    let found: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let of = |id: &str| found.iter().any(|finding| finding["id"] == id && finding["severity"] == "OK");
+    assert!(of("TLS1_3") && of("heartbleed") && of("ROBOT"), "{text}");
+    let wrong = |finding: &&serde_json::Value| {
+        ["LOW", "MEDIUM", "HIGH", "CRITICAL"].iter().any(|severity| finding["severity"] == *severity)
+    };
+    let wrong: Vec<_> = found.iter().filter(wrong).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

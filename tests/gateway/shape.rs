@@ -316,7 +316,7 @@ fn a_route_has_limits_of_time_of_its_own() {
     );
     for target in ["/head", "/whole"] {
         let answer = get(target).send(&gateway).expect(504);
-        assert_eq!(answer.json()["type"], "urn:stepgate:problem:upstream-timeout", "{target}");
+        assert_eq!(answer.json()["type"], "urn:stepgate:problem:gateway-timeout", "{target}");
     }
 }
 

@@ -91,7 +91,8 @@ impl Mortal {
 
     fn start(&mut self) {
         let listener = TcpListener::bind(("127.0.0.1", self.port)).unwrap();
-        let (ended, open, seen) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<TcpStream>>>::default(), self.seen.clone());
+        let (ended, open, seen) =
+            (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<TcpStream>>>::default(), self.seen.clone());
         let (flag, kept) = (ended.clone(), open.clone());
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -246,6 +247,7 @@ fn nothing_is_lost_or_done_twice_while_everything_changes() {
     let (mut one, mut two) = (Mortal::new(), Mortal::new());
     let authority = Authority::new("servers");
     authority.server(world.folder(), "one", &["one.example"]);
+    let ports = (one.port, two.port);
     let yaml = |marker: usize| {
         format!(
             "listeners:
@@ -264,7 +266,7 @@ routes:
   - {{path: /marker-{marker}, upstream: chat, auth: none}}
   - {{path: /**, upstream: pair, auth: none}}
 ",
-            one.port, two.port
+            ports.0, ports.1
         )
     };
     let first = world.start(&yaml(0));
@@ -320,7 +322,9 @@ routes:
     let [gets, posts, failed, streams, sockets] =
         [&counts.gets, &counts.posts, &counts.failed_posts, &counts.streams, &counts.sockets]
             .map(|count| count.load(Ordering::Relaxed));
-    println!("{seconds} s: {gets} GET, {posts} POST and {failed} that failed, {streams} streams, {sockets} sockets; {rss:?} KiB");
+    println!(
+        "{seconds} s: {gets} GET, {posts} POST and {failed} that failed, {streams} streams, {sockets} sockets; {rss:?} KiB"
+    );
     assert!(gets > 100 && posts > 20 && streams > 20 && sockets > 3);
     assert!(failed < posts / 2, "{failed} of {posts}");
     let (least, most) = (rss.iter().min().unwrap(), rss.iter().max().unwrap());

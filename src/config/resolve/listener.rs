@@ -181,6 +181,10 @@ fn http3(
             "QUIC is never without TLS: move it to one with",
         );
     }
+    if listener.proxy_protocol.is_some() {
+        let message = "`http3` is on a listener with `proxy_protocol`: over QUIC no relay says for whom it sends";
+        to.error_with_help(span, message, "let clients reach a listener of their own for HTTP/3");
+    }
     if address.socket().is_none() {
         let message = "`http3` is on a listener without a port of its own";
         to.error_with_help(span, message, "give it an `address` with a port: QUIC is spoken over UDP");

@@ -8,7 +8,7 @@ mod web;
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, header::CONTENT_TYPE, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Version, header::CONTENT_TYPE, request::Parts};
 
 use self::web::{TextBody, to_grpc};
 pub(super) use self::{
@@ -33,15 +33,24 @@ pub(super) enum Dialect {
     WebText,
 }
 
+/// Whether a client may be silent for longer in the middle of a request: where messages are streamed, which gRPC does over HTTP/2 and
+/// HTTP/3 alone, and gRPC-Web's clients not at all. To others the content type would be a way to be slow.
+fn may_be_silent(dialect: Dialect, version: Version) -> bool {
+    dialect == Dialect::Grpc && matches!(version, Version::HTTP_2 | Version::HTTP_3)
+}
+
 /// Makes a request ready that speaks gRPC; gives whether it was translated from gRPC-Web.
 pub(super) fn prepare(
     dialect: Dialect,
+    version: Version,
     route: &CompiledRoute,
     headers: &mut HeaderMap,
     body: &mut RequestBody,
 ) -> bool {
-    // Its client was let in, and nothing bounds how much it has to say but the limit on the body.
-    body.be_patient(SILENCE);
+    if may_be_silent(dialect, version) {
+        // Its client was let in, and nothing bounds how much it has to say but the limit on the body.
+        body.be_patient(SILENCE);
+    }
     if !dialect.is_web() || !route.translates_grpc_web {
         return false;
     }
@@ -116,5 +125,18 @@ mod tests {
             assert_eq!(of(Method::POST, value), dialect, "{value}");
         }
         assert_eq!(of(Method::GET, "application/grpc"), None);
+    }
+
+    #[test]
+    fn a_content_type_alone_lets_nobody_be_slow() {
+        for (dialect, version, silent) in [
+            (Dialect::Grpc, Version::HTTP_2, true),
+            (Dialect::Grpc, Version::HTTP_3, true),
+            (Dialect::Grpc, Version::HTTP_11, false),
+            (Dialect::Web, Version::HTTP_2, false),
+            (Dialect::WebText, Version::HTTP_11, false),
+        ] {
+            assert_eq!(may_be_silent(dialect, version), silent, "{dialect:?} {version:?}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts, response};
 use hyper::{ext::Protocol, upgrade::OnUpgrade};
 
-use crate::{config::Upgrades, gateway::Refusal, policy::Reason};
+use crate::{config::Upgrades, gateway::Refusal, limit::StreamPlace, policy::Reason};
 
 /// What RFC 6455 §1.3 adds to a key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -70,6 +70,8 @@ pub(in crate::gateway) struct Handshake {
     extensions: Vec<Box<str>>,
     extended: bool,
     stream: Option<OnUpgrade>,
+    /// Among the streams that last; the stream's when there is one.
+    place: Option<StreamPlace>,
 }
 
 impl Handshake {
@@ -97,7 +99,7 @@ impl Handshake {
         if has_body {
             return malformed("the handshake has a body");
         }
-        if !only(headers, &header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == VERSION) {
+        if only(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
             return Err(Refusal::of(Reason::UpgradeVersion));
         }
         let key = if extended {
@@ -117,7 +119,18 @@ impl Handshake {
             extensions: extension_names(headers),
             extended,
             stream,
+            place: None,
         }))
+    }
+
+    /// Holds a place for the stream.
+    pub(in crate::gateway) fn hold(&mut self, place: StreamPlace) {
+        self.place = Some(place);
+    }
+
+    /// The place, for the stream that there is now.
+    pub(in crate::gateway) fn take_place(&mut self) -> Option<StreamPlace> {
+        self.place.take()
     }
 
     /// What the route says of its streams.
@@ -159,7 +172,7 @@ impl Handshake {
         if !lists(headers, &header::CONNECTION, "upgrade") {
             return Err("the service's Connection does not list Upgrade");
         }
-        if !only(headers, &header::SEC_WEBSOCKET_ACCEPT).is_some_and(|value| value == self.accept.as_str()) {
+        if only(headers, &header::SEC_WEBSOCKET_ACCEPT).is_none_or(|value| value != self.accept.as_str()) {
             return Err("the service's Sec-WebSocket-Accept is not the answer to the key");
         }
         if extension_names(headers).iter().any(|name| !self.extensions.contains(name)) {

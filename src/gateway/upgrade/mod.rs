@@ -49,14 +49,17 @@ pub(super) fn asked(
     }
 }
 
+/// What the client gets.
+type Answer = Response<ResponseBody<Box<Record>>>;
+
 impl Exchange {
     /// Gives the answer to a handshake that was forwarded.
     pub(super) fn shaken(
         mut self,
         answer: Response<UpstreamBody<RequestBody>>,
-        mut handshake: Box<Handshake>,
+        mut handshake: Handshake,
         streams: &Rc<OpenStreams>,
-    ) -> Result<Response<ResponseBody<Box<Record>>>, Box<(Self, Refusal)>> {
+    ) -> Result<Answer, Box<(Self, Refusal)>> {
         match handshake.verify(answer.status(), answer.headers()) {
             Ok(true) => {}
             Ok(false) => return Ok(self.forwarded(answer)),
@@ -71,7 +74,10 @@ impl Exchange {
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         let (record, rules, streams) = (self.record, handshake.rules(), Rc::clone(streams));
+        let held = handshake.take_place();
         let switch = Switch::new(handshake.take_stream(), async move |client| {
+            // Among the streams that last, until this one has ended.
+            let _held = held;
             let mut record = record;
             record.reason = Reason::Allowed;
             match service.await {

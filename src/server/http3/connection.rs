@@ -78,9 +78,9 @@ impl<S> Conversation<S> {
         OpenStream(Rc::clone(self))
     }
 
-    /// Counts a stream that the client did not want to its end; too many of them are a flood (CVE-2023-44487), by the
-    /// same count as in HTTP/2.
-    pub(super) fn count_reset(&self) {
+    /// Counts a stream that was in vain: the client did not want it to its end (CVE-2023-44487), or made it one that we had to
+    /// end (CVE-2025-8671). Too many of them are a flood, by the same count as in HTTP/2.
+    pub(super) fn count_in_vain(&self) {
         let reset = self.reset.get().saturating_add(1);
         self.reset.set(reset);
         if reset > RESETS && reset > self.opened.get() / 2 {

@@ -39,7 +39,7 @@ struct Broken(VarInt);
 pub(super) async fn read<S>(conversation: Rc<Conversation<S>>, mut stream: RecvStream) {
     let mut bytes = Bytes::new();
     // RFC 9114 §6.2: a stream may end before it has said what it is.
-    let Some(kind) = kind(&mut stream, &mut bytes).await else { return };
+    let Some(kind) = kind(&mut stream, &mut bytes).await else { return conversation.count_in_vain() };
     let seen = &conversation.control;
     let result = match kind {
         CONTROL if !seen.control.replace(true) => follow(&conversation, stream, bytes).await,

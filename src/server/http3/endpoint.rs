@@ -21,7 +21,7 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use tokio::{sync::Notify, task::spawn_local};
 
-use super::{connection, port::UdpPort};
+use super::{codes, connection, port::UdpPort};
 use crate::{
     body::{
         AlpnChoice, Alternative, Arrival, Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Serve,
@@ -212,18 +212,24 @@ fn admit<S: Serve>(
     incoming: Incoming,
     (endpoint, handshakes): (&Endpoint, &Rc<Cell<usize>>),
 ) {
-    if !incoming.remote_address_validated() && handshakes.get() >= HANDSHAKES && incoming.may_retry() {
+    let peer = incoming.remote_address();
+    let is_proven = incoming.remote_address_validated();
+    let is_full = handshakes.get() >= HANDSHAKES || !shared.admission.has_room_for(peer.ip());
+    if !is_proven && is_full && incoming.may_retry() {
         // It may be answered to somebody who never asked: a small packet for a large one.
         let _ = incoming.retry();
         return;
     }
-    let peer = incoming.remote_address();
     // Who must say for whom it connects has no way to, here.
     if settings.proxy_protocol.has(peer.ip().to_canonical()) {
         incoming.refuse();
         return shared.observer.connection_refused(&settings.udp_name, Refused::ProxyHeader);
     }
-    let permit = match shared.admission.admit(peer.ip()) {
+    let admitted = match is_proven {
+        true => shared.admission.admit(peer.ip()),
+        false => shared.admission.admit_unproven(),
+    };
+    let permit = match admitted {
         Ok(permit) => permit,
         Err(why) => {
             incoming.refuse();
@@ -239,7 +245,7 @@ fn admit<S: Serve>(
     let under_way = UnderWay::new(handshakes);
     let (shared, settings, draining) = (Rc::clone(shared), Rc::clone(settings), Rc::clone(draining));
     spawn_local(async move {
-        let verdict = converse(&shared, &settings, draining, connecting, (watch, port, under_way)).await;
+        let verdict = converse(&shared, &settings, draining, (connecting, port, under_way), &held, watch).await;
         held.end(verdict);
     });
 }
@@ -264,8 +270,9 @@ async fn converse<S: Serve>(
     shared: &Rc<Shared<S>>,
     settings: &Settings,
     draining: Rc<Draining>,
-    connecting: Connecting,
-    (watch, port, under_way): (Rc<ConnectionWatch>, u16, UnderWay),
+    (connecting, port, under_way): (Connecting, u16, UnderWay),
+    held: &Held<S>,
+    watch: Rc<ConnectionWatch>,
 ) -> Option<Verdict> {
     let (outcome, result) = match until_verdict(&watch, connecting).await {
         Ok(Ok(connection)) => (Handshake::Done, Ok(Some(connection))),
@@ -278,7 +285,19 @@ async fn converse<S: Serve>(
         Ok(connection) => connection?,
         Err(verdict) => return Some(verdict),
     };
+    // A session that was resumed has brought its certificate with it, judged by nobody since; quinn does not say whether it was.
+    let judged = |chain: Vec<CertificateDer<'static>>| settings.tls.as_ref().is_some_and(|tls| tls.judges_well(&chain));
+    if !peer_chain(&connection).is_none_or(judged) {
+        connection.close(VarInt::from_u32(0), b"");
+        return None;
+    }
     let peer = connection.remote_address();
+    // A handshake that was made shows it (RFC 9000 §8.1).
+    if let Err(why) = held.count_for(peer.ip()) {
+        connection.close(codes::EXCESSIVE_LOAD, b"");
+        shared.observer.connection_refused(&settings.udp_name, why);
+        return None;
+    }
     let local = connection.local_ip()?;
     let info = Rc::new(ConnectionInfo {
         peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
@@ -296,10 +315,15 @@ async fn converse<S: Serve>(
     connection::serve(serving, connection).await
 }
 
+/// The certificates that the client showed, now or when its session began.
+fn peer_chain(connection: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    connection.peer_identity().and_then(|chain| chain.downcast().ok()).map(|chain| *chain)
+}
+
 /// What the handshake agreed: TLS 1.3 always (RFC 9001 §4.2).
 fn agreed(connection: &quinn::Connection) -> TlsInfo {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-    let chain = connection.peer_identity().and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok());
+    let chain = peer_chain(connection);
     TlsInfo {
         version: "TLSv1.3",
         sni: data.and_then(|data| data.server_name.as_ref().map(|name| name.to_ascii_lowercase().into())),

@@ -1,10 +1,11 @@
 //! One request and its answer, on a stream of its own.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +24,9 @@ use crate::{
     body::{Received, ReceivedStream, ResponseBody, Serve, StreamCut, Tail},
     server::connection::answer,
 };
+
+/// How often it is looked how much of an answer the client has taken, once all of it is with QUIC.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why an exchange ends before its answer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,33 +50,62 @@ pub(super) async fn run<S: Serve>(conversation: OpenStream<S>, send: SendStream,
     let mut reply = Reply { stream: send, open: true };
     let (request, body) = match read(&conversation, recv).await {
         Ok(read) => read,
-        Err(RequestFault::Connection(_)) => return,
-        Err(RequestFault::Malformed) => return reply.reset(codes::MESSAGE_ERROR),
-        Err(RequestFault::Incomplete) => return reply.reset(codes::REQUEST_INCOMPLETE),
-        Err(RequestFault::TimedOut) => return reply.reset(codes::REQUEST_REJECTED),
-        Err(RequestFault::Gone) => {
-            conversation.count_reset();
-            return reply.reset(codes::REQUEST_CANCELLED);
+        Err(fault) => return refuse(&conversation, fault, &mut reply).await,
+    };
+    let mut stopped = pin!(reply.stream.stopped());
+    let over = match respond(&conversation, request, body, &mut reply, stopped.as_mut()).await {
+        Ok(()) => settle(&conversation, stopped).await,
+        Err(over) => Err(over),
+    };
+    match over {
+        Ok(()) => {}
+        Err(Over::Cut) => reply.reset(codes::REQUEST_CANCELLED),
+        Err(Over::Broken) => reply.reset(codes::INTERNAL_ERROR),
+        Err(Over::Gone) => {
+            conversation.count_in_vain();
+            reply.reset(codes::REQUEST_CANCELLED);
         }
+    }
+}
+
+/// Ends a stream on which there was no request. Whose fault it is, the client's: each counts as if the client had reset it.
+async fn refuse<S: Serve>(conversation: &Conversation<S>, fault: RequestFault, reply: &mut Reply) {
+    conversation.count_in_vain();
+    match fault {
+        RequestFault::Connection(_) => {}
+        RequestFault::Malformed => reply.reset(codes::MESSAGE_ERROR),
+        RequestFault::Incomplete => reply.reset(codes::REQUEST_INCOMPLETE),
+        RequestFault::TimedOut => reply.reset(codes::REQUEST_REJECTED),
+        RequestFault::Gone => reply.reset(codes::REQUEST_CANCELLED),
         // RFC 9114 §4.2.2
-        Err(RequestFault::TooLarge) => {
+        RequestFault::TooLarge => {
             let fields = conversation.dated(HeaderMap::new());
             if reply.head(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &fields).await.is_ok() {
                 reply.finish();
             }
-            return;
         }
-    };
-    let mut stopped = pin!(reply.stream.stopped());
-    match respond(&conversation, request, body, &mut reply, stopped.as_mut()).await {
-        // Until the client has it: a connection that is closed takes along what is on its way.
-        Ok(()) => drop(stopped.await),
-        Err(Over::Cut) => reply.reset(codes::REQUEST_CANCELLED),
-        Err(Over::Broken) => reply.reset(codes::INTERNAL_ERROR),
-        Err(Over::Gone) => {
-            conversation.count_reset();
-            reply.reset(codes::REQUEST_CANCELLED);
+    }
+}
+
+/// Waits until the client has all of an answer: a connection that is closed takes along what is on its way. Meanwhile it is busy,
+/// however little is left to be done here, and a client that takes too little of it is cut as one that is slow before.
+async fn settle<S: Serve>(
+    conversation: &Conversation<S>,
+    mut stopped: Pin<&mut impl Future<Output = Stopped>>,
+) -> Result<(), Over> {
+    let exchange = conversation.serving.info.watch.on_its_way();
+    let cut = exchange.stream_cut();
+    let sent = || conversation.connection.stats().udp_tx.bytes;
+    let mut before = sent();
+    loop {
+        let taken = unless_over(cut.as_ref(), pin!(pending()), timeout(LOOK, stopped.as_mut())).await?;
+        if taken.is_ok() {
+            return Ok(());
         }
+        // What is sent is sent because the client makes room for it; what it is asked for a sign of life is far below the least rate.
+        let now = sent();
+        exchange.moved(now.saturating_sub(before));
+        before = now;
     }
 }
 

@@ -41,11 +41,6 @@ pub(super) fn read_head(section: Bytes, most: u64) -> Result<(Request<()>, Optio
     Ok((request, length))
 }
 
-/// Reads the head of a request from its field section, encoded, of at most `most` bytes as they are counted; `None`: it is none.
-pub fn parse_head(section: &[u8], most: u64) -> Option<Request<()>> {
-    read_head(Bytes::copy_from_slice(section), most).ok().map(|(request, _)| request)
-}
-
 /// Reads a trailer section.
 pub(super) fn read_trailers(section: Bytes, most: u64) -> Result<HeaderMap, SectionFault> {
     let mut fields = Fields::default();
@@ -128,6 +123,10 @@ impl Fields {
         let name = HeaderName::from_lowercase(name.as_bytes()).map_err(|_| malformed())?;
         let is_trailers = name == header::TE && value.as_bytes().eq_ignore_ascii_case(b"trailers");
         if is_of_connection(&name) && !is_trailers {
+            return Err(malformed());
+        }
+        // RFC 9114 §4.2 with RFC 9110 §5.5: spaces around a value are no part of it, and HTTP/1.1 would lose them.
+        if matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']) {
             return Err(malformed());
         }
         let value = HeaderValue::from_maybe_shared(value.into_bytes()).map_err(|_| malformed())?;
@@ -278,6 +277,9 @@ mod tests {
             ("", "1"),
             ("x-a", "1\r\nx-b: 2"),
             ("x-a", "\0"),
+            ("x-a", " 1"),
+            ("x-a", "1\t"),
+            ("x-a", " "),
         ] {
             assert_eq!(head(&[&GET[..], &[field]].concat()).unwrap_err(), SectionFault::Malformed, "{field:?}");
         }

@@ -11,6 +11,7 @@
 //!
 //! It meets the rest of the gateway where HTTP/2 does: at [`crate::body::Serve`], under the same watch, with the same bounds.
 
+mod bare;
 mod codes;
 mod connection;
 mod control;
@@ -27,7 +28,6 @@ mod reader;
 mod static_table;
 mod varint;
 
-pub use fields::parse_head;
-
+pub use bare::{http3_frames, http3_head, http3_section, http3_trailers};
 pub(super) use endpoint::{Quic, accept_all};
 pub(super) use port::UdpPort;

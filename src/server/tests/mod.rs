@@ -174,6 +174,7 @@ impl Serve for Sample {
             }
             "/refuse" => status(StatusCode::UNAUTHORIZED, "refused".into()),
             "/big" => Response::new(ResponseBody::full(vec![b'x'; 32 << 20], self.log.clone())),
+            "/some" => Response::new(ResponseBody::full(vec![b'x'; 1 << 20], self.log.clone())),
             "/never" => {
                 let _abandoned = OnDrop(self.log.clone());
                 std::future::pending().await

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should panic")]
 
 mod balancing;
+mod careful;
 mod compiling;
 mod exchanges;
 mod faults;

@@ -44,8 +44,12 @@ pub struct Nginx {
 impl Nginx {
     /// Starts it.
     pub fn start() -> Self {
+        Self::start_on(ports::lease())
+    }
+
+    /// Starts it at a port that was leased.
+    pub fn start_on(port: u16) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = ports::lease();
         std::fs::create_dir(folder.path().join("files")).unwrap();
         std::fs::write(folder.path().join("nginx.conf"), nginx_conf(folder.path(), port)).unwrap();
         let mut command = Command::new("nginx");
@@ -103,6 +107,11 @@ http {{
     /// Writes a file that it serves under `/files/`.
     pub fn file(&self, name: &str, content: &[u8]) {
         std::fs::write(self.folder.path().join("files").join(name), content).unwrap();
+    }
+
+    /// Takes a file away again.
+    pub fn remove(&self, name: &str) {
+        std::fs::remove_file(self.folder.path().join("files").join(name)).unwrap();
     }
 
     /// Its access log so far: method, target, status, in that order.
