@@ -40,7 +40,7 @@ mod worker;
 use std::{
     collections::HashMap,
     fmt, io,
-    net::{SocketAddr, UdpSocket},
+    net::SocketAddr,
     os::fd::AsFd,
     rc::Rc,
     sync::{
@@ -70,6 +70,7 @@ pub use tls::TlsError;
 use self::{
     admission::Admission,
     bind::{Listener, SocketFile},
+    http3::UdpPort,
     tls::ListenerTlsState,
     worker::{Http3Order, ListenerKey, ListenerOrder, Order},
 };
@@ -131,7 +132,7 @@ pub struct Prepared {
     /// For each new listener, the sockets of each worker.
     sockets: HashMap<ListenerKey, Vec<Vec<Listener>>>,
     /// The same for those that serve HTTP/3 from now on.
-    datagrams: HashMap<ListenerKey, Vec<UdpSocket>>,
+    datagrams: HashMap<ListenerKey, UdpPort>,
 }
 
 struct Thread {
@@ -276,7 +277,7 @@ impl Server {
     /// changed limits and modes are for connections to come; those of removed listeners drain. Certificate files that
     /// both plans name are looked at again.
     pub fn apply(&self, prepared: Prepared) {
-        let Prepared { plan, active, mut sockets, mut datagrams } = prepared;
+        let Prepared { plan, active, mut sockets, datagrams } = prepared;
         self.admission
             .set_bounds(connections_within_open_files(plan.limits.connections), plan.limits.connections_per_ip);
         for thread in &self.threads {
@@ -290,7 +291,7 @@ impl Server {
                 sockets: sockets.get_mut(&active.key).and_then(Vec::pop).unwrap_or_default(),
                 http3: active.plan.http3.map(|http3| Http3Order {
                     port: http3.port.or(active.local.socket().map(|local| local.port())).unwrap_or_default(),
-                    socket: datagrams.get_mut(&active.key).and_then(Vec::pop),
+                    udp: datagrams.get(&active.key).cloned(),
                 }),
             });
             // A worker that is gone has been drained.
@@ -527,6 +528,7 @@ fn prepare(
             address.is_ipv6() && plan.listeners.iter().any(|other| other.address.socket().is_some_and(same))
         });
         let bind = |source| ServerError::Bind { key: in_configuration.clone(), address: address.clone(), source };
+        let mut is_handed_over = false;
         let (local, file, kept) = match same {
             Some(active) => {
                 if let Some(file) = &active.file {
@@ -536,6 +538,7 @@ fn prepare(
             }
             None => {
                 let given = inherited.take(name, &key).map_err(bind)?;
+                is_handed_over = !given.is_empty();
                 let bound = match given.is_empty() {
                     true => bind::listeners(address, workers, v6_only, listener.unix_mode),
                     false => bind::inherited(address, given),
@@ -549,9 +552,12 @@ fn prepare(
         };
         let serves_http3 = |plan: &ListenerPlan| plan.http3.is_some();
         if serves_http3(listener) && !same.is_some_and(|active| serves_http3(&active.plan)) {
-            // On the port that TCP was given, where the configuration leaves it open.
-            let sockets = local.socket().map(|local| bind::datagrams(local, workers, v6_only));
-            prepared.datagrams.insert(key.clone(), sockets.transpose().map_err(bind)?.unwrap_or_default());
+            // On the port that TCP was given, where the configuration leaves it open. The process before this one keeps
+            // its connections, and the port, until they have ended.
+            if let Some(local) = local.socket() {
+                let port = UdpPort::bind(local, workers, v6_only, is_handed_over).map_err(bind)?;
+                prepared.datagrams.insert(key.clone(), port);
+            }
         }
         prepared.active.push(Active { key, plan: listener.clone(), local, tls, file, kept });
     }

@@ -5,7 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     rc::Rc,
     sync::{
         Arc,
@@ -29,7 +29,7 @@ use super::{
     bind::{self, Listener},
     client_stream::{Accepted, Accepting, ClientStream, Queue},
     connection::{self, Draining, Serving, until_verdict},
-    http3::{self, Quic},
+    http3::{self, Quic, UdpPort},
     plan::PlanMode,
     proxy_header::{self, ProxyHeader},
     redirect::Redirect,
@@ -83,7 +83,7 @@ pub(super) struct Http3Order {
     /// The port that clients are told.
     pub(super) port: u16,
     /// There when this is new.
-    pub(super) socket: Option<UdpSocket>,
+    pub(super) udp: Option<UdpPort>,
 }
 
 /// What a worker is told.
@@ -310,20 +310,17 @@ fn resume<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &HashMap<L
 /// Begins to serve HTTP/3 on a listener, goes on, or ends it.
 fn serve_http3<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &Rc<Listening>, order: Option<Http3Order>) {
     let before = listening.http3.take();
-    let Some(Http3Order { port, socket }) = order else {
+    let Some(Http3Order { port, udp }) = order else {
         return before.iter().for_each(|quic| end_http3(shared, quic));
     };
-    let quic = match (before, socket) {
-        (Some(quic), _) => quic,
-        (None, Some(socket)) => {
-            let quic = Rc::<Quic>::default();
-            let serving = http3::accept_all(Open::new(shared), Rc::clone(listening), Rc::clone(&quic), socket);
+    let quic = before.unwrap_or_else(|| {
+        let quic = Rc::<Quic>::default();
+        if let Some(udp) = udp {
+            let serving = http3::accept_all(Open::new(shared), Rc::clone(listening), Rc::clone(&quic), udp);
             spawn_local(alarm.guard(serving));
-            quic
         }
-        // Where the kernel does not spread packets, another worker has the socket.
-        (None, None) => Rc::default(),
-    };
+        quic
+    });
     quic.advertise(port);
     *listening.http3.borrow_mut() = Some(quic);
 }

@@ -295,6 +295,18 @@ fn a_reload_adds_and_takes_away_http3_and_changes_certificates() {
 }
 
 #[test]
+fn a_process_that_takes_over_serves_http3_when_the_port_is_free() {
+    let test = Http3::start(POLICIES);
+    assert_eq!(test.ask(request("GET", "/open/first", None))["status"], 200);
+    let next = test.gateway.succeed();
+    eventually("clients over TCP are told again", || {
+        get("/open/x").host("localhost").send_on(&mut test.over_tcp()).has("alt-svc").then_some(())
+    });
+    assert_eq!(test.ask(request("GET", "/open/second", None))["status"], 200);
+    assert_eq!(next.access(|record| record["path"] == "/open/second")["protocol"], "HTTP/3.0");
+}
+
+#[test]
 fn a_browser_speaks_http3_with_the_gateway() {
     let page = Recorder::answering(
         "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 21\r\n\r\n<!doctype html><p>hi\n",

@@ -21,7 +21,7 @@ use quinn::{
 use rustls::pki_types::CertificateDer;
 use tokio::{sync::Notify, task::spawn_local};
 
-use super::{codes, connection};
+use super::{codes, connection, port::UdpPort};
 use crate::{
     body::{
         AlpnChoice, Alternative, Arrival, Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Serve,
@@ -64,6 +64,9 @@ const SOCKET_BYTES: usize = 1024 * 1024;
 pub(in crate::server) struct Quic {
     pub(in crate::server) draining: Rc<Draining>,
     alternative: Rc<Alternative>,
+    port: Cell<u16>,
+    /// Whether the worker has what it takes.
+    serves: Cell<bool>,
     stop: Notify,
 }
 
@@ -75,11 +78,20 @@ impl Quic {
 
     /// Has clients told that it is found on `port`, for a day (RFC 7838 §3, RFC 9114 §3.1.1): it is taken back by closing.
     pub(in crate::server) fn advertise(&self, port: u16) {
-        self.alternative.set(HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok());
+        self.port.set(port);
+        if self.serves.get() {
+            self.alternative.set(HeaderValue::try_from(format!("h3=\":{port}\"; ma=86400")).ok());
+        }
+    }
+
+    fn serve(&self) {
+        self.serves.set(true);
+        self.advertise(self.port.get());
     }
 
     /// Lets nobody in from now on.
     pub(in crate::server) fn stop(&self) {
+        self.serves.set(false);
         self.alternative.set(None);
         self.stop.notify_one();
     }
@@ -146,10 +158,17 @@ pub(in crate::server) async fn accept_all<S: Serve>(
     open: Open<S>,
     listening: Rc<Listening>,
     quic: Rc<Quic>,
-    socket: UdpSocket,
+    udp: UdpPort,
 ) {
+    let socket = tokio::select! {
+        socket = udp.socket() => socket,
+        () = quic.stop.notified() => return,
+    };
+    // Where the kernel does not spread packets over sockets, one worker has the only one, and the others say where it is.
+    let Some(socket) = socket else { return quic.serve() };
     let crypto = Crypto::default();
     let Some(endpoint) = begin(&crypto, &listening.settings.borrow(), socket) else { return };
+    quic.serve();
     let shared = open.shared();
     let handshakes = Rc::new(Cell::new(0));
     loop {

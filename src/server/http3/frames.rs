@@ -122,4 +122,26 @@ mod tests {
         assert_eq!(pieces(&mut frames, b"x"), [Piece::Payload(Bytes::from_static(b"x"))]);
         assert!(frames.is_between());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn where_bytes_are_parted_changes_nothing(bytes: Vec<u8>, at in 0_usize..64) {
+            let taken_apart = |parts: &[&[u8]]| {
+                let mut frames = Frames::default();
+                let (mut heads, mut payload) = (Vec::new(), Vec::new());
+                for part in parts {
+                    let mut part = Bytes::copy_from_slice(part);
+                    while let Some(piece) = frames.next(&mut part) {
+                        match piece {
+                            Piece::Head { kind, length } => heads.push((kind, length, payload.len())),
+                            Piece::Payload(bytes) => payload.extend_from_slice(&bytes),
+                        }
+                    }
+                }
+                (heads, payload, frames.left(), frames.is_between())
+            };
+            let (first, second) = bytes.split_at(at.min(bytes.len()));
+            proptest::prop_assert_eq!(taken_apart(&[&bytes]), taken_apart(&[first, second]));
+        }
+    }
 }

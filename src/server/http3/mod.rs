@@ -22,6 +22,7 @@ mod fields;
 mod frames;
 mod huffman;
 mod incoming;
+mod port;
 mod qpack;
 mod reader;
 mod static_table;
@@ -29,3 +30,4 @@ mod varint;
 
 pub use bare::{http3_frames, http3_head, http3_section, http3_trailers};
 pub(super) use endpoint::{Quic, accept_all};
+pub(super) use port::UdpPort;
