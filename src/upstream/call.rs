@@ -154,11 +154,11 @@ where
 
 impl<B> Stream<B> {
     /// The answer has been read to its end. What is left of the request goes on being sent.
-    pub(super) fn end(self: Box<Self>) {}
+    pub(super) fn end(self) {}
 
     /// Nobody wants the rest of the answer, nor shall more of the request be sent.
-    pub(super) fn cut(self: Box<Self>) {
-        let Self { body, slot } = *self;
+    pub(super) fn cut(self) {
+        let Self { body, slot } = self;
         if body.cut() {
             // The peer may neither read the rest nor reset the stream; hyper would wait for that for ever.
             slot.connection.retire();

@@ -234,9 +234,10 @@ fn folded(name: &str) -> String {
 }
 
 fn no_answer(error: &NetError) -> NoAnswer {
-    let lasts = match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => none.negative_ttl.map(|secs| Duration::from_secs(secs.into())),
-        _ => None,
+    let lasts = if let NetError::Dns(DnsError::NoRecordsFound(none)) = error {
+        none.negative_ttl.map(|secs| Duration::from_secs(secs.into()))
+    } else {
+        None
     };
     NoAnswer { why: error.to_string(), lasts }
 }
