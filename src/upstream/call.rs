@@ -130,6 +130,11 @@ where
     fn told_apart(&mut self, mut lost: TrySendError<Request<Carried<B>>>) -> Lost<B> {
         let was_given_back = lost.take_message().is_some();
         let error = lost.into_error();
+        // hyper lets go of a request without a word ("dispatch gone", the one error of this kind that there can be here) if the
+        // connection ends while its stream waits to be opened, and so before its head is written: hyper's task is woken when the
+        // stream is opened, and has its turn before anything more is read, as tasks of one thread are run in the order in which
+        // they are woken.
+        let was_let_go = !was_given_back && error.is_user();
         let refusal = refusal(&error);
         if refusal == Some(Refused::Stream) {
             self.stream.slot.connection.was_refused();
@@ -140,7 +145,7 @@ where
             }
             None => UpstreamFault::from_hyper(error),
         };
-        let may_be_sent_again = was_given_back || refusal.is_some();
+        let may_be_sent_again = was_given_back || was_let_go || refusal.is_some();
         let unsent = may_be_sent_again.then(|| self.request_again()).flatten();
         let is_turned_away = unsent.is_some() && refusal != Some(Refused::Stream);
         Lost { fault, unsent, is_turned_away }
