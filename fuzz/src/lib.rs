@@ -28,7 +28,7 @@ use stepgate::{
     password::{Cost, PASSWORD_BYTES},
     route::NormalPath,
     server::{
-        ProxyHeaderFault, http3_frames, http3_head, http3_section, http3_trailers, parse_http3_head, parse_proxy_header,
+        ProxyHeaderFault, http3_frames, http3_head, http3_section, http3_trailers, parse_proxy_header,
         proxy_header_missing,
     },
 };
@@ -350,25 +350,6 @@ pub fn users_file(data: &[u8]) {
         }
         Err(faults) => assert!(!faults.is_empty() && faults.iter().all(|fault| fault.line > 0)),
     }
-}
-
-/// A field section of HTTP/3: what is taken is a request that could have come over HTTP/1.1, and within its bound.
-pub fn http3_head(data: &[u8]) {
-    const MOST: u64 = 4096;
-    let Some(request) = parse_http3_head(data, MOST) else { return };
-    let (path, method) = (request.uri().path(), request.method());
-    assert!(
-        path.starts_with('/') || (path == "*" && method == http::Method::OPTIONS) || method == http::Method::CONNECT,
-        "{method} {path}"
-    );
-    assert!(!request.uri().to_string().contains(['#', ' ', '\r', '\n']), "{}", request.uri());
-    let fields = request.headers();
-    let size: u64 = fields.iter().map(|(name, value)| (name.as_str().len() + value.len() + 32) as u64).sum();
-    assert!(size <= MOST, "{size} bytes of fields");
-    for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
-        assert!(!fields.contains_key(name), "{name}");
-    }
-    assert!(fields.get_all("content-length").iter().count() <= 1);
 }
 
 /// What a relay sends first: a header is read to its last byte and no further, whatever follows it, and within a bound.

@@ -148,12 +148,13 @@ impl Line {
         #[cfg(not(target_os = "linux"))]
         let flags = RecvFlags::empty();
         retry_on_intr(|| recvmsg(&self.0, &mut [IoSliceMut::new(&mut byte)], &mut control, flags))?;
-        let mut sockets = control.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "the list is rustix's, and open")]
-            _ => None,
-        });
-        sockets.next().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        let mut socket = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut sockets) = message {
+                socket = socket.or_else(|| sockets.next());
+            }
+        }
+        socket.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 
@@ -341,7 +342,7 @@ impl Predecessor {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails should say where")]
+#[expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 mod tests {
     use std::net::{TcpListener, TcpStream};
 

@@ -58,7 +58,6 @@ pub use check::check_tls;
 pub use descriptors::{connections_within_open_files, raise_open_files};
 pub use hand_over::{HandOverDoor, HandOverFault, Predecessor, Visitor};
 pub use http3::{http3_frames, http3_head, http3_section, http3_trailers};
-pub use http3::parse_head as parse_http3_head;
 pub use inherited::{HandedSocket, Inherited, SocketKind, SocketName};
 pub use lock::{LockError, StateLock};
 pub use observer::{EdgeObserver, Handshake, Refused};

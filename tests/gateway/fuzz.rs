@@ -246,8 +246,3 @@ fn mutated_files_of_accounts_are_read_line_by_line() {
 fn mutated_headers_of_relays_are_read_to_their_last_byte_or_refused() {
     run("proxy_header", bodies::proxy_header);
 }
-
-#[test]
-fn http3_head() {
-    run("http3_head", bodies::http3_head);
-}

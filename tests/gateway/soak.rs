@@ -79,7 +79,14 @@ fn reloads_under_load_lose_no_request() {
 struct Mortal {
     port: u16,
     seen: Arc<Mutex<HashMap<String, usize>>>,
-    running: Option<(Arc<AtomicBool>, Arc<Mutex<Vec<TcpStream>>>, JoinHandle<()>)>,
+    running: Option<Life>,
+}
+
+/// What a service has while it runs.
+struct Life {
+    ended: Arc<AtomicBool>,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Mortal {
@@ -105,11 +112,11 @@ impl Mortal {
                 std::thread::spawn(move || serve(stream, &seen));
             }
         });
-        self.running = Some((ended, open, thread));
+        self.running = Some(Life { ended, open, thread });
     }
 
     fn end(&mut self) {
-        let Some((ended, open, thread)) = self.running.take() else { return };
+        let Some(Life { ended, open, thread }) = self.running.take() else { return };
         ended.store(true, Ordering::Relaxed);
         // Wakes who accepts, who then sees that it is over; after that nobody listens.
         let _ = TcpStream::connect(("127.0.0.1", self.port));

@@ -41,11 +41,6 @@ pub(super) fn read_head(section: Bytes, most: u64) -> Result<(Request<()>, Optio
     Ok((request, length))
 }
 
-/// Reads the head of a request from its field section, encoded, of at most `most` bytes as they are counted; `None`: it is none.
-pub fn parse_head(section: &[u8], most: u64) -> Option<Request<()>> {
-    read_head(Bytes::copy_from_slice(section), most).ok().map(|(request, _)| request)
-}
-
 /// Reads a trailer section.
 pub(super) fn read_trailers(section: Bytes, most: u64) -> Result<HeaderMap, SectionFault> {
     let mut fields = Fields::default();

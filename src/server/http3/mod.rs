@@ -29,7 +29,5 @@ mod static_table;
 mod varint;
 
 pub use bare::{http3_frames, http3_head, http3_section, http3_trailers};
-pub use fields::parse_head;
-
 pub(super) use endpoint::{Quic, accept_all};
 pub(super) use port::UdpPort;

@@ -1,4 +1,0 @@
-//! See `stepgate_fuzz::http3_head`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| stepgate_fuzz::http3_head(data));
