@@ -28,8 +28,8 @@ use stepgate::{
     password::{Cost, PASSWORD_BYTES},
     route::NormalPath,
     server::{
-        ProxyHeaderFault, http3_frames, http3_head, http3_section, http3_trailers, parse_http3_head,
-        parse_proxy_header, proxy_header_missing,
+        ProxyHeaderFault, http3_frames, http3_head, http3_section, http3_trailers, parse_proxy_header,
+        proxy_header_missing,
     },
 };
 
