@@ -54,6 +54,7 @@ said_of! {
     what_is_ordered_needs_agreement_and_somebody_who_answers: "acme";
     what_is_ordered_needs_somebody_who_sells: "acme_none";
     balancing_has_forms_and_bounds: "balancing";
+    services_are_reached_in_ways_that_fit_together: "reaching";
     streams_are_upgraded_where_they_can_be: "streams";
     listeners_do_one_thing_on_an_address_of_their_own: "listeners";
     issuers_have_keys_that_fit_and_a_name_of_their_own: "issuers";

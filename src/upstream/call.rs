@@ -154,11 +154,11 @@ where
 
 impl<B> Stream<B> {
     /// The answer has been read to its end. What is left of the request goes on being sent.
-    pub(super) fn end(self: Box<Self>) {}
+    pub(super) fn end(self) {}
 
     /// Nobody wants the rest of the answer, nor shall more of the request be sent.
-    pub(super) fn cut(self: Box<Self>) {
-        let Self { body, slot } = *self;
+    pub(super) fn cut(self) {
+        let Self { body, slot } = self;
         if body.cut() {
             // The peer may neither read the rest nor reset the stream; hyper would wait for that for ever.
             slot.connection.retire();
@@ -173,17 +173,21 @@ impl<B> Clone for Carried<B> {
 }
 
 impl<B> Carried<B> {
-    /// Drops what is left to be sent; `true` if there was something.
+    /// Drops what is left to be sent; `true` if there was something, and nobody waits for it who could be told.
     fn cut(&self) -> bool {
         let (upload, slot, waiting) = {
             let mut carriage = self.0.borrow_mut();
             (carriage.upload.take(), carriage.slot.take(), carriage.waiting.take())
         };
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
         drop(upload);
-        slot.is_some()
+        match waiting {
+            // Finds that there is nothing more, and resets the stream.
+            Some(waiting) => {
+                waiting.wake();
+                false
+            }
+            None => slot.is_some(),
+        }
     }
 }
 
@@ -214,25 +218,23 @@ where
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = GivenUp;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
         let mut carriage = self.0.borrow_mut();
         let carriage = &mut *carriage;
         // An end would say that this was all.
-        let Some(upload) = &mut carriage.upload else { return Poll::Ready(Some(Err(BrokenOff))) };
+        let Some(upload) = &mut carriage.upload else { return Poll::Ready(Some(Err(GivenUp::new()))) };
         let polled = Pin::new(&mut *upload).poll_frame(cx);
         let is_over = upload.is_end_stream();
-        if polled.is_pending() {
-            carriage.waiting = Some(cx.waker().clone());
-        }
+        carriage.waiting = polled.is_pending().then(|| cx.waker().clone());
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             carriage.keep(frame);
         }
         if is_over || !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_)))) {
             carriage.slot = None;
         }
-        polled
+        polled.map_err(|BrokenOff| GivenUp::new())
     }
 
     fn is_end_stream(&self) -> bool {
@@ -255,6 +257,17 @@ impl<B> Carriage<B> {
             // Trailers are rare in requests, and come last.
             _ => self.kept = None,
         }
+    }
+}
+
+/// The request is over before its body is. hyper resets the stream for the reason that it finds in here (RFC 9113 §7).
+#[derive(Debug, thiserror::Error)]
+#[error("the request was given up")]
+pub(super) struct GivenUp(#[source] h2::Error);
+
+impl GivenUp {
+    fn new() -> Self {
+        Self(h2::Reason::CANCEL.into())
     }
 }
 

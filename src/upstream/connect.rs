@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn the_address_that_connected_is_tried_first_the_next_time() {
         let [one, two, gone]: [IpAddr; 3] = ["::1", "127.0.0.1", "192.0.2.1"].map(|address| address.parse().unwrap());
-        let places = [one, two].map(|ip| Found { ip, port: None, weight: 1, priority: 0 });
+        let places = [one, two].map(|ip| Found { ip, port: None, weight: 1, heaviest: 1, priority: 0 });
         let addresses = Addresses::default();
         for (last, expected) in [(None, [one, two]), (Some(two), [two, one]), (Some(gone), [one, two])] {
             addresses.0.set(last);

@@ -3,7 +3,6 @@
 //! and sessions.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, Weak},
     time::Duration,
@@ -23,7 +22,7 @@ use crate::config::{Reach, UpstreamTarget};
 /// How often it is looked whether the service is still there, where its names say nothing new.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The largest weight of a target: those of SRV go to 65,535, and are scaled down to it.
-const LARGEST_WEIGHT: u32 = 1000;
+const LARGEST_WEIGHT: u16 = 1000;
 
 /// Where targets of a service come from, in the order of the configuration.
 #[derive(Debug, Clone)]
@@ -62,29 +61,27 @@ impl Named {
         self.name.is_failing()
     }
 
-    /// Its targets, by what is known of the name.
-    fn members(&self, found: &[Found], known: &[Member]) -> Vec<Member> {
-        let largest_of = |priority: u16| {
-            let class = found.iter().filter(|found| found.priority == priority);
-            class.map(|found| u32::from(found.weight)).max().unwrap_or(0)
-        };
-        let member = |found: &Found| {
+    /// Adds its targets, by what is known of the name.
+    fn add(&self, members: &mut Vec<Member>, found: &[Found], known: &[Member]) {
+        for found in found {
             let at = SocketAddr::new(found.ip, found.port.unwrap_or(self.prototype.config.address.port));
-            // SRV's weight 0 is a small share beside others (RFC 2782), and an equal one among its like.
-            let weight = match self.prototype.config.reach {
-                Reach::Services(_) => scaled(found.weight, largest_of(found.priority)),
-                Reach::Host | Reach::EachAddress | Reach::Unix(_) => self.weight,
+            let is_it = |member: &&Member| member.target.is_at(at) && member.target.is_like(&self.prototype);
+            if members.iter().any(|member| is_it(&member)) {
+                continue; // two records may lead to one place
+            }
+            let target = match known.iter().find(is_it) {
+                Some(member) => Arc::clone(&member.target),
+                None => Arc::new(self.prototype.at(at)),
             };
-            Member { target: self.target(at, known), weight, priority: found.priority }
-        };
-        found.iter().map(member).collect()
+            members.push(Member { target, weight: self.weight_of(found), priority: found.priority });
+        }
     }
 
-    fn target(&self, at: SocketAddr, known: &[Member]) -> Arc<Target> {
-        let same = known.iter().find(|member| member.target.is_at(at) && member.target.is_like(&self.prototype));
-        match same {
-            Some(member) => Arc::clone(&member.target),
-            None => Arc::new(self.prototype.at(at)),
+    /// SRV's weight 0 is a small share beside others (RFC 2782), and an equal one among its like.
+    fn weight_of(&self, found: &Found) -> u16 {
+        match self.prototype.config.reach {
+            Reach::Services(_) => scaled(found.weight, found.heaviest),
+            Reach::Host | Reach::EachAddress | Reach::Unix(_) => self.weight,
         }
     }
 }
@@ -96,12 +93,12 @@ fn question(target: &UpstreamTarget) -> Question {
     }
 }
 
-fn scaled(weight: u16, largest: u32) -> u16 {
-    if largest <= LARGEST_WEIGHT {
+fn scaled(weight: u16, heaviest: u16) -> u16 {
+    if heaviest <= LARGEST_WEIGHT {
         return weight.max(1);
     }
-    let share = u64::from(weight) * u64::from(LARGEST_WEIGHT) / u64::from(largest);
-    u16::try_from(share).unwrap_or(u16::MAX).max(1)
+    let share = u32::from(weight) * u32::from(LARGEST_WEIGHT) / u32::from(heaviest);
+    u16::try_from(share).unwrap_or(LARGEST_WEIGHT).max(1)
 }
 
 /// The targets of all sources, by what is known of their names; targets in `known` are kept.
@@ -112,13 +109,10 @@ pub(super) fn members(sources: &[Source], known: &[Member]) -> Vec<Member> {
             Source::Fixed(member) => members.push(member.clone()),
             Source::Named(named) => {
                 let state = named.name.watch().borrow().clone();
-                members.extend(named.members(state.found.as_deref().unwrap_or_default(), known));
+                named.add(&mut members, state.found.as_deref().unwrap_or_default(), known);
             }
         }
     }
-    // Two records, or two names, may lead to one place.
-    let mut seen = HashMap::new();
-    members.retain(|member| seen.insert(member.target.id, ()).is_none());
     members
 }
 
@@ -149,7 +143,9 @@ async fn go_on(service: Weak<Service>, mut names: Vec<watch::Receiver<State>>) {
     loop {
         {
             let Some(service) = service.upgrade() else { return };
-            let known = names.iter_mut().all(|name| name.borrow_and_update().is_known());
+            // Of every one, or what is not looked at would count as changed for ever.
+            let unknown =
+                names.iter_mut().filter_map(|name| (!name.borrow_and_update().is_known()).then_some(())).count();
             let current = service.targets();
             let members = members(service.sources(), &current);
             let same = |(one, other): (&Member, &Member)| {
@@ -157,7 +153,7 @@ async fn go_on(service: Weak<Service>, mut names: Vec<watch::Receiver<State>>) {
             };
             let is_same = members.len() == current.len() && members.iter().zip(current.iter()).all(same);
             // Said even if nothing is found, for those who wait for the first answer.
-            if !is_same || known && !service.has_looked() {
+            if !is_same || unknown == 0 && !service.has_looked() {
                 tracing::debug!(upstream = service.name(), targets = members.len(), "targets found");
                 service.publish(members);
             }
@@ -171,12 +167,26 @@ async fn any_changed(names: &mut [watch::Receiver<State>]) {
     std::future::poll_fn(|cx| {
         for changed in &mut changed {
             match changed.as_mut().poll(cx) {
-                std::task::Poll::Ready(Ok(())) => return std::task::Poll::Ready(()),
-                // A name that is gone says nothing more.
-                std::task::Poll::Ready(Err(_)) | std::task::Poll::Pending => {}
+                // A name that is gone had a service that is gone.
+                std::task::Poll::Ready(_) => return std::task::Poll::Ready(()),
+                std::task::Poll::Pending => {}
             }
         }
         std::task::Poll::Pending
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_of_records_keep_their_relation_and_none_is_nothing() {
+        assert_eq!(
+            [(0, 0), (0, 10), (3, 10), (1000, 1000)].map(|(weight, most)| scaled(weight, most)),
+            [1, 1, 3, 1000]
+        );
+        assert_eq!([65_535, 32_768, 1, 0].map(|weight| scaled(weight, 65_535)), [1000, 500, 1, 1]);
+    }
 }

@@ -55,6 +55,8 @@ pub(super) struct Found {
     pub(super) port: Option<u16>,
     /// As the answer has it, 0 included.
     pub(super) weight: u16,
+    /// The largest weight of its priority.
+    pub(super) heaviest: u16,
     /// The lowest first.
     pub(super) priority: u16,
 }
@@ -216,7 +218,7 @@ mod tests {
     }
 
     fn answer(address: &str, lasts: u64) -> Result<Answer, NoAnswer> {
-        let found = vec![Found { ip: address.parse().unwrap(), port: None, weight: 1, priority: 0 }];
+        let found = vec![Found { ip: address.parse().unwrap(), port: None, weight: 1, heaviest: 1, priority: 0 }];
         Ok(Answer { found, lasts: Duration::from_secs(lasts) })
     }
 

@@ -91,7 +91,7 @@ impl Resolver {
             Question::Addresses(name) => {
                 let (addresses, until) = made.addresses(name).await?;
                 let found = addresses.into_iter().take(MOST_PLACES);
-                let found = found.map(|ip| Found { ip, port: None, weight: 1, priority: 0 }).collect();
+                let found = found.map(|ip| Found { ip, port: None, weight: 1, heaviest: 1, priority: 0 }).collect();
                 Ok(Answer { found, lasts: until.saturating_duration_since(Instant::now()) })
             }
             Question::Services(name) => made.services(name).await,
@@ -194,13 +194,18 @@ impl Made {
             let of_host = hosts.iter().find(|(known, _)| *known == host).map(|(_, addresses)| addresses.as_slice());
             for ip in of_host.unwrap_or_default() {
                 let (weight, priority) = (service.weight, service.priority);
-                found.push(Found { ip: *ip, port: Some(service.port), weight, priority });
+                found.push(Found { ip: *ip, port: Some(service.port), weight, heaviest: weight, priority });
             }
         }
         if found.is_empty() {
             return Err(last.unwrap_or_else(|| NoAnswer { why: "the name has no service".to_owned(), lasts: None }));
         }
         found.truncate(MOST_PLACES);
+        let heaviest: Vec<(u16, u16)> = found.iter().map(|found| (found.priority, found.weight)).collect();
+        for found in &mut found {
+            let class = heaviest.iter().filter(|(priority, _)| *priority == found.priority);
+            found.heaviest = class.map(|(_, weight)| *weight).max().unwrap_or(found.weight);
+        }
         // A host that could not be found may be found soon.
         let lasts = if last.is_some() { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
         Ok(Answer { found, lasts })
@@ -229,9 +234,10 @@ fn folded(name: &str) -> String {
 }
 
 fn no_answer(error: &NetError) -> NoAnswer {
-    let lasts = match error {
-        NetError::Dns(DnsError::NoRecordsFound(none)) => none.negative_ttl.map(|secs| Duration::from_secs(secs.into())),
-        _ => None,
+    let lasts = if let NetError::Dns(DnsError::NoRecordsFound(none)) = error {
+        none.negative_ttl.map(|secs| Duration::from_secs(secs.into()))
+    } else {
+        None
     };
     NoAnswer { why: error.to_string(), lasts }
 }

@@ -53,7 +53,7 @@ fn of_url(url: &TargetUrl, to: &Context<'_>) -> UpstreamTarget {
 fn of_section(section: &TargetSection, to: &mut Context<'_>) -> Option<UpstreamTarget> {
     // The document holds it within its bounds.
     let weight = u16::try_from(section.weight.value.get()).unwrap_or(u16::MAX);
-    if let (Some(scheme), None) = (&section.scheme, &section.srv) {
+    if let (Some(scheme), None, false) = (&section.scheme, &section.srv, section.broken) {
         to.error_with_help(&scheme.span, "`scheme` belongs to `srv`", "a `url` says its scheme itself");
     }
     if let (true, Some(_)) = (section.expand.value, &section.srv) {
@@ -70,8 +70,10 @@ fn of_section(section: &TargetSection, to: &mut Context<'_>) -> Option<UpstreamT
         }
         (None, Some(srv)) => {
             let Some(scheme) = &section.scheme else {
-                let help = "add `scheme: http` or `scheme: https`: SRV records do not say it";
-                to.error_with_help(&srv.span, "it is not said how these targets are spoken with", help);
+                if !section.broken {
+                    let help = "add `scheme: http` or `scheme: https`: SRV records do not say it";
+                    to.error_with_help(&srv.span, "it is not said how these targets are spoken with", help);
+                }
                 return None;
             };
             if section.weight.span.line != 0 && weight != 1 {

@@ -744,7 +744,7 @@ mod tests {
         upstream.ejected();
         metrics.targets_healthy([("api", "127.0.0.1:80", true)].into_iter());
         metrics.upstream_load("api", Some((2, 1)));
-        metrics.upstream_names_failing("api", 0);
+        metrics.upstream_names_failing("api", 1);
         let issuer = metrics.issuer("main");
         issuer.verified(Reason::TokenExpired);
         issuer.refreshed();

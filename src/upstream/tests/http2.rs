@@ -378,7 +378,8 @@ fn a_client_that_leaves_in_the_middle_of_both_bodies_ends_the_stream() {
                     let mut stream = respond.send_response(Response::new(()), false).unwrap();
                     stream.send_data("begun".into(), false).unwrap();
                     while let Some(data) = request.body_mut().data().await {
-                        if data.is_err() {
+                        if let Err(error) = data {
+                            assert_eq!(error.reason(), Some(Reason::CANCEL));
                             return ended.send(()).unwrap();
                         }
                     }
@@ -387,12 +388,16 @@ fn a_client_that_leaves_in_the_middle_of_both_bodies_ends_the_stream() {
         })
         .await;
         let (client, service) = (Client::new(), h2c(address));
-        let (feed, request) = fed(Method::POST, "/");
+        let (feed, upload) = fed(Method::POST, "/");
         feed.send(data("x")).unwrap();
-        let answer = client.send(&service, request).await.unwrap();
+        let answer = client.send(&service, upload).await.unwrap();
+        // The body's end is waited for by now.
+        settle().await;
         drop(answer);
         faults.recv().await.unwrap();
         assert!(feed.send(data("y")).is_err(), "the client's body is let go of");
+        drop(client.send(&service, request(Method::GET, "/")).await.unwrap());
+        assert_eq!(client.told.opened.get(), 1, "the others on the connection are left alone");
     });
 }
 
