@@ -62,6 +62,9 @@ impl Gateway {
         exchange.record.route = Some(route.number);
         let matched = Matched::alone(route, inbound.method.clone());
         let enforcement = Enforcement { inbound, path: &path, matched: &matched, now };
+        if let Err(refusal) = self.admit(snapshot, route, &mut exchange.record) {
+            return Some(Err(refusal));
+        }
         let (rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
         exchange.rates = rates;
         if let Err(refusal) = charged {
