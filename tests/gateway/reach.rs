@@ -84,7 +84,7 @@ fn no_request_is_lost_to_a_service_that_closes_its_http2_connections_all_the_tim
     let world = World::new();
     let nginx = Nginx::serving(
         &format!(
-            "server {{ listen 127.0.0.1:<port> http2; keepalive_requests 7; http2_max_concurrent_streams 3; {ECHO} }}"
+            "server {{ listen 127.0.0.1:<port> http2; keepalive_requests 7; http2_max_concurrent_streams 3; access_log <folder>/access.log; {ECHO} }}"
         ),
         &[],
     );
@@ -96,6 +96,8 @@ fn no_request_is_lost_to_a_service_that_closes_its_http2_connections_all_the_tim
     let form = world.folder().join("form").display().to_string();
     let load = h2load(&["--h1", "-n", "1000", "-c", "16", "-d", &form, &url]);
     assert_eq!((load.succeeded, load.failed, load.ok), (1000, 0, 1000), "{}", load.text);
+    // Each once: nginx writes down what it has looked at.
+    assert_eq!(nginx.log().matches("POST /x").count(), 1000);
     assert!(gateway.metric("stepgate_upstream_connections_opened_total", &["upstream=\"api\""]) > 100.0);
 }
 
