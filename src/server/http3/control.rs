@@ -228,7 +228,6 @@ impl Decoder {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that fails should say where")]
 mod tests {
     use super::*;
 

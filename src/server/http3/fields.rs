@@ -307,7 +307,8 @@ mod tests {
 
     #[test]
     fn trailers_have_no_pseudo_header_fields() {
-        assert_eq!(read_trailers(section(&[("x-sum", "1")]), 1 << 14).unwrap()["x-sum"], "1");
+        let trailers = read_trailers(section(&[("x-sum", "1")]), 1 << 14).unwrap();
+        assert_eq!(trailers.get("x-sum").unwrap(), "1");
         for field in [(":path", "/"), (":status", "200"), ("connection", "close")] {
             assert_eq!(read_trailers(section(&[field]), 1 << 14).unwrap_err(), SectionFault::Malformed);
         }
