@@ -34,7 +34,7 @@ mod target;
 #[expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot begin should say why")]
 pub(crate) mod testing;
 #[cfg(test)]
-#[allow(
+#[expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -185,7 +185,6 @@ impl<'s> Matched<'s> {
             Some(deletions) => covered::find(deletions, paths, [said, method]),
             None => Covers::new(),
         };
-        drop(target);
         let said = doubtful.then(|| said.clone());
         Ok(Self { route, aliases, method: method.clone(), said, target_path, operations, planned, covered })
     }

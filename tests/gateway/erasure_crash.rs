@@ -251,7 +251,7 @@ fn nothing_is_lost_and_nothing_cancelled_is_done_however_often_the_gateway_is_ki
     let services: Vec<Service> = (0..3).map(|_| Service::start(&chance)).collect();
     let [api, search, mail] = &services[..] else { unreachable!() };
     let world = World::with(Recorder::new());
-    world.write("seal.key", "0011223344556677".repeat(4));
+    world.seal();
     world.write("admin.token", ADMIN);
     let text = yaml(search.recorder.port, mail.recorder.port, "[0s, 1s]");
     let text = text.replace("<upstream>", &api.recorder.port.to_string());
