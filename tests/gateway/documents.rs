@@ -96,3 +96,16 @@ fn the_table_of_traffic_has_what_the_guides_say() {
     }
     assert_eq!(written, joined, "docs/traffic/README.md is out of date; run this with UPDATE_DOCS=1 to join it anew");
 }
+
+#[test]
+fn each_test_that_the_threat_model_names_exists() {
+    let text = fs::read_to_string(root().join("docs/threat-model.md")).unwrap();
+    let all = source(&root().join("src")) + &source(&root().join("tests/gateway"));
+    let names = text.split('`').skip(1).step_by(2).filter(|name| {
+        // Sentences, as tests are named: no path, no key.
+        name.matches('_').count() > 3
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit())
+    });
+    let missing: Vec<&str> = names.filter(|name| !all.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "no such test: {missing:?}");
+}
