@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub has_cors: bool,
     /// The requests in flight, whatever configuration they began with.
     pub in_flight: Arc<InFlight>,
+    /// Who holds those of them that are for the gateway itself.
+    pub own_holders: Holders,
     /// Where requests are recorded.
     pub access_log: Arc<AccessLog>,
 }
@@ -317,6 +319,8 @@ impl Snapshot {
             scopes: scopes(&config),
             withheld_trailers: Arc::new(withheld_trailers(&config)),
             in_flight: means.in_flight.clone(),
+            // By names that no route and no upstream can have.
+            own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into(), (false, false)),
             access_log,
             has_cors: config.routes.iter().flat_map(|route| &route.shaping).any(|shaping| shaping.cors.is_some()),
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
