@@ -297,8 +297,23 @@ impl Server {
             // A worker that is gone has been drained.
             let _ = thread.orders.send(Order::Listen(orders.collect(), plan.limits.clone()));
         }
+        for active in &active {
+            if let Some(file) = &active.file {
+                file.set_mode(active.plan.unix_mode);
+            }
+        }
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = active;
         self.refresh_certificates();
+    }
+
+    /// The files of the Unix sockets that were taken over are this server's from now on. Until then it may fail, and who
+    /// has handed them over go on with them.
+    pub fn adopt(&self) {
+        for active in self.active.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(file) = &active.file {
+                file.adopt(active.plan.unix_mode);
+            }
+        }
     }
 
     /// Looks at the certificate files now, and takes those that have changed and are whole.
@@ -331,6 +346,11 @@ impl Server {
             Ok(HandedSocket { name, kind: socket.kind(), socket: socket.as_fd().try_clone_to_owned()? })
         });
         handed.collect()
+    }
+
+    /// What others have opened for this process.
+    pub fn inherited(&self) -> &Inherited {
+        &self.inherited
     }
 
     /// From now on answers over HTTP/1.1 are the last ones of their connections: a drain is near.
@@ -530,18 +550,13 @@ fn prepare(
         let bind = |source| ServerError::Bind { key: in_configuration.clone(), address: address.clone(), source };
         let mut is_handed_over = false;
         let (local, file, kept) = match same {
-            Some(active) => {
-                if let Some(file) = &active.file {
-                    file.set_mode(listener.unix_mode);
-                }
-                (active.local.clone(), active.file.clone(), Arc::clone(&active.kept))
-            }
+            Some(active) => (active.local.clone(), active.file.clone(), Arc::clone(&active.kept)),
             None => {
                 let given = inherited.take(name, &key).map_err(bind)?;
                 is_handed_over = !given.is_empty();
                 let bound = match given.is_empty() {
                     true => bind::listeners(address, workers, v6_only, listener.unix_mode),
-                    false => bind::inherited(address, given),
+                    false => bind::inherited(address, given, listener.unix_mode),
                 };
                 let bound = bound.map_err(bind)?;
                 let kept: io::Result<Vec<_>> = bound.sockets.iter().map(Listener::another).collect();
