@@ -27,10 +27,11 @@ use crate::{
     config::{Loaded, Materials, Severity},
     gateway::Gateway,
     identity::revocation::{RevocationFault, Revocations},
+    limit::{connections_within_open_files, raise_open_files},
     runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
     server::{
         AdminServer, HandOverDoor, HandOverFault, HandedSocket, Inherited, LockError, Predecessor, Server, ServerError,
-        ServerPlan, SocketName, StateLock, Visitor, connections_within_open_files, make_self_signed, raise_open_files,
+        ServerPlan, SocketName, StateLock, Visitor, make_self_signed,
     },
     telemetry::{
         EventFormat, Metrics,

@@ -16,7 +16,6 @@ mod certificates;
 mod check;
 mod client_stream;
 mod connection;
-mod descriptors;
 mod frames;
 mod hand_over;
 mod http3;
@@ -55,7 +54,6 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
 pub use check::check_tls;
-pub use descriptors::{connections_within_open_files, raise_open_files};
 pub use hand_over::{HandOverDoor, HandOverFault, Predecessor, Visitor};
 pub use http3::{http3_frames, http3_head, http3_section, http3_trailers};
 pub use inherited::{HandedSocket, Inherited, SocketKind, SocketName};
@@ -74,7 +72,7 @@ use self::{
     tls::ListenerTlsState,
     worker::{Http3Order, ListenerKey, ListenerOrder, Order},
 };
-use crate::{acme::Challenges, body::Serve, config::ListenerAddress};
+use crate::{acme::Challenges, body::Serve, config::ListenerAddress, limit::connections_within_open_files};
 
 /// The server of clients, as its threads and its sockets are named.
 const CLIENTS: &str = "worker";
