@@ -271,8 +271,8 @@ impl Server {
         prepare((self.name, &self.inherited), plan, self.threads.len(), &active, &*self.observer)
     }
 
-    /// Puts a prepared plan into force. Listeners that are in both plans keep their sockets, and all their connections;
-    /// changed limits and modes are for connections to come; those of removed listeners drain. Certificate files that
+    /// Puts a prepared plan into force. Listeners that are in both plans keep their sockets, and their connections unless
+    /// they ask for something else now; changed limits are for connections to come; those of removed listeners drain. Certificate files that
     /// both plans name are looked at again.
     pub fn apply(&self, prepared: Prepared) {
         let Prepared { plan, active, mut sockets, datagrams } = prepared;

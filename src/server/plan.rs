@@ -119,7 +119,8 @@ routes: [{path: /**, upstream: api, auth: none}]
 ";
         let env = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
         let load = |text: &str| {
-            let input = crate::config::Input { file: Path::new("gateway.yaml"), text, base: Path::new("/etc"), env: &env };
+            let input =
+                crate::config::Input { file: Path::new("gateway.yaml"), text, base: Path::new("/etc"), env: &env };
             crate::config::load(&input).ok().unwrap().config
         };
         let (before, after) = (load(text), load(&format!("# A remark.\n\n{text}")));

@@ -116,7 +116,8 @@ async fn read<S: Serve>(
 ) -> Result<(Request<()>, IncomingBody), RequestFault> {
     let (info, settings) = (&conversation.serving.info, &conversation.serving.settings);
     let most = u64::from(settings.header_list_bytes());
-    let mut incoming = IncomingRequest::new(recv, most, (&info.watch, &conversation.unfinished), &conversation.connection);
+    let mut incoming =
+        IncomingRequest::new(recv, most, (&info.watch, &conversation.unfinished), &conversation.connection);
     let head = timeout(settings.bounds.header_timeout, poll_fn(|cx| incoming.poll_head(cx))).await;
     match head.unwrap_or(Err(RequestFault::TimedOut)) {
         Ok(request) => {

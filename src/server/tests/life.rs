@@ -72,7 +72,10 @@ fn changed_limits_are_for_connections_to_come() {
 fn a_listener_that_asks_for_something_else_ends_the_connections_that_it_has_in_good_order() {
     let before = plan(&[PlanMode::Cleartext], limits());
     let mut relayed = before.clone();
-    relayed.listeners.iter_mut().for_each(|listener| listener.proxy_protocol.networks = vec!["192.0.2.0/24".parse().unwrap()]);
+    relayed
+        .listeners
+        .iter_mut()
+        .for_each(|listener| listener.proxy_protocol.networks = vec!["192.0.2.0/24".parse().unwrap()]);
     for after in [plan(&[PlanMode::Http1], limits()), relayed] {
         let running = Running::start(&before);
         let (mut resting, mut busy) = (running.connect(), running.connect());
