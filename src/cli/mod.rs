@@ -13,6 +13,7 @@ mod explain_shaping;
 mod exposed;
 mod hand_over;
 mod keys;
+mod life;
 mod load;
 mod observers;
 mod opened;

@@ -270,8 +270,8 @@ impl Reloader {
     }
 
     /// How long a drain may take by the configuration in force.
-    pub(crate) fn drain_timeout(&self) -> Option<Duration> {
-        Some(self.live.load().config.server.drain_timeout)
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.live.load().config.server.drain_timeout
     }
 
     /// The server.

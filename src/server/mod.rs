@@ -56,7 +56,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
 pub use check::check_tls;
 pub use descriptors::{connections_within_open_files, raise_open_files};
-pub use hand_over::{HandOverDoor, HandOverFault, Predecessor, Visitor};
+pub use hand_over::{CallOff, HandOverDoor, HandOverFault, Predecessor, Visitor};
 pub use http3::{http3_frames, http3_head, http3_section, http3_trailers};
 pub use inherited::{HandedSocket, Inherited, SocketKind, SocketName};
 pub use lock::{LockError, StateLock};
