@@ -15,6 +15,7 @@ mod hand_over;
 mod keys;
 mod life;
 mod load;
+mod named_files;
 mod observers;
 mod opened;
 mod place;
