@@ -7,7 +7,8 @@
 //!                     ▲                   │ yes: when is it renewed?           │ now
 //!                     │                   │ two thirds of its life, or as the  ▼
 //!                     │                   └ authority proposes (ARI) ────> order ─> challenges ─> file
-//!                     └──────────── failed: later, and later yet ─────────────┘
+//!                     ├──────────── failed: later, and later yet ─────────────┤
+//!                     └──────────── done: not before a share of its life ─────┘
 //! ```
 
 mod challenges;
@@ -239,12 +240,13 @@ impl Worker {
         let state = self.states.entry(wanted.file.clone()).or_default();
         match result {
             Ok(Ok(stored)) => {
-                *state = State::default();
+                let rest = stored.life.rest();
+                // Looked at again after that: then it is known when it is renewed.
+                *state = State { again: Some(self.clock.now().after(rest).instant), ..State::default() };
                 let days = stored.life.to.saturating_sub(now.unix_secs()) / 86_400;
                 tracing::info!(certificate = name, days, "a certificate was ordered and is in use soon");
                 self.observer.ordered(name);
-                // Looked at again at once: then it is known when it is renewed.
-                Duration::ZERO
+                rest
             }
             failed => {
                 let (failure, text) = match &failed {

@@ -16,6 +16,11 @@ const LEAST_LEFT: u64 = 10;
 /// Renewals are spread over one part in so many of a life, so that certificates that were ordered together do not stay so.
 const SPREAD: u64 = 30;
 
+/// How long an authority is left alone after it gave a certificate, whatever this machine's clock or the authority's window says of the
+/// new one: a third of its life, so that it is renewed in time; and at most, and at least.
+const REST: u64 = 3;
+const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a certificate is good for, in seconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Life {
@@ -34,6 +39,12 @@ impl Life {
             Self { from, to: from.saturating_add(length / SPREAD) }
         });
         window.from.saturating_add(share(window.to.saturating_sub(window.from), chance)).min(last)
+    }
+
+    /// How long nothing is ordered in its place, once it was ordered. A clock that is ahead, or a window that is past, would have each
+    /// new one due at once, and authorities count orders: Let's Encrypt to five of the same names a week.
+    pub(super) fn rest(self) -> Duration {
+        Duration::from_secs(self.to.saturating_sub(self.from) / REST).clamp(PAUSE, LONGEST_REST)
     }
 }
 
@@ -83,6 +94,16 @@ mod tests {
         assert_eq!(life.renewal(window(0, 0), 0.5), 0, "it was revoked");
         assert_eq!(life.renewal(window(89, 95), 0.5), 81 * DAY);
         assert_eq!(life.renewal(window(12, 10), 1.0), 12 * DAY);
+    }
+
+    #[test]
+    fn after_a_certificate_none_is_ordered_for_a_share_of_its_life_whatever_the_clock_says() {
+        let rest = |days: u64| Life { from: 0, to: days * DAY }.rest().as_secs();
+        assert_eq!((rest(90), rest(6), rest(1)), (DAY, DAY, DAY / 3));
+        // It is due before the rest is over only for who has a wrong clock.
+        assert!((1..400).all(|days| rest(days) < Life { from: 0, to: days * DAY }.renewal(None, 0.0)));
+        assert_eq!(Life { from: 9, to: 9 }.rest(), PAUSE);
+        assert_eq!(Life { from: 9, to: 0 }.rest(), PAUSE);
     }
 
     #[test]
