@@ -9,6 +9,7 @@
 //!        └─ drain ─── stops accepting, finishes, cuts at the deadline
 //! ```
 
+mod accept;
 mod admin;
 mod admission;
 mod bind;
