@@ -34,6 +34,7 @@ mod socket;
 mod switched;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod tls;
 mod wire;
 mod worker;
