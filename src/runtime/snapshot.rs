@@ -316,7 +316,7 @@ impl Snapshot {
             scopes: scopes(&config),
             in_flight: means.in_flight.clone(),
             // By names that no route and no upstream can have.
-            own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into(), (false, false)),
+            own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into()),
             access_log,
             has_cors: config.routes.iter().flat_map(|route| &route.shaping).any(|shaping| shaping.cors.is_some()),
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
@@ -347,6 +347,8 @@ impl Snapshot {
         self.in_flight.set_most(self.config.server.overload.requests);
         let others = (self.config.routes.len() > 1, self.config.upstreams.len() > 1);
         self.routes.iter().for_each(|route| route.holders.put_in_force(others));
+        // What is the gateway's own has services beside it at any time.
+        self.own_holders.put_in_force((true, true));
         if let Some(own) = &self.own {
             own.replace(self.state.as_ref(), self.authority.as_ref());
         }
