@@ -7,8 +7,7 @@
 //!                     ▲                   │ yes: when is it renewed?           │ now
 //!                     │                   │ two thirds of its life, or as the  ▼
 //!                     │                   └ authority proposes (ARI) ────> order ─> challenges ─> file
-//!                     ├──────────── failed: later, and later yet ─────────────┤
-//!                     └──────────── done: not before a share of its life ─────┘
+//!                     └──────────── failed: later, and later yet ─────────────┘
 //! ```
 
 mod challenges;
@@ -140,7 +139,12 @@ impl Acme {
         self.plan.send_if_modified(|plan| {
             let same = match (&*plan, &prepared.0) {
                 (None, None) => true,
-                (Some(before), Some(after)) => before.acme == after.acme && before.hmac_key == after.hmac_key,
+                (Some(before), Some(after)) => {
+                    // Where it stands in the file is nothing to an order.
+                    let span = after.acme.span.clone();
+                    let moved = config::Acme { span, ..(*before.acme).clone() };
+                    moved == *after.acme && before.hmac_key == after.hmac_key
+                }
                 (None, Some(_)) | (Some(_), None) => false,
             };
             *plan = prepared.0;
@@ -241,7 +245,6 @@ impl Worker {
         match result {
             Ok(Ok(stored)) => {
                 let rest = stored.life.rest();
-                // Looked at again after that: then it is known when it is renewed.
                 *state = State { again: Some(self.clock.now().after(rest).instant), ..State::default() };
                 let days = stored.life.to.saturating_sub(now.unix_secs()) / 86_400;
                 tracing::info!(certificate = name, days, "a certificate was ordered and is in use soon");

@@ -13,13 +13,12 @@ const LONGEST_REFUSED_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 /// Of a certificate's life, how much is left at the latest when it is renewed, whatever the authority proposes: one part in …
 const LEAST_LEFT: u64 = 10;
 
+/// How long an authority is left alone once it has given a certificate, at most. However soon that one looks due again, by a clock that
+/// is wrong or by what the authority proposes: who orders without end is refused for days, with all other names.
+const LONGEST_REST: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// Renewals are spread over one part in so many of a life, so that certificates that were ordered together do not stay so.
 const SPREAD: u64 = 30;
-
-/// How long an authority is left alone after it gave a certificate, whatever this machine's clock or the authority's window says of the
-/// new one: a third of its life, so that it is renewed in time; and at most, and at least.
-const REST: u64 = 3;
-const LONGEST_REST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long a certificate is good for, in seconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +39,12 @@ impl Life {
         });
         window.from.saturating_add(share(window.to.saturating_sub(window.from), chance)).min(last)
     }
+}
 
-    /// How long nothing is ordered in its place, once it was ordered. A clock that is ahead, or a window that is past, would have each
-    /// new one due at once, and authorities count orders: Let's Encrypt to five of the same names a week.
+impl Life {
+    /// How long to wait after this was ordered, whatever is said of its renewal: a tenth of its life, within bounds.
     pub(super) fn rest(self) -> Duration {
-        Duration::from_secs(self.to.saturating_sub(self.from) / REST).clamp(PAUSE, LONGEST_REST)
+        Duration::from_secs(self.to.saturating_sub(self.from) / LEAST_LEFT).clamp(PAUSE, LONGEST_REST)
     }
 }
 
@@ -97,13 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn after_a_certificate_none_is_ordered_for_a_share_of_its_life_whatever_the_clock_says() {
-        let rest = |days: u64| Life { from: 0, to: days * DAY }.rest().as_secs();
-        assert_eq!((rest(90), rest(6), rest(1)), (DAY, DAY, DAY / 3));
-        // It is due before the rest is over only for who has a wrong clock.
-        assert!((1..400).all(|days| rest(days) < Life { from: 0, to: days * DAY }.renewal(None, 0.0)));
-        assert_eq!(Life { from: 9, to: 9 }.rest(), PAUSE);
-        assert_eq!(Life { from: 9, to: 0 }.rest(), PAUSE);
+    fn an_authority_is_left_alone_after_an_order_whatever_the_clock_says() {
+        let rest = |length| Life { from: 7, to: 7 + length }.rest().as_secs();
+        assert_eq!([0, 60, 6000, 90 * DAY].map(rest), [10, 10, 600, 21_600]);
+        assert_eq!(Life { from: 9, to: 7 }.rest().as_secs(), 10);
     }
 
     #[test]

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     config::Loaded,
-    server::{AdminServer, HandOverDoor, HandedSocket, Inherited, LockError, SocketName, Visitor},
+    server::{AdminServer, HandOverDoor, HandedSocket, LockError, SocketName, Visitor},
     telemetry::audit::AuditFault,
 };
 
@@ -143,7 +143,8 @@ impl Running {
                     systemd::reloading(|| reloader.reload(admin));
                     continue;
                 }
-                _ = poll.tick() => {
+                // Not by itself meanwhile: what is new in the file may be what the other process was started for.
+                _ = poll.tick(), if visit.is_none() => {
                     reloader.reload_if_changed(admin);
                     continue;
                 }
@@ -245,7 +246,7 @@ impl Running {
         loop {
             let sockets = sockets_of(&self.reloader, &self.admin).unwrap_or_default();
             let origin = Origin {
-                inherited: Inherited::default().with(sockets),
+                inherited: self.reloader.server().inherited().again().with(sockets),
                 before: None,
                 metrics: Some(self.services.metrics.clone()),
             };

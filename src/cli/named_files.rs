@@ -151,7 +151,7 @@ upstreams:
     targets: ['https://api.internal']
     ca: ca.pem
     tls: {certificate: {cert: u.pem, key: u.key}}
-    credential: {header: x-key, value: {file: value}}
+    credential: {header: {name: x-key, value: {file: value}}}
 routes: [{path: /**, upstream: api, auth: none}]
 ";
         let expected = [

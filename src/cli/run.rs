@@ -25,10 +25,11 @@ use crate::{
     config::{Loaded, Materials, Severity},
     gateway::Gateway,
     identity::revocation::{RevocationFault, Revocations},
+    limit::{connections_within_open_files, raise_open_files},
     runtime::{DiskMaterials, Live, Services, Snapshot, WeakLive, WorkerObserver},
     server::{
         AdminServer, HandOverDoor, HandOverFault, Inherited, LockError, Predecessor, Server, ServerError, ServerPlan,
-        StateLock, connections_within_open_files, make_self_signed, raise_open_files,
+        StateLock, make_self_signed,
     },
     telemetry::{
         EventFormat, Metrics,
@@ -205,6 +206,7 @@ impl Running {
         raise_open_files();
         let plan = ServerPlan::new(config);
         let prepared = Server::bind(&plan, &inherited, &*observer)?;
+        let admin = AdminServer::bind(config.admin.address, &plan.limits, &inherited, &*observer)?;
         // All that can fail without the lock has not.
         let lock = match &mut before {
             Some(before) => {
@@ -243,7 +245,6 @@ impl Running {
                 "the limit on open files leaves room for fewer connections than configured"
             );
         }
-        let admin_address = config.admin.address;
         let live = Live::new(snapshot);
         let door = HandOverDoor::open(state_dir)
             .inspect_err(|error| tracing::warn!(%error, "no other process can take over from this one"))
@@ -254,8 +255,8 @@ impl Running {
         handle.spawn(server.watch_certificates());
         handle.spawn(sweep(live.downgrade(), Arc::downgrade(&services)));
         let control = Control::new(services.clone(), live.clone());
-        let admin =
-            AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer, &inherited)?;
+        let admin = AdminServer::start(admin, admin_token, control.clone(), observer, &inherited)?;
+        server.adopt();
         if let Some(before) = before {
             // Should it be gone, it serves no more, which is what it was to be told for.
             let _ = before.serving(&inherited.taken());

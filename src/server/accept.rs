@@ -90,11 +90,12 @@ fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, (stream, p
     };
     bind::tune_client(&stream, settings.http.bounds.write_stall_timeout);
     let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
-    if listening.draining.is_soft() {
+    let draining = listening.draining();
+    if draining.is_soft() {
         watch.last_answers();
     }
-    let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&listening.draining), permit);
-    let (shared, draining) = (Rc::clone(shared), Rc::clone(&listening.draining));
+    let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&draining), permit);
+    let shared = Rc::clone(shared);
     let alternative = listening.http3.borrow().as_ref().map(|quic| quic.alternative());
     let arrival = if peer.is_some() { Arrival::Direct } else { Arrival::Unix };
     spawn_local(async move {
