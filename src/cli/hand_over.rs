@@ -2,6 +2,7 @@
 //! lets go of both and of the lock, and hears whether the other one serves.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -42,29 +43,45 @@ pub(super) struct Giver<'a> {
     pub(super) lock: &'a mut Option<StateLock>,
 }
 
-impl Giver<'_> {
-    /// Hands over to who asks.
-    pub(super) async fn give(mut self, mut visitor: Visitor) -> Given {
-        let sockets = match self.server.sockets().and_then(|mut all| {
-            all.extend(self.admin.sockets()?);
-            Ok(all)
-        }) {
-            Ok(sockets) => sockets,
-            Err(error) => {
+/// A process that has asked and gets everything ready; `None`: nothing comes of it, and nothing has changed. This one does all that it
+/// did meanwhile, however long that takes. Let go of, it is forgotten.
+pub(super) type Offering = Pin<Box<dyn Future<Output = Option<Visitor>>>>;
+
+/// Offers the listening sockets to who asks.
+pub(super) fn offer(server: &Server, admin: &Server, visitor: Visitor) -> Offering {
+    let sockets = server.sockets().and_then(|mut all| {
+        all.extend(admin.sockets()?);
+        Ok(all)
+    });
+    Box::pin(async move {
+        let sockets = sockets
+            .inspect_err(|error| {
                 tracing::error!(%error, "the listening sockets cannot be handed over: nothing has changed");
-                return Given::Nothing;
-            }
-        };
-        let (back, offered) = blocking(visitor, move |visitor| visitor.offer(&sockets)).await;
-        let Some(back) = back else { return Given::Nothing };
-        visitor = back;
+            })
+            .ok()?;
+        let (visitor, offered) = blocking(visitor, move |visitor| visitor.offer(&sockets)).await;
         match offered {
             Ok(pid) => tracing::info!(pid, "handing over"),
             Err(fault) => {
                 tracing::warn!(%fault, "another process asked to take over, and did not: nothing has changed");
-                return Given::Nothing;
+                return None;
             }
         }
+        visitor
+    })
+}
+
+/// What has been offered to whom, once that one is ready; never, where nobody has asked.
+pub(super) async fn ready(offering: &mut Option<Offering>) -> Option<Visitor> {
+    match offering {
+        Some(offering) => offering.await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Giver<'_> {
+    /// Hands over to who has everything ready.
+    pub(super) async fn give(mut self, mut visitor: Visitor) -> Given {
         let paused = async {
             self.server.pause().await;
             self.admin.pause().await;

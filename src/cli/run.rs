@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use super::{
     Exit,
     check::material_problems,
     complain,
-    hand_over::{Given, Giver, follow},
+    hand_over::{Given, Giver, follow, offer, ready},
     load::{self, LoadFault},
     observers::EdgeMetrics,
     reload::{Control, Reloader, Seen},
@@ -26,10 +27,11 @@ use crate::{
     config::{Loaded, Materials, Severity},
     gateway::Gateway,
     identity::revocation::{RevocationFault, Revocations},
+    limit::{connections_within_open_files, raise_open_files},
     runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
     server::{
         AdminServer, HandOverDoor, HandOverFault, HandedSocket, Inherited, LockError, Predecessor, Server, ServerError,
-        ServerPlan, SocketName, StateLock, Visitor, connections_within_open_files, make_self_signed, raise_open_files,
+        ServerPlan, SocketName, StateLock, Visitor, make_self_signed,
     },
     telemetry::{
         EventFormat, Metrics,
@@ -230,6 +232,7 @@ impl Running {
         raise_open_files();
         let plan = ServerPlan::new(config);
         let prepared = Server::bind(&plan, &inherited, &*observer)?;
+        let admin = AdminServer::bind(config.admin.address, &plan.limits, &inherited, &*observer)?;
         // All that can fail without the lock has not.
         let lock = match &mut before {
             Some(before) => {
@@ -268,7 +271,6 @@ impl Running {
                 "the limit on open files leaves room for fewer connections than configured"
             );
         }
-        let admin_address = config.admin.address;
         let drain_timeout = config.server.drain_timeout;
         let live = Live::new(snapshot);
         let door = HandOverDoor::open(state_dir)
@@ -280,8 +282,8 @@ impl Running {
         handle.spawn(server.watch_certificates());
         handle.spawn(sweep(live.clone(), services.clone()));
         let control = Control::new(services.clone(), live.clone());
-        let admin =
-            AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer, &inherited)?;
+        let admin = AdminServer::start(admin, admin_token, control.clone(), observer, &inherited)?;
+        server.adopt();
         if let Some(before) = before {
             // Should it be gone, it serves no more, which is what it was to be told for.
             let _ = before.serving(&inherited.taken());
@@ -316,6 +318,7 @@ impl Running {
         let watchdog_period = systemd::watchdog_period();
         let mut watchdog = tokio::time::interval(watchdog_period.unwrap_or(SWEEP_PERIOD));
         let mut beats = Vec::new();
+        let mut offering = None;
         let control = reloader.control();
         let (workers_failed, admin_failed) = (reloader.server_failed(), admin.failed());
         let end = loop {
@@ -325,11 +328,17 @@ impl Running {
                     tracing::error!("a worker has failed: draining what is left, to be started anew");
                     break End::Failed;
                 }
-                _ = signals.hangup.recv() => systemd::reloading(|| reloader.reload(&admin)),
-                () = control.reload_asked() => systemd::reloading(|| reloader.reload(&admin)),
-                _ = poll.tick() => reloader.reload_if_changed(&admin),
+                // What was offered stays what there is until something has come of it.
+                _ = signals.hangup.recv(), if offering.is_none() => systemd::reloading(|| reloader.reload(&admin)),
+                () = control.reload_asked(), if offering.is_none() => systemd::reloading(|| reloader.reload(&admin)),
+                _ = poll.tick(), if offering.is_none() => reloader.reload_if_changed(&admin),
                 _ = watchdog.tick(), if watchdog_period.is_some() => systemd::live(reloader.server(), &mut beats),
-                visitor = asked(door.as_ref()) => {
+                visitor = asked(door.as_ref()), if offering.is_none() => {
+                    offering = Some(offer(reloader.server(), admin.server(), visitor));
+                }
+                visitor = ready(&mut offering) => {
+                    offering = None;
+                    let Some(visitor) = visitor else { continue };
                     let giver = Giver {
                         server: reloader.server(),
                         admin: admin.server(),
@@ -339,7 +348,15 @@ impl Running {
                         snapshot: reloader.snapshot(),
                         lock: &mut lock,
                     };
-                    match giver.give(visitor).await {
+                    let mut giving = pin!(giver.give(visitor));
+                    let given = loop {
+                        tokio::select! {
+                            given = &mut giving => break given,
+                            // A process that is handed over is no process that stands still.
+                            _ = watchdog.tick(), if watchdog_period.is_some() => systemd::live(reloader.server(), &mut beats),
+                        }
+                    };
+                    match given {
                         Given::Nothing => {}
                         Given::Away(taken) => break End::Away(taken),
                         Given::Back => break End::Back,
@@ -457,7 +474,7 @@ async fn take_back(
     let until = Instant::now() + TAKING_BACK;
     loop {
         let origin = Origin {
-            inherited: Inherited::default().with(sockets_of(reloader, admin)),
+            inherited: reloader.server().inherited().again().with(sockets_of(reloader, admin)),
             before: None,
             metrics: Some(services.metrics.clone()),
         };

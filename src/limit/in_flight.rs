@@ -167,8 +167,8 @@ impl InFlight {
     }
 }
 
-/// Streams that last: by the same rule, and apart from requests, which come and go. As many in all as there may be connections: each
-/// has one of its own to its service, while one of a client's may hold many.
+/// Streams that last: by the same rule, and apart from requests, which come and go. As many in all as there may be connections, and as
+/// there are files for: each has a connection of its own to its service, while one of a client's may hold many.
 #[derive(Debug)]
 pub struct StreamsOpen {
     all: InFlight,

@@ -68,6 +68,8 @@ pub struct Snapshot {
     pub authorization_servers: Vec<Arc<str>>,
     /// All scopes that routes ask for, for the metadata.
     pub scopes: Vec<Arc<str>>,
+    /// Fields that no client sends in trailers, folded: a service that reads them as headers would take them for the gateway's word.
+    pub withheld_trailers: Arc<Vec<Arc<str>>>,
     /// Whether any service honours a method override.
     pub honours_overrides: bool,
     /// Whether pages of other origins may ask on any route.
@@ -315,6 +317,7 @@ impl Snapshot {
             background: means.issuers.handle.clone(),
             authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
             scopes: scopes(&config),
+            withheld_trailers: Arc::new(withheld_trailers(&config)),
             in_flight: means.in_flight.clone(),
             // By names that no route and no upstream can have.
             own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into(), (false, false)),
@@ -397,6 +400,21 @@ impl Snapshot {
             .map(|backend| backend.upstream.form_bytes)
             .max()
     }
+}
+
+/// Names that a configuration makes the gateway's to say or to take out, wherever: on one route they mean nothing else on another.
+fn withheld_trailers(config: &Config) -> Vec<Arc<str>> {
+    let rules = config.routes.iter().flat_map(|route| &route.shaping).map(|shaping| &shaping.request_headers);
+    let ruled = rules.flat_map(|rules| rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name)));
+    let told = config.upstreams.iter().flat_map(|upstream| [upstream.credential_field(), upstream.assertion_field()]);
+    let named = ruled.cloned().chain(told.flatten()).map(|name| config::folded(name.as_str()).into());
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for name in config.server.drop_headers.iter().chain(&config.server.key_headers).cloned().chain(named) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// What keeps something: the state, opened once and kept over reloads, and over it the second-factor authority and deletions.

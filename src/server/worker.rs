@@ -146,7 +146,7 @@ struct Entry {
 /// A listener of this worker. Its settings can change under it; connections keep those they began with.
 pub(super) struct Listening {
     pub(super) settings: RefCell<Rc<Settings>>,
-    draining: Rc<Draining>,
+    draining: RefCell<Rc<Draining>>,
     accepts: Cell<Accepts>,
     turned: Notify,
     /// Accept loops that have yet to end.
@@ -167,6 +167,11 @@ enum Accepts {
 }
 
 impl Listening {
+    /// What tells its connections, those to come included, to end.
+    fn draining(&self) -> Rc<Draining> {
+        Rc::clone(&self.draining.borrow())
+    }
+
     fn turn(&self, accepts: Accepts) {
         self.accepts.set(accepts);
         self.turned.notify_waiters();
@@ -182,6 +187,18 @@ pub(super) struct Settings {
     pub(super) proxy_protocol: Peers,
     pub(super) tls: Option<Arc<ListenerTlsState>>,
     pub(super) http: Rc<HttpSettings>,
+}
+
+impl Settings {
+    /// Whether all that it admitted with `before` it would admit now, in the same way: with as much TLS, as much shown by the client,
+    /// and by the same relays.
+    fn admits_what(&self, before: &Self) -> bool {
+        let same_mode = match (&self.mode, &before.mode) {
+            (PlanMode::Tls(now), PlanMode::Tls(before)) => now.asks_what(before),
+            (now, before) => now == before,
+        };
+        same_mode && self.proxy_protocol == before.proxy_protocol
+    }
 }
 
 /// Runs a worker until it has drained. The service is made here, on the thread that it stays on.
@@ -217,7 +234,7 @@ pub(super) async fn run<S: Serve>(
                         period.set(http.bounds.sweep_period());
                         listening = listen(&shared, alarm, listening, listeners, &http);
                     }
-                    Order::Soften => listening.values().for_each(|listener| shared.soften(&listener.draining)),
+                    Order::Soften => listening.values().for_each(|listener| shared.soften(&listener.draining())),
                     Order::Pause(done) => {
                         pause(&listening).await;
                         drop(done);
@@ -255,13 +272,16 @@ fn listen<S: Serve>(
         });
         let listening = match before.remove(&key) {
             Some(listening) => {
-                *listening.settings.borrow_mut() = settings;
+                let before = listening.settings.replace(settings);
+                if !listening.settings.borrow().admits_what(&before) {
+                    begin_anew(shared, &listening);
+                }
                 listening
             }
             None => {
                 let listening = Rc::new(Listening {
                     settings: RefCell::new(settings),
-                    draining: Rc::default(),
+                    draining: RefCell::default(),
                     accepts: Cell::new(Accepts::Yes),
                     turned: Notify::new(),
                     loops: Cell::new(0),
@@ -325,16 +345,25 @@ fn serve_http3<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &Rc<L
     *listening.http3.borrow_mut() = Some(quic);
 }
 
+/// Lets the connections end in good order that there are: what a listener asks of one to come they were never asked. Streams whose
+/// protocol was switched go on, as over a drain.
+fn begin_anew<S: 'static>(shared: &Rc<Shared<S>>, listening: &Listening) {
+    let over_udp = listening.http3.borrow().as_ref().map(|quic| quic.draining.take());
+    for before in over_udp.into_iter().chain([listening.draining.take()]) {
+        spawn_local(retire(Rc::clone(shared), before));
+    }
+}
+
 /// Has a listener accept no more, and lets its connections end in good order.
 fn end<S: 'static>(shared: &Rc<Shared<S>>, listening: &Listening) {
     listening.turn(Accepts::UntilEmpty);
-    spawn_local(retire(Rc::clone(shared), Rc::clone(&listening.draining)));
+    spawn_local(retire(Rc::clone(shared), listening.draining()));
     listening.http3.take().iter().for_each(|quic| end_http3(shared, quic));
 }
 
 fn end_http3<S: 'static>(shared: &Rc<Shared<S>>, quic: &Quic) {
     quic.stop();
-    spawn_local(retire(Rc::clone(shared), Rc::clone(&quic.draining)));
+    spawn_local(retire(Rc::clone(shared), Rc::clone(&quic.draining.borrow())));
 }
 
 /// Lets the connections of a listener that is no more end in good order.
@@ -357,9 +386,10 @@ async fn drain<S: Serve>(
         let queues = listener.paused.take();
         if left.contains(&key) {
             listener.turn(Accepts::Paused);
-            listener.draining.begin_patiently();
-            shared.soften(&listener.draining);
-            shared.wake(|entry| Rc::ptr_eq(&entry.draining, &listener.draining));
+            let draining = listener.draining();
+            draining.begin_patiently();
+            shared.soften(&draining);
+            shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
             listener.http3.take().iter().for_each(|quic| end_http3(shared, quic));
             continue;
         }
@@ -467,11 +497,12 @@ fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, (stream, p
     };
     bind::tune_client(&stream, settings.http.bounds.write_stall_timeout);
     let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
-    if listening.draining.is_soft() {
+    let draining = listening.draining();
+    if draining.is_soft() {
         watch.last_answers();
     }
-    let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&listening.draining), permit);
-    let (shared, draining) = (Rc::clone(shared), Rc::clone(&listening.draining));
+    let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&draining), permit);
+    let shared = Rc::clone(shared);
     let alternative = listening.http3.borrow().as_ref().map(|quic| quic.alternative());
     let arrival = if peer.is_some() { Arrival::Direct } else { Arrival::Unix };
     spawn_local(async move {

@@ -44,11 +44,15 @@ pub(super) struct Call<B> {
     /// The request's head as it was given, to be sent again.
     head: Option<Replay>,
     stream: Stream<B>,
+    unanswered: Unanswered<B>,
     progress: Option<Rc<Progress>>,
     started: Instant,
     /// Made when the answer is not there at once.
     timer: Option<Pin<Box<Sleep>>>,
 }
+
+/// Tells the connection of a stream that is given up before it was answered.
+struct Unanswered<B>(Option<Rc<Slot<B>>>);
 
 /// The stream of a request, from its head to the end of both bodies. Dropped before, it is reset.
 pub(super) struct Stream<B> {
@@ -86,7 +90,8 @@ where
         let mut request = Request::from_parts(parts, body.clone());
         let sending: Option<Sending<B>> = put_into_form(&mut request, scheme)
             .then(|| Box::pin(slot.connection.sender().try_send_request(request)) as Sending<B>);
-        Self { sending, head: Some(head), stream: Stream { body, slot }, progress, started, timer: None }
+        let unanswered = Unanswered(sending.is_some().then(|| Rc::clone(&slot)));
+        Self { sending, head: Some(head), stream: Stream { body, slot }, unanswered, progress, started, timer: None }
     }
 
     /// Waits for the head of the answer; see [`Exchange::poll_answer`](super::connection::Exchange::poll_answer).
@@ -95,6 +100,7 @@ where
             return Poll::Ready(Err(Lost { fault: UpstreamFault::Reset(None), unsent: None, is_turned_away: false }));
         };
         if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
+            self.unanswered.0 = None;
             return Poll::Ready(match answer {
                 // The rest of the request is sent by a task of hyper's.
                 Ok(answer) => Ok(Answered { answer, is_early: false }),
@@ -130,11 +136,10 @@ where
     fn told_apart(&mut self, mut lost: TrySendError<Request<Carried<B>>>) -> Lost<B> {
         let was_given_back = lost.take_message().is_some();
         let error = lost.into_error();
-        // hyper lets go of a request without a word ("dispatch gone", the one error of this kind that there can be here) if the
-        // connection ends while its stream waits to be opened, and so before its head is written: hyper's task is woken when the
-        // stream is opened, and has its turn before anything more is read, as tasks of one thread are run in the order in which
-        // they are woken.
-        let was_let_go = !was_given_back && error.is_user();
+        // hyper lets go of a request without a word ("dispatch gone", the one error of this kind that there can be here) if no new
+        // streams may be opened while its own waits for that. h2 opens it all the same as soon as another ends, unless it is behind
+        // the last one that the peer looks at: only then was it never sent, and never will be.
+        let was_let_go = !was_given_back && error.is_user() && self.stream.slot.connection.looks_at_no_more();
         let refusal = refusal(&error);
         if refusal == Some(Refused::Stream) {
             self.stream.slot.connection.was_refused();
@@ -157,13 +162,24 @@ where
     }
 }
 
+impl<B> Drop for Unanswered<B> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.connection.gave_up();
+        }
+    }
+}
+
 impl<B> Stream<B> {
     /// The answer has been read to its end. What is left of the request goes on being sent.
-    pub(super) fn end(self) {}
+    pub(super) fn end(self) {
+        self.slot.connection.went_well();
+    }
 
     /// Nobody wants the rest of the answer, nor shall more of the request be sent.
     pub(super) fn cut(self) {
         let Self { body, slot } = self;
+        slot.connection.gave_up();
         if body.cut() {
             // The peer may neither read the rest nor reset the stream; hyper would wait for that for ever.
             slot.connection.retire();

@@ -1,7 +1,11 @@
 //! From a service with several targets to a connection with one of them: who may be chosen, whose turn it is, and who is next
 //! when no connection can be made.
 
-use std::{cell::Cell, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    cell::Cell,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -17,6 +21,7 @@ use super::{
     observer::Repetition,
     pools::{Chosen, From, ServicePool, View},
     sending::Sending,
+    target::Target,
 };
 use crate::config::Balance;
 
@@ -36,6 +41,15 @@ pub(super) struct Pick {
     pub(super) at: usize,
     /// Why it may be.
     pub(super) admission: Admission,
+}
+
+/// A request that finds out whether a target is back. Dropped, it lets another do so, unless it has found out.
+pub(super) struct Probing(Arc<Target>);
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.0.health.give_back();
+    }
 }
 
 impl<B> ServicePool<B> {
@@ -112,14 +126,15 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Gets a connection to the target whose turn it is, or to the next ones where that one takes none.
+    /// Gets a connection to the target whose turn it is, or to the next ones where that one takes none; and what is to be held until the
+    /// target was judged, where nobody else finds out meanwhile.
     pub(super) async fn choose(
         &self,
         view: &View<B>,
         (tried, from): (&mut Tried, From),
         sending: &Sending,
         now: Instant,
-    ) -> Result<(Chosen<B>, Pick), UpstreamFault> {
+    ) -> Result<(Chosen<B>, Pick, Option<Probing>), UpstreamFault> {
         let budget = Budget { time: self.service.connect_timeout(), ends: Cell::new(None) };
         let goes_on = self.service.config().balancing.retries.connect;
         let mut now = now;
@@ -132,9 +147,10 @@ where
             if last.is_some() {
                 self.observer.retried(Repetition::Connect);
             }
+            let probing = (pick.admission == Admission::Probe).then(|| Probing(Arc::clone(&pool.target)));
             let left = if goes_on { view.targets.len().saturating_sub(tried.unreachable.len()) } else { 1 };
             match self.obtain(pool, pick.admission, (from, Purpose::of(sending)), now, || budget.share(left)).await {
-                Ok(chosen) => return Ok((chosen, pick)),
+                Ok(chosen) => return Ok((chosen, pick, probing)),
                 Err(fault) if !goes_on => return Err(fault),
                 Err(fault) => last = Some(fault),
             }

@@ -29,6 +29,7 @@ mod dues;
 mod fault;
 mod framing;
 mod gate;
+mod goaway;
 mod health;
 mod introduction;
 mod lease;
