@@ -279,11 +279,10 @@ impl Snapshot {
         };
         let mut routes = Vec::with_capacity(config.routes.len());
         for (number, route) in config.routes.iter().enumerate() {
-            let alone = (config.routes.len() == 1, config.upstreams.len() == 1);
             // A redirect holds nothing of an upstream: it counts as one of its own, by a name that no upstream can have.
             let redirect: Arc<str> = "(redirect)".into();
             let upstream = route.upstream().map_or(&redirect, |upstream| &upstream.name);
-            let holders = means.in_flight.holders(&route.name, upstream, alone);
+            let holders = means.in_flight.holders(&route.name, upstream);
             match compile_route((number, route), holders, (&authenticator, &limiter, &upstreams), means.metrics) {
                 Ok(route) => routes.push(route),
                 Err(problem) => problems.push(problem),
@@ -320,7 +319,7 @@ impl Snapshot {
             withheld_trailers: Arc::new(withheld_trailers(&config)),
             in_flight: means.in_flight.clone(),
             // By names that no route and no upstream can have.
-            own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into(), (false, false)),
+            own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into()),
             access_log,
             has_cors: config.routes.iter().flat_map(|route| &route.shaping).any(|shaping| shaping.cors.is_some()),
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
@@ -349,6 +348,10 @@ impl Snapshot {
     /// Has deletions carried out as this one says, and requests bounded.
     pub(super) fn carry_out(&self) {
         self.in_flight.set_most(self.config.server.overload.requests);
+        let others = (self.config.routes.len() > 1, self.config.upstreams.len() > 1);
+        self.routes.iter().for_each(|route| route.holders.put_in_force(others));
+        // What is the gateway's own has services beside it at any time.
+        self.own_holders.put_in_force((true, true));
         if let Some(own) = &self.own {
             own.replace(self.state.as_ref(), self.authority.as_ref());
         }

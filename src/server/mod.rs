@@ -9,6 +9,7 @@
 //!        └─ drain ─── stops accepting, finishes, cuts at the deadline
 //! ```
 
+mod accept;
 mod admin;
 mod admission;
 mod bind;
@@ -32,6 +33,7 @@ mod socket;
 mod switched;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod tls;
 mod wire;
 mod worker;
@@ -54,7 +56,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
 pub use check::check_tls;
-pub use hand_over::{HandOverDoor, HandOverFault, Predecessor, Visitor};
+pub use hand_over::{CallOff, HandOverDoor, HandOverFault, Predecessor, Visitor};
 pub use http3::{http3_frames, http3_head, http3_section, http3_trailers};
 pub use inherited::{HandedSocket, Inherited, SocketKind, SocketName};
 pub use lock::{LockError, StateLock};

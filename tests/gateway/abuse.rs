@@ -217,12 +217,11 @@ fn a_thousand_connections_that_say_nothing_half_a_head_or_half_a_body_keep_nobod
             scene.holds();
         }
     }
-    for round in 0..5 {
+    for _ in 0..5 {
         for stream in &mut open {
             let _ = stream.write_all(b"x");
         }
         scene.holds();
-        let _ = round;
     }
     drop(open);
     eventually("the connections to be over", || {
