@@ -4,7 +4,6 @@
 //! Both parts run beside what the process does otherwise, and whoever drops one calls the visit off.
 
 use std::{
-    future::Future,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
