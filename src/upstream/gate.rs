@@ -3,18 +3,18 @@
 //! Those who find no room wait, each in the line of its client, and lines take turns: a client with a hundred waiting delays
 //! another's one by one place, not by a hundred. No line is longer than what is free of the queue: one client
 //! takes half of it, and leaves room for others. What ends gives its place on to who comes next, so that nobody overtakes. A
-//! client is an address, of version 6 a /64; there are never more lines than waiting requests.
+//! client is an address, of version 6 a /64; there are never more lines than waiting requests. All is found by its number, so that who
+//! comes, looks or leaves costs little more with a hundred thousand waiting than with ten.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
-use super::affinity::subscriber;
-use crate::config::Concurrency;
+use crate::{config::Concurrency, subscriber::Subscriber};
 
 /// The door to a service.
 #[derive(Debug, Default)]
@@ -27,10 +27,10 @@ struct State {
     under_way: usize,
     waiting: usize,
     /// Who waits, by client; no line is empty.
-    lines: HashMap<u64, VecDeque<Waiting>>,
-    /// Whose turn it is: each line once.
-    turns: VecDeque<u64>,
-    /// The number of the next who waits.
+    lines: HashMap<u64, Line>,
+    /// Whose turn it is: each line once, by the number of its turn.
+    turns: BTreeMap<u64, u64>,
+    /// The number of the next who waits, or of the next turn.
     next: u64,
     /// Those who were given a place and have not seen it yet.
     given: HashSet<u64>,
@@ -42,10 +42,11 @@ struct Limits {
     queue: usize,
 }
 
+/// Those of one client who wait, by their numbers, and so in the order in which they came.
 #[derive(Debug)]
-struct Waiting {
-    number: u64,
-    waker: Option<Waker>,
+struct Line {
+    turn: u64,
+    waiting: BTreeMap<u64, Option<Waker>>,
 }
 
 /// A place among those under way. Dropped, it goes to who comes next.
@@ -100,20 +101,19 @@ impl Gate {
             return Entry::Entered(Place(Arc::clone(self)));
         }
         // What has no address is nobody in particular, and shares a line.
-        let client = client.map_or(u64::MAX, subscriber);
+        let client = client.map_or(u64::MAX, |client| Subscriber::of(client).number());
         let free = state.limits.queue.saturating_sub(state.waiting);
-        if state.lines.get(&client).map_or(0, VecDeque::len) >= free {
+        if state.lines.get(&client).map_or(0, |line| line.waiting.len()) >= free {
             return Entry::Full;
         }
-        let number = state.next;
-        state.next += 1;
+        let (number, turn) = (state.number(), state.number());
         state.waiting += 1;
         let State { lines, turns, .. } = &mut *state;
-        let line = lines.entry(client).or_default();
-        if line.is_empty() {
-            turns.push_back(client);
-        }
-        line.push_back(Waiting { number, waker: None });
+        let line = lines.entry(client).or_insert_with(|| {
+            turns.insert(turn, client);
+            Line { turn, waiting: BTreeMap::new() }
+        });
+        line.waiting.insert(number, None);
         Entry::Waits(InLine { gate: Arc::clone(self), client, number, is_over: false })
     }
 
@@ -142,15 +142,17 @@ impl State {
     fn fill(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::new();
         while self.under_way < self.limits.requests {
-            let Some(client) = self.turns.pop_front() else { break };
+            let Some((_, client)) = self.turns.pop_first() else { break };
+            let turn = self.number();
             let Some(line) = self.lines.get_mut(&client) else { continue };
-            let next = line.pop_front();
-            if line.is_empty() {
+            let next = line.waiting.pop_first();
+            if line.waiting.is_empty() {
                 self.lines.remove(&client);
             } else {
-                self.turns.push_back(client);
+                line.turn = turn;
+                self.turns.insert(turn, client);
             }
-            if let Some(Waiting { number, waker }) = next {
+            if let Some((number, waker)) = next {
                 self.waiting -= 1;
                 self.under_way += 1;
                 self.given.insert(number);
@@ -163,13 +165,21 @@ impl State {
     /// Takes who gave up out of its line.
     fn remove(&mut self, client: u64, number: u64) {
         let Some(line) = self.lines.get_mut(&client) else { return };
-        let Some(at) = line.iter().position(|waiting| waiting.number == number) else { return };
-        line.remove(at);
-        self.waiting -= 1;
-        if line.is_empty() {
-            self.lines.remove(&client);
-            self.turns.retain(|turn| *turn != client);
+        if line.waiting.remove(&number).is_none() {
+            return;
         }
+        self.waiting -= 1;
+        if line.waiting.is_empty() {
+            self.turns.remove(&line.turn);
+            self.lines.remove(&client);
+        }
+    }
+
+    /// A number that nobody has had.
+    fn number(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        number
     }
 }
 
@@ -185,9 +195,8 @@ impl Future for InLine {
             self.is_over = true;
             return Poll::Ready(place);
         }
-        let line = state.lines.get_mut(client);
-        if let Some(waiting) = line.and_then(|line| line.iter_mut().find(|waiting| waiting.number == *number)) {
-            waiting.waker = Some(cx.waker().clone());
+        if let Some(waker) = state.lines.get_mut(client).and_then(|line| line.waiting.get_mut(number)) {
+            *waker = Some(cx.waker().clone());
         }
         Poll::Pending
     }
@@ -339,6 +348,29 @@ mod tests {
         assert_eq!((state.waiting, state.lines.len(), state.turns.len(), state.given.len()), (0, 0, 0, 0));
         drop(state);
         drop(place);
+    }
+
+    /// With a look at the whole line for each of them this would take minutes.
+    #[test]
+    fn a_queue_of_a_hundred_thousand_costs_each_little() {
+        let gate = gate(1, 200_000);
+        let place = entered(&gate);
+        let one = |number: u32| match gate.enter(Some(IpAddr::from(number.to_be_bytes()))) {
+            Entry::Waits(turn) => turn,
+            Entry::Entered(_) | Entry::Full => panic!("there is no room, but a queue"),
+        };
+        let mut line: Vec<InLine> = (0..100_000).map(|number| one(if number < 50_000 { 7 } else { number })).collect();
+        assert_eq!(gate.state().turns.len(), 50_001);
+        for turn in &mut line {
+            assert!(poll(turn).is_none());
+        }
+        // From the middle outwards: neither end is near.
+        while !line.is_empty() {
+            drop(line.swap_remove(line.len() / 2));
+        }
+        drop(place);
+        let state = gate.state();
+        assert_eq!((state.waiting, state.lines.len(), state.turns.len(), state.given.len()), (0, 0, 0, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, header};
 use hyper::body::Body;
 
-use super::{Known, change_request, drop_all, request_values, split::Hash};
+use super::{Known, change_request, drop_all, request_values};
 use crate::{
     body::{CopyReceiver, NoCopy, RequestBody},
     config,
@@ -25,6 +25,7 @@ use crate::{
         outbound::Outbound,
     },
     runtime::{Backend, CompiledShaping, Snapshot},
+    spread::Spread,
     upstream::Sending,
 };
 
@@ -84,7 +85,7 @@ impl Gateway {
     ) {
         let (Some(mirror), Some(backend)) = (&shaping.rules.mirror, &shaping.mirror) else { return };
         let inbound = original.inbound;
-        let point = Hash::new(b"mirror").with(inbound.request_id.as_str().as_bytes()).point();
+        let point = Spread::new().with(b"mirror").with(inbound.request_id.as_str().as_bytes()).finish();
         if !mirror.share.has(point) || is_stream(&inbound.headers) {
             return;
         }
