@@ -13,7 +13,7 @@
 //! This room never decides whether a request may pass, and never touches a header but those that frame the message
 //! (RFC 9112 §6) and, where the configuration says so, `Host`.
 
-mod affinity;
+mod ahead;
 mod answer;
 mod balance;
 mod body;
@@ -53,7 +53,6 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use affinity::{affinity_of, affinity_of_address};
 pub use body::UpstreamBody;
 pub use fault::{ConnectFault, FaultKind, InvalidAnswer, UpstreamFault};
 pub use introduction::Introduced;

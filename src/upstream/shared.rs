@@ -31,6 +31,7 @@ use tokio::{
 };
 
 use super::{
+    ahead::Ahead,
     call::Carried,
     fault::{BoxError, ConnectFault, UpstreamFault},
     small_writes::SmallWrites,
@@ -42,10 +43,6 @@ const STREAMS: usize = 100;
 /// Connections of one worker to one target, so that together they carry as much as [`STREAMS`] times that; beyond,
 /// requests wait their turn on the least loaded one.
 const CONNECTIONS: usize = 32;
-/// What is read ahead of a client, per stream: 200 Mbit/s at 10 ms.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// So much for every stream, or one client that reads slowly would keep the others on the connection waiting.
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 /// What of a request's body is held for a peer whose window is open but whose socket is not.
 const SEND_BUFFER: usize = 128 * 1024;
 /// The largest head of an answer, as in HTTP/1.1.
@@ -83,6 +80,7 @@ pub(super) struct Shared<B> {
     /// Whether it gets no new streams.
     is_retired: Cell<bool>,
     used_at: Cell<Instant>,
+    ahead: Ahead,
     task: OnThisThread,
 }
 
@@ -112,15 +110,21 @@ impl<B> Shares<B> {
     pub(super) fn take(&self, now: Instant) -> Option<Slot<B>> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| !connection.is_over());
-        // The fullest that has room, so that under a lighter load the others become idle and go.
+        // The fullest that has room, so that under a lighter load the others become idle and go; and rather one with wide windows.
         let with_room = connections.iter().filter(|it| it.streams.get() < it.limit.get());
-        let chosen = match with_room.max_by_key(|it| it.streams.get()) {
+        let chosen = match with_room.max_by_key(|it| (it.ahead.is_wide(), it.streams.get())) {
             Some(connection) => connection,
             None if connections.len() < CONNECTIONS => return None,
             None => connections.iter().min_by_key(|it| it.streams.get())?,
         };
         chosen.used_at.set(now);
         Some(Slot::new(Rc::clone(chosen), true))
+    }
+
+    /// How much may be read ahead on another connection.
+    pub(super) fn ahead(&self) -> Ahead {
+        let has_wide = self.connections.borrow().iter().any(|it| it.ahead.is_wide() && !it.is_over());
+        if has_wide { Ahead::narrow() } else { Ahead::wide(STREAMS) }
     }
 
     /// Adds a connection.
@@ -218,15 +222,16 @@ where
     B::Error: Into<BoxError>,
 {
     /// Starts HTTP/2 on a stream.
-    pub(super) async fn speak<S>(stream: S) -> Result<Self, UpstreamFault>
+    pub(super) async fn speak<S>(stream: S, ahead: Ahead) -> Result<Self, UpstreamFault>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let task = OnThisThread::default();
         let (sender, mut connection) = http2::Builder::new(task.clone())
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(ahead.window())
+            // So much for every stream, or one client that reads slowly would keep the others on the connection waiting.
+            .initial_connection_window_size(ahead.window().saturating_mul(STREAMS as u32))
             .initial_max_send_streams(STREAMS)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(HEAD_BYTES)
@@ -268,6 +273,7 @@ where
             usual,
             is_retired: Cell::new(false),
             used_at: Cell::new(Instant::now()),
+            ahead,
             task,
         })
     }
