@@ -43,11 +43,29 @@ pub(super) struct Call<B> {
     sending: Option<Sending<B>>,
     /// The request's head as it was given, to be sent again.
     head: Option<Replay>,
+    /// Whether it may be sent again where it is all but certain that it was not sent.
+    stakes: Stakes,
     stream: Stream<B>,
     progress: Option<Rc<Progress>>,
     started: Instant,
     /// Made when the answer is not there at once.
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What would come of it if a request arrived twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stakes {
+    /// Nothing: what is all but certain is good enough.
+    Low,
+    /// Harm.
+    High,
+}
+
+impl Stakes {
+    /// What is at stake with a request.
+    pub(super) fn of<B: Body>(request: &Request<B>, is_guarded: bool) -> Self {
+        if !is_guarded && Replay::is_harmless(request) { Self::Low } else { Self::High }
+    }
 }
 
 /// The stream of a request, from its head to the end of both bodies. Dropped before, it is reset.
@@ -77,7 +95,12 @@ where
     B::Error: Into<BoxError>,
 {
     /// Gives a request to a connection. It is in origin-form, with `Host`, framed as for HTTP/1.1.
-    pub(super) fn begin(slot: Slot<B>, request: Request<Upload<B>>, scheme: Scheme, started: Instant) -> Self {
+    pub(super) fn begin(
+        slot: Slot<B>,
+        request: Request<Upload<B>>,
+        scheme: Scheme,
+        (started, stakes): (Instant, Stakes),
+    ) -> Self {
         let progress = request.body().progress();
         let head = Replay::head(&request);
         let slot = Rc::new(slot);
@@ -86,7 +109,7 @@ where
         let mut request = Request::from_parts(parts, body.clone());
         let sending: Option<Sending<B>> = put_into_form(&mut request, scheme)
             .then(|| Box::pin(slot.connection.sender().try_send_request(request)) as Sending<B>);
-        Self { sending, head: Some(head), stream: Stream { body, slot }, progress, started, timer: None }
+        Self { sending, head: Some(head), stakes, stream: Stream { body, slot }, progress, started, timer: None }
     }
 
     /// Waits for the head of the answer; see [`Exchange::poll_answer`](super::connection::Exchange::poll_answer).
@@ -131,10 +154,9 @@ where
         let was_given_back = lost.take_message().is_some();
         let error = lost.into_error();
         // hyper lets go of a request without a word ("dispatch gone", the one error of this kind that there can be here) if the
-        // connection ends while its stream waits to be opened, and so before its head is written: hyper's task is woken when the
-        // stream is opened, and has its turn before anything more is read, as tasks of one thread are run in the order in which
-        // they are woken.
-        let was_let_go = !was_given_back && error.is_user();
+        // connection ends before hyper's task has seen that its stream was opened: hardly ever has anything been sent of it. But the
+        // connection may write the head, and fail at what it writes next, before that task has its turn.
+        let was_let_go = self.stakes == Stakes::Low && !was_given_back && error.is_user();
         let refusal = refusal(&error);
         if refusal == Some(Refused::Stream) {
             self.stream.slot.connection.was_refused();

@@ -178,7 +178,7 @@ async fn status_of(target: &Arc<Target>, rules: &HealthCheck, ends: Instant) -> 
         Opening::Made(line) | Opening::Joined(line) => line,
         Opening::Failed(fault) | Opening::FailedElsewhere(fault) => return Err(fault.into()),
     };
-    let mut turn = Turn::begin(line, request, target, now);
+    let mut turn = Turn::begin(line, request, target, (now, false));
     let answered = poll_fn(|cx| turn.poll_answer(cx, rules.timeout)).await.map_err(|lost| lost.fault)?;
     Ok(answered.answer.status().as_u16())
 }

@@ -1,7 +1,7 @@
 //! From a service with several targets to a connection with one of them: who may be chosen, whose turn it is, and who is next
 //! when no connection can be made.
 
-use std::{cell::Cell, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{cell::Cell, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -9,16 +9,14 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
-    affinity::mix,
-    balance::{Candidate, first_for, in_turn, less_loaded},
+    balance::{Candidate, first_for, in_turn, less_loaded, turn_back},
     connect::Purpose,
     fault::{BoxError, UpstreamFault},
     health::{Admission, Standing, WHOLE_SHARE},
     observer::Repetition,
     pools::{Chosen, From, ServicePool, View},
-    sending::Sending,
 };
-use crate::config::Balance;
+use crate::{config::Balance, spread::mix};
 
 /// The targets that one request has been with, by their place in its view of the service.
 #[derive(Debug, Default)]
@@ -41,13 +39,13 @@ pub(super) struct Pick {
 impl<B> ServicePool<B> {
     /// Whose turn it is; `None` if every target has been found unreachable. First come targets that are well, then those among them
     /// that answered this request badly, then those that are left out: they may have been mistaken for unwell.
-    fn pick(&self, view: &View<B>, tried: &Tried, sending: &Sending, now: std::time::Instant) -> Option<Pick> {
+    fn pick(&self, view: &View<B>, tried: &Tried, hash: Option<u64>, now: std::time::Instant) -> Option<Pick> {
         let rules = &self.service.config().balancing;
         let mut standings: SmallVec<[Standing; 8]> =
             view.targets.iter().map(|pool| pool.target.health.standing(now)).collect();
         let well = standings.iter().filter(|standing| **standing != Standing::Out).count();
         // So many are unwell that the others could not bear it all, or that something else is wrong.
-        let has_spares = view.priorities.iter().any(|priority| Some(priority) != view.priorities.first());
+        let has_spares = view.has_spares;
         let panics = well * 100 < usize::from(rules.ejection.panic) * standings.len() && !(has_spares && well > 0);
         loop {
             let mut tiers: [SmallVec<[Candidate; 8]>; 3] = Default::default();
@@ -73,7 +71,7 @@ impl<B> ServicePool<B> {
                 candidates.retain(|candidate| priority(candidate) == first);
             }
             let candidates = &*candidates;
-            let at = match (&rules.balance, sending.hash) {
+            let at = match (&rules.balance, hash) {
                 (Balance::Hash(_), Some(key)) => {
                     first_for(key, candidates, |at: usize| view.targets.get(at).map_or(0, |pool| pool.target.seed))
                 }
@@ -99,6 +97,27 @@ impl<B> ServicePool<B> {
         }
     }
 
+    /// The usual case with several targets: all are well, they take turns, and the one whose turn it is has an idle connection. If it is
+    /// otherwise nothing has been done.
+    pub(super) fn take_in_turn(&self, view: &View<B>, now: Instant) -> Option<Chosen<B>> {
+        let rules = &self.service.config().balancing;
+        let is_usual = matches!(rules.balance, Balance::RoundRobin) && rules.slow_start.is_none() && !view.has_spares;
+        if !is_usual || view.targets.iter().any(|pool| pool.target.health.is_out()) {
+            return None;
+        }
+        let candidate =
+            |(at, weight): (usize, &u16)| Candidate { at, weight: u32::from(*weight).saturating_mul(WHOLE_SHARE) };
+        let candidates: SmallVec<[Candidate; 8]> = view.weights.iter().enumerate().map(candidate).collect();
+        let at = in_turn(&view.credits, &candidates)?;
+        let pool = view.targets.get(at)?;
+        let Some(line) = pool.take(now) else {
+            turn_back(&view.credits, &candidates, at);
+            return None;
+        };
+        self.observer.reused();
+        Some(Chosen { line, pool: Rc::clone(pool), is_at_once: true })
+    }
+
     /// The next number of a sequence that looks drawn; what it decides needs no more.
     fn random(&self) -> u64 {
         let next = self.draws.get().wrapping_add(1);
@@ -117,7 +136,7 @@ where
         &self,
         view: &View<B>,
         (tried, from): (&mut Tried, From),
-        sending: &Sending,
+        (hash, purpose): (Option<u64>, Purpose),
         now: Instant,
     ) -> Result<(Chosen<B>, Pick), UpstreamFault> {
         let budget = Budget { time: self.service.connect_timeout(), ends: Cell::new(None) };
@@ -125,7 +144,7 @@ where
         let mut now = now;
         let mut last = None;
         loop {
-            let Some(pick) = self.pick(view, tried, sending, now.into_std()) else {
+            let Some(pick) = self.pick(view, tried, hash, now.into_std()) else {
                 return Err(last.unwrap_or_else(|| self.service.nowhere()));
             };
             let Some(pool) = view.targets.get(pick.at) else { return Err(self.service.nowhere()) };
@@ -133,7 +152,7 @@ where
                 self.observer.retried(Repetition::Connect);
             }
             let left = if goes_on { view.targets.len().saturating_sub(tried.unreachable.len()) } else { 1 };
-            match self.obtain(pool, pick.admission, (from, Purpose::of(sending)), now, || budget.share(left)).await {
+            match self.obtain(pool, pick.admission, (from, purpose), now, || budget.share(left)).await {
                 Ok(chosen) => return Ok((chosen, pick)),
                 Err(fault) if !goes_on => return Err(fault),
                 Err(fault) => last = Some(fault),
