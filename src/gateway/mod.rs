@@ -4,16 +4,20 @@
 //! Gateway::serve   outer: cannot fail; one snapshot, one now; one access record, one set of metrics
 //!   ├ Gateway::pass  inner: seven steps, each with `?`
 //!   │  1 Inbound::parse       wire → a head that can be judged           400 413 414 431
+//!   │    └ preflight          CORS: a browser's question, answered from the file         429
 //!   │  2 Matched::find        head → route, and what it could pass for   404 405 501
-//!   │  3 charge_early         quotas by address, before any crypto       429
+//!   │  3 before_proof         is there a place, by priority?             503
+//!   │    └ charge_early       quotas by address, before any crypto       429
+//!   │    └ upgrade::asked     what is to be switched, and `grpc-timeout` 400 426
 //!   │  4 evidence::gather     credentials → facts; refuses nothing
 //!   │  5 decide               policy + facts → permit                    401 403 503
 //!   │    └ prove              only assurance is missing: what else came? 5 again, once   413
 //!   │    └ refuse_covered     another way to what a deletion plan takes over              403 413
 //!   │    └ whose              a deletion plan takes it over: whose data is it?           400 403
 //!   │  6 enforce              permit → clearance: quotas, grant, audit   403 429 503
-//!   │  7 Outbound::prepare    the head that the upstream gets
+//!   │  7 prepare              the head that the upstream gets, and which; a redirect; a copy for a mirror
 //!   └ Gateway::forward  8 takes the clearance by value; a deletion that a plan takes over is made durable in its place   502 504
+//!     └ upgrade::shaken   after a 101 both sides are joined, until the token ends
 //! ```
 
 mod affinity;
@@ -41,6 +45,7 @@ mod outbound;
 mod overload;
 pub mod own;
 mod page_cookie;
+mod prepare;
 mod record;
 mod refusal;
 mod shaping;
@@ -62,10 +67,7 @@ use self::{
     ids::RequestIds,
     outbound::Outbound,
     overload::SharedPressure,
-    shaping::{
-        AnswerOf, Known, Shaped,
-        mirror::{Mirrors, Original},
-    },
+    shaping::{AnswerOf, Shaped, mirror::Mirrors},
     step_up::{Case, Judged, UsedGrant},
     upgrade::{Handshake, OpenStreams},
 };
@@ -86,11 +88,11 @@ pub use self::{
 use crate::{
     body::{ConnectionInfo, Received, RequestBody, ResponseBody, Serve, check_framing},
     clock::Now,
-    config::{Assertion, Redirect},
+    config::Priority,
     identity::Accepted,
     limit::RateHeaders,
-    policy::{Credential, Evidence, Principal, Reason},
-    runtime::{Backend, CompiledShaping, Goal, Live, LiveView, OnWorker, Services, Snapshot},
+    policy::{Credential, Evidence, Reason},
+    runtime::{Backend, CompiledShaping, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Introduced, Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
@@ -119,6 +121,11 @@ struct Cleared<'s> {
     clearance: Clearance,
     outbound: Outbound,
     backend: &'s Backend,
+    held: Held<'s>,
+}
+
+/// What a request that is to be forwarded has besides its head.
+struct Held<'s> {
     /// When its answer has to be over, as the client says.
     deadline: Option<Instant>,
     /// The protocol is to be switched.
@@ -196,7 +203,7 @@ impl Serve for Gateway {
             };
             // The upstream's time begins with the request to it. Where nothing was waited for, that is now.
             let sent = if waited { self.services.clock.now() } else { now };
-            let handshake = cleared.handshake.take();
+            let handshake = cleared.held.handshake.take();
             match self.forward(cleared, body, (&mut exchange.record, &info), sent, handshake.is_some()).await {
                 Ok(answer) => match handshake {
                     None => exchange.forwarded(answer),
@@ -261,6 +268,7 @@ impl Gateway {
         let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             self.refuse_let_go(true)?;
+            self.admit(snapshot, (&snapshot.own_holders, Priority::Normal), &mut exchange.record)?;
             if inbound.upgrade.as_ref().is_some_and(|wish| wish.is_connect()) {
                 return Err(Refusal::of(Reason::UpgradeNotOffered));
             }
@@ -287,37 +295,10 @@ impl Gateway {
         }
         let wish = inbound.upgrade.take();
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
-        // Nobody has been verified yet, so the attempt is counted as a stranger's.
-        let stranger = Credential::Absent.into();
-        self.admit(snapshot, matched.route, &mut exchange.record)
-            .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
-        let charged;
-        (exchange.rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
-        charged.inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
-        // Known before anything more is spent on it.
-        erasure::refuse_doubtful(&matched)
-            .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?;
-        // Known before anything more is spent on it, too.
-        let deadline = match exchange.grpc {
-            Some(_) => grpc::deadline(&inbound.headers, now.instant)
-                .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
-            None => None,
-        };
-        let handshake = match wish {
-            Some(wish) => upgrade::asked(*wish, &enforcement, body.counter().is_some())
-                .and_then(|mut handshake| {
-                    if let Some(handshake) = &mut handshake {
-                        handshake.hold(self.admit_stream(snapshot, matched.route, exchange.record.client)?);
-                    }
-                    Ok(handshake)
-                })
-                .inspect_err(|refusal| self.audit_refusal(&enforcement, &stranger, None, refusal.reason))?,
-            None => None,
-        };
-        if body.is_declared_too_large() {
-            self.audit_refusal(&enforcement, &stranger, None, Reason::BodyTooLarge);
-            return Err(Refusal::of(Reason::BodyTooLarge));
-        }
+        // Nobody has been verified yet, so a refusal counts as a stranger's.
+        let (deadline, handshake) = self
+            .before_proof(snapshot, exchange, &enforcement, wish, body)
+            .inspect_err(|refusal| self.audit_refusal(&enforcement, &own::stranger(), None, refusal.reason))?;
 
         let Gathered { mut evidence, held } = evidence::gather(snapshot, &inbound, info, &matched, now).await;
         if snapshot.state.is_some() || matched.guarded() {
@@ -373,93 +354,42 @@ impl Gateway {
         if let Some(taken) = taken {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
-        let route = matched.route;
-        if let (Some(shaping), Some(shaped)) = (&route.shaping, &mut exchange.shaped) {
-            let principal = clearance.principal().map(|principal| &**principal);
-            shaped.learn(&shaping.rules.response_headers, &Known::of(&enforcement, principal));
-            exchange.record.side = shaping::side(route, &inbound, principal);
-        }
-        let backend = match &route.goal {
-            Goal::Redirect(redirect) => return self.send_elsewhere(redirect, clearance, &enforcement),
-            Goal::Backend(own) => route.backend(exchange.record.side).unwrap_or(own),
-        };
-        let target = matched.target_path.as_deref().unwrap_or(path.as_str());
-        let mut request_rules = None;
-        if let Some(shaping) = &route.shaping {
-            let known = Known::of(&enforcement, clearance.principal().map(|principal| &**principal));
-            if let (None, Some(right)) = (&handshake, clearance.copy_right(&matched)) {
-                let original = Original { inbound: &inbound, target, known, backend };
-                self.mirror(snapshot, shaping, (&clearance, right), original, body);
-            }
-            request_rules = shaping::request_values(&shaping.rules.request_headers, &known);
-        }
-        let outbound = Outbound::prepare(
-            &mut inbound,
-            target,
-            clearance.principal().map(|principal| &**principal),
-            &backend.upstream,
-            backend.service.default_host(),
-            backend.service.credential(),
-            |assertion| self.assert(snapshot, assertion, clearance.principal(), &exchange.record.request_id, now),
-        );
-        match outbound {
-            Ok(mut outbound) => {
-                if let (Some(shaping), Some(values)) = (&route.shaping, request_rules) {
-                    shaping::change_request(&shaping.rules.request_headers, &values, &mut outbound.headers);
-                }
-                if let Some(dialect) = exchange.grpc {
-                    exchange.is_translated =
-                        grpc::prepare(dialect, inbound.version, matched.route, &mut outbound.headers, body);
-                }
-                if let Some(handshake) = &handshake {
-                    handshake.dress(&mut outbound.headers);
-                }
-                Ok(Passed::Cleared(Cleared { clearance, outbound, backend, deadline, handshake, form }))
-            }
-            Err(refusal) => {
-                clearance.give_up(refusal.reason);
-                Err(refusal)
-            }
-        }
+        let held = Held { deadline, handshake, form };
+        self.prepare(snapshot, exchange, clearance, (&mut inbound, &path, &matched, now), body, held)
     }
 
-    /// Answers with where the client is to go; what was cleared is done then.
-    fn send_elsewhere<'s>(
-        &self,
-        redirect: &Redirect,
-        clearance: Clearance,
-        enforcement: &Enforcement<'_>,
-    ) -> Result<Passed<'s>, Refusal> {
-        let Enforcement { inbound, path, matched, .. } = enforcement;
-        let answer = shaping::redirect(redirect, &matched.route.pattern, path, inbound.query());
-        match (&answer, clearance.into_ticket()) {
-            (Ok(answer), Some(ticket)) => ticket.answered(answer.status().as_u16()),
-            (Err(refusal), Some(ticket)) => ticket.failed(refusal.reason),
-            (_, None) => {}
-        }
-        answer.map(|answer| Passed::Answered(answer, Reason::Allowed))
-    }
-
-    /// The signed token that an upstream gets about the caller; `None` where there is nobody to speak of.
-    fn assert(
+    /// All that can be said of a request before anybody's credential is looked at: whether there is a place for it, what its address
+    /// may do, and whether it is what it says. Returns its deadline, where it has one, and what is to be switched.
+    fn before_proof(
         &self,
         snapshot: &Snapshot,
-        assertion: &Assertion,
-        principal: Option<&Arc<Principal>>,
-        request_id: &RequestId,
-        now: Now,
-    ) -> Result<Option<HeaderValue>, Refusal> {
-        let Some(principal) = principal else { return Ok(None) };
-        let internal =
-            || Refusal::of(Reason::InternalFault).because("the assertion for the upstream could not be signed");
-        let about = (&*assertion.audience, assertion.ttl);
-        let signer = snapshot.assertions.as_ref().ok_or_else(internal)?;
-        let token =
-            signer.sign(principal, about, (self.ids.next().as_str(), request_id.as_str()), now).ok_or_else(internal)?;
-        let value = if assertion.header == header::AUTHORIZATION { format!("Bearer {token}") } else { token };
-        let mut value = HeaderValue::try_from(value).map_err(|_| internal())?;
-        value.set_sensitive(true);
-        Ok(Some(value))
+        exchange: &mut Exchange,
+        enforcement: &Enforcement<'_>,
+        wish: Option<Box<Wish>>,
+        body: &RequestBody,
+    ) -> Result<(Option<Instant>, Option<Box<Handshake>>), Refusal> {
+        let Enforcement { inbound, matched, now, .. } = enforcement;
+        let route = matched.route;
+        self.admit(snapshot, (&route.holders, route.priority), &mut exchange.record)?;
+        let charged;
+        (exchange.rates, charged) = enforce::charge_early(enforcement, &self.services.metrics);
+        charged?;
+        erasure::refuse_doubtful(matched)?;
+        let deadline = match exchange.grpc {
+            Some(_) => grpc::deadline(&inbound.headers, now.instant)?,
+            None => None,
+        };
+        let mut handshake = match wish {
+            Some(wish) => upgrade::asked(*wish, enforcement, body.counter().is_some())?,
+            None => None,
+        };
+        if let Some(handshake) = &mut handshake {
+            handshake.hold(self.admit_stream(snapshot, route, exchange.record.client)?);
+        }
+        if body.is_declared_too_large() {
+            return Err(Refusal::of(Reason::BodyTooLarge));
+        }
+        Ok((deadline, handshake))
     }
 
     /// Records a refused attempt at a guarded operation, or at one that a plan covers: one by one for verified callers, counted for others.
@@ -499,7 +429,7 @@ impl Gateway {
         now: Now,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
-        let Cleared { clearance, outbound, backend, deadline, form, .. } = cleared;
+        let Cleared { clearance, outbound, backend, held: Held { deadline, form, .. } } = cleared;
         let balance = &backend.upstream.balancing.balance;
         let principal = clearance.principal().map(|principal| &**principal);
         let hash = affinity::of(balance, &outbound.headers, principal, record.client);

@@ -1,4 +1,4 @@
-//! Whether there is room for a request: right after its route is found, and before anything is spent on it.
+//! Whether there is room for a request: right after its route is found, one of our own too, and before anything is spent on it.
 
 use std::{
     net::IpAddr,
@@ -8,7 +8,8 @@ use std::{
 
 use super::{Gateway, Record, Refusal};
 use crate::{
-    limit::{Pressure, StreamPlace},
+    config::Priority,
+    limit::{Holders, Pressure, StreamPlace},
     policy::Reason,
     runtime::{CompiledRoute, Snapshot},
 };
@@ -17,12 +18,17 @@ use crate::{
 const RETRY_SECS: u64 = 1;
 
 impl Gateway {
-    /// Takes a place for a request; its record holds it to the end of the answer.
-    pub(super) fn admit(&self, snapshot: &Snapshot, route: &CompiledRoute, record: &mut Record) -> Result<(), Refusal> {
-        let why = if self.pressure.refuses(route.priority) {
+    /// Takes a place for a request, of its route's or of the gateway's own; its record holds it to the end of the answer.
+    pub(super) fn admit(
+        &self,
+        snapshot: &Snapshot,
+        (holders, priority): (&Holders, Priority),
+        record: &mut Record,
+    ) -> Result<(), Refusal> {
+        let why = if self.pressure.refuses(priority) {
             "queue"
         } else {
-            match snapshot.in_flight.enter(record.client, &route.holders, route.priority) {
+            match snapshot.in_flight.enter(record.client, holders, priority) {
                 Ok(place) => {
                     record.place = Some(place);
                     return Ok(());
@@ -30,7 +36,7 @@ impl Gateway {
                 Err(full) => full.name(),
             }
         };
-        self.services.metrics.overload().refused(why, route.priority.name());
+        self.services.metrics.overload().refused(why, priority.name());
         let mut refusal = Refusal::of(Reason::Overloaded).because(why);
         refusal.retry_after = Some(RETRY_SECS);
         Err(refusal)

@@ -150,10 +150,10 @@ impl Record {
 
     /// Gives its place among the requests in flight to another.
     fn leave(&mut self) {
+        let Some(place) = self.place.take() else { return };
         let route = self.route.and_then(|number| self.snapshot.routes.get(number));
-        if let (Some(place), Some(route)) = (self.place.take(), route) {
-            self.snapshot.in_flight.leave(place, &route.holders);
-        }
+        let holders = route.map_or(&self.snapshot.own_holders, |route| &route.holders);
+        self.snapshot.in_flight.leave(place, holders);
     }
 
     /// Whether the client's connection is being cut because it takes nothing.

@@ -74,6 +74,8 @@ pub struct Snapshot {
     pub has_cors: bool,
     /// The requests in flight, whatever configuration they began with.
     pub in_flight: Arc<InFlight>,
+    /// Who holds those of them that are for the gateway itself.
+    pub own_holders: Holders,
     /// Where requests are recorded.
     pub access_log: Arc<AccessLog>,
 }
@@ -314,6 +316,8 @@ impl Snapshot {
             authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
             scopes: scopes(&config),
             in_flight: means.in_flight.clone(),
+            // By names that no route and no upstream can have.
+            own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into(), (false, false)),
             access_log,
             has_cors: config.routes.iter().flat_map(|route| &route.shaping).any(|shaping| shaping.cors.is_some()),
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),

@@ -26,6 +26,7 @@ mod cli;
 mod contract;
 mod deletion;
 mod demo;
+mod documents;
 mod dpop;
 mod drain;
 mod edge;

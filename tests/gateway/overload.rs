@@ -72,6 +72,23 @@ fn one_client_takes_half_of_the_places_and_others_are_served() {
 }
 
 #[test]
+fn what_is_asked_of_the_gateway_itself_needs_a_place_too() {
+    let (upstream, gate) = gated();
+    let world = World::with(upstream);
+    let gateway =
+        world.start("server: {workers: 1, overload: {requests: 16}}\nroutes: [{path: /**, upstream: api, auth: [main]}, {path: /slow, upstream: api, auth: none}]\n");
+    let metadata = "/.well-known/oauth-protected-resource";
+    get(metadata).send(&gateway).expect(200);
+    let mut held = fill(&gateway, &world.upstream, "127.0.0.1", "/slow", 8);
+    get(metadata).send(&gateway).problem(503);
+    get(metadata).from("127.0.0.2").send(&gateway).expect(200);
+    assert_eq!(gateway.metric("stepgate_requests_in_flight", &[]), 8.0, "what was answered has given its place back");
+    gate.open();
+    held.iter_mut().for_each(|wire| drop(wire.answer().expect(200)));
+    get(metadata).send(&gateway).expect(200);
+}
+
+#[test]
 fn one_route_or_upstream_leaves_places_to_the_others() {
     let (upstream, gate) = gated();
     let world = World::with(upstream);

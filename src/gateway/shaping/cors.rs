@@ -62,7 +62,7 @@ impl Gateway {
         exchange.record.route = Some(route.number);
         let matched = Matched::alone(route, inbound.method.clone());
         let enforcement = Enforcement { inbound, path: &path, matched: &matched, now };
-        if let Err(refusal) = self.admit(snapshot, route, &mut exchange.record) {
+        if let Err(refusal) = self.admit(snapshot, (&route.holders, route.priority), &mut exchange.record) {
             return Some(Err(refusal));
         }
         let (rates, charged) = enforce::charge_early(&enforcement, &self.services.metrics);
