@@ -39,7 +39,7 @@ cat
 ";
 
 struct Apache {
-    _process: Process,
+    process: Process,
     port: u16,
     folder: TempDir,
 }
@@ -65,11 +65,19 @@ impl Apache {
         command.env("PATH", path).args(["-DFOREGROUND", "-f"]).arg(folder.path().join("apache.conf"));
         let process = Process::spawn(&mut command);
         eventually("apache2", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
-        Self { _process: process, port, folder }
+        Self { process, port, folder }
     }
 
     fn file(&self, name: &str, content: &[u8]) {
         std::fs::write(self.folder.path().join("files").join(name), content).unwrap();
+    }
+}
+
+impl Drop for Apache {
+    /// It ends its children itself, which would outlive it otherwise.
+    fn drop(&mut self) {
+        self.process.signal("TERM");
+        self.process.wait();
     }
 }
 

@@ -49,17 +49,21 @@ fn while_connections_to_the_service_are_cut_no_get_is_lost_and_nothing_else_arri
         let gateway = behind(&world, &relay, protocol, RETRIES);
         let (stop, done, numbers) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
         let lost = Mutex::new(Vec::new());
+        // Each deletion is somebody else's: there is a quota.
+        let tokens: Vec<String> = (0..400).map(|number| world.fresh_for(&format!("user-{number}"), 5)).collect();
         std::thread::scope(|scope| {
             for client in 0..4 {
-                let (world, gateway, stop, done, numbers, lost) = (&world, &gateway, &stop, &done, &numbers, &lost);
-                let token = |number: usize| world.fresh_for(&format!("user-{number}"), 5);
+                let (gateway, stop, done, numbers, lost) = (&gateway, &stop, &done, &numbers, &lost);
+                let mut tokens = tokens.iter().cycle();
                 scope.spawn(move || {
                     while !stop.load(SeqCst) {
                         let number = numbers.fetch_add(1, SeqCst);
                         match client {
                             // These may fail; they may not arrive twice.
                             0 => drop(post(&format!("/post/{number}"), "once").send(gateway)),
-                            1 => drop(delete(&format!("/delete/{number}")).bearer(&token(number)).send(gateway)),
+                            1 => {
+                                drop(delete(&format!("/delete/{number}")).bearer(tokens.next().unwrap()).send(gateway))
+                            }
                             _ => {
                                 let answer = get(&format!("/get/{number}")).send(gateway);
                                 if answer.status != 200 {
@@ -113,21 +117,23 @@ fn an_answer_that_is_cut_on_its_way_is_seen_as_cut() {
 
         let mut wire = gateway.connect();
         wire.send(get("/files/large").bytes());
-        let (status, headers) = wire.head().unwrap();
-        assert_eq!(status, 200);
-        let rest = wire.rest();
-        assert!(!rest.is_empty() && rest.len() < 40_000, "{protocol}: {}", rest.len());
-        let is_chunked = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
-        // The end of an answer in chunks is its last chunk; otherwise the length tells.
-        assert!(!is_chunked || !rest.ends_with(b"0\r\n\r\n"), "{protocol}");
+        // What was cut early may be cut before its head, which is seen as well.
+        if let Ok((status, headers)) = wire.head() {
+            assert_eq!(status, 200);
+            let rest = wire.rest();
+            assert!(rest.len() < 40_000, "{protocol}: {}", rest.len());
+            let is_chunked = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+            // The end of an answer in chunks is its last chunk; otherwise the length tells.
+            assert!(!is_chunked || !rest.ends_with(b"0\r\n\r\n"), "{protocol}");
+        }
 
         relay.cut();
         let mut client = h2::H2::over(gateway.connect());
         client.request(1, &h2::get("/files/large"));
-        assert_eq!(client.status(1), h2::Ending::Status(200));
         loop {
             let frame = client.next().unwrap();
             if frame.stream == 1 {
+                assert!(frame.kind != h2::HEADERS || frame.flags & h2::END_STREAM == 0, "{protocol}: it seems whole");
                 assert!(frame.kind != h2::DATA || frame.flags & h2::END_STREAM == 0, "{protocol}: it seems whole");
                 if frame.kind == h2::RST_STREAM {
                     break;
@@ -172,7 +178,7 @@ fn time_limits_hold_while_nothing_passes_and_the_service_is_used_again_afterward
 fn bytes_that_come_late_and_one_by_one_on_both_sides_change_nothing() {
     let upstream = Recorder::with(|request, stream| {
         let answer = format!(
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Line: {}\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Upstream: {}\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
             request.target(),
             request.body.len().max(1),
             String::from_utf8_lossy(if request.body.is_empty() { b"-" } else { &request.body })
@@ -190,7 +196,7 @@ fn bytes_that_come_late_and_one_by_one_on_both_sides_change_nothing() {
     let body: String = (0..2000).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
     for round in 0..3 {
         let answer = post(&format!("/post/{round}?x=%2F"), &body).send_on(&mut wire).expect(200);
-        assert!(answer.text() == body && answer.header("x-line") == format!("/post/{round}?x=%2F"));
+        assert!(answer.text() == body && answer.header("x-upstream") == format!("/post/{round}?x=%2F"));
         assert_eq!(get("/get").send_on(&mut wire).expect(200).text(), "-");
     }
     let mut client = h2::H2::over(Wire::connect(before.port));
@@ -207,6 +213,9 @@ fn clients_that_are_cut_off_leave_nothing_behind_and_half_a_request_reaches_nobo
     let relay = Relay::to(world.upstream.port);
     let gateway = behind(&world, &relay, "http1", "");
     let before = Relay::to(gateway.port);
+    // Whoever asks is one of them.
+    let connections = || gateway.metric("stepgate_connections", &[]);
+    let resting = connections();
     for round in 0..30 {
         let mut wire = Wire::connect(before.port);
         match round % 3 {
@@ -218,12 +227,11 @@ fn clients_that_are_cut_off_leave_nothing_behind_and_half_a_request_reaches_nobo
                 "POST /half-{round} HTTP/1.1\r\nHost: gateway.example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"
             )),
         };
-        let connections = || gateway.metric("stepgate_connections", &[]) > 0.0;
-        eventually("the connection to be there", || connections().then_some(()));
+        eventually("the connection to be there", || (connections() > resting).then_some(()));
         before.cut();
     }
     eventually("nothing to be in flight", || (gateway.metric("stepgate_requests_in_flight", &[]) == 0.0).then_some(()));
-    eventually("no connection to be left", || (gateway.metric("stepgate_connections", &[]) == 0.0).then_some(()));
+    eventually("no connection to be left", || (connections() <= resting).then_some(()));
     // A whole request is recorded when its body has ended: none of these has one.
     assert!(world.upstream.requests().is_empty(), "{:?}", world.upstream.requests());
     get("/whole").send(&gateway).expect(200);

@@ -468,6 +468,8 @@ struct Breaking {
     last: u32,
     /// What has been written and is not a whole frame yet.
     pending: Vec<u8>,
+    /// What is left of the preface.
+    preface: usize,
     is_broken: bool,
 }
 
@@ -476,7 +478,9 @@ impl Breaking {
     fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         let before = self.pending.len();
         self.pending.extend_from_slice(bytes);
-        let mut at = 0;
+        // The preface is no frame.
+        let mut at = self.preface.min(self.pending.len());
+        self.preface -= at;
         while let Some(head) = self.pending.get(at..at + 9) {
             let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
             let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
@@ -544,7 +548,7 @@ fn a_request_that_hyper_lets_go_of_without_a_word_is_sent_again_only_where_that_
                     told.send(stream).unwrap();
                 }
             });
-            let ours = Breaking { inner: ours, last: 5, pending: Vec::new(), is_broken: false };
+            let ours = Breaking { inner: ours, last: 5, pending: Vec::new(), preface: 24, is_broken: false };
             let shares = Shares::default();
             let first = shares.add(Shared::speak(ours, ahead::Ahead::narrow()).await.unwrap());
             settle().await;
