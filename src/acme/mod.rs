@@ -139,7 +139,12 @@ impl Acme {
         self.plan.send_if_modified(|plan| {
             let same = match (&*plan, &prepared.0) {
                 (None, None) => true,
-                (Some(before), Some(after)) => before.acme == after.acme && before.hmac_key == after.hmac_key,
+                (Some(before), Some(after)) => {
+                    // Where it stands in the file is nothing to an order.
+                    let span = after.acme.span.clone();
+                    let moved = config::Acme { span, ..(*before.acme).clone() };
+                    moved == *after.acme && before.hmac_key == after.hmac_key
+                }
                 (None, Some(_)) | (Some(_), None) => false,
             };
             *plan = prepared.0;
@@ -239,12 +244,12 @@ impl Worker {
         let state = self.states.entry(wanted.file.clone()).or_default();
         match result {
             Ok(Ok(stored)) => {
-                *state = State::default();
+                let rest = stored.life.rest();
+                *state = State { again: Some(self.clock.now().after(rest).instant), ..State::default() };
                 let days = stored.life.to.saturating_sub(now.unix_secs()) / 86_400;
                 tracing::info!(certificate = name, days, "a certificate was ordered and is in use soon");
                 self.observer.ordered(name);
-                // Looked at again at once: then it is known when it is renewed.
-                Duration::ZERO
+                rest
             }
             failed => {
                 let (failure, text) = match &failed {

@@ -13,6 +13,10 @@ const LONGEST_REFUSED_PAUSE: Duration = Duration::from_secs(6 * 60 * 60);
 /// Of a certificate's life, how much is left at the latest when it is renewed, whatever the authority proposes: one part in …
 const LEAST_LEFT: u64 = 10;
 
+/// How long an authority is left alone once it has given a certificate, at most. However soon that one looks due again, by a clock that
+/// is wrong or by what the authority proposes: who orders without end is refused for days, with all other names.
+const LONGEST_REST: Duration = Duration::from_secs(6 * 60 * 60);
+
 /// Renewals are spread over one part in so many of a life, so that certificates that were ordered together do not stay so.
 const SPREAD: u64 = 30;
 
@@ -34,6 +38,13 @@ impl Life {
             Self { from, to: from.saturating_add(length / SPREAD) }
         });
         window.from.saturating_add(share(window.to.saturating_sub(window.from), chance)).min(last)
+    }
+}
+
+impl Life {
+    /// How long to wait after this was ordered, whatever is said of its renewal: a tenth of its life, within bounds.
+    pub(super) fn rest(self) -> Duration {
+        Duration::from_secs(self.to.saturating_sub(self.from) / LEAST_LEFT).clamp(PAUSE, LONGEST_REST)
     }
 }
 
@@ -83,6 +94,13 @@ mod tests {
         assert_eq!(life.renewal(window(0, 0), 0.5), 0, "it was revoked");
         assert_eq!(life.renewal(window(89, 95), 0.5), 81 * DAY);
         assert_eq!(life.renewal(window(12, 10), 1.0), 12 * DAY);
+    }
+
+    #[test]
+    fn an_authority_is_left_alone_after_an_order_whatever_the_clock_says() {
+        let rest = |length| Life { from: 7, to: 7 + length }.rest().as_secs();
+        assert_eq!([0, 60, 6000, 90 * DAY].map(rest), [10, 10, 600, 21_600]);
+        assert_eq!(Life { from: 9, to: 7 }.rest().as_secs(), 10);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     fmt,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -73,6 +74,8 @@ struct Told {
     outcome: Rc<Cell<Option<BodyFault>>>,
     /// Boxed, and rarely there.
     copying: Option<Box<Copying>>,
+    /// Names of fields, folded, that do not go on in trailers.
+    withheld: Option<Arc<Vec<Arc<str>>>>,
 }
 
 #[derive(Debug)]
@@ -92,15 +95,15 @@ impl RequestBody {
     pub fn new(incoming: impl Into<Received>, watch: &Rc<ConnectionWatch>, limit: u64) -> Self {
         let incoming = incoming.into();
         if incoming.is_end_stream() {
-            return Self { source: Source::Ended, limit, told: None, trailers: |_| {}, change: None };
+            return Self { source: Source::Ended, limit, told: None, trailers: |_, _| {}, change: None };
         }
         let wait = watch.enrol_request_body();
-        let told = Told { counter: Rc::clone(wait.bytes()), outcome: Rc::default(), copying: None };
+        let told = Told { counter: Rc::clone(wait.bytes()), outcome: Rc::default(), copying: None, withheld: None };
         Self {
             source: Source::Wire { incoming, wait, watch: Rc::clone(watch) },
             limit,
             told: Some(told),
-            trailers: |_| {},
+            trailers: |_, _| {},
             change: None,
         }
     }
@@ -117,18 +120,22 @@ impl RequestBody {
         }
     }
 
-    /// Takes from the trailer section what may not go on.
+    /// Takes from the trailer section what may not go on; `withheld` are names besides, folded.
     #[must_use]
-    pub fn with_trailers(mut self, clean: TrailerFilter) -> Self {
+    pub fn with_trailers(mut self, clean: TrailerFilter, withheld: &Arc<Vec<Arc<str>>>) -> Self {
         self.trailers = clean;
+        if let Some(told) = self.told.as_mut().filter(|_| !withheld.is_empty()) {
+            told.withheld = Some(Arc::clone(withheld));
+        }
         self
     }
 
     /// A body that has been read already.
     pub fn buffered(bytes: Bytes) -> Self {
-        let told = Told { counter: Rc::new(Cell::new(bytes.len() as u64)), outcome: Rc::default(), copying: None };
+        let counter = Rc::new(Cell::new(bytes.len() as u64));
+        let told = Told { counter, outcome: Rc::default(), copying: None, withheld: None };
         let source = if bytes.is_empty() { Source::Ended } else { Source::Buffered(bytes) };
-        Self { source, limit: u64::MAX, told: Some(told), trailers: |_| {}, change: None }
+        Self { source, limit: u64::MAX, told: Some(told), trailers: |_, _| {}, change: None }
     }
 
     /// The number of bytes read so far; stays readable after the body has been given away. `None`: it was empty.
@@ -289,7 +296,8 @@ impl Body for RequestBody {
                             None => return this.fail(BodyFault::Malformed),
                         }
                     }
-                    return Poll::Ready(Some(Ok(clean(frame, this.trailers))));
+                    let withheld = this.told.as_ref().and_then(|told| told.withheld.as_deref());
+                    return Poll::Ready(Some(Ok(clean(frame, this.trailers, withheld.map_or(&[], |names| names)))));
                 }
             }
         }

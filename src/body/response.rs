@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -35,14 +36,14 @@ impl Tail for () {
     fn end(self, _: StreamEnd) {}
 }
 
-/// Takes from a trailer section what would have meant something as a header (RFC 9110 §6.5.1).
-pub type TrailerFilter = fn(&mut HeaderMap);
+/// Takes from a trailer section what would have meant something as a header (RFC 9110 §6.5.1), and fields of these names besides, folded.
+pub type TrailerFilter = fn(&mut HeaderMap, &[Arc<str>]);
 
 /// Applies a filter to the trailer section, if a frame is one.
-pub(super) fn clean(frame: Frame<Bytes>, filter: TrailerFilter) -> Frame<Bytes> {
+pub(super) fn clean(frame: Frame<Bytes>, filter: TrailerFilter, withheld: &[Arc<str>]) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
-            filter(&mut trailers);
+            filter(&mut trailers, withheld);
             Frame::trailers(trailers)
         }
         Err(frame) => frame,
@@ -154,7 +155,7 @@ impl<T: Tail> ResponseBody<T> {
             unsent: false,
             tail,
             exchange: None,
-            trailers: |_| {},
+            trailers: |_, _| {},
         }
     }
 
@@ -241,7 +242,7 @@ impl<T: Tail> Body for ResponseBody<T> {
             }
             Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
                 Ok(data) => this.hand_over(data),
-                Err(frame) => clean(frame, this.trailers),
+                Err(frame) => clean(frame, this.trailers, &[]),
             }))),
         }
     }

@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::named_files::{Holds, named_files};
 use crate::{
-    config::{ClientAuthentication, Config, CredentialKind, ListenerMode, Materials, Problem, Source, Span},
+    config::{Config, Materials, Problem, Source, Span},
     secret::Secret,
 };
 
@@ -72,20 +73,11 @@ impl Materials for Noted<'_> {
 /// Files with private keys and hashes of passwords, which are not read as secrets are.
 fn keys(config: &Config) -> Vec<(Span, PathBuf)> {
     let mut places = Vec::new();
-    for listener in &config.listeners {
-        let ListenerMode::Tls(tls) = &listener.mode else { continue };
-        for certificate in tls.certificates.iter().filter(|certificate| certificate.ordered.is_empty()) {
-            places.push((certificate.files.key.span.clone(), certificate.files.key.path.clone()));
-        }
-    }
-    for issuer in &config.issuers {
-        if let Some(ClientAuthentication::Certificate(pair)) = issuer.introspection.as_ref().map(|it| &it.client) {
-            places.push((pair.key.span.clone(), pair.key.path.clone()));
-        }
-    }
-    for source in &config.credentials {
-        if let CredentialKind::Basic(basic) = &source.kind {
-            places.push((basic.file.span.clone(), basic.file.path.clone()));
+    for named in named_files(config) {
+        match named.holds {
+            Holds::Key | Holds::ListenerKey => places.push((named.span, named.path)),
+            // Noted where it is read.
+            Holds::Secret | Holds::Public => {}
         }
     }
     if let Some(acme) = &config.acme {
@@ -123,6 +115,8 @@ mod tests {
             ("public", "-----BEGIN PUBLIC KEY-----\n", 0o644),
             ("server.key", "a key", 0o604),
             ("server.pem", "a chain", 0o644),
+            ("shown.key", "a key", 0o644),
+            ("shown.pem", "a chain", 0o644),
         ] {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();
@@ -130,7 +124,7 @@ mod tests {
         }
         let text = "listeners: [{address: 127.0.0.1:1, tls: {certificates: [{cert: server.pem, key: server.key}]}}]
 admin: {token: {file: open}}
-upstreams: {api: {targets: ['http://127.0.0.1:1']}}
+upstreams: {api: {targets: ['https://127.0.0.1:1'], tls: {certificate: {cert: shown.pem, key: shown.key}}}}
 routes: [{path: /**, upstream: api, auth: none}]
 ";
         let input = Input { file: Path::new("gateway.yaml"), text, base: folder.path(), env: &|_| None };
@@ -141,7 +135,7 @@ routes: [{path: /**, upstream: api, auth: none}]
             noted.secret(&Source::File(file)).unwrap();
         }
         let told: Vec<String> = noted.exposed(&config).into_iter().map(|problem| problem.message).collect();
-        let expected = ["open", "server.key"].map(|name| {
+        let expected = ["open", "server.key", "shown.key"].map(|name| {
             format!("{} holds a secret, and everybody on this machine can read it", folder.path().join(name).display())
         });
         assert_eq!(told, expected);

@@ -1,7 +1,11 @@
-//! Handing over to another process, on the side of the one that runs: it stops accepting, ends what needs the store and the audit log,
-//! lets go of both and of the lock, and hears whether the other one serves.
+//! Handing over to another process, on the side of the one that runs: it offers its sockets while it serves on; then it stops accepting,
+//! ends what needs the store and the audit log, lets go of both and of the lock, and hears whether the other one serves.
+//!
+//! Both parts run beside what the process does otherwise, and whoever drops one calls the visit off.
 
 use std::{
+    future::Future,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +14,7 @@ use super::reload::Control;
 use crate::{
     acme::Acme,
     runtime::{Services, Snapshot},
-    server::{HandOverFault, Server, SocketName, StateLock, Visitor},
+    server::{HandOverFault, HandedSocket, Server, SocketName, StateLock, Visitor},
 };
 
 /// How often it is looked whether operations are over.
@@ -31,6 +35,27 @@ pub(super) enum Given {
     Back,
 }
 
+/// Offers the sockets to a process that asks, and waits until that has everything ready; until then nothing changes. `None`: nothing
+/// comes of it.
+pub(super) fn offer(
+    visitor: Visitor,
+    sockets: Vec<HandedSocket>,
+) -> impl Future<Output = Option<Visitor>> + Send + use<> {
+    async move {
+        let (visitor, offered) = blocking(visitor, move |visitor| visitor.offer(&sockets)).await;
+        match offered {
+            Ok(pid) => {
+                tracing::info!(pid, "handing over");
+                visitor
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "another process asked to take over, and did not: nothing has changed");
+                None
+            }
+        }
+    }
+}
+
 /// What is handed over.
 pub(super) struct Giver<'a> {
     pub(super) server: &'a Server,
@@ -39,32 +64,13 @@ pub(super) struct Giver<'a> {
     pub(super) control: &'a Control,
     pub(super) acme: &'a Acme,
     pub(super) snapshot: Arc<Snapshot>,
+    /// Taken as soon as all that it guards is another's to have.
     pub(super) lock: &'a mut Option<StateLock>,
 }
 
 impl Giver<'_> {
-    /// Hands over to who asks.
+    /// Hands over to who has everything ready.
     pub(super) async fn give(mut self, mut visitor: Visitor) -> Given {
-        let sockets = match self.server.sockets().and_then(|mut all| {
-            all.extend(self.admin.sockets()?);
-            Ok(all)
-        }) {
-            Ok(sockets) => sockets,
-            Err(error) => {
-                tracing::error!(%error, "the listening sockets cannot be handed over: nothing has changed");
-                return Given::Nothing;
-            }
-        };
-        let (back, offered) = blocking(visitor, move |visitor| visitor.offer(&sockets)).await;
-        let Some(back) = back else { return Given::Nothing };
-        visitor = back;
-        match offered {
-            Ok(pid) => tracing::info!(pid, "handing over"),
-            Err(fault) => {
-                tracing::warn!(%fault, "another process asked to take over, and did not: nothing has changed");
-                return Given::Nothing;
-            }
-        }
         let paused = async {
             self.server.pause().await;
             self.admin.pause().await;
@@ -114,25 +120,44 @@ impl Giver<'_> {
     }
 }
 
-/// Does what blocks where it may. Gives the visitor back, unless that panicked.
+/// Does what blocks where it may, until it is dropped. Gives the visitor back, unless that panicked.
 async fn blocking<T: Send + 'static>(
     mut visitor: Visitor,
     speak: impl FnOnce(&mut Visitor) -> Result<T, HandOverFault> + Send + 'static,
 ) -> (Option<Visitor>, Result<T, HandOverFault>) {
+    let call_off = match visitor.call_off() {
+        Ok(call_off) => call_off,
+        Err(error) => return (Some(visitor), Err(error.into())),
+    };
     let spoken = tokio::task::spawn_blocking(move || {
         let result = speak(&mut visitor);
         (visitor, result)
     });
-    match spoken.await {
+    let spoken = spoken.await;
+    call_off.over();
+    match spoken {
         Ok((visitor, result)) => (Some(visitor), result),
         Err(_) => (None, Err(HandOverFault::Unknown)),
     }
 }
 
-/// Learns what the other process revokes, for as long as connections of this one last.
-pub(super) async fn follow(services: Arc<Services>, snapshot: Arc<Snapshot>) {
-    let state_dir: Arc<std::path::Path> = snapshot.config.server.state_dir.clone().into();
-    drop(snapshot);
+/// Learns what another one revokes over the same folder, for as long as connections of this one last: until it is dropped.
+pub(super) struct Following(tokio::task::JoinHandle<()>);
+
+impl Following {
+    /// Begins to.
+    pub(super) fn begin(services: &Arc<Services>, state_dir: &Path) -> Self {
+        Self(tokio::spawn(follow(Arc::clone(services), state_dir.into())))
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn follow(services: Arc<Services>, state_dir: Arc<Path>) {
     let mut told = false;
     loop {
         tokio::time::sleep(FOLLOW).await;

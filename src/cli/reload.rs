@@ -14,7 +14,12 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::{answers::sources, authority, check, erasures, load, rekey, revocations};
+use super::{
+    answers::sources,
+    authority, erasures, load,
+    named_files::{Holds, named_files},
+    rekey, revocations,
+};
 use crate::{
     acme::{self, Acme},
     config::{
@@ -220,10 +225,11 @@ impl Seen {
         Self(path, look)
     }
 
-    /// Looks at the files that a configuration names, besides its own, which was looked at before it was read. Certificates
+    /// Looks at the files that a configuration names, besides its own, which was looked at before it was read. Listeners' certificates
     /// and key sets are watched by those who use them.
     pub(crate) fn with_secrets(self, config: &Config) -> Vec<Self> {
-        [self].into_iter().chain(check::secret_files(config).into_iter().map(Self::look)).collect()
+        let named = named_files(config).into_iter().filter(|named| named.holds != Holds::ListenerKey);
+        [self].into_iter().chain(named.map(|named| Self::look(named.path))).collect()
     }
 }
 
@@ -270,8 +276,8 @@ impl Reloader {
     }
 
     /// How long a drain may take by the configuration in force.
-    pub(crate) fn drain_timeout(&self) -> Option<Duration> {
-        Some(self.live.load().config.server.drain_timeout)
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.live.load().config.server.drain_timeout
     }
 
     /// The server.

@@ -1,20 +1,19 @@
-//! `stepgate run`: starts everything in order, lives through reloads, hands over to who asks, and drains at the end.
+//! `stepgate run`: starts everything in order. How it lives and ends: [`super::life`].
 
 use std::{
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Exit,
     check::material_problems,
     complain,
-    hand_over::{Given, Giver, follow},
+    life::{Retired, Signals},
     load::{self, LoadFault},
     observers::EdgeMetrics,
     reload::{Control, Reloader, Seen},
@@ -26,10 +25,11 @@ use crate::{
     config::{Loaded, Materials, Severity},
     gateway::Gateway,
     identity::revocation::{RevocationFault, Revocations},
-    runtime::{DiskMaterials, Live, Services, Snapshot, WorkerObserver},
+    limit::{connections_within_open_files, raise_open_files},
+    runtime::{DiskMaterials, Live, Services, Snapshot, WeakLive, WorkerObserver},
     server::{
-        AdminServer, HandOverDoor, HandOverFault, HandedSocket, Inherited, LockError, Predecessor, Server, ServerError,
-        ServerPlan, SocketName, StateLock, Visitor, connections_within_open_files, make_self_signed, raise_open_files,
+        AdminServer, HandOverDoor, HandOverFault, Inherited, LockError, Predecessor, Server, ServerError, ServerPlan,
+        StateLock, make_self_signed,
     },
     telemetry::{
         EventFormat, Metrics,
@@ -41,9 +41,6 @@ use crate::{
 
 /// How often idle connections, used-up quotas and expired revocations are looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
-
-/// How long the lock of a process that failed to take over is waited for: it ends.
-const TAKING_BACK: Duration = Duration::from_secs(10);
 
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
@@ -109,7 +106,7 @@ pub(crate) struct Origin {
     /// The process that has them now, and the state folder.
     pub(crate) before: Option<Predecessor>,
     /// Metrics that go on.
-    pub(crate) metrics: Option<Arc<Metrics>>,
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 /// Runs the gateway of a configuration file until it is told to stop; `take_over`: in the place of the one that runs.
@@ -142,7 +139,7 @@ pub(crate) fn run(file: &Path, take_over: bool) -> Exit {
             }
             false => (None, Vec::new()),
         };
-        let origin = Origin { inherited: inherited.with(sockets), before, metrics: None };
+        let origin = Origin { inherited: inherited.with(sockets), before, ..Origin::default() };
         let running = Running::start((file, seen), loaded, Arc::new(DiskMaterials), origin)?;
         running.until_told_to_stop().await
     });
@@ -159,41 +156,20 @@ pub(crate) fn run(file: &Path, take_over: bool) -> Exit {
     }
 }
 
-/// The signals that the process understands.
-struct Signals {
-    stop: StopSignals,
-    hangup: Signal,
-}
-
-struct StopSignals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            stop: StopSignals {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            },
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-}
-
 /// A gateway that runs.
 pub(crate) struct Running {
-    signals: Signals,
-    services: Arc<Services>,
-    reloader: Reloader,
-    admin: AdminServer,
-    drain_timeout: Duration,
-    lock: Option<StateLock>,
+    pub(super) signals: Signals,
+    pub(super) services: Arc<Services>,
+    pub(super) reloader: Reloader,
+    pub(super) admin: AdminServer,
+    /// There until another process may have it.
+    pub(super) lock: Option<StateLock>,
     /// Where the next process asks; `None` where there can be no such place.
-    door: Option<HandOverDoor>,
-    file: PathBuf,
-    materials: Arc<dyn Materials + Send + Sync>,
+    pub(super) door: Option<HandOverDoor>,
+    pub(super) file: PathBuf,
+    pub(super) materials: Arc<dyn Materials + Send + Sync>,
+    /// Connections of those that were in this process before, which end beside it.
+    pub(super) retired: Vec<Retired>,
 }
 
 impl Running {
@@ -230,6 +206,7 @@ impl Running {
         raise_open_files();
         let plan = ServerPlan::new(config);
         let prepared = Server::bind(&plan, &inherited, &*observer)?;
+        let admin = AdminServer::bind(config.admin.address, &plan.limits, &inherited, &*observer)?;
         // All that can fail without the lock has not.
         let lock = match &mut before {
             Some(before) => {
@@ -268,8 +245,6 @@ impl Running {
                 "the limit on open files leaves room for fewer connections than configured"
             );
         }
-        let admin_address = config.admin.address;
-        let drain_timeout = config.server.drain_timeout;
         let live = Live::new(snapshot);
         let door = HandOverDoor::open(state_dir)
             .inspect_err(|error| tracing::warn!(%error, "no other process can take over from this one"))
@@ -278,10 +253,10 @@ impl Running {
         let server = Arc::new(Server::start_prepared(prepared, &inherited, factory, observer.clone())?);
         let acme = super::acme::start(&handle, acme, &server, &services);
         handle.spawn(server.watch_certificates());
-        handle.spawn(sweep(live.clone(), services.clone()));
+        handle.spawn(sweep(live.downgrade(), Arc::downgrade(&services)));
         let control = Control::new(services.clone(), live.clone());
-        let admin =
-            AdminServer::start(admin_address, &plan.limits, admin_token, control.clone(), observer, &inherited)?;
+        let admin = AdminServer::start(admin, admin_token, control.clone(), observer, &inherited)?;
+        server.adopt();
         if let Some(before) = before {
             // Should it be gone, it serves no more, which is what it was to be told for.
             let _ = before.serving(&inherited.taken());
@@ -295,209 +270,7 @@ impl Running {
         systemd::ready(&listening.join(", "));
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(version, workers = plan.workers, admin = ?admin.local_address(), "stepgate is ready");
-        Ok(Self { signals, services, reloader, admin, drain_timeout, lock: Some(lock), door, file, materials })
-    }
-
-    /// Serves until SIGTERM or SIGINT, reloading on SIGHUP and when a file changes; then drains. Another process may take over meanwhile.
-    pub(crate) async fn until_told_to_stop(self) -> Result<(), StartFault> {
-        let mut running = self;
-        loop {
-            match running.until_it_ends().await? {
-                None => return Ok(()),
-                // Another process was to take over, and could not.
-                Some(again) => running = *again,
-            }
-        }
-    }
-
-    async fn until_it_ends(self) -> Result<Option<Box<Self>>, StartFault> {
-        let Self { mut signals, services, mut reloader, admin, drain_timeout, mut lock, door, file, materials } = self;
-        let mut poll = tokio::time::interval(super::reload::POLL_PERIOD);
-        let watchdog_period = systemd::watchdog_period();
-        let mut watchdog = tokio::time::interval(watchdog_period.unwrap_or(SWEEP_PERIOD));
-        let mut beats = Vec::new();
-        let control = reloader.control();
-        let (workers_failed, admin_failed) = (reloader.server_failed(), admin.failed());
-        let end = loop {
-            tokio::select! {
-                () = signals.stop.told() => break End::Told,
-                () = either(&workers_failed, &admin_failed) => {
-                    tracing::error!("a worker has failed: draining what is left, to be started anew");
-                    break End::Failed;
-                }
-                _ = signals.hangup.recv() => systemd::reloading(|| reloader.reload(&admin)),
-                () = control.reload_asked() => systemd::reloading(|| reloader.reload(&admin)),
-                _ = poll.tick() => reloader.reload_if_changed(&admin),
-                _ = watchdog.tick(), if watchdog_period.is_some() => systemd::live(reloader.server(), &mut beats),
-                visitor = asked(door.as_ref()) => {
-                    let giver = Giver {
-                        server: reloader.server(),
-                        admin: admin.server(),
-                        services: &services,
-                        control: &control,
-                        acme: reloader.acme(),
-                        snapshot: reloader.snapshot(),
-                        lock: &mut lock,
-                    };
-                    match giver.give(visitor).await {
-                        Given::Nothing => {}
-                        Given::Away(taken) => break End::Away(taken),
-                        Given::Back => break End::Back,
-                    }
-                }
-            }
-        };
-        drop(door);
-        let drain_timeout = reloader.drain_timeout().unwrap_or(drain_timeout);
-        let (taken, failed) = match end {
-            End::Told => (Vec::new(), false),
-            End::Failed => (Vec::new(), true),
-            End::Away(taken) => (taken, false),
-            End::Back => {
-                drop(lock.take());
-                let again = take_back((&file, materials), &reloader, &admin, &services).await;
-                let taken: Vec<_> = sockets_of(&reloader, &admin).into_iter().map(|socket| socket.name).collect();
-                retire(reloader.into_server(), admin, &taken, drain_timeout);
-                return again.map(|again| Some(Box::new(again)));
-            }
-        };
-        let is_away = !taken.is_empty();
-        if !is_away {
-            control.drain();
-            systemd::stopping(drain_timeout);
-            let delay = reloader.snapshot().config.server.drain_delay;
-            if !delay.is_zero() {
-                tracing::info!(
-                    delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                    "not ready any more; accepting until then"
-                );
-                reloader.server().soften();
-                tokio::select! {
-                    () = tokio::time::sleep(delay) => {}
-                    () = signals.stop.told() => {}
-                }
-            }
-        }
-        tracing::info!(timeout_secs = drain_timeout.as_secs(), "draining");
-        let following = is_away.then(|| tokio::spawn(follow(services.clone(), reloader.snapshot())));
-        let deadline = Instant::now() + drain_timeout;
-        if let Some(server) = reloader.into_server() {
-            let mut drain = server.drain_but(deadline, &taken);
-            loop {
-                tokio::select! {
-                    () = drain.ended() => break,
-                    () = signals.stop.told() => {
-                        tracing::warn!("told again to stop: what is left is cut");
-                        drain.hurry(Instant::now());
-                    }
-                }
-            }
-        }
-        if let Some(following) = following {
-            following.abort();
-        } else {
-            // Closing waits for the disk, at most ten seconds: nothing that was acknowledged may be lost.
-            if !services.audit.close() {
-                tracing::error!("the audit log could not be written to its end");
-            }
-            control.write_down();
-        }
-        control.close_access_log();
-        admin.into_server().drain_but(Instant::now() + Duration::from_millis(200), &taken).wait();
-        tracing::info!("stopped");
-        if failed { Err(StartFault::Worker) } else { Ok(None) }
-    }
-}
-
-/// Why a gateway does not go on.
-enum End {
-    /// It was told to.
-    Told,
-    /// A worker has failed.
-    Failed,
-    /// Another process serves, on these.
-    Away(Vec<SocketName>),
-    /// All was let go of for another process, and that does not serve.
-    Back,
-}
-
-impl StopSignals {
-    /// Waits for a signal to stop.
-    async fn told(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-async fn asked(door: Option<&HandOverDoor>) -> Visitor {
-    match door {
-        Some(door) => door.asked().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// All sockets that a gateway listens on, once more.
-fn sockets_of(reloader: &Reloader, admin: &AdminServer) -> Vec<HandedSocket> {
-    let sockets = reloader.server().sockets().and_then(|mut all| {
-        all.extend(admin.server().sockets()?);
-        Ok(all)
-    });
-    sockets.inspect_err(|error| tracing::error!(%error, "the listening sockets cannot be kept")).unwrap_or_default()
-}
-
-/// Starts anew with what was in force, and the same sockets: what waits in their queues is served.
-async fn take_back(
-    (file, materials): (&Path, Arc<dyn Materials + Send + Sync>),
-    reloader: &Reloader,
-    admin: &AdminServer,
-    services: &Arc<Services>,
-) -> Result<Running, StartFault> {
-    let until = Instant::now() + TAKING_BACK;
-    loop {
-        let origin = Origin {
-            inherited: Inherited::default().with(sockets_of(reloader, admin)),
-            before: None,
-            metrics: Some(services.metrics.clone()),
-        };
-        let loaded = Loaded::again(reloader.snapshot().config.clone());
-        match Running::start((file, Seen::look(file.to_owned())), loaded, materials.clone(), origin) {
-            Ok(running) => {
-                tracing::warn!("taken back: this process serves on");
-                return Ok(running);
-            }
-            // The other process has yet to end.
-            Err(StartFault::Lock(LockError::Held { .. }) | StartFault::Audit(AuditFault::Locked { .. }))
-                if Instant::now() < until =>
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(fault) => {
-                tracing::error!(%fault, "nothing could be taken back: this process ends");
-                return Err(fault);
-            }
-        }
-    }
-}
-
-/// Lets the connections of before end, beside the gateway that was started anew.
-fn retire(server: Option<Server>, admin: AdminServer, taken: &[SocketName], timeout: Duration) {
-    let deadline = Instant::now() + timeout;
-    let admin = admin.into_server().drain_but(deadline, taken);
-    let server = server.map(|server| server.drain_but(deadline, taken));
-    tokio::spawn(async move {
-        admin.done().await;
-        if let Some(server) = server {
-            server.done().await;
-        }
-    });
-}
-
-async fn either(one: &tokio::sync::Notify, other: &tokio::sync::Notify) {
-    tokio::select! {
-        () = one.notified() => {}
-        () = other.notified() => {}
+        Ok(Self { signals, services, reloader, admin, lock: Some(lock), door, file, materials, retired: Vec::new() })
     }
 }
 
@@ -528,11 +301,12 @@ fn worker_factory(services: &Arc<Services>, live: &Live) -> impl Fn(usize) -> Rc
     }
 }
 
-async fn sweep(live: Live, services: Arc<Services>) {
+/// Ends with the gateway: one that was started in the place of another one in this process has a sweep of its own.
+async fn sweep(live: WeakLive, services: Weak<Services>) {
     loop {
         tokio::time::sleep(SWEEP_PERIOD).await;
-        let snapshot = live.load();
-        let (now, services) = (services.clock.now(), services.clone());
+        let (Some(snapshot), Some(services)) = (live.load(), services.upgrade()) else { return };
+        let now = services.clock.now();
         // Millions of keys take a while; the runtime of background work has other things to do.
         let sweep = move || {
             snapshot.limiter.sweep(now.instant);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::time::{Interval, interval};
 
 use crate::server::Server;
 
@@ -34,19 +35,37 @@ pub(super) fn stopping(timeout: Duration) {
     let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status(&status)]);
 }
 
-/// How often systemd wants to hear that it lives; half of what it waits for (sd_watchdog_enabled(3)).
-pub(super) fn watchdog_period() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|patience| patience / 2).filter(|period| !period.is_zero())
+/// Tells systemd that the process lives, as often as it wants to hear it.
+pub(super) struct Watchdog {
+    tick: Option<Interval>,
+    beats: Vec<u64>,
 }
 
-/// Says that it lives, if every worker has done something since the last time.
-pub(super) fn live(server: &Server, before: &mut Vec<u64>) {
-    let beats = server.beats();
-    let stands_still = before.len() == beats.len() && beats.iter().zip(&*before).any(|(now, before)| now == before);
-    *before = beats;
-    if stands_still {
-        tracing::error!("a worker stands still: systemd is not told that all is well");
-    } else {
-        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+impl Watchdog {
+    /// As systemd wants it: half of what it waits for (sd_watchdog_enabled(3)).
+    pub(super) fn new() -> Self {
+        let period = sd_notify::watchdog_enabled().map(|patience| patience / 2).filter(|period| !period.is_zero());
+        Self { tick: period.map(interval), beats: Vec::new() }
+    }
+
+    /// Waits until it is due; for ever where nobody wants to hear it.
+    pub(super) async fn due(&mut self) {
+        match &mut self.tick {
+            Some(tick) => drop(tick.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says that the process lives, if every worker has done something since the last time.
+    pub(super) fn tell(&mut self, server: &Server) {
+        let beats = server.beats();
+        let before = std::mem::replace(&mut self.beats, beats);
+        let beats = &self.beats;
+        let stands_still = before.len() == beats.len() && beats.iter().zip(&before).any(|(now, before)| now == before);
+        if stands_still {
+            tracing::error!("a worker stands still: systemd is not told that all is well");
+        } else {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
     }
 }

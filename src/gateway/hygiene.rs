@@ -161,17 +161,17 @@ pub(super) fn drop_aliases(headers: &mut HeaderMap, name: &HeaderName) {
 }
 
 /// Drops from a trailer section what would have meant something as a header: framing, routing, credentials and the
-/// gateway's own fields (RFC 9110 §6.5.1).
-pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
+/// gateway's own fields (RFC 9110 §6.5.1). `withheld` are names that a configuration adds to these, folded.
+pub(super) fn clean_trailers(trailers: &mut HeaderMap, withheld: &[std::sync::Arc<str>]) {
     let doubtful: SmallVec<[HeaderName; 4]> =
-        trailers.keys().filter(|name| is_unfit_for_trailers(name)).cloned().collect();
+        trailers.keys().filter(|name| is_unfit_for_trailers(name, withheld)).cloned().collect();
     for name in doubtful {
         trailers.remove(name);
     }
 }
 
 /// Whether a field may not stand in a trailer section.
-pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
+fn is_unfit_for_trailers(name: &HeaderName, withheld: &[std::sync::Arc<str>]) -> bool {
     const UNFIT: [HeaderName; 25] = [
         header::AUTHORIZATION,
         HeaderName::from_static("dpop"),
@@ -202,7 +202,7 @@ pub(super) fn is_unfit_for_trailers(name: &HeaderName) -> bool {
     let folded = fold(name.as_str());
     UNFIT.iter().any(|unfit| *folded == *unfit.as_str().as_bytes())
         || is_hop_by_hop(name)
-        || is_spoofable(name.as_str(), &[])
+        || is_spoofable(name.as_str(), withheld)
 }
 
 #[cfg(test)]
@@ -318,8 +318,9 @@ mod tests {
             ("stepgate-otp", "1"),
             ("stepgate_grant", "1"),
             ("host", "b"),
+            ("x_tenant", "other"),
         ]);
-        clean_trailers(&mut map);
+        clean_trailers(&mut map, &["x-tenant".into()]);
         assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-checksum"]);
     }
 }

@@ -55,7 +55,15 @@ mod step_up;
 mod tests;
 mod upgrade;
 
-use std::{cell::RefCell, future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -128,6 +136,8 @@ struct Cleared<'s> {
 struct Held<'s> {
     /// When its answer has to be over, as the client says.
     deadline: Option<Instant>,
+    /// Whether the service may take it for another method than the request line's, which alone does no harm twice.
+    overridden: bool,
     /// The protocol is to be switched.
     handshake: Option<Box<Handshake>>,
     /// A body that was read before is in memory until the upstream answers.
@@ -183,7 +193,8 @@ impl Serve for Gateway {
             shaped: None,
         };
         let limit = snapshot.config.server.limits.body_bytes;
-        let mut body = RequestBody::new(incoming, &info.watch, limit).with_trailers(hygiene::clean_trailers);
+        let mut body = RequestBody::new(incoming, &info.watch, limit)
+            .with_trailers(hygiene::clean_trailers, &snapshot.withheld_trailers);
         exchange.record.bytes_in = body.counter();
         async move {
             let mut waited = false;
@@ -354,8 +365,8 @@ impl Gateway {
         if let Some(taken) = taken {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
-        let held = Held { deadline, handshake, form };
-        self.prepare(snapshot, exchange, clearance, (&mut inbound, &path, &matched, now), body, held)
+        let held = Held { deadline, overridden: matched.method != inbound.method, handshake, form };
+        self.prepare((snapshot, info), exchange, clearance, (&mut inbound, &path, &matched, now), body, held)
     }
 
     /// All that can be said of a request before anybody's credential is looked at: whether there is a place for it, what its address
@@ -429,7 +440,7 @@ impl Gateway {
         now: Now,
         upgrade: bool,
     ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
-        let Cleared { clearance, outbound, backend, held: Held { deadline, form, .. } } = cleared;
+        let Cleared { clearance, outbound, backend, held: Held { deadline, overridden, form, .. } } = cleared;
         let balance = &backend.upstream.balancing.balance;
         let principal = clearance.principal().map(|principal| &**principal);
         let hash = affinity::of(balance, &outbound.headers, principal, record.client);
@@ -440,16 +451,12 @@ impl Gateway {
         *request.uri_mut() = outbound.uri;
         *request.headers_mut() = outbound.headers;
         let client = record.client;
-        // Where the service is told: the client as it is believed to be. A port is known of who is connected here itself.
-        let introduced = backend.service.introduces().then(|| Introduced {
-            client: SocketAddr::new(client, if info.peer.ip() == client { info.peer.port() } else { 0 }),
-            local: info.local,
-        });
+        let introduced = introduced(backend, client, info);
         let rules = record.shaping().map(|shaping| &*shaping.rules);
         let sending = Sending {
             client: Some(client),
             hash,
-            guarded: ticket.is_some(),
+            once: ticket.is_some() || overridden,
             deadline,
             upgrade,
             introduced,
@@ -608,6 +615,15 @@ impl Exchange {
         *response.headers_mut() = headers;
         response
     }
+}
+
+/// For whom a connection is, where the service is told: the client as it is believed to be. A port is known of who is connected here
+/// itself.
+fn introduced(backend: &Backend, client: IpAddr, info: &ConnectionInfo) -> Option<Introduced> {
+    backend.service.introduces().then(|| Introduced {
+        client: SocketAddr::new(client, if info.peer.ip().to_canonical() == client { info.peer.port() } else { 0 }),
+        local: info.local,
+    })
 }
 
 /// RFC 9449 §8.2: a nonce is new, so an answer that brings one is not to be kept.

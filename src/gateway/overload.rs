@@ -9,7 +9,7 @@ use std::{
 use super::{Gateway, Record, Refusal};
 use crate::{
     config::Priority,
-    limit::{Holders, Pressure, StreamPlace},
+    limit::{Holders, Pressure, StreamPlace, streams_within_open_files},
     policy::Reason,
     runtime::{CompiledRoute, Snapshot},
 };
@@ -49,7 +49,8 @@ impl Gateway {
         route: &CompiledRoute,
         client: IpAddr,
     ) -> Result<StreamPlace, Refusal> {
-        let most = u32::try_from(snapshot.config.server.limits.connections).unwrap_or(u32::MAX);
+        let wanted = snapshot.config.server.limits.connections;
+        let most = u32::try_from(streams_within_open_files(wanted, wanted)).unwrap_or(u32::MAX);
         self.services.streams_open.enter(client, most).map_err(|full| {
             self.services.metrics.overload().refused(full.name(), route.priority.name());
             let mut refusal = Refusal::of(Reason::Overloaded).because("there are too many streams");

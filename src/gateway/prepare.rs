@@ -13,7 +13,7 @@ use super::{
     shaping::{self, Known, mirror::Original},
 };
 use crate::{
-    body::RequestBody,
+    body::{ConnectionInfo, RequestBody},
     clock::Now,
     config::{Assertion, Redirect},
     policy::{Principal, Reason},
@@ -25,7 +25,7 @@ impl Gateway {
     /// Makes of what was cleared what its upstream gets.
     pub(super) fn prepare<'s>(
         &self,
-        snapshot: &Snapshot,
+        (snapshot, info): (&Snapshot, &ConnectionInfo),
         exchange: &mut Exchange,
         clearance: Clearance,
         (inbound, path, matched, now): (&mut Inbound, &NormalPath<'_>, &Matched<'s>, Now),
@@ -49,7 +49,7 @@ impl Gateway {
             let known = Known::of(&enforcement, clearance.principal().map(|principal| &**principal));
             if let (None, Some(right)) = (&held.handshake, clearance.copy_right(matched)) {
                 let original = Original { inbound, target, known, now, backend };
-                self.mirror(snapshot, shaping, (&clearance, right), original, body);
+                self.mirror((snapshot, info), shaping, (&clearance, right), original, body);
             }
             request_rules = shaping::request_values(&shaping.rules.request_headers, &known);
         }

@@ -118,10 +118,10 @@ impl InFlight {
         self.total.in_use()
     }
 
-    /// The holders of a route's requests; the same for the same names, whatever is reloaded. `alone`: there is no other route, and no
-    /// other upstream.
-    pub fn holders(&self, route: &Arc<str>, upstream: &Arc<str>, alone: (bool, bool)) -> Holders {
-        Holders { route: holder(&self.routes, route, alone.0), upstream: holder(&self.upstreams, upstream, alone.1) }
+    /// The holders of a route's requests; the same for the same names, whatever is reloaded. Those that are there already stay as
+    /// they are.
+    pub fn holders(&self, route: &Arc<str>, upstream: &Arc<str>) -> Holders {
+        Holders { route: holder(&self.routes, route), upstream: holder(&self.upstreams, upstream) }
     }
 
     /// Lets a request in, or says what is full.
@@ -187,8 +187,8 @@ impl InFlight {
     }
 }
 
-/// Streams that last: by the same rule, and apart from requests, which come and go. As many in all as there may be connections: each
-/// has one of its own to its service, while one of a client's may hold many.
+/// Streams that last: by the same rule, and apart from requests, which come and go. As many in all as there may be connections, and as
+/// there are files for: each has a connection of its own to its service, while one of a client's may hold many.
 #[derive(Debug)]
 pub struct StreamsOpen {
     all: InFlight,
@@ -206,7 +206,7 @@ impl Default for StreamsOpen {
     fn default() -> Self {
         let all = InFlight::default();
         let everybody = Arc::from("");
-        let holders = all.holders(&everybody, &everybody, (true, true));
+        let holders = all.holders(&everybody, &everybody);
         Self { all, holders }
     }
 }
@@ -240,13 +240,19 @@ fn bound(most: u32, priority: Priority) -> u32 {
     }
 }
 
-fn holder(known: &Mutex<HashMap<Arc<str>, Arc<Holder>>>, name: &Arc<str>, alone: bool) -> Arc<Holder> {
+fn holder(known: &Mutex<HashMap<Arc<str>, Arc<Holder>>>, name: &Arc<str>) -> Arc<Holder> {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     // Names that no configuration has any more.
     known.retain(|other, holder| other == name || Arc::strong_count(holder) > 1);
-    let holder = known.entry(name.clone()).or_default();
-    holder.contended.store(!alone, Ordering::Relaxed);
-    holder.clone()
+    known.entry(name.clone()).or_default().clone()
+}
+
+impl Holders {
+    /// Says whether there are other routes, and other upstreams, that could be kept from their share.
+    pub fn put_in_force(&self, (routes, upstreams): (bool, bool)) {
+        self.route.contended.store(routes, Ordering::Relaxed);
+        self.upstream.contended.store(upstreams, Ordering::Relaxed);
+    }
 }
 
 impl Holder {
@@ -265,7 +271,9 @@ mod tests {
     }
 
     fn names(in_flight: &InFlight, route: &str, upstream: &str) -> Holders {
-        in_flight.holders(&route.into(), &upstream.into(), (false, false))
+        let holders = in_flight.holders(&route.into(), &upstream.into());
+        holders.put_in_force((true, true));
+        holders
     }
 
     fn fill(in_flight: &InFlight, client: IpAddr, holders: &Holders, priority: Priority) -> (Vec<InFlightPlace>, Full) {
@@ -282,7 +290,7 @@ mod tests {
     fn one_client_takes_half_and_the_next_a_third_and_there_is_always_room_for_another() {
         let in_flight = InFlight::default();
         in_flight.set_most(96);
-        let alone = in_flight.holders(&"r".into(), &"u".into(), (true, true));
+        let alone = in_flight.holders(&"r".into(), &"u".into());
         let (first, full) = fill(&in_flight, client(1), &alone, Priority::Critical);
         assert_eq!((first.len(), full), (48, Full::Client));
         let (second, _) = fill(&in_flight, client(2), &alone, Priority::Critical);
@@ -309,10 +317,23 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_that_is_compiled_and_not_put_in_force_changes_nothing() {
+        let in_flight = InFlight::default();
+        let alone = in_flight.holders(&"r".into(), &"u".into());
+        let others = names(&in_flight, "q", "v");
+        let refused = in_flight.holders(&"r".into(), &"u".into());
+        let _ = in_flight.holders(&"q".into(), &"v".into());
+        assert!(!alone.route.is_contended() && !alone.upstream.is_contended());
+        assert!(others.route.is_contended() && others.upstream.is_contended());
+        refused.put_in_force((true, false));
+        assert!(alone.route.is_contended() && !alone.upstream.is_contended(), "it is the same holder");
+    }
+
+    #[test]
     fn what_is_less_urgent_finds_the_bound_lower() {
         let in_flight = InFlight::default();
         in_flight.set_most(64);
-        let alone = in_flight.holders(&"r".into(), &"u".into(), (true, true));
+        let alone = in_flight.holders(&"r".into(), &"u".into());
         let held = |priority| (0..=250).filter(|n| in_flight.enter(client(*n), &alone, priority).is_ok()).count();
         assert_eq!(held(Priority::Low), 48);
         assert_eq!(held(Priority::Low), 0);
@@ -362,7 +383,7 @@ mod tests {
     #[test]
     fn a_bound_that_shrinks_below_what_workers_have_in_their_lanes_refuses_nobody_for_it() {
         let in_flight = InFlight::default();
-        let alone = in_flight.holders(&"r".into(), &"u".into(), (true, true));
+        let alone = in_flight.holders(&"r".into(), &"u".into());
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let (all, held) = (&in_flight, &alone);

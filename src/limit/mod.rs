@@ -13,6 +13,7 @@ mod headers;
 mod in_flight;
 mod key;
 mod limiter;
+mod open_files;
 mod pressure;
 mod quota;
 mod table;
@@ -23,6 +24,7 @@ pub use headers::RateHeaders;
 pub use in_flight::{Full, Holder, Holders, InFlight, InFlightPlace, StreamPlace, StreamsOpen};
 pub use key::{KeyFacts, QuotaKey, QuotaKeyBuilder};
 pub use limiter::RateLimiter;
+pub use open_files::{connections_within_open_files, raise_open_files, streams_within_open_files};
 pub use pressure::Pressure;
 pub use quota::{Combined, Outcome, Quota, Verdict, check_all};
 

@@ -1,6 +1,9 @@
 //! The snapshot in force. Workers read it without a lock; a reload swaps it for all of them at once.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    rc::Rc,
+    sync::{Arc, Weak},
+};
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -9,6 +12,10 @@ use super::Snapshot;
 /// The snapshot in force.
 #[derive(Debug, Clone)]
 pub struct Live(Arc<ArcSwap<Snapshot>>);
+
+/// The same for who looks after it, and keeps nothing of it alive.
+#[derive(Debug, Clone)]
+pub struct WeakLive(Weak<ArcSwap<Snapshot>>);
 
 /// Something that all workers have, with its holders on one worker counted there: a count that all of them share would
 /// cost each request a line of the others' cache.
@@ -40,9 +47,21 @@ impl Live {
         self.0.store(Arc::new(snapshot));
     }
 
+    /// For who keeps nothing of it alive.
+    pub fn downgrade(&self) -> WeakLive {
+        WeakLive(Arc::downgrade(&self.0))
+    }
+
     /// A view for one worker.
     pub fn view(&self) -> LiveView {
         LiveView { cache: Cache::new(self.0.clone()), held: Rc::new(self.load()) }
+    }
+}
+
+impl WeakLive {
+    /// The snapshot in force, for as long as somebody has it.
+    pub fn load(&self) -> Option<Arc<Snapshot>> {
+        self.0.upgrade().map(|live| live.load_full())
     }
 }
 

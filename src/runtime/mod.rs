@@ -17,7 +17,7 @@ pub use backend::{Backend, CompiledShaping, Goal, Side};
 pub use erasing::Erasing;
 pub use erasure::AuditEvidence;
 pub use erasure_teller::{ErasureTeller, tell_erasures};
-pub use live::{Live, LiveView, OnWorker};
+pub use live::{Live, LiveView, OnWorker, WeakLive};
 pub use materials::DiskMaterials;
 pub use observers::{IssuerObserver, WorkerObserver};
 pub use services::Services;

@@ -68,6 +68,8 @@ pub struct Snapshot {
     pub authorization_servers: Vec<Arc<str>>,
     /// All scopes that routes ask for, for the metadata.
     pub scopes: Vec<Arc<str>>,
+    /// Fields that no client sends in trailers, folded: a service that reads them as headers would take them for the gateway's word.
+    pub withheld_trailers: Arc<Vec<Arc<str>>>,
     /// Whether any service honours a method override.
     pub honours_overrides: bool,
     /// Whether pages of other origins may ask on any route.
@@ -277,11 +279,10 @@ impl Snapshot {
         };
         let mut routes = Vec::with_capacity(config.routes.len());
         for (number, route) in config.routes.iter().enumerate() {
-            let alone = (config.routes.len() == 1, config.upstreams.len() == 1);
             // A redirect holds nothing of an upstream: it counts as one of its own, by a name that no upstream can have.
             let redirect: Arc<str> = "(redirect)".into();
             let upstream = route.upstream().map_or(&redirect, |upstream| &upstream.name);
-            let holders = means.in_flight.holders(&route.name, upstream, alone);
+            let holders = means.in_flight.holders(&route.name, upstream);
             match compile_route((number, route), holders, (&authenticator, &limiter, &upstreams), means.metrics) {
                 Ok(route) => routes.push(route),
                 Err(problem) => problems.push(problem),
@@ -315,9 +316,10 @@ impl Snapshot {
             background: means.issuers.handle.clone(),
             authorization_servers: config.issuers.iter().map(|issuer| issuer.url.clone()).collect(),
             scopes: scopes(&config),
+            withheld_trailers: Arc::new(withheld_trailers(&config)),
             in_flight: means.in_flight.clone(),
             // By names that no route and no upstream can have.
-            own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into(), (false, false)),
+            own_holders: means.in_flight.holders(&"(own)".into(), &"(own)".into()),
             access_log,
             has_cors: config.routes.iter().flat_map(|route| &route.shaping).any(|shaping| shaping.cors.is_some()),
             honours_overrides: config.upstreams.iter().any(|upstream| !upstream.method_override.is_empty()),
@@ -346,6 +348,10 @@ impl Snapshot {
     /// Has deletions carried out as this one says, and requests bounded.
     pub(super) fn carry_out(&self) {
         self.in_flight.set_most(self.config.server.overload.requests);
+        let others = (self.config.routes.len() > 1, self.config.upstreams.len() > 1);
+        self.routes.iter().for_each(|route| route.holders.put_in_force(others));
+        // What is the gateway's own has services beside it at any time.
+        self.own_holders.put_in_force((true, true));
         if let Some(own) = &self.own {
             own.replace(self.state.as_ref(), self.authority.as_ref());
         }
@@ -397,6 +403,21 @@ impl Snapshot {
             .map(|backend| backend.upstream.form_bytes)
             .max()
     }
+}
+
+/// Names that a configuration makes the gateway's to say or to take out, wherever: on one route they mean nothing else on another.
+fn withheld_trailers(config: &Config) -> Vec<Arc<str>> {
+    let rules = config.routes.iter().flat_map(|route| &route.shaping).map(|shaping| &shaping.request_headers);
+    let ruled = rules.flat_map(|rules| rules.remove.iter().chain(rules.set.iter().map(|(name, _)| name)));
+    let told = config.upstreams.iter().flat_map(|upstream| [upstream.credential_field(), upstream.assertion_field()]);
+    let named = ruled.cloned().chain(told.flatten()).map(|name| config::folded(name.as_str()).into());
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for name in config.server.drop_headers.iter().chain(&config.server.key_headers).cloned().chain(named) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// What keeps something: the state, opened once and kept over reloads, and over it the second-factor authority and deletions.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 
 use super::{
-    EdgeObserver, Inherited, ListenerPlan, PlanMode, Server, ServerError, ServerPlan,
+    EdgeObserver, Inherited, ListenerPlan, PlanMode, Prepared, Server, ServerError, ServerPlan,
     operators::{self, AdminVisit, Sessions, Turn},
 };
 use crate::{
@@ -55,13 +55,27 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Listens on `address`. Without a token there is no admin API.
+    /// Binds `address`, unless somebody else has opened it.
     ///
     /// # Errors
-    /// When the address cannot be bound.
-    pub fn start(
+    /// When it cannot be bound.
+    pub fn bind(
         address: SocketAddr,
         limits: &ServerLimits,
+        inherited: &Inherited,
+        observer: &dyn EdgeObserver,
+    ) -> Result<Prepared, ServerError> {
+        let listener = ListenerPlan::plain(address.to_string().into(), address, PlanMode::Http1);
+        let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: limits.clone() };
+        super::prepare(("admin", inherited), &plan, 1, &[], observer)
+    }
+
+    /// Listens on what was bound. Without a token there is no admin API.
+    ///
+    /// # Errors
+    /// There are no threads to be had.
+    pub fn start(
+        prepared: Prepared,
         token: Option<Secret>,
         api: Arc<dyn AdminApi>,
         observer: Arc<dyn EdgeObserver>,
@@ -69,9 +83,6 @@ impl AdminServer {
     ) -> Result<Self, ServerError> {
         let token = Arc::new(ArcSwapOption::from_pointee(token));
         let gate_token = Arc::clone(&token);
-        let listener = ListenerPlan::plain(address.to_string().into(), address, PlanMode::Http1);
-        let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: limits.clone() };
-        let prepared = super::prepare(("admin", inherited), &plan, 1, &[], &*observer)?;
         let factory = move |_| {
             Rc::new(AdminGate { api: Arc::clone(&api), token: Arc::clone(&gate_token), sessions: RefCell::default() })
         };

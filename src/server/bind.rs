@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::{UnixListener, UnixStream},
+        net::UnixListener,
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -43,12 +43,24 @@ pub(super) struct Bound {
     pub(super) file: Option<SocketFile>,
 }
 
-/// Takes over sockets that somebody else has bound to `address`. The file of a Unix socket is ours to remove from
-/// now on.
-pub(super) fn inherited(address: &ListenerAddress, sockets: Vec<Listener>) -> io::Result<Bound> {
+/// Takes over sockets that somebody else has bound to `address`. The file of a Unix socket stays theirs until it is
+/// [adopted](SocketFile::adopt): should nothing come of it, they serve on.
+pub(super) fn inherited(address: &ListenerAddress, mut sockets: Vec<Listener>, mode: u32) -> io::Result<Bound> {
     let local = sockets.first().map_or_else(|| Ok(address.clone()), |socket| socket.local(address))?;
     let file = match address {
-        ListenerAddress::Unix(path) => Some(SocketFile::at(path)?),
+        ListenerAddress::Unix(path) => match SocketFile::at(path) {
+            Ok(file) => {
+                file.give_away(true);
+                Some(file)
+            }
+            // Somebody has removed it: whoever waits in the queues is served, and who comes finds another socket.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let (socket, file) = unix(path, mode)?;
+                sockets.push(Listener::Unix(socket));
+                Some(file)
+            }
+            Err(error) => return Err(error),
+        },
         ListenerAddress::Socket(_) | ListenerAddress::Systemd(_) => None,
     };
     Ok(Bound { sockets, local, file })
@@ -123,10 +135,8 @@ fn unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
         Ok(found) if !found.file_type().is_socket() => {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is something that is no socket"));
         }
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-            Ok(_) | Err(_) => return Err(io::ErrorKind::AddrInUse.into()),
-        },
+        Ok(_) if is_answered(path)? => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => fs::remove_file(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -138,6 +148,14 @@ fn unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     socket.set_nonblocking(true)?;
     socket.listen(BACKLOG)?;
     Ok((socket.into(), file))
+}
+
+/// Whether somebody listens there. Who has a full queue would keep us waiting, and does listen.
+fn is_answered(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    Ok(!socket.connect(&SockAddr::unix(path)?).is_err_and(refused))
 }
 
 /// The file of a Unix socket that we made: removed when it is dropped, unless another has taken its place.
@@ -164,6 +182,12 @@ impl SocketFile {
     /// Leaves it to another process, or takes it back.
     pub(super) fn give_away(&self, away: bool) {
         self.given_away.store(away, Ordering::Relaxed);
+    }
+
+    /// It is ours from now on, whoever bound it.
+    pub(super) fn adopt(&self, mode: u32) {
+        self.give_away(false);
+        self.set_mode(mode);
     }
 
     /// Lets others connect, or no longer.

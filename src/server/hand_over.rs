@@ -12,12 +12,13 @@
 //!    │ serving: what it took ───────────────────────> │  lets its connections end
 //! ```
 //! A connection that ends before `ready` changes nothing; one that ends between `released` and `serving` has the old process take all
-//! back. The lock on the folder decides in the end who may.
+//! back. The lock on the folder decides in the end who may. What one side waits for has a deadline, however it arrives.
 
 use std::{
     fs, io,
     io::{IoSlice, IoSliceMut, Read, Write},
     mem::MaybeUninit,
+    net::Shutdown,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
@@ -26,11 +27,11 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::{
-    io::retry_on_intr,
+    io::{Errno, retry_on_intr},
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
         recvmsg, sendmsg,
@@ -53,6 +54,8 @@ const MOST_SOCKETS: usize = 4096;
 const PROMPT: Duration = Duration::from_secs(5);
 /// How long it may take to read and check a configuration, or to open a store: all of its file is read.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a last word may take: who says it does not wait for whether it is read.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// Why a hand-over did not come about.
 #[derive(Debug, thiserror::Error)]
@@ -98,28 +101,46 @@ struct Offered {
     kind: Box<str>,
 }
 
-/// A connection to the other process.
+/// A connection to the other process, on which all blocks, and nothing for longer than until the deadline: each byte that comes
+/// brings it nearer to that, and none moves it.
 #[derive(Debug)]
-struct Line(UnixStream);
+struct Line {
+    stream: UnixStream,
+    until: Instant,
+}
 
 impl Line {
+    fn new(stream: UnixStream) -> Self {
+        Self { stream, until: Instant::now() + PROMPT }
+    }
+
+    /// What follows has so long, all together.
+    fn within(&mut self, patience: Duration) -> &mut Self {
+        self.until = Instant::now() + patience;
+        self
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+
     fn say(&mut self, word: &Word) -> Result<(), HandOverFault> {
         let text = serde_json::to_vec(word).map_err(io::Error::from)?;
         let length = u32::try_from(text.len()).map_err(io::Error::other)?;
-        self.0.write_all(&[&length.to_be_bytes()[..], &text].concat())?;
+        self.write_all(&[&length.to_be_bytes()[..], &text].concat())?;
         Ok(())
     }
 
-    fn hear(&mut self, patience: Duration) -> Result<Word, HandOverFault> {
-        self.0.set_read_timeout(Some(patience))?;
+    fn hear(&mut self) -> Result<Word, HandOverFault> {
         let mut length = [0; 4];
-        self.0.read_exact(&mut length)?;
+        self.read_exact(&mut length)?;
         let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
         if length > LONGEST {
             return Err(HandOverFault::Unknown);
         }
         let mut text = vec![0; length];
-        self.0.read_exact(&mut text)?;
+        self.read_exact(&mut text)?;
         match serde_json::from_slice(&text) {
             Ok(Word::Refused { why }) => Err(HandOverFault::Refused(why)),
             Ok(word) => Ok(word),
@@ -134,7 +155,8 @@ impl Line {
         let sent = retry_on_intr(|| {
             let mut control = SendAncillaryBuffer::new(&mut space);
             control.push(SendAncillaryMessage::ScmRights(&sockets));
-            sendmsg(&self.0, &[IoSlice::new(b"s")], &mut control, SendFlags::empty())
+            self.stream.set_write_timeout(Some(self.left().map_err(|_| Errno::TIMEDOUT)?)).map_err(|_| Errno::IO)?;
+            sendmsg(&self.stream, &[IoSlice::new(b"s")], &mut control, SendFlags::empty())
         })?;
         if sent == 1 { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
@@ -147,7 +169,8 @@ impl Line {
         let flags = RecvFlags::CMSG_CLOEXEC;
         #[cfg(not(target_os = "linux"))]
         let flags = RecvFlags::empty();
-        retry_on_intr(|| recvmsg(&self.0, &mut [IoSliceMut::new(&mut byte)], &mut control, flags))?;
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        retry_on_intr(|| recvmsg(&self.stream, &mut [IoSliceMut::new(&mut byte)], &mut control, flags))?;
         let mut socket = None;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(mut sockets) = message {
@@ -155,6 +178,24 @@ impl Line {
             }
         }
         socket.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -208,13 +249,9 @@ impl HandOverDoor {
                 tracing::warn!("another user's process asked for a hand-over");
                 continue;
             }
-            let blocking = stream.into_std().and_then(|stream| {
-                stream.set_nonblocking(false)?;
-                stream.set_write_timeout(Some(PROMPT))?;
-                Ok(stream)
-            });
+            let blocking = stream.into_std().and_then(|stream| stream.set_nonblocking(false).map(|()| stream));
             if let Ok(stream) = blocking {
-                return Visitor(Line(stream));
+                return Visitor(Line::new(stream));
             }
         }
     }
@@ -233,13 +270,42 @@ impl Drop for HandOverDoor {
 #[derive(Debug)]
 pub struct Visitor(Line);
 
+/// Ends what is spoken with a visitor, wherever that blocks, when it is dropped.
+#[derive(Debug)]
+pub struct CallOff(Option<UnixStream>);
+
+impl CallOff {
+    /// There is nothing to end any more.
+    pub fn over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CallOff {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.0 {
+            // Whoever is gone needs not to be told.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
 impl Visitor {
-    /// Gives it the sockets, and waits until it has everything ready.
+    /// What ends the visit from outside.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn call_off(&self) -> io::Result<CallOff> {
+        self.0.stream.try_clone().map(|stream| CallOff(Some(stream)))
+    }
+
+    /// Gives it the sockets, and waits until it has everything ready: for a minute in all.
     ///
     /// # Errors
     /// Why nothing comes of it: nothing has changed.
     pub fn offer(&mut self, sockets: &[HandedSocket]) -> Result<u32, HandOverFault> {
-        let Word::Ask { protocol, pid, .. } = self.0.hear(PROMPT)? else { return Err(HandOverFault::Unknown) };
+        let Word::Ask { protocol, pid, .. } = self.0.within(PROMPT).hear()? else { return Err(HandOverFault::Unknown) };
+        self.0.within(PATIENCE);
         if protocol != PROTOCOL {
             let why = format!("it speaks protocol {PROTOCOL} of hand-overs, not {protocol}");
             self.0.say(&Word::Refused { why })?;
@@ -255,7 +321,7 @@ impl Visitor {
         for socket in sockets {
             self.0.send(socket.socket.as_fd())?;
         }
-        match self.0.hear(PATIENCE)? {
+        match self.0.hear()? {
             Word::Ready => Ok(pid),
             Word::Ask { .. } | Word::Offer { .. } | Word::Released | Word::Refused { .. } | Word::Serving { .. } => {
                 Err(HandOverFault::Unknown)
@@ -268,8 +334,8 @@ impl Visitor {
     /// # Errors
     /// It does not serve.
     pub fn released(&mut self) -> Result<Vec<SocketName>, HandOverFault> {
-        self.0.say(&Word::Released)?;
-        match self.0.hear(PATIENCE)? {
+        self.0.within(PATIENCE).say(&Word::Released)?;
+        match self.0.hear()? {
             Word::Serving { taken } => Ok(taken.iter().map(Offered::name).collect()),
             Word::Ask { .. } | Word::Offer { .. } | Word::Released | Word::Refused { .. } | Word::Ready => {
                 Err(HandOverFault::Unknown)
@@ -280,7 +346,7 @@ impl Visitor {
     /// Says why nothing comes of it.
     pub fn refuse(&mut self, why: &str) {
         // Whoever is gone needs not to be told.
-        let _ = self.0.say(&Word::Refused { why: why.to_owned() });
+        let _ = self.0.within(LAST_WORD).say(&Word::Refused { why: why.to_owned() });
     }
 }
 
@@ -296,11 +362,11 @@ impl Predecessor {
     pub fn ask(state_dir: &Path) -> Result<(Self, Vec<HandedSocket>), HandOverFault> {
         let path = state_dir.join(FILE);
         let stream = UnixStream::connect(&path).map_err(|source| HandOverFault::Nobody { path, source })?;
-        stream.set_write_timeout(Some(PROMPT))?;
-        let mut line = Line(stream);
+        let mut line = Line::new(stream);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         line.say(&Word::Ask { protocol: PROTOCOL, version, pid: std::process::id() })?;
-        let Word::Offer { protocol: PROTOCOL, version, pid, sockets } = line.hear(PATIENCE)? else {
+        // It may have another visitor before this one.
+        let Word::Offer { protocol: PROTOCOL, version, pid, sockets } = line.within(2 * PATIENCE).hear()? else {
             return Err(HandOverFault::Unknown);
         };
         if sockets.len() > MOST_SOCKETS {
@@ -323,8 +389,8 @@ impl Predecessor {
     /// # Errors
     /// It did not.
     pub fn ready(&mut self, patience: Duration) -> Result<(), HandOverFault> {
-        self.0.say(&Word::Ready)?;
-        match self.0.hear(patience.saturating_add(PATIENCE))? {
+        self.0.within(patience.saturating_add(PATIENCE)).say(&Word::Ready)?;
+        match self.0.hear()? {
             Word::Released => Ok(()),
             Word::Ask { .. } | Word::Offer { .. } | Word::Ready | Word::Refused { .. } | Word::Serving { .. } => {
                 Err(HandOverFault::Unknown)
@@ -337,7 +403,7 @@ impl Predecessor {
     /// # Errors
     /// The other process is gone, which is as good.
     pub fn serving(mut self, taken: &[SocketName]) -> Result<(), HandOverFault> {
-        self.0.say(&Word::Serving { taken: taken.iter().map(|name| Offered::of(name, "")).collect() })
+        self.0.within(PROMPT).say(&Word::Serving { taken: taken.iter().map(|name| Offered::of(name, "")).collect() })
     }
 }
 
@@ -392,10 +458,44 @@ mod tests {
             stranger.shutdown(std::net::Shutdown::Write).unwrap();
             assert!(door.asked().await.offer(&[]).is_err(), "{said:?}");
         }
-        let mut newer = Line(UnixStream::connect(&path).unwrap());
+        let mut newer = Line::new(UnixStream::connect(&path).unwrap());
         newer.say(&Word::Ask { protocol: 2, version: "9.9.9".into(), pid: 1 }).unwrap();
         assert!(door.asked().await.offer(&[]).is_err());
-        assert!(matches!(newer.hear(PROMPT), Err(HandOverFault::Refused(_))));
+        assert!(matches!(newer.hear(), Err(HandOverFault::Refused(_))));
+    }
+
+    #[test]
+    fn a_word_that_comes_in_drips_has_no_longer_than_one_that_comes_at_once() {
+        let (mut other, own) = UnixStream::pair().unwrap();
+        // A word all the same, for who would wait for each byte anew.
+        let word = format!("{:396}\"ready\"", "");
+        let dripping = std::thread::spawn(move || {
+            let length = u32::try_from(word.len()).unwrap().to_be_bytes();
+            for byte in length.iter().chain(word.as_bytes()) {
+                if other.write_all(&[*byte]).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let mut line = Line::new(own);
+        let heard = line.within(Duration::from_millis(300)).hear();
+        assert!(matches!(heard, Err(HandOverFault::Io(_))), "{heard:?}");
+        drop(line);
+        dripping.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_visit_that_is_called_off_ends_wherever_it_blocks() {
+        let folder = tempfile::tempdir().unwrap();
+        let door = HandOverDoor::open(folder.path()).unwrap();
+        let mut silent = UnixStream::connect(folder.path().join(FILE)).unwrap();
+        let mut visitor = door.asked().await;
+        let call_off = visitor.call_off().unwrap();
+        let offered = std::thread::spawn(move || visitor.offer(&[]));
+        drop(call_off);
+        assert!(offered.join().unwrap().is_err());
+        assert_eq!(silent.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]

@@ -160,6 +160,13 @@ impl Inherited {
         Self { activated, ..Self::default() }
     }
 
+    /// What systemd has opened, for a gateway that starts anew in this process.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let another = |(name, listener): &(Box<str>, Listener)| Some((name.clone(), listener.another().ok()?));
+        Self { activated: self.activated.iter().filter_map(another).collect(), ..Self::default() }
+    }
+
     /// The names that systemd gave.
     pub fn activated(&self) -> impl Iterator<Item = &str> {
         self.activated.iter().map(|(name, _)| &**name)

@@ -9,6 +9,7 @@
 //!        └─ drain ─── stops accepting, finishes, cuts at the deadline
 //! ```
 
+mod accept;
 mod admin;
 mod admission;
 mod bind;
@@ -16,7 +17,6 @@ mod certificates;
 mod check;
 mod client_stream;
 mod connection;
-mod descriptors;
 mod frames;
 mod hand_over;
 mod http3;
@@ -33,6 +33,7 @@ mod socket;
 mod switched;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod tls;
 mod wire;
 mod worker;
@@ -55,8 +56,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
 pub use check::check_tls;
-pub use descriptors::{connections_within_open_files, raise_open_files};
-pub use hand_over::{HandOverDoor, HandOverFault, Predecessor, Visitor};
+pub use hand_over::{CallOff, HandOverDoor, HandOverFault, Predecessor, Visitor};
 pub use http3::{http3_frames, http3_head, http3_section, http3_trailers};
 pub use inherited::{HandedSocket, Inherited, SocketKind, SocketName};
 pub use lock::{LockError, StateLock};
@@ -74,7 +74,7 @@ use self::{
     tls::ListenerTlsState,
     worker::{Http3Order, ListenerKey, ListenerOrder, Order},
 };
-use crate::{acme::Challenges, body::Serve, config::ListenerAddress};
+use crate::{acme::Challenges, body::Serve, config::ListenerAddress, limit::connections_within_open_files};
 
 /// The server of clients, as its threads and its sockets are named.
 const CLIENTS: &str = "worker";
@@ -273,8 +273,8 @@ impl Server {
         prepare((self.name, &self.inherited), plan, self.threads.len(), &active, &*self.observer)
     }
 
-    /// Puts a prepared plan into force. Listeners that are in both plans keep their sockets, and all their connections;
-    /// changed limits and modes are for connections to come; those of removed listeners drain. Certificate files that
+    /// Puts a prepared plan into force. Listeners that are in both plans keep their sockets, and their connections unless
+    /// they ask for something else now; changed limits are for connections to come; those of removed listeners drain. Certificate files that
     /// both plans name are looked at again.
     pub fn apply(&self, prepared: Prepared) {
         let Prepared { plan, active, mut sockets, datagrams } = prepared;
@@ -297,8 +297,23 @@ impl Server {
             // A worker that is gone has been drained.
             let _ = thread.orders.send(Order::Listen(orders.collect(), plan.limits.clone()));
         }
+        for active in &active {
+            if let Some(file) = &active.file {
+                file.set_mode(active.plan.unix_mode);
+            }
+        }
         *self.active.lock().unwrap_or_else(PoisonError::into_inner) = active;
         self.refresh_certificates();
+    }
+
+    /// The files of the Unix sockets that were taken over are this server's from now on. Until then it may fail, and who
+    /// has handed them over go on with them.
+    pub fn adopt(&self) {
+        for active in self.active.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(file) = &active.file {
+                file.adopt(active.plan.unix_mode);
+            }
+        }
     }
 
     /// Looks at the certificate files now, and takes those that have changed and are whole.
@@ -331,6 +346,11 @@ impl Server {
             Ok(HandedSocket { name, kind: socket.kind(), socket: socket.as_fd().try_clone_to_owned()? })
         });
         handed.collect()
+    }
+
+    /// What others have opened for this process.
+    pub fn inherited(&self) -> &Inherited {
+        &self.inherited
     }
 
     /// From now on answers over HTTP/1.1 are the last ones of their connections: a drain is near.
@@ -530,18 +550,13 @@ fn prepare(
         let bind = |source| ServerError::Bind { key: in_configuration.clone(), address: address.clone(), source };
         let mut is_handed_over = false;
         let (local, file, kept) = match same {
-            Some(active) => {
-                if let Some(file) = &active.file {
-                    file.set_mode(listener.unix_mode);
-                }
-                (active.local.clone(), active.file.clone(), Arc::clone(&active.kept))
-            }
+            Some(active) => (active.local.clone(), active.file.clone(), Arc::clone(&active.kept)),
             None => {
                 let given = inherited.take(name, &key).map_err(bind)?;
                 is_handed_over = !given.is_empty();
                 let bound = match given.is_empty() {
                     true => bind::listeners(address, workers, v6_only, listener.unix_mode),
-                    false => bind::inherited(address, given),
+                    false => bind::inherited(address, given, listener.unix_mode),
                 };
                 let bound = bound.map_err(bind)?;
                 let kept: io::Result<Vec<_>> = bound.sockets.iter().map(Listener::another).collect();

@@ -93,3 +93,41 @@ pub(super) fn bounds(limits: &ServerLimits) -> Bounds {
         refused_body_bytes: limits.body_bytes,
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test that fails should say where")]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Whatever is equal to what is in force stays: sockets, and with TLS the keys of its sessions.
+    #[test]
+    fn lines_that_move_change_no_plan_and_no_order() {
+        let text = "listeners:
+  - address: 127.0.0.1:443
+    tls:
+      certificates: [{cert: a.pem, key: a.key}, {acme: [a.example]}]
+      client_ca: ca.pem
+      client_crl: [ca.crl]
+      client_auth: required
+acme: {terms_of_service_agreed: true, ca: pebble.pem, external_account: {key_id: a, hmac_key: {file: eab.key}}}
+sealing: {key: {env: KEY}}
+access_log: {file: access.jsonl}
+upstreams: {api: {targets: ['http://127.0.0.1:1']}}
+routes: [{path: /**, upstream: api, auth: none}]
+";
+        let env = |_: &str| Some("0123456789abcdef0123456789abcdef".to_owned());
+        let load = |text: &str| {
+            let input =
+                crate::config::Input { file: Path::new("gateway.yaml"), text, base: Path::new("/etc"), env: &env };
+            crate::config::load(&input).ok().unwrap().config
+        };
+        let (before, after) = (load(text), load(&format!("# A remark.\n\n{text}")));
+        assert_ne!(before.acme.as_ref().unwrap().span, after.acme.as_ref().unwrap().span);
+        assert_eq!(ServerPlan::new(&before), ServerPlan::new(&after));
+        assert_eq!((&before.access_log, &before.sealing), (&after.access_log, &after.sealing));
+        let other = load(&text.replace("ca.pem", "cb.pem"));
+        assert_ne!(ServerPlan::new(&before), ServerPlan::new(&other));
+    }
+}

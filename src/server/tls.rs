@@ -9,6 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -28,6 +29,7 @@ use rustls::{
 use super::{
     EdgeObserver,
     certificates::{Certificate, CertificateSet, Resolver},
+    tickets::{self, TicketKeys},
 };
 use crate::{
     config::{Alpn, CertificateFiles, ClientAuth, ListenerTls, TlsVersion},
@@ -306,8 +308,7 @@ fn server_config(
         .collect();
     // Never shared between listeners: a session of one without client certificates would be resumed on one with them.
     if plan.session_tickets {
-        // Its keys turn every six hours, and one that turned opens tickets for six more.
-        config.ticketer = provider::Ticketer::new()?;
+        config.ticketer = Arc::new(TicketKeys::new(tickets::PERIOD, Instant::now())?);
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     } else {
         config.send_tls13_tickets = 0;

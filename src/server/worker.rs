@@ -1,11 +1,10 @@
 //! A worker: one thread, one single-threaded runtime, its own listening sockets, its own connections. A request crosses
-//! no thread. Two things run beside the connections: the accept loops, and the sweep over all watches.
+//! no thread. Two things run beside the connections: the accept loops ([`super::accept`]), and the sweep over all watches.
 
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::IpAddr,
     rc::Rc,
     sync::{
         Arc,
@@ -14,37 +13,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::{HandshakeKind, server::Acceptor};
 use tokio::{
-    io::AsyncWriteExt,
     sync::{Notify, mpsc},
     task::{LocalSet, spawn_local},
     time::{sleep, sleep_until},
 };
-use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor, server::TlsStream};
 
 use super::{
-    Alarm, EdgeObserver, Handshake, Refused,
+    Alarm, EdgeObserver, Refused,
+    accept::{accept_all, empty},
     admission::{Admission, Permit},
-    bind::{self, Listener},
-    client_stream::{Accepted, Accepting, ClientStream, Queue},
-    connection::{self, Draining, Serving, until_verdict},
+    bind::Listener,
+    client_stream::Queue,
+    connection::Draining,
     http3::{self, Quic, UdpPort},
     plan::PlanMode,
-    proxy_header::{self, ProxyHeader},
     redirect::Redirect,
     settings::HttpSettings,
-    socket::Socket,
     tls::ListenerTlsState,
-    wire::Transport,
 };
 use crate::{
     acme::Challenges,
-    body::{
-        AlpnChoice, Alternative, Arrival, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol, Serve,
-        TlsInfo, Verdict,
-    },
-    config::{Alpn, ListenerAddress, Peers, ServerLimits},
+    body::{ConnectionWatch, Serve, Verdict},
+    config::{ListenerAddress, Peers, ServerLimits},
     telemetry::OVER_UDP,
 };
 
@@ -55,14 +46,11 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 /// with its workers.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// After a failed accept, most likely for want of file descriptors, some connection has to end first.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long what is cut has to be gone.
+const CUTTING: Duration = Duration::from_millis(50);
 
 /// Tells listeners with the same address apart (port 0 may be given twice).
 pub(super) type ListenerKey = (ListenerAddress, usize);
-
-/// The address of a peer that has none.
-const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
 /// What a listener is to be, as sent to a worker.
 pub(super) struct ListenerOrder {
@@ -104,10 +92,10 @@ pub(super) enum Order {
 /// What all connections of a worker share.
 pub(super) struct Shared<S> {
     pub(super) service: Rc<S>,
-    redirects: RefCell<HashMap<u16, Rc<Redirect>>>,
+    pub(super) redirects: RefCell<HashMap<u16, Rc<Redirect>>>,
     pub(super) observer: Arc<dyn EdgeObserver>,
     pub(super) admission: Arc<Admission>,
-    challenges: Arc<Challenges>,
+    pub(super) challenges: Arc<Challenges>,
     connections: RefCell<Vec<Option<Entry>>>,
     free: RefCell<Vec<usize>>,
     /// Connections and accept loops that have yet to end.
@@ -146,19 +134,19 @@ struct Entry {
 /// A listener of this worker. Its settings can change under it; connections keep those they began with.
 pub(super) struct Listening {
     pub(super) settings: RefCell<Rc<Settings>>,
-    draining: Rc<Draining>,
-    accepts: Cell<Accepts>,
-    turned: Notify,
+    draining: RefCell<Rc<Draining>>,
+    pub(super) accepts: Cell<Accepts>,
+    pub(super) turned: Notify,
     /// Accept loops that have yet to end.
-    loops: Cell<usize>,
+    pub(super) loops: Cell<usize>,
     /// The sockets of a listener that pauses.
-    paused: RefCell<Vec<Queue>>,
-    http3: RefCell<Option<Rc<Quic>>>,
+    pub(super) paused: RefCell<Vec<Queue>>,
+    pub(super) http3: RefCell<Option<Rc<Quic>>>,
 }
 
 /// What accept loops are to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Accepts {
+pub(super) enum Accepts {
     Yes,
     /// Nothing, and to leave what is in the queue there.
     Paused,
@@ -167,6 +155,11 @@ enum Accepts {
 }
 
 impl Listening {
+    /// What tells its connections, those to come included, to end.
+    pub(super) fn draining(&self) -> Rc<Draining> {
+        Rc::clone(&self.draining.borrow())
+    }
+
     fn turn(&self, accepts: Accepts) {
         self.accepts.set(accepts);
         self.turned.notify_waiters();
@@ -178,10 +171,22 @@ pub(super) struct Settings {
     /// Its name in metrics for what comes over QUIC.
     pub(super) udp_name: Arc<str>,
     pub(super) index: usize,
-    mode: PlanMode,
+    pub(super) mode: PlanMode,
     pub(super) proxy_protocol: Peers,
     pub(super) tls: Option<Arc<ListenerTlsState>>,
     pub(super) http: Rc<HttpSettings>,
+}
+
+impl Settings {
+    /// Whether all that it admitted with `before` it would admit now, in the same way: with as much TLS, as much shown by the client,
+    /// and by the same relays.
+    fn admits_what(&self, before: &Self) -> bool {
+        let same_mode = match (&self.mode, &before.mode) {
+            (PlanMode::Tls(now), PlanMode::Tls(before)) => now.asks_what(before),
+            (now, before) => now == before,
+        };
+        same_mode && self.proxy_protocol == before.proxy_protocol
+    }
 }
 
 /// Runs a worker until it has drained. The service is made here, on the thread that it stays on.
@@ -217,7 +222,7 @@ pub(super) async fn run<S: Serve>(
                         period.set(http.bounds.sweep_period());
                         listening = listen(&shared, alarm, listening, listeners, &http);
                     }
-                    Order::Soften => listening.values().for_each(|listener| shared.soften(&listener.draining)),
+                    Order::Soften => listening.values().for_each(|listener| shared.soften(&listener.draining())),
                     Order::Pause(done) => {
                         pause(&listening).await;
                         drop(done);
@@ -255,13 +260,16 @@ fn listen<S: Serve>(
         });
         let listening = match before.remove(&key) {
             Some(listening) => {
-                *listening.settings.borrow_mut() = settings;
+                let before = listening.settings.replace(settings);
+                if !listening.settings.borrow().admits_what(&before) {
+                    begin_anew(shared, &listening);
+                }
                 listening
             }
             None => {
                 let listening = Rc::new(Listening {
                     settings: RefCell::new(settings),
-                    draining: Rc::default(),
+                    draining: RefCell::default(),
                     accepts: Cell::new(Accepts::Yes),
                     turned: Notify::new(),
                     loops: Cell::new(0),
@@ -325,16 +333,25 @@ fn serve_http3<S: Serve>(shared: &Rc<Shared<S>>, alarm: &Alarm, listening: &Rc<L
     *listening.http3.borrow_mut() = Some(quic);
 }
 
+/// Lets the connections end in good order that there are: what a listener asks of one to come they were never asked. Streams whose
+/// protocol was switched go on, as over a drain.
+fn begin_anew<S: 'static>(shared: &Rc<Shared<S>>, listening: &Listening) {
+    let over_udp = listening.http3.borrow().as_ref().map(|quic| quic.draining.take());
+    for before in over_udp.into_iter().chain([listening.draining.take()]) {
+        spawn_local(retire(Rc::clone(shared), before));
+    }
+}
+
 /// Has a listener accept no more, and lets its connections end in good order.
 fn end<S: 'static>(shared: &Rc<Shared<S>>, listening: &Listening) {
     listening.turn(Accepts::UntilEmpty);
-    spawn_local(retire(Rc::clone(shared), Rc::clone(&listening.draining)));
+    spawn_local(retire(Rc::clone(shared), listening.draining()));
     listening.http3.take().iter().for_each(|quic| end_http3(shared, quic));
 }
 
 fn end_http3<S: 'static>(shared: &Rc<Shared<S>>, quic: &Quic) {
     quic.stop();
-    spawn_local(retire(Rc::clone(shared), Rc::clone(&quic.draining)));
+    spawn_local(retire(Rc::clone(shared), Rc::clone(&quic.draining.borrow())));
 }
 
 /// Lets the connections of a listener that is no more end in good order.
@@ -357,9 +374,10 @@ async fn drain<S: Serve>(
         let queues = listener.paused.take();
         if left.contains(&key) {
             listener.turn(Accepts::Paused);
-            listener.draining.begin_patiently();
-            shared.soften(&listener.draining);
-            shared.wake(|entry| Rc::ptr_eq(&entry.draining, &listener.draining));
+            let draining = listener.draining();
+            draining.begin_patiently();
+            shared.soften(&draining);
+            shared.wake(|entry| Rc::ptr_eq(&entry.draining, &draining));
             listener.http3.take().iter().for_each(|quic| end_http3(shared, quic));
             continue;
         }
@@ -395,7 +413,7 @@ async fn drain<S: Serve>(
                 entry.watch.condemn(Verdict::Drain);
             }
             // The verdicts are carried out as soon as the connections' tasks get their turn.
-            let _ = tokio::time::timeout(ACCEPT_PAUSE, async {
+            let _ = tokio::time::timeout(CUTTING, async {
                 while shared.open.get() > 0 {
                     shared.all_closed.notified().await;
                 }
@@ -415,253 +433,6 @@ async fn sweep<S>(shared: Rc<Shared<S>>, period: Rc<Cell<Duration>>, beat: Arc<A
             entry.watch.sweep(now);
         }
     }
-}
-
-/// Accepts until told to stop, and then what is in the queue, so that closing the socket resets nobody.
-async fn accept_all<S: Serve>(open: Open<S>, listening: Rc<Listening>, socket: Listener) {
-    let shared = &open.0;
-    let ended = || {
-        listening.loops.set(listening.loops.get().saturating_sub(1));
-        listening.turned.notify_waiters();
-    };
-    let Ok(listener) = Accepting::new(socket) else { return ended() };
-    while listening.accepts.get() == Accepts::Yes {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => begin(shared, &listening, accepted),
-                Err(_) => sleep(ACCEPT_PAUSE).await,
-            },
-            // Registered before the next look, as nothing is waited for in between.
-            () = listening.turned.notified() => {}
-        }
-    }
-    if let Ok(queue) = listener.into_queue() {
-        match listening.accepts.get() {
-            Accepts::Paused => listening.paused.borrow_mut().push(queue),
-            Accepts::Yes | Accepts::UntilEmpty => empty(shared, &listening, &queue),
-        }
-    }
-    ended();
-}
-
-/// Serves what waits in a queue.
-fn empty<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, queue: &Queue) {
-    while let Ok(accepted) = queue.accept() {
-        begin(shared, listening, accepted);
-    }
-}
-
-/// Admits a connection and gives it a task of its own.
-fn begin<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, (stream, peer): Accepted) {
-    let settings = Rc::clone(&listening.settings.borrow());
-    let peer = peer.map(canonical);
-    let relays = &settings.proxy_protocol;
-    let is_relay = peer.map_or(relays.unix, |peer| relays.has(peer.ip()));
-    let admitted = match is_relay {
-        true => shared.admission.admit_untold(),
-        false => shared.admission.admit(peer.unwrap_or(NOBODY).ip()),
-    };
-    let permit = match admitted {
-        Ok(permit) => permit,
-        Err(why) => return shared.observer.connection_refused(&settings.name, why),
-    };
-    bind::tune_client(&stream, settings.http.bounds.write_stall_timeout);
-    let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
-    if listening.draining.is_soft() {
-        watch.last_answers();
-    }
-    let held = Held::new(shared, &settings.name, Rc::clone(&watch), Rc::clone(&listening.draining), permit);
-    let (shared, draining) = (Rc::clone(shared), Rc::clone(&listening.draining));
-    let alternative = listening.http3.borrow().as_ref().map(|quic| quic.alternative());
-    let arrival = if peer.is_some() { Arrival::Direct } else { Arrival::Unix };
-    spawn_local(async move {
-        let mut stream = stream;
-        let from = match is_relay {
-            // Boxed: few connections come from a relay.
-            true => Box::pin(told(&shared, &settings, (&mut stream, peer), &watch, &held)).await,
-            false => Ok((peer.unwrap_or(NOBODY), arrival)),
-        };
-        held.verdict.set(match from {
-            Ok(from) => converse(&shared, &settings, draining, stream, from, (watch, alternative)).await,
-            Err(verdict) => verdict,
-        });
-    });
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// Hears from a relay for whom it connects, and counts the connection for that client. What is not told within the time of
-/// a handshake ends the connection.
-async fn told<S>(
-    shared: &Shared<S>,
-    settings: &Settings,
-    (stream, relay): (&mut ClientStream, Option<SocketAddr>),
-    watch: &ConnectionWatch,
-    held: &Held<S>,
-) -> Result<(SocketAddr, Arrival), Option<Verdict>> {
-    let refused = |why| shared.observer.connection_refused(&settings.name, why);
-    let header = match until_verdict(watch, proxy_header::read(stream)).await {
-        Ok(Ok(header)) => header,
-        Ok(Err(fault)) => {
-            tracing::debug!(listener = &*settings.name, relay = ?relay, %fault, "a relay is closed");
-            refused(Refused::ProxyHeader);
-            return Err(None);
-        }
-        Err(verdict) => {
-            refused(Refused::ProxyHeader);
-            return Err(Some(verdict));
-        }
-    };
-    let (peer, arrival) = match header {
-        ProxyHeader::Own => match relay {
-            Some(relay) => (relay, Arrival::Direct),
-            None => (NOBODY, Arrival::Unix),
-        },
-        ProxyHeader::Unknown => (NOBODY, Arrival::Relay { address: relay, tls: false }),
-        ProxyHeader::Client { source, tls } => (canonical(source), Arrival::Relay { address: relay, tls }),
-    };
-    held.count_for(peer.ip()).map_err(|why| {
-        refused(why);
-        None
-    })?;
-    Ok((peer, arrival))
-}
-
-/// Finds out what is spoken on a connection, and speaks it.
-async fn converse<S: Serve>(
-    shared: &Rc<Shared<S>>,
-    settings: &Settings,
-    draining: Rc<Draining>,
-    stream: ClientStream,
-    (peer, arrival): (SocketAddr, Arrival),
-    (watch, alternative): (Rc<ConnectionWatch>, Option<Rc<Alternative>>),
-) -> Option<Verdict> {
-    let local = stream.local().ok()?.map_or(NOBODY, canonical);
-    let info = |tls: Option<TlsInfo>| {
-        Rc::new(ConnectionInfo {
-            peer,
-            arrival,
-            local,
-            listener: Arc::clone(&settings.name),
-            listener_index: settings.index,
-            tls,
-            watch: Rc::clone(&watch),
-            memory: Memory::default(),
-            alternative: alternative.clone().filter(|_| settings.tls.is_some()),
-        })
-    };
-    let http = || Rc::clone(&settings.http);
-    let socket = Socket::new(stream, Rc::clone(&watch));
-    match (&settings.mode, &settings.tls) {
-        (PlanMode::Tls(_), Some(tls)) => {
-            // Boxed, so that the room of the handshake is given back when it is done.
-            let (transport, agreed) = match Box::pin(handshake(shared, settings, tls, socket, &watch)).await {
-                Ok(agreed) => agreed?,
-                Err(verdict) => return Some(verdict),
-            };
-            let protocol = spoken(tls, agreed.alpn)?;
-            let serving = Serving {
-                service: Rc::clone(&shared.service),
-                info: info(Some(agreed)),
-                settings: http(),
-                draining,
-                challenges: None,
-            };
-            connection::serve(serving, Some(protocol), transport).await
-        }
-        // A listener without its certificates serves nobody.
-        (PlanMode::Tls(_), None) => None,
-        (PlanMode::Redirect(port), _) => {
-            let service = Rc::clone(
-                shared.redirects.borrow_mut().entry(*port).or_insert_with(|| Rc::new(Redirect::to_port(*port))),
-            );
-            let challenges = Some(Arc::clone(&shared.challenges));
-            let serving = Serving { service, info: info(None), settings: http(), draining, challenges };
-            connection::serve(serving, Some(Protocol::Http1), Transport::Plain(socket)).await
-        }
-        (mode @ (PlanMode::Cleartext | PlanMode::Http1), _) => {
-            let protocol = (*mode == PlanMode::Http1).then_some(Protocol::Http1);
-            let challenges = (*mode == PlanMode::Cleartext).then(|| Arc::clone(&shared.challenges));
-            let service = Rc::clone(&shared.service);
-            let serving = Serving { service, info: info(None), settings: http(), draining, challenges };
-            connection::serve(serving, protocol, Transport::Plain(socket)).await
-        }
-    }
-}
-
-/// What ALPN chose is what is spoken. A client that offers nothing speaks HTTP/1.1, where that is offered.
-fn spoken(tls: &ListenerTlsState, alpn: Option<AlpnChoice>) -> Option<Protocol> {
-    match alpn {
-        Some(AlpnChoice::H2) => Some(Protocol::Http2),
-        Some(AlpnChoice::Http1) => Some(Protocol::Http1),
-        // Offered over QUIC alone.
-        Some(AlpnChoice::H3) => None,
-        None => tls.plan().alpn.contains(&Alpn::Http1).then_some(Protocol::Http1),
-    }
-}
-
-async fn handshake<S>(
-    shared: &Shared<S>,
-    settings: &Settings,
-    tls: &ListenerTlsState,
-    socket: Socket,
-    watch: &ConnectionWatch,
-) -> Result<Option<(Transport, TlsInfo)>, Verdict> {
-    let agreed = match shared.challenges.expect_handshakes() {
-        false => {
-            until_verdict(watch, TlsAcceptor::from(tls.config()).accept(socket)).await.map(|agreed| agreed.map(Some))
-        }
-        true => until_verdict(watch, Box::pin(accept_or_show(shared, tls, socket))).await,
-    };
-    let (outcome, result) = match agreed {
-        Err(verdict) => (Handshake::TimedOut, Err(verdict)),
-        Ok(Err(_)) => (Handshake::Failed, Ok(None)),
-        // A certificate authority has seen what it wanted to.
-        Ok(Ok(None)) => (Handshake::Done, Ok(None)),
-        Ok(Ok(Some(stream))) => {
-            let session = stream.get_ref().1;
-            let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-            if resumed && !session.peer_certificates().is_none_or(|chain| tls.judges_well(chain)) {
-                shared.observer.handshake(&settings.name, Handshake::Failed);
-                return Ok(None);
-            }
-            let info = TlsInfo {
-                version: match session.protocol_version() {
-                    Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                    _ => "TLSv1.3",
-                },
-                sni: session.server_name().map(|name| name.to_ascii_lowercase().into()),
-                alpn: session.alpn_protocol().map(|chosen| match chosen {
-                    b"h2" => AlpnChoice::H2,
-                    _ => AlpnChoice::Http1,
-                }),
-                client_certificate: session
-                    .peer_certificates()
-                    .and_then(|chain| ClientCertificate::new(chain.iter().map(AsRef::as_ref))),
-            };
-            (Handshake::Done, Ok(Some((Transport::Tls(Box::new(stream)), info))))
-        }
-    };
-    shared.observer.handshake(&settings.name, outcome);
-    result
-}
-
-/// Takes a handshake, or shows the certificate of a challenge to an authority that asks for it; then there is no more to say.
-async fn accept_or_show<S>(
-    shared: &Shared<S>,
-    tls: &ListenerTlsState,
-    socket: Socket,
-) -> io::Result<Option<TlsStream<Socket>>> {
-    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await?;
-    let hello = start.client_hello();
-    let Some(challenge) = shared.challenges.handshake(hello.server_name(), hello.alpn()) else {
-        return start.into_stream(tls.config()).await.map(Some);
-    };
-    let mut shown = start.into_stream(challenge).await?;
-    shown.shutdown().await?;
-    Ok(None)
 }
 
 impl<S> Shared<S> {

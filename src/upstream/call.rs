@@ -46,6 +46,7 @@ pub(super) struct Call<B> {
     /// Whether it may be sent again where it is all but certain that it was not sent.
     stakes: Stakes,
     stream: Stream<B>,
+    unanswered: Unanswered<B>,
     progress: Option<Rc<Progress>>,
     started: Instant,
     /// Made when the answer is not there at once.
@@ -67,6 +68,9 @@ impl Stakes {
         if !is_guarded && Replay::is_harmless(request) { Self::Low } else { Self::High }
     }
 }
+
+/// Tells the connection of a stream that is given up before it was answered.
+struct Unanswered<B>(Option<Rc<Slot<B>>>);
 
 /// The stream of a request, from its head to the end of both bodies. Dropped before, it is reset.
 pub(super) struct Stream<B> {
@@ -109,7 +113,9 @@ where
         let mut request = Request::from_parts(parts, body.clone());
         let sending: Option<Sending<B>> = put_into_form(&mut request, scheme)
             .then(|| Box::pin(slot.connection.sender().try_send_request(request)) as Sending<B>);
-        Self { sending, head: Some(head), stakes, stream: Stream { body, slot }, progress, started, timer: None }
+        let unanswered = Unanswered(sending.is_some().then(|| Rc::clone(&slot)));
+        let stream = Stream { body, slot };
+        Self { sending, head: Some(head), stakes, stream, unanswered, progress, started, timer: None }
     }
 
     /// Waits for the head of the answer; see [`Exchange::poll_answer`](super::connection::Exchange::poll_answer).
@@ -118,6 +124,7 @@ where
             return Poll::Ready(Err(Lost { fault: UpstreamFault::Reset(None), unsent: None, is_turned_away: false }));
         };
         if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
+            self.unanswered.0 = None;
             return Poll::Ready(match answer {
                 // The rest of the request is sent by a task of hyper's.
                 Ok(answer) => Ok(Answered { answer, is_early: false }),
@@ -155,8 +162,11 @@ where
         let error = lost.into_error();
         // hyper lets go of a request without a word ("dispatch gone", the one error of this kind that there can be here) if the
         // connection ends before hyper's task has seen that its stream was opened: hardly ever has anything been sent of it. But the
-        // connection may write the head, and fail at what it writes next, before that task has its turn.
-        let was_let_go = self.stakes == Stakes::Low && !was_given_back && error.is_user();
+        // connection may write the head, and fail at what it writes next, before that task has its turn. And after a GOAWAY that names
+        // no stream h2 opens it all the same as soon as another ends. It certainly was not looked at only if it is behind the last one
+        // that the peer looks at.
+        let is_certain = self.stakes == Stakes::Low || self.stream.slot.connection.looks_at_no_more();
+        let was_let_go = !was_given_back && error.is_user() && is_certain;
         let refusal = refusal(&error);
         if refusal == Some(Refused::Stream) {
             self.stream.slot.connection.was_refused();
@@ -179,13 +189,24 @@ where
     }
 }
 
+impl<B> Drop for Unanswered<B> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.0.take() {
+            slot.connection.gave_up();
+        }
+    }
+}
+
 impl<B> Stream<B> {
     /// The answer has been read to its end. What is left of the request goes on being sent.
-    pub(super) fn end(self) {}
+    pub(super) fn end(self) {
+        self.slot.connection.went_well();
+    }
 
     /// Nobody wants the rest of the answer, nor shall more of the request be sent.
     pub(super) fn cut(self) {
         let Self { body, slot } = self;
+        slot.connection.gave_up();
         if body.cut() {
             // The peer may neither read the rest nor reset the stream; hyper would wait for that for ever.
             slot.connection.retire();

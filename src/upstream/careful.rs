@@ -94,13 +94,13 @@ where
         let mut left = Left { stale: STALE, turned_away: TURNED_AWAY, repetitions: rules.retries.attempts };
         let mut from = From::PoolOrNetwork;
         loop {
-            let (chosen, pick) = self.choose(&view, (&mut tried, from), aims, now).await?;
+            let (chosen, pick, _probing) = self.choose(&view, (&mut tried, from), aims, now).await?;
             let (target, reused) = (Arc::clone(&chosen.pool.target), chosen.line.is_reused());
             let under_way = matches!(rules.balance, Balance::LeastRequests).then(|| UnderWay::to(&target));
-            let may_repeat = !sending.guarded && (reused || asks_for_more(rules));
+            let may_repeat = !sending.once && (reused || asks_for_more(rules));
             let replay = if may_repeat { Replay::of(&request) } else { None };
             let started = chosen.started(now);
-            let mut sent = self.begin_with(chosen, request, (started, sending.guarded), None);
+            let mut sent = self.begin_with(chosen, request, (started, sending.once), None);
             let answered = poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await;
             let replay = replay.and_then(Replay::request);
             match answered {

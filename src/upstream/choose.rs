@@ -1,7 +1,12 @@
 //! From a service with several targets to a connection with one of them: who may be chosen, whose turn it is, and who is next
 //! when no connection can be made.
 
-use std::{cell::Cell, rc::Rc, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -15,6 +20,7 @@ use super::{
     health::{Admission, Standing, WHOLE_SHARE},
     observer::Repetition,
     pools::{Chosen, From, ServicePool, View},
+    target::Target,
 };
 use crate::{config::Balance, spread::mix};
 
@@ -34,6 +40,22 @@ pub(super) struct Pick {
     pub(super) at: usize,
     /// Why it may be.
     pub(super) admission: Admission,
+}
+
+/// A request that finds out whether a target is back. Dropped, it lets another do so, unless it has found out.
+pub(super) struct Probing(Arc<Target>);
+
+impl Probing {
+    /// What is to be held by who was admitted so.
+    pub(super) fn of(target: &Arc<Target>, admission: Admission) -> Option<Self> {
+        (admission == Admission::Probe).then(|| Self(Arc::clone(target)))
+    }
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.0.health.give_back();
+    }
 }
 
 impl<B> ServicePool<B> {
@@ -131,14 +153,15 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Gets a connection to the target whose turn it is, or to the next ones where that one takes none.
+    /// Gets a connection to the target whose turn it is, or to the next ones where that one takes none; and what is to be held until the
+    /// target was judged, where nobody else finds out meanwhile.
     pub(super) async fn choose(
         &self,
         view: &View<B>,
         (tried, from): (&mut Tried, From),
         (hash, purpose): (Option<u64>, Purpose),
         now: Instant,
-    ) -> Result<(Chosen<B>, Pick), UpstreamFault> {
+    ) -> Result<(Chosen<B>, Pick, Option<Probing>), UpstreamFault> {
         let budget = Budget { time: self.service.connect_timeout(), ends: Cell::new(None) };
         let goes_on = self.service.config().balancing.retries.connect;
         let mut now = now;
@@ -151,9 +174,10 @@ where
             if last.is_some() {
                 self.observer.retried(Repetition::Connect);
             }
+            let probing = Probing::of(&pool.target, pick.admission);
             let left = if goes_on { view.targets.len().saturating_sub(tried.unreachable.len()) } else { 1 };
             match self.obtain(pool, pick.admission, (from, purpose), now, || budget.share(left)).await {
-                Ok(chosen) => return Ok((chosen, pick)),
+                Ok(chosen) => return Ok((chosen, pick, probing)),
                 Err(fault) if !goes_on => return Err(fault),
                 Err(fault) => last = Some(fault),
             }

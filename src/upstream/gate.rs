@@ -2,9 +2,13 @@
 //!
 //! Those who find no room wait, each in the line of its client, and lines take turns: a client with a hundred waiting delays
 //! another's one by one place, not by a hundred. No line is longer than what is free of the queue: one client
-//! takes half of it, and leaves room for others. What ends gives its place on to who comes next, so that nobody overtakes. A
-//! client is an address, of version 6 a /64; there are never more lines than waiting requests. All is found by its number, so that who
-//! comes, looks or leaves costs little more with a hundred thousand waiting than with ten.
+//! takes half of it, and leaves room for others. What ends gives its place on to who comes next, so that nobody overtakes. All is found by
+//! its number, so that who comes, looks or leaves costs little more with a hundred thousand waiting than with ten.
+//!
+//! Turns alone would not do: who has places may keep them, by streams that last or by reading slowly. So a client has no more than four
+//! times what is free, four fifths alone, and never the last place beside others; what is beyond waits though there is room.
+//!
+//! A client is an address, of version 6 a /64; there are never more lines than waiting requests, and counts than those under way.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,6 +20,12 @@ use std::{
 
 use crate::{config::Concurrency, subscriber::Subscriber};
 
+/// How many times of what is free one client may have under way: much, as one address may be many people's, or one service's that has
+/// the upstream nearly to itself.
+const SHARE: usize = 4;
+/// What nobody waits for while there is room: of less there are no shares.
+const ALWAYS: usize = 2;
+
 /// The door to a service.
 #[derive(Debug, Default)]
 pub(super) struct Gate(Mutex<State>);
@@ -25,6 +35,8 @@ struct State {
     /// How many may be under way, and wait.
     limits: Limits,
     under_way: usize,
+    /// Of those, how many each client has; none has none.
+    held: HashMap<u64, usize>,
     waiting: usize,
     /// Who waits, by client; no line is empty.
     lines: HashMap<u64, Line>,
@@ -51,7 +63,10 @@ struct Line {
 
 /// A place among those under way. Dropped, it goes to who comes next.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Gate>);
+pub(super) struct Place {
+    gate: Arc<Gate>,
+    client: u64,
+}
 
 /// A place in a line. Dropped, it is left.
 #[derive(Debug)]
@@ -95,13 +110,13 @@ impl Gate {
 
     /// Asks for a place.
     pub(super) fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Entry {
-        let mut state = self.state();
-        if state.under_way < state.limits.requests {
-            state.under_way += 1;
-            return Entry::Entered(Place(Arc::clone(self)));
-        }
         // What has no address is nobody in particular, and shares a line.
         let client = client.map_or(u64::MAX, |client| Subscriber::of(client).number());
+        let mut state = self.state();
+        if state.has_share(client) {
+            state.take(client);
+            return Entry::Entered(Place { gate: Arc::clone(self), client });
+        }
         let free = state.limits.queue.saturating_sub(state.waiting);
         if state.lines.get(&client).map_or(0, |line| line.waiting.len()) >= free {
             return Entry::Full;
@@ -123,9 +138,9 @@ impl Gate {
         (state.under_way, state.waiting)
     }
 
-    fn leave(&self) {
+    fn leave(&self, client: u64) {
         let mut state = self.state();
-        state.under_way = state.under_way.saturating_sub(1);
+        state.give_back(client);
         let wakers = state.fill();
         drop(state);
         wake(wakers);
@@ -138,11 +153,39 @@ impl Gate {
 }
 
 impl State {
-    /// Gives free places to those whose turn it is.
+    /// Whether there is a place for a client.
+    fn has_share(&self, client: u64) -> bool {
+        let free = self.limits.requests.saturating_sub(self.under_way);
+        let held = self.held.get(&client).copied().unwrap_or(0);
+        free > 0 && (held < ALWAYS || free > 1 && held < free.saturating_mul(SHARE))
+    }
+
+    fn take(&mut self, client: u64) {
+        self.under_way += 1;
+        *self.held.entry(client).or_default() += 1;
+    }
+
+    fn give_back(&mut self, client: u64) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if let Some(held) = self.held.get_mut(&client) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&client);
+            }
+        }
+    }
+
+    /// Gives free places to those whose turn it is. Who has its share is passed over.
     fn fill(&mut self) -> Vec<Waker> {
-        let mut wakers = Vec::new();
+        let (mut wakers, mut after) = (Vec::new(), 0);
         while self.under_way < self.limits.requests {
-            let Some((_, client)) = self.turns.pop_first() else { break };
+            let Some((&turn, &client)) = self.turns.range(after..).next() else { break };
+            // Who has its share keeps its turn. There are no more of them than places.
+            if !self.has_share(client) {
+                after = turn + 1;
+                continue;
+            }
+            self.turns.remove(&turn);
             let turn = self.number();
             let Some(line) = self.lines.get_mut(&client) else { continue };
             let next = line.waiting.pop_first();
@@ -154,7 +197,7 @@ impl State {
             }
             if let Some((number, waker)) = next {
                 self.waiting -= 1;
-                self.under_way += 1;
+                self.take(client);
                 self.given.insert(number);
                 wakers.extend(waker);
             }
@@ -191,7 +234,7 @@ impl Future for InLine {
         let mut state = gate.state();
         if state.given.remove(number) {
             drop(state);
-            let place = Place(Arc::clone(gate));
+            let place = Place { gate: Arc::clone(gate), client: *client };
             self.is_over = true;
             return Poll::Ready(place);
         }
@@ -211,7 +254,7 @@ impl Drop for InLine {
         if state.given.remove(&self.number) {
             // Nobody is there any more to take it.
             drop(state);
-            self.gate.leave();
+            self.gate.leave(self.client);
         } else {
             state.remove(self.client, self.number);
         }
@@ -220,7 +263,7 @@ impl Drop for InLine {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.leave();
+        self.gate.leave(self.client);
     }
 }
 
@@ -323,6 +366,55 @@ mod tests {
         drop((waits(&gate, 3), first, second));
         drop(place);
         assert_eq!(gate.load(), (0, 0));
+    }
+
+    /// By streams that last, say: then no turns would help those who come later.
+    #[test]
+    fn one_client_never_has_all_places_however_long_it_keeps_them() {
+        for (requests, most) in [(2, 2), (3, 2), (4, 3), (10, 8), (1024, 820)] {
+            let gate = gate(requests, 100);
+            let held = |of: u8| {
+                let all = std::iter::from_fn(|| match gate.enter(client(of)) {
+                    Entry::Entered(place) => Some(place),
+                    Entry::Waits(_) | Entry::Full => None,
+                });
+                all.collect::<Vec<Place>>()
+            };
+            let first = held(1);
+            assert_eq!(first.len(), most, "of {requests}");
+            let mut beyond = waits(&gate, 1);
+            let second = held(2);
+            assert!(requests < 3 || !second.is_empty(), "of {requests}");
+            let third = held(3);
+            assert!(poll(&mut beyond).is_none());
+            drop(first);
+            assert!(poll(&mut beyond).is_some(), "what it gave back is there for it as well");
+            drop((beyond, second, third));
+            let state = gate.state();
+            assert_eq!((state.under_way, state.held.len(), state.lines.len(), state.turns.len()), (0, 0, 0, 0));
+        }
+    }
+
+    #[test]
+    fn who_has_its_share_is_passed_over_and_keeps_its_turn() {
+        let gate = gate(4, 100);
+        let mut places: Vec<Place> = [1, 1, 1, 2]
+            .map(|of| match gate.enter(client(of)) {
+                Entry::Entered(place) => place,
+                Entry::Waits(_) | Entry::Full => panic!("there is room"),
+            })
+            .into();
+        let (mut greedy, mut modest) = (waits(&gate, 1), waits(&gate, 3));
+        drop(places.pop());
+        assert!(poll(&mut greedy).is_none());
+        let modest = poll(&mut modest);
+        assert!(modest.is_some());
+        places.truncate(2);
+        let mut late = waits(&gate, 1);
+        assert!(poll(&mut greedy).is_none(), "the last place is for who has fewer");
+        drop(modest);
+        assert!(poll(&mut greedy).is_some());
+        assert!(poll(&mut late).is_some());
     }
 
     #[test]

@@ -11,8 +11,9 @@
 //! A request that was admitted while it was healthy and ends well after the ejection brings nothing back. One that was sent to an ejected
 //! target for want of others does.
 //!
-//! A probe that nobody finishes (its client went away) gives its turn to another after [`PROBE_LEASE`]. Doublings are forgiven
-//! one by one: each for as much time without an ejection as the last pause took.
+//! A probe that nobody finishes (its client went away, or was not willing to wait) gives its turn to the next at once, and one that
+//! lasts after [`PROBE_LEASE`]: else whoever asks often and leaves keeps a target away that is well. Doublings are forgiven one by
+//! one: each for as much time without an ejection as the last pause took.
 
 use std::{
     sync::{
@@ -62,6 +63,8 @@ pub(super) struct Health {
     ejections: AtomicU32,
     /// Milliseconds after `epoch` at which a probe may go; 0 when healthy.
     retry_at_ms: AtomicU64,
+    /// What `retry_at_ms` is while the last probe has its time.
+    lease_ms: AtomicU64,
     /// Milliseconds after `epoch` at which it came back; 0 if it was never away.
     back_at_ms: AtomicU64,
     /// Whether health checks say that it is unwell.
@@ -88,7 +91,7 @@ impl Health {
         }
     }
 
-    /// Asks whether the target may be tried; `Probe` must be followed by `failed` or `succeeded`.
+    /// Asks whether the target may be tried; `Probe` must be followed by `failed`, `succeeded` or `give_back`.
     pub(super) fn admit(&self, now: Instant) -> Admission {
         if self.checked_out.load(Relaxed) {
             return Admission::Ejected;
@@ -100,9 +103,19 @@ impl Health {
         let now_ms = self.millis(now);
         let lease = now_ms.saturating_add(millis(PROBE_LEASE));
         if now_ms >= retry_at && self.retry_at_ms.compare_exchange(retry_at, lease, Relaxed, Relaxed).is_ok() {
+            self.lease_ms.store(lease, Relaxed);
             Admission::Probe
         } else {
             Admission::Ejected
+        }
+    }
+
+    /// A probe has ended, with a verdict or without: then another may find out at once.
+    pub(super) fn give_back(&self) {
+        let lease = self.lease_ms.load(Relaxed);
+        if lease != 0 {
+            // Whatever was found out has put something else there.
+            let _ = self.retry_at_ms.compare_exchange(lease, 1, Relaxed, Relaxed);
         }
     }
 
@@ -259,6 +272,26 @@ mod tests {
             health.succeeded(Admission::Healthy, now);
         }
         assert_eq!(health.admit(now), Admission::Healthy);
+    }
+
+    #[test]
+    fn a_probe_that_finds_out_nothing_gives_its_turn_on_and_changes_no_verdict() {
+        let start = Instant::now();
+        let health = ejected(start);
+        let later = start + RULES.base;
+        assert_eq!(health.admit(later), Admission::Probe);
+        health.give_back();
+        assert_eq!([health.admit(later), health.admit(later)], [Admission::Probe, Admission::Ejected]);
+        health.failed(Admission::Probe, &RULES, later);
+        health.give_back();
+        assert_eq!(health.admit(later + RULES.base), Admission::Ejected, "the pause has doubled");
+        assert_eq!(health.admit(later + RULES.base * 2), Admission::Probe);
+        health.succeeded(Admission::Probe, later);
+        health.give_back();
+        assert_eq!(health.admit(later), Admission::Healthy);
+        let health = Health::default();
+        health.give_back();
+        assert_eq!(health.standing(later), Standing::Healthy);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Introduced {
     pub local: SocketAddr,
 }
 
-/// The header; `None` for a connection of the gateway's own, or for a client that has no address.
+/// The header; `None` for a connection of the gateway's own. A client without an address is nobody, and never the gateway.
 pub(super) fn header(version: ProxyVersion, introduced: Option<Introduced>) -> Vec<u8> {
     let ends = introduced.filter(|it| !it.client.ip().is_unspecified()).map(|it| of_one_family(it.client, it.local));
     match version {
@@ -46,7 +46,9 @@ pub(super) fn header(version: ProxyVersion, introduced: Option<Introduced>) -> V
                         header.extend(end.port().to_be_bytes());
                     }
                 }
-                // LOCAL: the receiver uses the connection's own addresses.
+                // PROXY for UNSPEC: for somebody else, of whom nothing is known.
+                None if introduced.is_some() => header.extend([0x21, 0, 0, 0]),
+                // LOCAL: for the sender itself.
                 None => header.extend([0x20, 0, 0, 0]),
             }
             header
@@ -116,6 +118,10 @@ mod tests {
     #[test]
     fn a_client_without_an_address_is_not_made_one() {
         assert_eq!(line(introduced("0.0.0.0:0", "192.0.2.9:443")), "PROXY UNKNOWN\r\n");
+        for nobody in ["0.0.0.0:0", "[::]:0"] {
+            let of_nobody = header(ProxyVersion::V2, introduced(nobody, "192.0.2.9:443"));
+            assert_eq!(of_nobody.get(12..).unwrap(), b"\x21\0\0\0", "for somebody, and not for the gateway itself");
+        }
         let local = header(ProxyVersion::V2, None);
         assert_eq!(local.get(12..).unwrap(), b"\x20\0\0\0");
     }

@@ -42,6 +42,7 @@ mod dues;
 mod fault;
 mod framing;
 mod gate;
+mod goaway;
 mod health;
 mod introduction;
 mod lease;

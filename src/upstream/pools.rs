@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::{
     answer,
     body::UpstreamBody,
-    choose::Tried,
+    choose::{Probing, Tried},
     connect::{Purpose, Wanted},
     connection::{Answered, Lost},
     dues::Dues,
@@ -330,6 +330,7 @@ where
             let chosen = if let [only] = &*view.targets {
                 let deadline = || Instant::now() + pool.service.connect_timeout();
                 let admission = only.target.health.admit(now.into_std());
+                let _probing = Probing::of(&only.target, admission);
                 pool.obtain(only, admission, (from, Purpose::default()), now, deadline).await?
             } else {
                 pool.choose(&view, (&mut Tried::default(), from), (None, Purpose::default()), now).await?.0

@@ -17,8 +17,9 @@ pub struct Sending {
     pub client: Option<IpAddr>,
     /// What keeps requests together, hashed; see [`Spread`](crate::spread::Spread). `None`: turns are taken.
     pub hash: Option<u64>,
-    /// Whether it is a guarded operation: it is sent again only if the target certainly has nothing of it.
-    pub guarded: bool,
+    /// Whether it is never to be done twice, whatever its method says, as a guarded operation is: it is sent again only if the target
+    /// certainly has nothing of it.
+    pub once: bool,
     /// When its answer must be over because the client said so; the earlier of this and `request` counts.
     pub deadline: Option<Instant>,
     /// How long it may take until its answer is over, in the place of the upstream's `timeouts.request`.
@@ -34,7 +35,7 @@ pub struct Sending {
 impl Sending {
     /// Whether there is nothing to be said but when and for whom.
     pub(super) const fn is_plain(&self) -> bool {
-        !self.guarded
+        !self.once
             && !self.upgrade
             && self.introduced.is_none()
             && self.deadline.is_none()
@@ -48,7 +49,7 @@ impl Sending {
             now,
             client: None,
             hash: None,
-            guarded: false,
+            once: false,
             deadline: None,
             request: None,
             patience: None,

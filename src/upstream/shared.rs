@@ -34,22 +34,29 @@ use super::{
     ahead::Ahead,
     call::Carried,
     fault::{BoxError, ConnectFault, UpstreamFault},
+    goaway::{Farewell, Followed},
     small_writes::SmallWrites,
 };
 
 /// Streams on one connection, whatever more the peer allows: as servers commonly do, and it bounds what one connection
 /// holds to this many windows.
 const STREAMS: usize = 100;
-/// Connections of one worker to one target, so that together they carry as much as [`STREAMS`] times that; beyond,
-/// requests wait their turn on the least loaded one.
-const CONNECTIONS: usize = 32;
+/// Connections of one worker to one target. With [`STREAMS`] on each it is more than all requests that are usually in flight, and with
+/// few on each still so many that one client's streams, which may last, keep nobody waiting; beyond, requests wait their turn on the
+/// least loaded one.
+const CONNECTIONS: usize = 1024;
+/// Streams of a connection that may be given up, beyond those that were answered, before it gets no new ones. Each is a reset to
+/// the peer, and peers take a number of them for an attack (CVE-2023-44487) and close the connection, with the streams of all others: 20
+/// is the lowest number known, of h2's servers.
+const GIVEN_UP: u32 = 16;
 /// What of a request's body is held for a peer whose window is open but whose socket is not.
 const SEND_BUFFER: usize = 128 * 1024;
 /// The largest head of an answer, as in HTTP/1.1.
 const HEAD_BYTES: u32 = 64 * 1024;
-/// While streams are open, silence for so long is answered by a PING, so that a peer that vanished without a word is
-/// found out even while nothing is to be sent.
-const PING_AFTER: Duration = Duration::from_secs(20);
+/// While streams are open, silence for so long is answered by a PING, so that a peer that does nothing any more is found out even while
+/// nothing is to be sent; one that vanished, TCP finds earlier. More than 5 minutes, as gRPC's servers close a connection on
+/// which they are asked more often while they are silent (gRFC A8), with all streams on it.
+const PING_AFTER: Duration = Duration::from_secs(310);
 /// A peer that is alive answers a PING at once; a busy one within this time.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// As for HTTP/1.1: below the idle timeouts that servers commonly have.
@@ -79,8 +86,11 @@ pub(super) struct Shared<B> {
     usual: Rc<RefCell<Option<Rc<Cell<usize>>>>>,
     /// Whether it gets no new streams.
     is_retired: Cell<bool>,
+    /// How many streams were given up, beyond those that were answered.
+    given_up: Cell<u32>,
     used_at: Cell<Instant>,
     ahead: Ahead,
+    farewell: Farewell,
     task: OnThisThread,
 }
 
@@ -227,6 +237,7 @@ where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let task = OnThisThread::default();
+        let (stream, farewell) = Followed::new(SmallWrites(stream));
         let (sender, mut connection) = http2::Builder::new(task.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(ahead.window())
@@ -237,7 +248,7 @@ where
             .max_header_list_size(HEAD_BYTES)
             .keep_alive_interval(PING_AFTER)
             .keep_alive_timeout(PING_TIMEOUT)
-            .handshake(TokioIo::new(SmallWrites(stream)))
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(UpstreamFault::from_hyper)?;
         let limit = Rc::new(Cell::new(STREAMS));
@@ -272,8 +283,10 @@ where
             has_settings,
             usual,
             is_retired: Cell::new(false),
+            given_up: Cell::new(0),
             used_at: Cell::new(Instant::now()),
             ahead,
+            farewell,
             task,
         })
     }
@@ -295,9 +308,27 @@ impl<B> Shared<B> {
         self.is_retired.set(true);
     }
 
+    /// A stream was given up before it was over.
+    pub(super) fn gave_up(&self) {
+        self.given_up.set(self.given_up.get().saturating_add(1));
+        if self.given_up.get() >= GIVEN_UP {
+            self.retire();
+        }
+    }
+
+    /// A stream went to its end.
+    pub(super) fn went_well(&self) {
+        self.given_up.set(self.given_up.get().saturating_sub(1));
+    }
+
     /// The peer has refused a stream: for now there may be no more than there are besides.
     pub(super) fn was_refused(&self) {
         self.limit.set(self.streams.get().saturating_sub(1).clamp(1, STREAMS));
+    }
+
+    /// Whether what waits for a stream is none that the peer looks at: it has said which is the last one.
+    pub(super) fn looks_at_no_more(&self) -> bool {
+        self.farewell.names_a_stream()
     }
 
     /// What requests are sent through.

@@ -1,9 +1,17 @@
 //! Clients that mean harm: while they do it others are served, and what the process holds in memory stays within a bound.
+//! Some are ours, some are Python's h2 in hands that mean harm (tests/abuse), some are Debian's slowhttptest.
 //! STEPGATE_ABUSE_TIMES makes each attack as many times as long; one is what CI has time for.
 
-use std::{io::Write, net::TcpStream};
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpStream},
+    path::Path,
+    process::Command,
+};
 
-use crate::harness::{Gateway, Recorder, World, eventually, get, h2, tools::Nginx};
+use serde_json::Value;
+
+use crate::harness::{Gateway, Process, Recorder, Wire, World, eventually, get, h2, run, tools::Nginx, websocket};
 
 /// What an attack may add for each worker: far below what any of them would hold if nothing bounded it.
 const GROWTH_KIB: u64 = 96 * 1024;
@@ -33,9 +41,16 @@ impl Scene {
     }
 
     fn with(upstream: Recorder) -> Self {
+        Self::bounded(upstream, "")
+    }
+
+    /// With further limits.
+    fn bounded(upstream: Recorder, limits: &str) -> Self {
         Self::by(
             World::with(upstream),
-            "server: {workers: 1, limits: {connections: 3000, connections_per_ip: 2000}}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n",
+            &format!(
+                "server: {{workers: 1, limits: {{connections: 3000, connections_per_ip: 2000{limits}}}}}\nroutes:\n  - {{path: /**, upstream: api, auth: none}}\n"
+            ),
         )
     }
 
@@ -254,12 +269,11 @@ fn a_thousand_connections_that_say_nothing_half_a_head_or_half_a_body_keep_nobod
             scene.holds();
         }
     }
-    for round in 0..5 {
+    for _ in 0..5 {
         for stream in &mut open {
             let _ = stream.write_all(b"x");
         }
         scene.holds();
-        let _ = round;
     }
     drop(open);
     eventually("the connections to be over", || {
@@ -291,4 +305,142 @@ fn handshakes_that_never_end_keep_nobody_out() {
     let now = resident_kib(gateway.pid());
     assert!(now <= before + GROWTH_KIB, "{before} KiB grew to {now} KiB");
     drop(open);
+}
+
+/// Answers `/large` with a mebibyte, `/never` not at all, and all else at once.
+fn slow_and_large() -> Recorder {
+    Recorder::with(|request, stream| {
+        if request.target() == "/never" {
+            // Until the gateway gives it up.
+            let _ = stream.read(&mut [0; 1]);
+            return false;
+        }
+        let length = if request.target() == "/large" { 1 << 20 } else { 2 };
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        let body = if request.line().starts_with("HEAD ") { 0 } else { length };
+        stream.write_all(head.as_bytes()).is_ok() && stream.write_all(&vec![b'x'; body]).is_ok()
+    })
+}
+
+/// Has Python's h2 do one thing `most` times, or until its connection is ended, and gives what it says became of it.
+fn attack(scene: &Scene, name: &str, most: usize) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/abuse");
+    let python = folder.join(".venv/bin/python");
+    assert!(python.exists(), "Python's h2 is not installed: run `./test setup`");
+    let mut command = Command::new(python);
+    command.arg(folder.join("client.py")).args(["127.0.0.1", &scene.gateway.port.to_string(), name]);
+    let finished = run(command.arg(most.to_string()), "");
+    assert_eq!(finished.code, 0, "{name}: {finished:?}");
+    scene.holds();
+    serde_json::from_str(finished.stdout.trim()).unwrap_or_else(|error| panic!("{name}: {error}: {finished:?}"))
+}
+
+#[test]
+fn pythons_h2_floods_until_its_connection_is_ended() {
+    let scene = Scene::with(slow_and_large());
+    for (name, most) in [
+        ("rapid_reset", 5000),
+        ("reset_after_trailers", 20_000),
+        ("continuations", 50_000),
+        ("empty_continuations", 2000),
+        ("settings", 2000),
+        ("pings", 2000),
+        ("priorities", 2000),
+        ("unknown_frames", 2000),
+        ("empty_data", 2000),
+        ("no_increment", 5000),
+        ("too_much_window", 5000),
+        ("data_after_the_end", 5000),
+    ] {
+        for _ in 0..times() {
+            let said = attack(&scene, name, most);
+            assert!(!said["ended"].is_null() && said["times"].as_u64() < Some(most as u64), "{name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn pythons_h2_gets_nowhere_by_what_is_no_flood() {
+    let scene = Scene::bounded(slow_and_large(), ", body_idle_timeout: 2s");
+    for _ in 0..times() {
+        let said = attack(&scene, "shut_windows", 100);
+        assert_eq!(said["statuses"]["200"], 100, "{said}");
+        let reset: u64 = said["resets"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        assert!(reset == 100 || !said["ended"].is_null(), "{said}");
+        let said = attack(&scene, "crumbs", 20);
+        assert!(said["statuses"]["200"].is_null(), "{said}");
+        attack(&scene, "padding", 500);
+        attack(&scene, "own_dependency", 200);
+    }
+}
+
+/// Heads, bodies and answers that come, or are taken, a few bytes at a time; ranges without number.
+#[test]
+fn slowhttptest_keeps_nobody_out_and_all_its_connections_are_ended() {
+    let scene = Scene::bounded(
+        slow_and_large(),
+        ", header_timeout: 2s, body_idle_timeout: 2s, write_stall_timeout: 2s, refused_body_timeout: 2s, keepalive_idle: 2s",
+    );
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", scene.gateway.port);
+    for (mode, path, connections) in [
+        (&["-H", "-i", "1", "-x", "24", "-t", "GET"][..], "/x", "400"),
+        (&["-B", "-i", "5", "-s", "8192", "-x", "10", "-t", "POST"], "/x", "400"),
+        (&["-R", "-a", "1", "-b", "3000"], "/large", "200"),
+        // Each holds a third of a mebibyte of its answer, as long as it is let.
+        (&["-X", "-n", "5", "-z", "32", "-w", "256", "-y", "512", "-k", "3"], "/large", "150"),
+    ] {
+        let length = (15 * times()).to_string();
+        let mut command = Command::new("slowhttptest");
+        command.args(mode).args(["-c", connections, "-r", "150", "-p", "3", "-l", &length, "-u", &url(path)]);
+        let mut process = Process::spawn(&mut command);
+        let (mut most, mut least_since) = (0.0, f64::MAX);
+        while process.exit_code().is_none() {
+            scene.holds();
+            // The admin's listener has one of its own.
+            let open = scene.gateway.metric("stepgate_connections", &[]);
+            if open > most {
+                (most, least_since) = (open, open);
+            }
+            least_since = open.min(least_since);
+        }
+        let said = process.stdout.lock().unwrap().clone();
+        let last = |what: &str| said.lines().rev().find(|line| line.contains(what)).unwrap_or_default().to_owned();
+        assert!(last("service available").contains("YES"), "{mode:?}: {said}");
+        // Ranges are answered at once.
+        assert!(most > 50.0 || mode[0] == "-R", "{mode:?}: {most} connections: {said}");
+        assert!(least_since < 10.0, "{mode:?}: from {most} to {least_since} connections: {said}");
+    }
+}
+
+/// Each stream that lasts takes two open files, one of them out of those that clients do not have: where there are few, there are few
+/// such streams, and everybody else is served.
+#[test]
+fn streams_that_last_leave_open_files_to_the_others() {
+    let world = World::with(websocket::service());
+    world.configure("server: {workers: 1}\nroutes:\n  - {path: /ws, upstream: api, auth: none, upgrade: [websocket]}\n  - {path: /**, upstream: api, auth: none}\n");
+    let gateway = world.start_in("ulimit -n 512").ready();
+    let mut open = Vec::new();
+    for client in 2..8 {
+        loop {
+            let mut wire = Wire::connect_from(Ipv4Addr::new(127, 0, 0, client).into(), gateway.port);
+            wire.send(websocket::handshake("/ws", ""));
+            let (status, _) = wire.head().unwrap_or_else(|error| panic!("{client} after {}: {error}", open.len()));
+            if status != 101 {
+                assert_eq!(status, 503);
+                break;
+            }
+            open.push(wire);
+        }
+    }
+    // 384 connections of clients; of the 128 others 64 are kept, and half of what is left is for streams.
+    assert!((16..=32).contains(&open.len()), "{} streams", open.len());
+    for _ in 0..20 {
+        get("/other").from("127.0.0.9").send(&gateway).expect(200);
+    }
+    drop(open);
+    eventually("room again", || {
+        let mut wire = gateway.connect();
+        wire.send(websocket::handshake("/ws", ""));
+        wire.head().ok().filter(|(status, _)| *status == 101)
+    });
 }

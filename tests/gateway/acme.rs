@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Authority, Finished, Gateway, Process, World, eventually, get, lease_port, run};
+use crate::harness::{Authority, Finished, Gateway, Process, World, eventually, get, lease_port, let_pass, run};
 
 const OPEN: &str = "routes:\n  - {path: /**, upstream: api, auth: none}\n";
 
@@ -224,6 +224,18 @@ fn a_certificate_is_renewed_in_time_and_no_handshake_fails_meanwhile() {
     assert_ne!(first, second);
     assert!(orders(&gateway, "ok") >= 2.0);
     assert_eq!(gateway.metric("stepgate_acme_failing", &[]), 0.0);
+}
+
+#[test]
+fn where_the_clock_is_ahead_of_every_new_certificate_they_are_not_ordered_one_after_the_other() {
+    let world = World::new();
+    // By this machine's clock it has ended when it comes.
+    let pebble = Pebble::start(&world, &Says { validity: Some(1), ..Says::default() });
+    let gateway = world.start(&yaml(pebble.port, "tls-alpn-01", "{acme: [api.example.com]}", ""));
+    in_the_end("a certificate", || (orders(&gateway, "ok") >= 1.0).then_some(()));
+    // An order takes one second; the pause is ten at least.
+    let_pass(Duration::from_secs(8));
+    assert_eq!((orders(&gateway, "ok"), orders(&gateway, "failed")), (1.0, 0.0));
 }
 
 #[test]

@@ -212,6 +212,29 @@ fn requests_beyond_the_bound_are_told_to_come_back() {
     assert_eq!(world.upstream.count(), 2);
 }
 
+/// To the service it is a POST, and what became of the first one nobody knows.
+#[test]
+fn a_get_that_a_service_may_take_for_a_post_is_not_sent_twice() {
+    let upstream = Recorder::with(|request, stream| {
+        request.target() == "/warm" && stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    let world = World::with(upstream);
+    for keys in ["", ", retries: {attempts: 2, on: [reset], budget: 100%}"] {
+        let gateway = world.start(&format!(
+            "upstreams:\n  api: {{targets: [http://127.0.0.1:<upstream>], method_override: [header, query]{keys}}}\nroutes:\n  - {{path: /**, upstream: api, auth: none, methods: [GET, POST, PUT]}}\n",
+        ));
+        let twice = |request: crate::harness::Request| {
+            get("/warm").send(&gateway).expect(200);
+            let before = world.upstream.count();
+            request.send(&gateway).expect(502);
+            world.upstream.count() - before
+        };
+        assert!(twice(get("/x")) > 1, "a connection that had served before was closed");
+        assert_eq!(twice(get("/x?_method=POST")), 1, "{keys}");
+        assert_eq!(twice(get("/x").header("X-HTTP-Method-Override", "PUT")), 1, "{keys}");
+    }
+}
+
 #[test]
 fn a_request_that_is_not_over_in_its_time_is_ended() {
     let upstream = Recorder::with(|request, stream| {

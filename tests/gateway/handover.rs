@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     process::Command,
     sync::{
         Mutex,
@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::harness::{Gateway, Recorder, Wire, World, delete, eventually, get, stepgate};
 
-const YAML: &str = "server: {workers: 2}
+pub const YAML: &str = "server: {workers: 2}
 deletion_guard: {operations: [{match: 'DELETE /account/**', limit: 1000/m}]}
 routes:
   - {path: /open/**, upstream: api, auth: none}
@@ -191,37 +191,98 @@ fn a_process_with_a_configuration_that_is_refused_changes_nothing() {
     first.succeed();
 }
 
+const UNIX: &str = "listeners:
+  - {address: 127.0.0.1:<port>, cleartext: true}
+  - {address: 'unix:web.sock', unix_mode: '<mode>', cleartext: true}
+";
+
+fn over_unix(world: &World) -> String {
+    let mut client = UnixStream::connect(world.folder().join("web.sock")).unwrap();
+    client.write_all(b"GET /open/x HTTP/1.1\r\nHost: gateway.example\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn mode_of(world: &World) -> u32 {
+    std::fs::metadata(world.folder().join("web.sock")).unwrap().permissions().mode() & 0o777
+}
+
+/// The file of a Unix socket is of who serves: a process that does not come to it leaves it alone, and one that does gives it its mode.
 #[test]
-fn a_process_that_dies_after_all_was_let_go_of_has_it_taken_back() {
+fn the_file_of_a_unix_socket_stays_with_the_process_that_serves_on_it() {
     let world = World::new();
-    let mut first = world.start(YAML);
-    {
-        // What takes over and does not: it asks, is ready, hears that all was let go of, and is gone.
-        let mut stranger = UnixStream::connect(world.folder().join("state/hand-over.sock")).unwrap();
-        let mut say = |word: &str| {
-            let length = u32::try_from(word.len()).unwrap().to_be_bytes();
-            stranger.write_all(&[&length[..], word.as_bytes()].concat()).unwrap();
-        };
-        say(r#"{"ask":{"protocol":1,"version":"0","pid":1}}"#);
-        say("\"ready\"");
-        let mut heard = Vec::new();
-        let mut buffer = [0; 4096];
-        while !heard.windows(8).any(|bytes| bytes == b"released") {
-            let count = stranger.read(&mut buffer).unwrap();
-            assert!(count > 0, "{}", String::from_utf8_lossy(&heard));
-            heard.extend_from_slice(&buffer[..count]);
-        }
+    let mut first = world.start(&format!("{}{YAML}", UNIX.replace("<mode>", "0660")));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let unix = UNIX.replace("<mode>", "0600");
+    for refused in [
+        format!("{unix}  - {{address: \"{address}\", cleartext: true}}\n{YAML}"),
+        format!("{unix}admin: {{address: \"{address}\"}}\n{YAML}"),
+    ] {
+        world.write("refused.yaml", world.yaml(&refused));
+        let finished = stepgate(world.folder(), &["run", "--hand-over", "refused.yaml"]);
+        assert_eq!(finished.code, 69, "{finished:?}");
+        assert!(over_unix(&world).starts_with("HTTP/1.1 200"));
+        assert_eq!(mode_of(&world), 0o660);
+        assert!(first.runs() && !first.stderr().contains("taken back"), "{}", first.stderr());
     }
-    get("/open/x").send(&first).expect(200);
-    delete("/account/1").bearer(&world.fresh(5)).send(&first).expect(200);
-    assert!(first.stderr().contains("taken back"), "{}", first.stderr());
+    world.configure(&format!("{unix}{YAML}"));
     let mut next = first.succeed();
-    get("/open/x").send(&next).expect(200);
     assert_eq!(first.wait(), 0);
-    next.signal("TERM");
+    assert!(over_unix(&world).starts_with("HTTP/1.1 200"));
+    assert_eq!(mode_of(&world), 0o600, "what the process that serves says");
+    // Somebody takes the file away: the next one makes another.
+    std::fs::remove_file(world.folder().join("web.sock")).unwrap();
+    let mut last = next.succeed();
     assert_eq!(next.wait(), 0);
-    let verified = stepgate(world.folder(), &["audit", "verify", "state/audit.jsonl"]);
-    assert_eq!(verified.code, 0, "{verified:?}");
+    assert!(over_unix(&world).starts_with("HTTP/1.1 200"));
+    last.signal("TERM");
+    assert_eq!(last.wait(), 0);
+    assert!(!world.folder().join("web.sock").exists());
+}
+
+/// Asks to take over, is offered the sockets, and gets nothing ready.
+fn ask_and_say_no_more(world: &World) -> UnixStream {
+    let mut stranger = UnixStream::connect(world.folder().join("state/hand-over.sock")).unwrap();
+    let word = r#"{"ask":{"protocol":1,"version":"0","pid":1}}"#;
+    let length = u32::try_from(word.len()).unwrap().to_be_bytes();
+    stranger.write_all(&[&length[..], word.as_bytes()].concat()).unwrap();
+    let mut head = [0; 4];
+    stranger.read_exact(&mut head).unwrap();
+    stranger
+}
+
+#[test]
+fn while_another_process_gets_ready_this_one_heeds_its_watchdog_and_its_signals() {
+    let world = World::new();
+    world.configure(YAML);
+    let path = world.folder().join("notify.sock");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
+    let hear_of = |what: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let count = socket.recv(&mut buffer).expect("systemd waits in vain");
+            if String::from_utf8_lossy(&buffer[..count]).lines().any(|line| line == what) {
+                return;
+            }
+        }
+    };
+    let mut command = Command::new("env");
+    command.arg(format!("NOTIFY_SOCKET={}", path.display())).arg("WATCHDOG_USEC=1000000");
+    let mut gateway = Gateway::start_by(command, world.folder(), world.port, world.tls, world.admin).ready();
+    let _stranger = ask_and_say_no_more(&world);
+    // Those that were under way before.
+    while socket.set_nonblocking(true).and_then(|()| socket.recv(&mut [0; 4096])).is_ok() {}
+    socket.set_nonblocking(false).unwrap();
+    for _ in 0..3 {
+        hear_of("WATCHDOG=1");
+    }
+    get("/open/x").send(&gateway).expect(200);
+    gateway.signal("TERM");
+    hear_of("STOPPING=1");
+    assert_eq!(gateway.wait(), 0);
 }
 
 #[test]

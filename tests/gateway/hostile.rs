@@ -905,6 +905,26 @@ refused_h2_fields! {
     h2_a_length_that_is_no_number_is_refused: [("content-length", "+0")],
 }
 
+/// RFC 9113 section 8.2.1: malformed, whatever the field. HTTP/1.1 would lose the space, and the service see what nobody has judged.
+#[test]
+fn h2_values_with_spaces_around_them_are_answered_with_400_on_any_route() {
+    let h2 = start_h2(CATCH_ALL);
+    for name in ["x-a", "authorization", "cookie", "content-type", "x-http-method-override", "accept"] {
+        for value in [" v", "v ", "\tv", "v\t", " ", "\t"] {
+            for path in ["/public/x", "/private/x", "/other"] {
+                let mut fields = h2::get(path);
+                fields.push((name, value));
+                let ending = h2.connect().request(1, &fields).status(1);
+                assert_eq!(ending, Ending::Status(400), "{path} {name}: {value:?}");
+            }
+        }
+    }
+    h2.world.upstream.assert_untouched();
+    let mut fields = h2::get("/public/x");
+    fields.push(("x-a", "a b\tc"));
+    assert_eq!(h2.connect().request(1, &fields).status(1), Ending::Status(200), "within a value it is a part of it");
+}
+
 #[test]
 fn h2_odd_requests_are_refused() {
     let h2 = start_h2(YAML);

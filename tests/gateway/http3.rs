@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, mpsc},
 };
 
 use serde_json::{Value, json};
@@ -332,4 +333,34 @@ fn http3_is_refused_where_it_cannot_be() {
         let finished = world.check(&format!("{listeners}{POLICIES}"));
         assert!(finished.code != 0 && format!("{}{}", finished.stdout, finished.stderr).contains(says), "{finished:?}");
     }
+}
+
+#[test]
+fn at_a_hand_over_the_new_process_serves_it_once_the_old_ones_requests_have_ended() {
+    let (go, come) = mpsc::channel::<()>();
+    let come = Mutex::new(come);
+    let slow = Recorder::with(move |request, stream| {
+        if request.target() == "/open/slow" {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf");
+            come.lock().unwrap().recv().unwrap();
+            return stream.write_all(b"half").is_ok();
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").is_ok()
+    });
+    let mut test = Http3::start_with(World::with(slow), &listeners(", http3: true"), POLICIES);
+    let over_tcp = |test: &Http3| get("/open/x").host("localhost").send_on(&mut test.over_tcp()).expect(200);
+    assert!(over_tcp(&test).has("alt-svc"));
+    let (port, ca) = (test.world.tls, test.world.folder().join("ca.pem"));
+    let under_way = std::thread::spawn(move || tell(port, &ca, &[request("GET", "/open/slow", None)]).pop().unwrap());
+    let is_there = || test.world.upstream.requests().iter().any(|request| request.target() == "/open/slow");
+    eventually("the request", || is_there().then_some(()));
+    let next = test.gateway.succeed();
+    assert!(!over_tcp(&test).has("alt-svc"), "the port is not the new process's yet");
+    go.send(()).unwrap();
+    let answer = under_way.join().unwrap();
+    assert_eq!((&answer["status"], &answer["body"]), (&json!(200), &json!("halfhalf")));
+    assert_eq!(test.gateway.wait(), 0);
+    eventually("clients to be told", || over_tcp(&test).has("alt-svc").then_some(()));
+    assert_eq!(test.ask(request("GET", "/open/x", None))["status"], 200);
+    drop(next);
 }

@@ -42,6 +42,7 @@ mod fuzz;
 mod grpc;
 mod guide;
 mod handover;
+mod handover_faults;
 mod hostile;
 mod http3;
 mod introspection;

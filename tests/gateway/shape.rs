@@ -58,6 +58,38 @@ fn header_rules_change_requests_where_no_client_can_undo_them() {
     }
 }
 
+/// A service that reads trailers as headers is none to blame: RFC 9110 section 6.5.1 has the sender see to it.
+#[test]
+fn no_client_says_in_trailers_what_rules_and_credentials_say_in_headers() {
+    let world = World::new();
+    world.write("legacy.key", "the-gateways-own");
+    world.write("keys.jsonl", "");
+    let gateway = world.start(
+        "credentials:
+  partners: {api_keys: {file: keys.jsonl, header: X-Partner-Key}}
+server: {workers: 1, drop_headers: [x-internal]}
+upstreams:
+  api:
+    targets: [http://127.0.0.1:<upstream>]
+    credential: {header: {name: x-legacy-key, value: {file: legacy.key}}}
+routes:
+  - {path: /own/**, upstream: api, auth: [partners]}
+  - {path: /**, upstream: api, auth: none, methods: [POST], request_headers: {set: {x-tenant: acme}, remove: [x-debug]}}
+",
+    );
+    let mut wire = gateway.connect();
+    wire.send("POST /x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n");
+    wire.send("Trailer: X-Sum, X-Tenant, X_Tenant, X-Debug, X-Legacy-Key, X-Internal, X-Partner-Key\r\n\r\n");
+    wire.send(
+        "5\r\nhello\r\n0\r\nX-Sum: 42\r\nX-Tenant: evil\r\nX_Tenant: evil\r\nX-Debug: evil\r\nX-Legacy-Key: evil\r\n",
+    );
+    wire.send("X-Internal: evil\r\nX-Partner-Key: evil\r\n\r\n");
+    wire.answer().expect(200);
+    let seen = world.upstream.last();
+    assert!(seen.trailers.to_lowercase().contains("x-sum: 42"), "{}", seen.trailers);
+    assert!(!seen.trailers.contains("evil"), "{}", seen.trailers);
+}
+
 #[test]
 fn header_rules_change_answers_and_leave_refusals_alone() {
     let answer =

@@ -60,6 +60,16 @@ pub struct ListenerTls {
     pub client_auth: ClientAuth,
 }
 
+impl ListenerTls {
+    /// Whether it asks all of a client that `before` did, and no more: what a connection was admitted by still holds.
+    pub fn asks_what(&self, before: &Self) -> bool {
+        self.client_auth == before.client_auth
+            && self.client_ca == before.client_ca
+            && self.client_crl == before.client_crl
+            && self.min_version == before.min_version
+    }
+}
+
 /// A certificate of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerCertificate {

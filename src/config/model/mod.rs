@@ -110,8 +110,9 @@ pub struct Config {
     pub routes: Vec<Route>,
 }
 
-/// A file that the configuration names, resolved against the configuration's folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A file that the configuration names, resolved against the configuration's folder. It is the same wherever it is named: a line
+/// that moves changes nothing of what is in force.
+#[derive(Debug, Clone, Eq)]
 pub struct File {
     /// Where it is named.
     pub span: Span,
@@ -119,8 +120,14 @@ pub struct File {
     pub path: PathBuf,
 }
 
-/// A secret value's place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl PartialEq for File {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+/// A secret value's place; the same wherever it is named, as a file is.
+#[derive(Debug, Clone, Eq)]
 pub enum Source {
     /// In a file.
     File(File),
@@ -138,6 +145,17 @@ pub enum Source {
         /// The value.
         value: crate::secret::Secret,
     },
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one), Self::File(other)) => one == other,
+            (Self::Env { name: one, .. }, Self::Env { name: other, .. }) => one == other,
+            (Self::Inline { value: one, .. }, Self::Inline { value: other, .. }) => one == other,
+            (Self::File(_) | Self::Env { .. } | Self::Inline { .. }, _) => false,
+        }
+    }
 }
 
 impl Source {

@@ -45,6 +45,21 @@ pub struct Upstream {
     pub tls: UpstreamTls,
 }
 
+impl Upstream {
+    /// The field of the gateway's own credential.
+    pub fn credential_field(&self) -> Option<http::HeaderName> {
+        self.credential.as_ref().map(|credential| match credential {
+            UpstreamCredential::Basic { .. } => http::header::AUTHORIZATION,
+            UpstreamCredential::Header { name, .. } => name.clone(),
+        })
+    }
+
+    /// The field of the signed token about the caller.
+    pub fn assertion_field(&self) -> Option<http::HeaderName> {
+        self.assertion.as_ref().map(|assertion| assertion.header.clone())
+    }
+}
+
 /// A target of a service, and its share of the requests.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UpstreamTarget {

@@ -9,7 +9,7 @@ use super::{Context, route::Shared};
 use crate::{
     config::{
         Auth, Canary, Cors, CorsOrigins, Destination, HeaderRules, MethodOverride, Mirror, Redirect, RouteText,
-        RouteValue, RuleKind, RuleValue, SecurityHeaders, Shaping, Span, Upstream, UpstreamCredential,
+        RouteValue, RuleKind, RuleValue, SecurityHeaders, Shaping, Span, Upstream,
         decode::At,
         document::{self, OriginText, Switch},
         folded, not_for_request_rules, not_for_response_rules,
@@ -203,14 +203,9 @@ pub(super) fn shaping(
 
 /// The fields in which an upstream is told what the gateway says itself.
 fn told_by(upstream: &Upstream) -> impl Iterator<Item = (HeaderName, Arc<str>)> {
-    let credential = upstream.credential.as_ref().map(|credential| match credential {
-        UpstreamCredential::Basic { .. } => http::header::AUTHORIZATION,
-        UpstreamCredential::Header { name, .. } => name.clone(),
-    });
     let why = |what: &str| Arc::from(format!("the upstream `{}` has {what} there", upstream.name));
-    let assertion = upstream.assertion.as_ref().map(|assertion| assertion.header.clone());
-    let credential = credential.map(|name| (name, why("its credential")));
-    credential.into_iter().chain(assertion.map(|name| (name, why("its assertion"))))
+    let credential = upstream.credential_field().map(|name| (name, why("its credential")));
+    credential.into_iter().chain(upstream.assertion_field().map(|name| (name, why("its assertion"))))
 }
 
 fn rules(

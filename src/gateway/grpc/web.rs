@@ -134,7 +134,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WebBody<B> {
                 Ok(data) => return Poll::Ready(Some(Ok(this.part(data)))),
                 Err(frame) => {
                     let mut trailers = frame.into_trailers().unwrap_or_default();
-                    hygiene::clean_trailers(&mut trailers);
+                    hygiene::clean_trailers(&mut trailers, &[]);
                     trailers
                 }
             },

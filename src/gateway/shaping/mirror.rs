@@ -17,13 +17,14 @@ use hyper::body::Body;
 
 use super::{Known, change_request, drop_all, request_values};
 use crate::{
-    body::{CopyReceiver, NoCopy, RequestBody},
+    body::{ConnectionInfo, CopyReceiver, NoCopy, RequestBody},
     clock::Now,
     config,
     gateway::{
         Gateway, Inbound, SoleField,
         enforce::{Clearance, CopyRight},
         grpc::Dialect,
+        introduced,
         outbound::Outbound,
     },
     runtime::{Backend, CompiledShaping, Snapshot},
@@ -81,7 +82,7 @@ impl Gateway {
     /// Sends a copy of a request to the route's mirror, if it is among those that are copied.
     pub(in crate::gateway) fn mirror(
         &self,
-        snapshot: &Snapshot,
+        (snapshot, info): (&Snapshot, &ConnectionInfo),
         shaping: &CompiledShaping,
         (clearance, right): (&Clearance, CopyRight),
         original: Original<'_>,
@@ -111,7 +112,13 @@ impl Gateway {
         let mut request = Request::new(());
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
         let copy = body.copy(mirror.body_bytes);
-        let sent = self.send_copy(right, backend, request, copy, inbound.origin.client);
+        let client = inbound.origin.client;
+        let sending = Sending {
+            client: Some(client),
+            introduced: introduced(backend, client, info),
+            ..Sending::plain(self.services.clock.now())
+        };
+        let sent = self.send_copy(right, backend, request, copy, sending);
         let (metrics, name) = (self.services.metrics.clone(), backend.upstream.name.clone());
         tokio::task::spawn_local(async move {
             let outcome = sent.await;
@@ -150,7 +157,7 @@ impl Gateway {
         backend: &Backend,
         request: Request<()>,
         copy: Option<CopyReceiver>,
-        client: std::net::IpAddr,
+        sending: Sending,
     ) -> impl Future<Output = &'static str> + use<> {
         let (pools, service, services) = (self.pools.clone(), Arc::clone(&backend.service), self.services.clone());
         async move {
@@ -164,7 +171,7 @@ impl Gateway {
                 },
             };
             let request = request.map(|()| RequestBody::buffered(body));
-            let sending = Sending { client: Some(client), ..Sending::plain(services.clock.now()) };
+            let sending = Sending { now: services.clock.now(), ..sending };
             let exchange = async {
                 let Ok(answer) = pools.send(&service, request, &sending).await else { return "failed" };
                 read_off(answer.into_body()).await

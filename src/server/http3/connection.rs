@@ -19,7 +19,7 @@ use http::{HeaderMap, header};
 use quinn::{SendStream, VarInt};
 use tokio::{sync::Notify, task::spawn_local, time::sleep_until};
 
-use super::{codes, control, date::DateLine, exchange, frames, varint};
+use super::{codes, control, date::DateLine, exchange, frames, incoming::Unfinished, varint};
 use crate::{
     body::{Protocol, Serve, Verdict},
     clock::{Clock, SystemClock},
@@ -43,6 +43,7 @@ pub(super) struct Conversation<S> {
     pub(super) serving: Serving<S>,
     pub(super) connection: quinn::Connection,
     pub(super) control: control::Seen,
+    pub(super) unfinished: Rc<Unfinished>,
     dates: DateLine,
     live: Cell<u32>,
     all_ended: Notify,
@@ -139,6 +140,7 @@ pub(super) async fn serve<S: Serve>(serving: Serving<S>, connection: quinn::Conn
         serving,
         connection,
         control: control::Seen::default(),
+        unfinished: Rc::default(),
         dates: DateLine::default(),
         live: Cell::new(0),
         all_ended: Notify::new(),

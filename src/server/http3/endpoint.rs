@@ -62,7 +62,7 @@ const SOCKET_BYTES: usize = 1024 * 1024;
 /// What a listener does over QUIC, on one worker.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Quic {
-    pub(in crate::server) draining: Rc<Draining>,
+    pub(in crate::server) draining: RefCell<Rc<Draining>>,
     alternative: Rc<Alternative>,
     port: Cell<u16>,
     /// Whether the worker has what it takes.
@@ -181,7 +181,8 @@ pub(in crate::server) async fn accept_all<S: Serve>(
         if let Some(config) = crypto.changed(&settings) {
             endpoint.set_server_config(Some(config));
         }
-        admit(shared, &settings, &quic.draining, incoming, (&endpoint, &handshakes));
+        let draining = Rc::clone(&quic.draining.borrow());
+        admit(shared, &settings, draining, incoming, (&endpoint, &handshakes));
     }
     // Whoever comes now is told at once, and finds its way over TCP.
     loop {
@@ -208,7 +209,7 @@ fn begin(crypto: &Crypto, settings: &Settings, socket: UdpSocket) -> Option<Endp
 fn admit<S: Serve>(
     shared: &Rc<Shared<S>>,
     settings: &Rc<Settings>,
-    draining: &Rc<Draining>,
+    draining: Rc<Draining>,
     incoming: Incoming,
     (endpoint, handshakes): (&Endpoint, &Rc<Cell<usize>>),
 ) {
@@ -241,9 +242,9 @@ fn admit<S: Serve>(
         return shared.observer.handshake(&settings.udp_name, Handshake::Failed);
     };
     let watch = ConnectionWatch::new(Rc::clone(&settings.http.bounds), Instant::now());
-    let held = Held::new(shared, &settings.udp_name, Rc::clone(&watch), Rc::clone(draining), permit);
+    let held = Held::new(shared, &settings.udp_name, Rc::clone(&watch), Rc::clone(&draining), permit);
     let under_way = UnderWay::new(handshakes);
-    let (shared, settings, draining) = (Rc::clone(shared), Rc::clone(settings), Rc::clone(draining));
+    let (shared, settings) = (Rc::clone(shared), Rc::clone(settings));
     spawn_local(async move {
         let verdict = converse(&shared, &settings, draining, (connecting, port, under_way), &held, watch).await;
         held.end(verdict);

@@ -75,7 +75,7 @@ async fn refuse<S: Serve>(conversation: &Conversation<S>, fault: RequestFault, r
         RequestFault::Connection(_) => {}
         RequestFault::Malformed => reply.reset(codes::MESSAGE_ERROR),
         RequestFault::Incomplete => reply.reset(codes::REQUEST_INCOMPLETE),
-        RequestFault::TimedOut => reply.reset(codes::REQUEST_REJECTED),
+        RequestFault::TimedOut | RequestFault::Crowded => reply.reset(codes::REQUEST_REJECTED),
         RequestFault::Gone => reply.reset(codes::REQUEST_CANCELLED),
         // RFC 9114 §4.2.2
         RequestFault::TooLarge => {
@@ -116,7 +116,8 @@ async fn read<S: Serve>(
 ) -> Result<(Request<()>, IncomingBody), RequestFault> {
     let (info, settings) = (&conversation.serving.info, &conversation.serving.settings);
     let most = u64::from(settings.header_list_bytes());
-    let mut incoming = IncomingRequest::new(recv, most, &info.watch, &conversation.connection);
+    let mut incoming =
+        IncomingRequest::new(recv, most, (&info.watch, &conversation.unfinished), &conversation.connection);
     let head = timeout(settings.bounds.header_timeout, poll_fn(|cx| incoming.poll_head(cx))).await;
     match head.unwrap_or(Err(RequestFault::TimedOut)) {
         Ok(request) => {

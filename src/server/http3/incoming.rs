@@ -1,6 +1,7 @@
 //! A request as it comes: its head, its body, its trailers (RFC 9114 §4.1).
 
 use std::{
+    cell::Cell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -36,6 +37,8 @@ pub(super) enum RequestFault {
     TooLarge,
     /// It took too long.
     TimedOut,
+    /// Too much is held already of what has not ended.
+    Crowded,
     /// The client has reset the stream, or is gone.
     Gone,
 }
@@ -53,6 +56,44 @@ impl From<SectionFault> for RequestFault {
             SectionFault::TooLarge => Self::TooLarge,
             SectionFault::Malformed => Self::Malformed,
         }
+    }
+}
+
+/// Of how many field sections as long as one may be the bytes are held that have come while the rest has not, on all streams of a
+/// connection together. In HTTP/2 it is one: a section that has begun ends before anything else is sent.
+const UNFINISHED_SECTIONS: u64 = 4;
+
+/// Bytes of field sections that have yet to end, on all streams of a connection.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished(Cell<u64>);
+
+/// What a stream has of a field section.
+#[derive(Debug)]
+struct Section {
+    bytes: BytesMut,
+    unfinished: Rc<Unfinished>,
+}
+
+impl Section {
+    fn extend(&mut self, bytes: &[u8], most: u64) -> Result<(), RequestFault> {
+        let all = self.unfinished.0.get().saturating_add(bytes.len() as u64);
+        if all > most.saturating_mul(UNFINISHED_SECTIONS) {
+            return Err(RequestFault::Crowded);
+        }
+        self.unfinished.0.set(all);
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.unfinished.0.set(self.unfinished.0.get().saturating_sub(self.bytes.len() as u64));
+        std::mem::take(&mut self.bytes).freeze()
+    }
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        self.take();
     }
 }
 
@@ -86,7 +127,7 @@ pub(super) struct IncomingRequest {
     reader: Reader,
     stage: Stage,
     payload: Payload,
-    section: BytesMut,
+    section: Section,
     /// The bound on a field section, as it is counted and as it is sent.
     most: u64,
     declared: Option<u64>,
@@ -100,14 +141,14 @@ impl IncomingRequest {
     pub(super) fn new(
         stream: RecvStream,
         most: u64,
-        watch: &Rc<ConnectionWatch>,
+        (watch, unfinished): (&Rc<ConnectionWatch>, &Rc<Unfinished>),
         connection: &quinn::Connection,
     ) -> Self {
         Self {
             reader: Reader::new(stream, Bytes::new()),
             stage: Stage::Head,
             payload: Payload::Unknown,
-            section: BytesMut::new(),
+            section: Section { bytes: BytesMut::new(), unfinished: Rc::clone(unfinished) },
             most,
             declared: None,
             announced: 0,
@@ -135,7 +176,7 @@ impl IncomingRequest {
             RequestFault::Connection(code) => self.connection.close(code, b""),
             RequestFault::Malformed => self.reader.stop(codes::MESSAGE_ERROR),
             RequestFault::TooLarge => self.reader.stop(codes::NO_ERROR),
-            RequestFault::TimedOut => self.reader.stop(codes::REQUEST_REJECTED),
+            RequestFault::TimedOut | RequestFault::Crowded => self.reader.stop(codes::REQUEST_REJECTED),
             RequestFault::Incomplete | RequestFault::Gone => {}
         }
     }
@@ -158,9 +199,13 @@ impl IncomingRequest {
                 Some(Piece::Payload(bytes)) => match self.payload {
                     Payload::Data => return Poll::Ready(Ok(Part::Data(bytes))),
                     Payload::Section => {
-                        self.section.extend_from_slice(&bytes);
+                        // Most come in one piece; copied, since values hold on to what they are a part of, which is packets here.
+                        if self.reader.left() == 0 && self.section.bytes.is_empty() {
+                            return Poll::Ready(Ok(Part::Section(Bytes::copy_from_slice(&bytes))));
+                        }
+                        self.section.extend(&bytes, self.most)?;
                         if self.reader.left() == 0 {
-                            return Poll::Ready(Ok(Part::Section(self.section.split().freeze())));
+                            return Poll::Ready(Ok(Part::Section(self.section.take())));
                         }
                     }
                     Payload::Unknown => {}
@@ -285,6 +330,7 @@ impl IncomingBody {
             RequestFault::Connection(_)
             | RequestFault::Malformed
             | RequestFault::Incomplete
+            | RequestFault::Crowded
             | RequestFault::TooLarge => BodyFault::Malformed,
             RequestFault::TimedOut => BodyFault::TimedOut,
             RequestFault::Gone => BodyFault::ClientGone,

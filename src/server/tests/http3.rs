@@ -562,6 +562,44 @@ fn a_head_that_does_not_end_is_given_up_and_the_connection_goes_on() {
     });
 }
 
+/// In HTTP/2 a connection holds one head that has not ended; here each of its streams could.
+#[test]
+fn heads_that_do_not_end_hold_no_more_than_a_few_whole_ones_on_all_streams_together() {
+    let test = Http3Test::start(ServerLimits { header_bytes: 16_384, ..limits() });
+    run(async {
+        let connection = test.connect().await;
+        assert!(exchange(&connection, &head("GET", "/", &[]), b"").await.is_ok());
+        let long = head("GET", "/", &[("x-long", &"v".repeat(16_000))]);
+        let mut open = Vec::new();
+        let mut rejected = 0;
+        for _ in 0..40 {
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            send.write_all(long.get(..15_900).unwrap()).await.unwrap();
+            open.push((send, recv));
+        }
+        // Whoever goes on with one that is held is served; the others may be sent again.
+        for (mut send, recv) in open {
+            let _ = send.write_all(long.get(15_900..).unwrap()).await;
+            let _ = send.finish();
+            match answer_of(recv).await {
+                Ok((status, _)) => assert_eq!(status, 200),
+                Err(code) => {
+                    assert_eq!(code, REQUEST_REJECTED);
+                    rejected += 1;
+                }
+            }
+        }
+        assert!((30..40).contains(&rejected), "{rejected} of 40");
+        // What was held is given back.
+        let (mut send, recv) = connection.open_bi().await.unwrap();
+        send.write_all(long.get(..15_900).unwrap()).await.unwrap();
+        assert!(exchange(&connection, &head("GET", "/", &[]), b"").await.is_ok());
+        send.write_all(long.get(15_900..).unwrap()).await.unwrap();
+        send.finish().unwrap();
+        assert!(answer_of(recv).await.is_ok());
+    });
+}
+
 #[test]
 fn a_connection_without_a_request_and_an_idle_one_are_closed() {
     let short = Duration::from_millis(300);

@@ -67,6 +67,59 @@ fn changed_limits_are_for_connections_to_come() {
     }
 }
 
+/// What was let in without TLS, without a certificate or in the name of a relay does not stay so for as long as it likes.
+#[test]
+fn a_listener_that_asks_for_something_else_ends_the_connections_that_it_has_in_good_order() {
+    let before = plan(&[PlanMode::Cleartext], limits());
+    let mut relayed = before.clone();
+    relayed
+        .listeners
+        .iter_mut()
+        .for_each(|listener| listener.proxy_protocol.networks = vec!["192.0.2.0/24".parse().unwrap()]);
+    for after in [plan(&[PlanMode::Http1], limits()), relayed] {
+        let running = Running::start(&before);
+        let (mut resting, mut busy) = (running.connect(), running.connect());
+        exchange(&mut resting, GET);
+        busy.write_all(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        running.wait_for(|event| *event == Event::Began("/slow".into()));
+        running.server().apply(running.server().prepare(&after).unwrap());
+        assert_eq!(read_to_close(&mut resting), "");
+        let (head, _) = head(&mut busy);
+        assert!(head.contains("connection: close"), "{head}");
+        assert!(read_to_close(&mut busy).ends_with("slow"));
+        assert_eq!(exchange(&mut running.connect(), GET).0, 200);
+        // The same once more changes nothing.
+        let mut kept = running.connect();
+        exchange(&mut kept, GET);
+        running.server().apply(running.server().prepare(&after).unwrap());
+        exchange(&mut running.connect(), GET);
+        exchange(&mut kept, GET);
+    }
+}
+
+#[test]
+fn the_mode_of_a_unix_socket_changes_with_a_reload_that_is_taken_and_with_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.sock");
+    let mode = || std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap()) & 0o777;
+    let mut before = plan(&[PlanMode::Cleartext], limits());
+    before.listeners.iter_mut().for_each(|listener| {
+        listener.address = ListenerAddress::Unix(path.clone());
+        listener.unix_mode = 0o600;
+    });
+    let running = Running::start(&before);
+    let taken = std::net::TcpListener::bind(any_port()).unwrap();
+    let mut after = before.clone();
+    after.listeners.iter_mut().for_each(|listener| listener.unix_mode = 0o666);
+    let prepared = running.server().prepare(&after).unwrap();
+    let mut refused = after.clone();
+    refused.listeners.push(with_address(PlanMode::Cleartext, taken.local_addr().unwrap()));
+    running.server().prepare(&refused).unwrap_err();
+    assert_eq!(mode(), 0o600);
+    running.server().apply(prepared);
+    assert_eq!(mode(), 0o666);
+}
+
 #[test]
 fn a_drain_finishes_what_is_under_way_closes_the_idle_and_accepts_no_more() {
     let mut running = Running::cleartext(limits());
@@ -157,8 +210,9 @@ impl AdminApi for Api {
 #[test]
 fn the_admin_listener_tells_health_to_all_and_the_rest_to_who_has_the_token() {
     let token = crate::secret::Secret::new(*b"s3cret");
-    let admin =
-        AdminServer::start(any_port(), &limits(), Some(token), Arc::new(Api), Arc::new(()), &Arc::default()).unwrap();
+    let inherited = Arc::default();
+    let bound = AdminServer::bind(any_port(), &limits(), &inherited, &()).unwrap();
+    let admin = AdminServer::start(bound, Some(token), Arc::new(Api), Arc::new(()), &inherited).unwrap();
     let mut client = TcpStream::connect(admin.local_address().unwrap()).unwrap();
     let mut ask = |line: &str, fields: &str, body: &str| {
         let length = body.len();

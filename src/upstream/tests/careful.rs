@@ -197,7 +197,7 @@ fn what_does_something_is_never_sent_again() {
             let _ = client.send(&service, with_body(Method::GET, "/", "a body")).await;
             assert_eq!(count.get() - before, 1);
             // A guarded one may be a GET.
-            let sending = Sending { guarded: true, ..Sending::plain(SystemClock.now()) };
+            let sending = Sending { once: true, ..Sending::plain(SystemClock.now()) };
             let before = count.get();
             let _ = client.pools.send(&service, request(Method::GET, "/"), &sending).await;
             assert_eq!((count.get() - before, client.told.retried.get()), (1, 0));
@@ -224,7 +224,7 @@ fn a_guarded_operation_on_a_connection_that_had_served_before_is_not_sent_twice(
         .await;
         let (service, client) = (service_of(&[address]), Client::new());
         client.text(&service).await.unwrap();
-        let sending = Sending { guarded: true, ..Sending::plain(SystemClock.now()) };
+        let sending = Sending { once: true, ..Sending::plain(SystemClock.now()) };
         let fault = client.pools.send(&service, request(Method::GET, "/"), &sending).await.err().unwrap();
         assert_eq!((fault.kind(), count.get(), client.told.opened.get()), (FaultKind::Reset, 1, 1));
     });
@@ -320,6 +320,33 @@ fn a_slow_answer_that_began_before_the_ejection_brings_nothing_back() {
         client.text(&service).await.unwrap();
         assert!(!service.targets()[0].is_out());
         assert_eq!(client.told.readmitted.borrow().len(), 1);
+    });
+}
+
+#[test]
+fn whoever_finds_out_and_leaves_does_not_keep_a_target_away_that_is_well() {
+    worker(async {
+        let ((back, open), (good, _)) = (held().await, saying(OK).await);
+        let service = ruled(&[back, good], |config| {
+            config.response_timeout = BRIEF;
+            config.balancing.ejection = EJECTION;
+        });
+        let client = Client::new();
+        while !service.targets()[0].is_out() {
+            let _ = client.send(&service, request(Method::GET, "/")).await;
+        }
+        open.add_permits(100);
+        let later = now_plus(Duration::from_secs(11));
+        let over = SystemClock.now().instant.checked_sub(BRIEF);
+        for _ in 0..4 {
+            let sending = Sending { deadline: over, ..Sending::plain(later) };
+            let answer = client.pools.send(&service, request(Method::GET, "/"), &sending).await;
+            assert!(matches!(answer, Err(UpstreamFault::Deadline)), "as one that is not willing to wait");
+        }
+        for _ in 0..4 {
+            read(client.send_at(&service, request(Method::GET, "/"), later).await.unwrap()).await.unwrap();
+        }
+        assert!(!service.targets()[0].is_out());
     });
 }
 

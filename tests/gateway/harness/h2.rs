@@ -27,6 +27,13 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
+impl Frame {
+    /// The status that a header block begins with.
+    pub fn status(&self) -> u16 {
+        status(&self.payload)
+    }
+}
+
 /// An HTTP/2 connection.
 pub struct H2 {
     pub wire: Wire,
