@@ -17,7 +17,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-# The oldest and the newest release whose schemas the manifests must meet; `preStop: sleep` came with 1.30.
+# The oldest and the newest release whose schemas the manifests must meet.
 KUBERNETES = ("1.30", "1.37")
 METRIC = re.compile(r"\b(?:stepgate|process)_[a-z0-9_]+")
 # What the text format appends to the name of a histogram.
@@ -84,8 +84,9 @@ def check_manifests(resources: list[dict], gateway: dict) -> None:
     listening = {int(listener["address"].rsplit(":", 1)[1]) for listener in gateway["listeners"]}
     expect(listening == {ports["https"], ports["http"]}, "gateway.yaml: listeners and container ports differ")
 
-    # Stopping takes the wait before SIGTERM and the drain, with room to spare.
-    wait = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    # Stopping takes the wait and the drain, with room to spare.
+    wait = seconds(gateway["server"]["drain_delay"])
+    expect(wait > 0, "gateway.yaml: refuses connections before balancers know that it ends")
     drain = seconds(gateway["server"]["drain_timeout"])
     expect(spec["terminationGracePeriodSeconds"] > wait + drain + 5, "pod: is killed before it has drained")
 

@@ -4,7 +4,6 @@
 //! Both parts run beside what the process does otherwise, and whoever drops one calls the visit off.
 
 use std::{
-    future::Future,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -37,21 +36,16 @@ pub(super) enum Given {
 
 /// Offers the sockets to a process that asks, and waits until that has everything ready; until then nothing changes. `None`: nothing
 /// comes of it.
-pub(super) fn offer(
-    visitor: Visitor,
-    sockets: Vec<HandedSocket>,
-) -> impl Future<Output = Option<Visitor>> + Send + use<> {
-    async move {
-        let (visitor, offered) = blocking(visitor, move |visitor| visitor.offer(&sockets)).await;
-        match offered {
-            Ok(pid) => {
-                tracing::info!(pid, "handing over");
-                visitor
-            }
-            Err(fault) => {
-                tracing::warn!(%fault, "another process asked to take over, and did not: nothing has changed");
-                None
-            }
+pub(super) async fn offer(visitor: Visitor, sockets: Vec<HandedSocket>) -> Option<Visitor> {
+    let (visitor, offered) = blocking(visitor, move |visitor| visitor.offer(&sockets)).await;
+    match offered {
+        Ok(pid) => {
+            tracing::info!(pid, "handing over");
+            visitor
+        }
+        Err(fault) => {
+            tracing::warn!(%fault, "another process asked to take over, and did not: nothing has changed");
+            None
         }
     }
 }

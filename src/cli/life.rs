@@ -27,6 +27,7 @@ use super::{
     hand_over::{self, Following, Given, Giver},
     reload::{POLL_PERIOD, Reloader, Seen},
     run::{Origin, Running, StartFault},
+    successor,
     systemd::{self, Watchdog},
 };
 use crate::{
@@ -45,6 +46,7 @@ const TRYING: Duration = Duration::from_millis(50);
 pub(super) struct Signals {
     stop: StopSignals,
     hangup: Signal,
+    upgrade: Signal,
 }
 
 struct StopSignals {
@@ -61,6 +63,7 @@ impl Signals {
                 interrupt: signal(SignalKind::interrupt())?,
             },
             hangup: signal(SignalKind::hangup())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 }
@@ -124,7 +127,7 @@ impl Running {
 
     /// Serves, reloads, and lets itself be visited, until one of that is over.
     async fn serve(&mut self) -> End {
-        let Self { signals, services, reloader, admin, lock, door, .. } = self;
+        let Self { signals, services, reloader, admin, lock, door, file, .. } = self;
         let mut poll = tokio::time::interval(POLL_PERIOD);
         let mut watchdog = Watchdog::new();
         let control = reloader.control();
@@ -135,6 +138,10 @@ impl Running {
             let visitor = tokio::select! {
                 () = signals.stop.told() => return End::Told,
                 () = failed() => return failure(),
+                _ = signals.upgrade.recv() => {
+                    successor::start(file);
+                    continue;
+                }
                 _ = signals.hangup.recv() => {
                     systemd::reloading(|| reloader.reload(admin));
                     continue;

@@ -23,6 +23,7 @@ mod rekey;
 mod reload;
 mod revocations;
 mod run;
+mod successor;
 mod systemd;
 mod users;
 

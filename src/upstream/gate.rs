@@ -40,6 +40,8 @@ struct State {
     waiting: usize,
     /// Who waits, by client; no line is empty.
     lines: HashMap<u64, Line>,
+    /// How many lines are of clients with fewer than [`ALWAYS`] under way. The last free place is for these alone.
+    modest: usize,
     /// Whose turn it is: each line once, by the number of its turn.
     turns: BTreeMap<u64, u64>,
     /// The number of the next who waits, or of the next turn.
@@ -124,11 +126,15 @@ impl Gate {
         let (number, turn) = (state.number(), state.number());
         state.waiting += 1;
         let State { lines, turns, .. } = &mut *state;
+        let is_new = !lines.contains_key(&client);
         let line = lines.entry(client).or_insert_with(|| {
             turns.insert(turn, client);
             Line { turn, waiting: BTreeMap::new() }
         });
         line.waiting.insert(number, None);
+        if is_new && state.is_modest(client) {
+            state.modest += 1;
+        }
         Entry::Waits(InLine { gate: Arc::clone(self), client, number, is_over: false })
     }
 
@@ -156,31 +162,57 @@ impl State {
     /// Whether there is a place for a client.
     fn has_share(&self, client: u64) -> bool {
         let free = self.limits.requests.saturating_sub(self.under_way);
-        let held = self.held.get(&client).copied().unwrap_or(0);
+        let held = self.held_by(client);
         free > 0 && (held < ALWAYS || free > 1 && held < free.saturating_mul(SHARE))
     }
 
-    fn take(&mut self, client: u64) {
-        self.under_way += 1;
-        *self.held.entry(client).or_default() += 1;
+    fn held_by(&self, client: u64) -> usize {
+        self.held.get(&client).copied().unwrap_or(0)
     }
 
-    fn give_back(&mut self, client: u64) {
-        self.under_way = self.under_way.saturating_sub(1);
-        if let Some(held) = self.held.get_mut(&client) {
-            *held -= 1;
-            if *held == 0 {
-                self.held.remove(&client);
-            }
+    fn is_modest(&self, client: u64) -> bool {
+        self.held_by(client) < ALWAYS
+    }
+
+    fn take(&mut self, client: u64) {
+        let was_modest = self.is_modest(client);
+        self.under_way += 1;
+        *self.held.entry(client).or_default() += 1;
+        if was_modest && !self.is_modest(client) && self.lines.contains_key(&client) {
+            self.modest -= 1;
         }
     }
 
-    /// Gives free places to those whose turn it is. Who has its share is passed over.
+    fn give_back(&mut self, client: u64) {
+        let was_modest = self.is_modest(client);
+        self.under_way = self.under_way.saturating_sub(1);
+        match self.held.get_mut(&client) {
+            Some(held) if *held > 1 => *held -= 1,
+            Some(_) | None => drop(self.held.remove(&client)),
+        }
+        if !was_modest && self.is_modest(client) && self.lines.contains_key(&client) {
+            self.modest += 1;
+        }
+    }
+
+    /// A line that is empty now.
+    fn end_line(&mut self, client: u64) {
+        if self.is_modest(client) {
+            self.modest -= 1;
+        }
+        self.lines.remove(&client);
+    }
+
+    /// Gives free places to those whose turn it is. Who has its share is passed over, and keeps its turn.
     fn fill(&mut self) -> Vec<Waker> {
         let (mut wakers, mut after) = (Vec::new(), 0);
         while self.under_way < self.limits.requests {
+            let is_last = self.limits.requests - self.under_way == 1;
+            if is_last && self.modest == 0 {
+                break;
+            }
             let Some((&turn, &client)) = self.turns.range(after..).next() else { break };
-            // Who has its share keeps its turn. There are no more of them than places.
+            // Nobody's share grows by what others are given.
             if !self.has_share(client) {
                 after = turn + 1;
                 continue;
@@ -190,7 +222,7 @@ impl State {
             let Some(line) = self.lines.get_mut(&client) else { continue };
             let next = line.waiting.pop_first();
             if line.waiting.is_empty() {
-                self.lines.remove(&client);
+                self.end_line(client);
             } else {
                 line.turn = turn;
                 self.turns.insert(turn, client);
@@ -211,10 +243,11 @@ impl State {
         if line.waiting.remove(&number).is_none() {
             return;
         }
+        let (turn, is_over) = (line.turn, line.waiting.is_empty());
         self.waiting -= 1;
-        if line.waiting.is_empty() {
-            self.turns.remove(&line.turn);
-            self.lines.remove(&client);
+        if is_over {
+            self.turns.remove(&turn);
+            self.end_line(client);
         }
     }
 
@@ -392,6 +425,7 @@ mod tests {
             drop((beyond, second, third));
             let state = gate.state();
             assert_eq!((state.under_way, state.held.len(), state.lines.len(), state.turns.len()), (0, 0, 0, 0));
+            assert_eq!(state.modest, 0);
         }
     }
 
@@ -415,6 +449,35 @@ mod tests {
         drop(modest);
         assert!(poll(&mut greedy).is_some());
         assert!(poll(&mut late).is_some());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nobody_waits_for_whom_there_is_a_place_whatever_happened(
+            most in 1_u32..12, steps in proptest::collection::vec((0_u8..5, 0_u8..6, proptest::prelude::any::<usize>()), 1..300),
+        ) {
+            let gate = gate(most, 40);
+            let (mut places, mut waiting) = (Vec::new(), Vec::new());
+            for (what, of, which) in steps {
+                match what {
+                    0 | 1 => match gate.enter(client(of)) {
+                        Entry::Entered(place) => places.push(place),
+                        Entry::Waits(turn) => waiting.push(turn),
+                        Entry::Full => {}
+                    },
+                    2 if !places.is_empty() => drop(places.swap_remove(which % places.len())),
+                    3 if !waiting.is_empty() => drop(waiting.swap_remove(which % waiting.len())),
+                    _ => places.extend(waiting.extract_if(.., |turn| gate.state().given.contains(&turn.number)).filter_map(|mut turn| poll(&mut turn))),
+                }
+                let state = gate.state();
+                let held: usize = state.held.values().sum();
+                proptest::prop_assert_eq!(held, state.under_way);
+                proptest::prop_assert!(state.under_way <= usize::try_from(most).unwrap());
+                proptest::prop_assert!(!state.turns.iter().any(|client| state.has_share(*client)));
+                proptest::prop_assert_eq!(state.modest, state.turns.iter().filter(|client| state.is_modest(**client)).count());
+                proptest::prop_assert_eq!(state.waiting, state.lines.values().map(VecDeque::len).sum::<usize>());
+            }
+        }
     }
 
     #[test]
@@ -534,5 +597,6 @@ mod tests {
         assert_eq!(gate.load(), (0, 0));
         let state = gate.state();
         assert_eq!((state.lines.len(), state.turns.len(), state.given.len()), (0, 0, 0));
+        assert_eq!((state.modest, state.held.len()), (0, 0));
     }
 }

@@ -134,8 +134,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Followed<S> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::indexing_slicing, reason = "a test that fails should panic")]
-
     use super::*;
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {

@@ -237,6 +237,27 @@ fn where_nothing_can_be_taken_back_what_is_under_way_still_ends_whole() {
 }
 
 #[test]
+fn a_stop_is_heard_and_the_watchdog_told_while_nothing_can_be_taken_back_yet() {
+    let world = World::new();
+    world.configure(YAML);
+    let (systemd, mut gateway) = Systemd::start(&world);
+    let mut stranger = Stranger::at(&world);
+    stranger.ask().ready();
+    // It has the folder, and speaks no more.
+    let lock = std::fs::File::open(world.folder().join("state/stepgate.lock")).unwrap();
+    lock.lock().unwrap();
+    drop(stranger);
+    eventually("it to be told", || gateway.stderr().contains("all is taken back").then_some(()));
+    systemd.forget();
+    for _ in 0..3 {
+        systemd.hear_of("WATCHDOG=1");
+    }
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), 0);
+    assert!(!gateway.stderr().contains("taken back: this process serves on"));
+}
+
+#[test]
 fn a_process_that_takes_no_socket_is_not_taken_for_a_stop() {
     let world = World::with(service());
     world.write("admin.token", "a token of the tests");

@@ -6,6 +6,15 @@ use crate::harness::{Gateway, World, get};
 
 const OPEN: &str = "routes:\n  - {path: /**, upstream: api, auth: none}\n";
 
+/// A process that is nobody's child here: told to end, whatever else fails.
+struct Orphan(u32);
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").args(["-TERM", &self.0.to_string()]).status();
+    }
+}
+
 /// Opens sockets as systemd does and becomes what is left of the arguments (sd_listen_fds(3)).
 const ACTIVATE: &str = "
 import os, socket, sys
@@ -78,4 +87,40 @@ fn systemd_hears_of_readiness_reloads_life_and_the_end() {
     gateway.signal("TERM");
     hear_of("STOPPING=1");
     assert_eq!(gateway.wait(), 0);
+}
+
+#[test]
+fn another_binary_takes_over_inside_the_unit_when_the_main_process_is_told_to() {
+    let world = World::new();
+    world.configure(&format!("server: {{workers: 2}}\n{OPEN}"));
+    let path = world.folder().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(crate::harness::PATIENCE)).unwrap();
+    let hear_of = |what: &str| loop {
+        let mut buffer = [0; 4096];
+        let count = socket.recv(&mut buffer).expect("systemd waits in vain");
+        let said = String::from_utf8_lossy(&buffer[..count]).into_owned();
+        if said.lines().any(|line| line.starts_with(what)) {
+            return said;
+        }
+    };
+    // As systemd has it: the watchdog is for the process that it started, whose number it says.
+    let mut command = Command::new("sh");
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$@\"", "sh", "env"]);
+    command.arg(format!("NOTIFY_SOCKET={}", path.display())).arg("WATCHDOG_USEC=1000000");
+    let mut first = Gateway::start_by(command, world.folder(), world.port, world.tls, world.admin);
+    hear_of("READY=1");
+    first.signal("USR2");
+    let said = std::iter::repeat_with(|| hear_of("MAINPID="))
+        .find(|said| !said.contains(&format!("MAINPID={}", first.pid())))
+        .unwrap();
+    let next = Orphan(said.lines().find_map(|line| line.strip_prefix("MAINPID=")).unwrap().parse().unwrap());
+    assert_eq!(first.wait(), 0, "the one before drains and ends");
+    get("/x").send(&first).expect(200);
+    hear_of("WATCHDOG=1");
+    drop(next);
+    hear_of("STOPPING=1");
+    crate::harness::eventually("the end of the second process", || {
+        std::net::TcpStream::connect(("127.0.0.1", world.port)).is_err().then_some(())
+    });
 }

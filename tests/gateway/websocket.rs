@@ -83,6 +83,32 @@ fn two_libraries_say_all_there_is_to_say_through_the_gateway() {
     }
 }
 
+/// What a route does to answers it does to this one, too: nobody expects a field to be gone everywhere but here.
+#[test]
+fn an_answer_that_switches_is_an_answer_like_any_other() {
+    let upstream = Recorder::with(|request, stream| {
+        switch(stream, request.header("sec-websocket-key"), "Server: legacy/1\r\nX-Internal: host-7\r\n");
+        false
+    });
+    let world = world_with(upstream);
+    let gateway = world.start(
+        "routes:
+  - path: /chat
+    upstream: api
+    auth: none
+    upgrade: [websocket]
+    response_headers: {remove: [server, x-internal], set: {x-shaped: '{client_ip}'}}
+",
+    );
+    let mut wire = gateway.connect();
+    wire.send(handshake("/chat", ""));
+    let (status, fields) = wire.head().unwrap();
+    let of = |name: &str| fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    assert_eq!((status, of("x-shaped")), (101, Some("127.0.0.1")));
+    assert_eq!((of("server"), of("x-internal")), (None, None), "{fields:?}");
+    assert_eq!((of("upgrade"), of("sec-websocket-accept")), (Some("websocket"), Some(&*accept(KEY))));
+}
+
 #[test]
 fn where_a_route_does_not_upgrade_the_request_goes_on_as_a_plain_one() {
     let world = world();

@@ -26,7 +26,7 @@ use self::{
     open::{End, Place},
     relay::Relay,
 };
-use super::{Enforcement, Exchange, Record, Refusal};
+use super::{Enforcement, Exchange, Record, Refusal, shaping::AnswerOf};
 use crate::{
     body::{HowEnded, RequestBody, ResponseBody, StreamEnd, Switch, Tail},
     policy::Reason,
@@ -68,6 +68,7 @@ impl Exchange {
         let (mut parts, body) = answer.into_parts();
         let service = body.take_over(&mut parts.extensions);
         self.dress(&mut parts.headers);
+        self.shape(&mut parts.headers, AnswerOf::Upstream);
         handshake.answer(&mut parts);
         self.record.status = parts.status.as_u16();
         self.record.switched();
