@@ -473,9 +473,9 @@ mod tests {
                 let held: usize = state.held.values().sum();
                 proptest::prop_assert_eq!(held, state.under_way);
                 proptest::prop_assert!(state.under_way <= usize::try_from(most).unwrap());
-                proptest::prop_assert!(!state.turns.iter().any(|client| state.has_share(*client)));
-                proptest::prop_assert_eq!(state.modest, state.turns.iter().filter(|client| state.is_modest(**client)).count());
-                proptest::prop_assert_eq!(state.waiting, state.lines.values().map(VecDeque::len).sum::<usize>());
+                proptest::prop_assert!(!state.turns.values().any(|client| state.has_share(*client)));
+                proptest::prop_assert_eq!(state.modest, state.turns.values().filter(|client| state.is_modest(**client)).count());
+                proptest::prop_assert_eq!(state.waiting, state.lines.values().map(|line| line.waiting.len()).sum::<usize>());
             }
         }
     }
