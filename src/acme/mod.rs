@@ -18,7 +18,6 @@ mod transport;
 
 use std::{
     collections::HashMap,
-    error::Error,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -40,6 +39,7 @@ use crate::{
     clock::{Clock, Now},
     config::{self, CertificateOrder, Materials, Problem},
     secret::Secret,
+    telemetry::with_causes,
 };
 
 /// How long an order may take in all.
@@ -253,7 +253,7 @@ impl Worker {
             }
             failed => {
                 let (failure, text) = match &failed {
-                    Ok(Err(fault)) => (fault.failure(), told(fault)),
+                    Ok(Err(fault)) => (fault.failure(), with_causes(fault)),
                     _ => (Failure::Passing, "the order took too long".to_owned()),
                 };
                 state.failures = state.failures.saturating_add(1);
@@ -331,21 +331,6 @@ fn asked_to_wait<T, E>(failed: &Result<Result<T, OrderFault>, E>) -> Duration {
 /// A certificate is named by the first name that was written, which is how its file begins.
 fn first_name(order: &CertificateOrder) -> &str {
     order.names.first().map_or("", |name| name)
-}
-
-/// A fault with its causes.
-fn told(fault: &dyn Error) -> String {
-    let mut text = fault.to_string();
-    let mut cause = fault.source();
-    while let Some(next) = cause {
-        let next_text = next.to_string();
-        if !text.ends_with(&next_text) {
-            text.push_str(": ");
-            text.push_str(&next_text);
-        }
-        cause = next.source();
-    }
-    text
 }
 
 /// From 0 to 1; in the middle where there is no randomness.

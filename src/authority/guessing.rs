@@ -3,8 +3,6 @@
 //!
 //! Whether a code is looked at or turned away, the same rows are read and written: neither the answer nor its time tells.
 
-use std::net::IpAddr;
-
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
@@ -15,6 +13,7 @@ use super::{
 use crate::{
     clock::Now,
     store::{Batch, Store, StoreFault, Table, Versioned},
+    subscriber::Subscriber,
 };
 
 /// How many rows of locks are lifted in one commit.
@@ -46,14 +45,6 @@ struct Homes(Vec<(String, u64)>);
 impl Homes {
     fn has(&self, home: &str, now: u64) -> bool {
         self.0.iter().any(|(known, last)| known == home && now.saturating_sub(*last) < HOME_SECS)
-    }
-}
-
-/// An address as it counts: a client of IPv6 has a /64 to itself.
-fn network(client: IpAddr) -> Vec<u8> {
-    match client.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
     }
 }
 
@@ -95,7 +86,7 @@ impl Authority {
         now: Now,
     ) -> Result<Guess, Fault> {
         let (store, owner_key) = (self.store(), owner.key(self.store()));
-        let home = store.index("address", &[owner_key.as_bytes(), &network(way.client)]);
+        let home = store.index("address", &[owner_key.as_bytes(), &Subscriber::of(way.client).bytes()]);
         let near = store.index("near", &[owner_key.as_bytes(), home.as_bytes(), credential]);
         let [near_prefix, lane_prefix, homes] = prefixes(&owner_key);
         let mut guess = Guess { near: near_prefix + &near, lane: String::new(), homes, home, taken: false };
@@ -179,7 +170,7 @@ impl Authority {
     /// Somebody showed what cannot be guessed, a passkey say: from here its owner is known.
     pub(super) async fn is_at_home(&self, owner: &Owner, way: Way<'_>, now: Now) {
         let owner_key = owner.key(self.store());
-        let home = self.store().index("address", &[owner_key.as_bytes(), &network(way.client)]);
+        let home = self.store().index("address", &[owner_key.as_bytes(), &Subscriber::of(way.client).bytes()]);
         let [_, _, key] = prefixes(&owner_key);
         // Whoever is first writes it down; another who writes at the same time will do so the next time.
         if let Ok(batch) = self.at_home(Batch::new(), &key, &home, now).await {

@@ -7,6 +7,7 @@
 //! Every section of the file is declared once, in `document/`; the JSON Schema and docs/configuration.md are printed from
 //! the same declarations.
 
+mod braces;
 mod condition;
 mod decode;
 mod document;

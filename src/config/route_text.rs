@@ -7,10 +7,8 @@ use std::{fmt, sync::Arc};
 
 use thiserror::Error;
 
-use super::nearest;
+use super::{braces, nearest};
 
-/// The longest text.
-const MAX_BYTES: usize = 4_096;
 /// The most values in one.
 const MAX_VALUES: usize = 16;
 
@@ -92,6 +90,16 @@ pub enum RouteTextFault {
     Character(Place),
 }
 
+impl From<braces::Fault> for RouteTextFault {
+    fn from(fault: braces::Fault) -> Self {
+        match fault {
+            braces::Fault::Unclosed => Self::Unclosed,
+            braces::Fault::Unopened => Self::Unopened,
+            braces::Fault::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
 impl RouteTextFault {
     /// What to do about it.
     pub fn help(&self) -> String {
@@ -111,39 +119,13 @@ impl RouteText {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str, place: Place) -> Result<Self, RouteTextFault> {
-        if text.len() > MAX_BYTES {
-            return Err(RouteTextFault::TooLarge);
-        }
-        let (mut pieces, mut fixed, mut values) = (Vec::new(), String::new(), 0_usize);
-        let push = |pieces: &mut Vec<Piece>, fixed: &mut String| {
-            if !fixed.is_empty() {
-                pieces.push(Piece::Text(std::mem::take(fixed).into()));
-            }
-        };
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, brace) = rest.split_at(at);
-            fixed.push_str(before);
-            if let Some(after) = brace.strip_prefix("{{") {
-                fixed.push('{');
-                rest = after;
-            } else if let Some(after) = brace.strip_prefix("}}") {
-                fixed.push('}');
-                rest = after;
-            } else {
-                let inner = brace.strip_prefix('{').ok_or(RouteTextFault::Unopened)?;
-                let (name, after) = inner.split_once('}').ok_or(RouteTextFault::Unclosed)?;
-                push(&mut pieces, &mut fixed);
-                pieces.push(Piece::Value(value(name, place)?));
-                values = values.saturating_add(1);
-                rest = after;
-            }
-        }
-        fixed.push_str(rest);
-        push(&mut pieces, &mut fixed);
-        if values > MAX_VALUES {
-            return Err(RouteTextFault::TooLarge);
-        }
+        let pieces = braces::pieces(text, MAX_VALUES).map(|piece| {
+            Ok(match piece? {
+                braces::Piece::Text(text) => Piece::Text(text),
+                braces::Piece::Name(name) => Piece::Value(value(name, place)?),
+            })
+        });
+        let pieces = pieces.collect::<Result<Vec<_>, RouteTextFault>>()?;
         let text = Self { pieces: pieces.into() };
         if text.fits(place) { Ok(text) } else { Err(RouteTextFault::Character(place)) }
     }

@@ -8,10 +8,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{ClaimPath, decode::FromText, nearest};
+use super::{ClaimPath, braces, decode::FromText, nearest};
 
-/// The longest template.
-const MAX_BYTES: usize = 4_096;
 /// The most values in one.
 const MAX_VALUES: usize = 32;
 /// The longest name of a parameter, member or captured value.
@@ -105,6 +103,16 @@ pub enum TemplateFault {
     Header,
 }
 
+impl From<braces::Fault> for TemplateFault {
+    fn from(fault: braces::Fault) -> Self {
+        match fault {
+            braces::Fault::Unclosed => Self::Unclosed,
+            braces::Fault::Unopened => Self::Unopened,
+            braces::Fault::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
 impl TemplateFault {
     /// What to do about it.
     pub fn help(&self) -> String {
@@ -130,35 +138,13 @@ impl TemplateFault {
 impl Template {
     /// Reads a text.
     pub fn parse(text: &str) -> Result<Self, TemplateFault> {
-        if text.len() > MAX_BYTES {
-            return Err(TemplateFault::TooLarge);
-        }
-        let (mut parts, mut fixed, mut values) = (Vec::new(), String::new(), 0_usize);
-        let mut rest = text;
-        while let Some(at) = rest.find(['{', '}']) {
-            let (before, brace) = rest.split_at(at);
-            fixed.push_str(before);
-            if let Some(after) = brace.strip_prefix("{{") {
-                fixed.push('{');
-                rest = after;
-            } else if let Some(after) = brace.strip_prefix("}}") {
-                fixed.push('}');
-                rest = after;
-            } else {
-                let inner = brace.strip_prefix('{').ok_or(TemplateFault::Unopened)?;
-                let (name, after) = inner.split_once('}').ok_or(TemplateFault::Unclosed)?;
-                push_text(&mut parts, &mut fixed);
-                parts.push(Part::Value(Placeholder::parse(name)?));
-                values = values.saturating_add(1);
-                rest = after;
-            }
-        }
-        fixed.push_str(rest);
-        push_text(&mut parts, &mut fixed);
-        if values > MAX_VALUES {
-            return Err(TemplateFault::TooLarge);
-        }
-        Ok(Self { parts: parts.into() })
+        let parts = braces::pieces(text, MAX_VALUES).map(|piece| {
+            Ok(match piece? {
+                braces::Piece::Text(text) => Part::Text(text),
+                braces::Piece::Name(name) => Part::Value(Placeholder::parse(name)?),
+            })
+        });
+        Ok(Self { parts: parts.collect::<Result<_, TemplateFault>>()? })
     }
 
     /// Reads the value of a header.
@@ -201,12 +187,6 @@ impl Template {
 /// Whether a segment is `.` or `..`, encoded or not.
 fn is_dots(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
-}
-
-fn push_text(parts: &mut Vec<Part>, fixed: &mut String) {
-    if !fixed.is_empty() {
-        parts.push(Part::Text(std::mem::take(fixed).into()));
-    }
 }
 
 impl Placeholder {

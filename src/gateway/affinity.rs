@@ -7,30 +7,33 @@ use http::{HeaderMap, header};
 use crate::{
     config::{Balance, HashKey},
     policy::Principal,
-    upstream::{affinity_of, affinity_of_address},
+    spread::Spread,
+    subscriber::Subscriber,
 };
 
 /// Hashes what keeps a request together with others; `None` where nothing does, or the request has none of it.
 pub(super) fn of(balance: &Balance, headers: &HeaderMap, principal: Option<&Principal>, client: IpAddr) -> Option<u64> {
     let Balance::Hash(key) = balance else { return None };
+    let hash = Spread::new();
     match key {
         HashKey::Header(name) => {
             let mut values = headers.get_all(name).iter().map(|value| value.as_bytes()).peekable();
             values.peek()?;
-            Some(affinity_of(&values.collect::<Vec<_>>()))
+            Some(values.fold(hash, Spread::with))
         }
-        HashKey::Cookie(name) => cookie(headers, name.as_bytes()).map(|value| affinity_of(&[value])),
+        HashKey::Cookie(name) => cookie(headers, name).map(|value| hash.with(value)),
         HashKey::Subject => {
-            principal.map(|principal| affinity_of(&[principal.issuer_url.as_bytes(), principal.subject.as_bytes()]))
+            principal.map(|principal| hash.with(principal.issuer_url.as_bytes()).with(principal.subject.as_bytes()))
         }
-        HashKey::Ip => Some(affinity_of_address(client)),
+        HashKey::Ip => Some(hash.with(&Subscriber::of(client).bytes())),
     }
+    .map(Spread::finish)
 }
 
 /// The first cookie of this name, as servers take it (RFC 6265 §5.4 has the most specific one first).
-fn cookie<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
     let pairs = headers.get_all(header::COOKIE).iter().flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
-    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+    pairs.map(<[u8]>::trim_ascii).find_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::Refusal;
 use crate::{
     body::{BodyFault, FramingFault},
     policy::Reason,
+    telemetry::with_causes,
     upstream::UpstreamFault,
 };
 
@@ -41,13 +42,6 @@ pub(super) fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
         UpstreamFault::Busy => Reason::UpstreamBusy,
         UpstreamFault::RequestBody(_) => Reason::ClientGone,
     };
-    let mut detail = fault.to_string();
-    let mut cause = std::error::Error::source(fault);
-    while let Some(error) = cause {
-        detail.push_str(": ");
-        detail.push_str(&error.to_string());
-        cause = error.source();
-    }
     let retry_after = (reason == Reason::UpstreamBusy).then_some(BUSY_SECS);
-    Refusal { retry_after, ..Refusal::of(reason) }.because(detail)
+    Refusal { retry_after, ..Refusal::of(reason) }.because(with_causes(fault))
 }

@@ -10,6 +10,7 @@ use super::{Refusal, faults::body_refusal};
 use crate::{
     body::{RequestBody, Unread},
     policy::Reason,
+    subscriber::Subscriber,
 };
 
 /// What all forms of one worker may take together.
@@ -20,13 +21,13 @@ const CLIENT_BYTES: usize = ALL_BYTES / 8;
 
 /// The forms that one worker holds.
 #[derive(Debug, Default)]
-pub(super) struct Forms(RefCell<HashMap<IpAddr, usize>>);
+pub(super) struct Forms(RefCell<HashMap<Subscriber, usize>>);
 
 /// One form that is held, as far as it has been read.
 #[derive(Debug)]
 pub(super) struct HeldForm<'a> {
     forms: &'a Forms,
-    client: IpAddr,
+    client: Subscriber,
     /// The longest that it may become; one such form has room however little that is for others.
     longest: usize,
     bytes: usize,
@@ -57,7 +58,7 @@ impl Forms {
 
     /// Begins to hold a form of `client`, of at most `longest` bytes.
     fn hold(&self, client: IpAddr, longest: usize) -> HeldForm<'_> {
-        HeldForm { forms: self, client: network(client), longest, bytes: 0, content: Bytes::new() }
+        HeldForm { forms: self, client: Subscriber::of(client), longest, bytes: 0, content: Bytes::new() }
     }
 }
 
@@ -92,14 +93,6 @@ impl Drop for HeldForm<'_> {
                 held.remove(&self.client);
             }
         }
-    }
-}
-
-/// What counts as one client: a subscriber gets an IPv6 /64 (RFC 6177 §2).
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 64)).into()),
     }
 }
 

@@ -48,7 +48,7 @@ impl Gateway {
         if let Some(shaping) = &route.shaping {
             let known = Known::of(&enforcement, clearance.principal().map(|principal| &**principal));
             if let (None, Some(right)) = (&held.handshake, clearance.copy_right(matched)) {
-                let original = Original { inbound, target, known, backend };
+                let original = Original { inbound, target, known, now, backend };
                 self.mirror((snapshot, info), shaping, (&clearance, right), original, body);
             }
             request_rules = shaping::request_values(&shaping.rules.request_headers, &known);

@@ -4,19 +4,23 @@
 //! comes to half of the bound, two to a third each, and some are always free for who has none. A route and an upstream may have four
 //! times as many as are free, so four fifths alone: they are many clients' at once. What is less urgent finds the bound lower.
 //!
-//! Without pressure a request costs an addition and a subtraction for each of the four counts.
+//! What a request costs without pressure, which is while no more than half of the bound is in flight: when it comes and when it goes one
+//! atomic addition, on a count of its client's own, and a load and a store on lines of its worker's own for each of the other three
+//! ([`Tally`]). Nothing that all workers write is written, nothing is looked at but the total, and the hash of the client is a dozen
+//! multiplications and shifts. With pressure all is counted exactly before anybody is refused.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
-use crate::config::Priority;
+use super::tally::Tally;
+use crate::{config::Priority, spread::mix, subscriber::Subscriber};
 
 /// Counts for clients. Clients that share one by chance share what one may hold; with a thousand clients at once that is one in
 /// sixteen, and which ones nobody outside can tell.
@@ -59,7 +63,7 @@ impl Full {
 /// The requests that one route, or one upstream, has in flight.
 #[derive(Debug, Default)]
 pub struct Holder {
-    count: AtomicU32,
+    count: Tally,
     /// Whether there are others beside it that could be kept from their share.
     contended: AtomicBool,
 }
@@ -81,10 +85,11 @@ pub struct InFlightPlace(u16);
 /// The requests in flight.
 #[derive(Debug)]
 pub struct InFlight {
-    total: AtomicU32,
+    total: Tally,
     most: AtomicU32,
     clients: Box<[AtomicU32]>,
-    seed: RandomState,
+    /// What nobody outside knows.
+    keys: [u64; 2],
     routes: Mutex<HashMap<Arc<str>, Arc<Holder>>>,
     upstreams: Mutex<HashMap<Arc<str>, Arc<Holder>>>,
 }
@@ -92,10 +97,10 @@ pub struct InFlight {
 impl Default for InFlight {
     fn default() -> Self {
         Self {
-            total: AtomicU32::new(0),
+            total: Tally::default(),
             most: AtomicU32::new(u32::MAX),
             clients: (0..CLIENTS).map(|_| AtomicU32::new(0)).collect(),
-            seed: RandomState::new(),
+            keys: [RandomState::new().hash_one(0), RandomState::new().hash_one(1)],
             routes: Mutex::default(),
             upstreams: Mutex::default(),
         }
@@ -110,7 +115,7 @@ impl InFlight {
 
     /// How many are in flight.
     pub fn total(&self) -> u32 {
-        self.total.load(Ordering::Relaxed)
+        self.total.in_use()
     }
 
     /// The holders of a route's requests; the same for the same names, whatever is reloaded. Those that are there already stay as
@@ -126,35 +131,49 @@ impl InFlight {
     pub fn enter(&self, client: IpAddr, holders: &Holders, priority: Priority) -> Result<InFlightPlace, Full> {
         let place = InFlightPlace(self.bucket(client));
         let most = self.most.load(Ordering::Relaxed);
-        let total = self.total.fetch_add(1, Ordering::Relaxed);
-        let free = most.saturating_sub(total);
         let of_client = self.count(&place).map_or(0, |count| count.fetch_add(1, Ordering::Relaxed));
-        let of_route = holders.route.count.fetch_add(1, Ordering::Relaxed);
-        let of_upstream = holders.upstream.count.fetch_add(1, Ordering::Relaxed);
-        let shared = free.saturating_mul(SERVICE_FACTOR).max(ALWAYS);
-        let full = if total >= bound(most, priority) {
-            Full::Requests
-        } else if of_client >= free.max(ALWAYS) {
-            Full::Client
-        } else if holders.route.is_contended() && of_route >= shared {
-            Full::Route
-        } else if holders.upstream.is_contended() && of_upstream >= shared {
-            Full::Upstream
-        } else {
+        holders.route.count.add();
+        holders.upstream.count.add();
+        // While half is free nobody can have too many, of whatever priority.
+        if self.total.add() < most / 2 {
             return Ok(place);
-        };
-        self.leave(place, holders);
-        Err(full)
+        }
+        match self.full(most, of_client, holders, priority) {
+            None => Ok(place),
+            Some(full) => {
+                self.leave(place, holders);
+                Err(full)
+            }
+        }
+    }
+
+    /// What is too full for a request that is counted already.
+    fn full(&self, most: u32, of_client: u32, holders: &Holders, priority: Priority) -> Option<Full> {
+        let besides = |count: &Tally| count.in_use().saturating_sub(1);
+        let total = besides(&self.total);
+        let free = most.saturating_sub(total);
+        let shared = free.saturating_mul(SERVICE_FACTOR).max(ALWAYS);
+        if total >= bound(most, priority) {
+            Some(Full::Requests)
+        } else if of_client >= free.max(ALWAYS) {
+            Some(Full::Client)
+        } else if holders.route.is_contended() && besides(&holders.route.count) >= shared {
+            Some(Full::Route)
+        } else if holders.upstream.is_contended() && besides(&holders.upstream.count) >= shared {
+            Some(Full::Upstream)
+        } else {
+            None
+        }
     }
 
     /// A request is over.
     pub fn leave(&self, place: InFlightPlace, holders: &Holders) {
-        self.total.fetch_sub(1, Ordering::Relaxed);
+        self.total.subtract();
         if let Some(count) = self.count(&place) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
-        holders.route.count.fetch_sub(1, Ordering::Relaxed);
-        holders.upstream.count.fetch_sub(1, Ordering::Relaxed);
+        holders.route.count.subtract();
+        holders.upstream.count.subtract();
     }
 
     fn count(&self, place: &InFlightPlace) -> Option<&AtomicU32> {
@@ -162,7 +181,8 @@ impl InFlight {
     }
 
     fn bucket(&self, client: IpAddr) -> u16 {
-        let hash = self.seed.hash_one(network(client));
+        let [one, other] = self.keys;
+        let hash = mix(mix(Subscriber::of(client).number() ^ one) ^ other);
         u16::try_from(hash % CLIENTS as u64).unwrap_or_default()
     }
 }
@@ -208,14 +228,6 @@ impl Drop for StreamPlace {
         if let Some(place) = self.place.take() {
             self.among.all.leave(place, &self.among.holders);
         }
-    }
-}
-
-/// A subscriber gets an IPv6 /64 (RFC 6177 §2), and has 2^64 addresses in it.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
     }
 }
 
@@ -364,8 +376,24 @@ mod tests {
             }
         });
         assert_eq!(in_flight.total(), 0);
-        assert_eq!(holders.route.count.load(Ordering::Relaxed), 0);
+        assert_eq!((holders.route.count.in_use(), holders.upstream.count.in_use()), (0, 0));
         assert!(in_flight.clients.iter().all(|count| count.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn a_bound_that_shrinks_below_what_workers_have_in_their_lanes_refuses_nobody_for_it() {
+        let in_flight = InFlight::default();
+        let alone = in_flight.holders(&"r".into(), &"u".into());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (all, held) = (&in_flight, &alone);
+                let places: Vec<_> = (0..200).filter_map(|n| all.enter(client(n), held, Priority::Low).ok()).collect();
+                places.into_iter().for_each(|place| all.leave(place, held));
+            });
+        });
+        in_flight.set_most(16);
+        let (first, full) = fill(&in_flight, client(1), &alone, Priority::Critical);
+        assert_eq!((first.len(), full), (8, Full::Client));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{
     fmt::Write as _,
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::LazyLock,
 };
 
@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{
     config::{ClaimPath, LimitKey},
     policy::Principal,
+    subscriber::Subscriber,
 };
 
 /// The bucket of a quota that a request falls in.
@@ -54,11 +55,7 @@ impl QuotaKey {
 
     /// A client's address: IPv4 alone (mapped into IPv6 or not), IPv6 by /64, which is what one customer gets.
     pub fn ip(address: IpAddr) -> Self {
-        let key = Self::builder("ip");
-        match address.to_canonical() {
-            IpAddr::V4(v4) => key.part(&v4.octets()).finish(),
-            IpAddr::V6(v6) => key.part(&network(v6).to_be_bytes()).finish(),
-        }
+        Self::builder("ip").part(&Subscriber::of(address).bytes()).finish()
     }
 
     /// An issuer and a subject.
@@ -107,11 +104,6 @@ impl Hash for QuotaKey {
         let [_, half] = self.0;
         state.write_u64(half);
     }
-}
-
-fn network(address: Ipv6Addr) -> u64 {
-    let [a, b, c, d, ..] = address.segments();
-    [a, b, c, d].into_iter().fold(0, |network, segment| network << 16 | u64::from(segment))
 }
 
 fn claim<'a>(claims: &'a Value, path: &ClaimPath) -> Option<&'a Value> {

@@ -1,4 +1,8 @@
-//! How much a key may do: one exact state per process, shared by all workers.
+//! How much may be done: one state per process, shared by all workers. It is three things:
+//!
+//! - **quotas**, how much a key may do in a time: `key`, `quota`, `limiter`, `table`, measured by `gcra` or `window`, told by `headers`;
+//! - **requests in flight**, how many there may be at once and who holds them: `in_flight`, counted by `tally`;
+//! - **pressure**, whether what is ready waits too long for its turn on a worker: `pressure`.
 //!
 //! A rate per second is GCRA with a burst, by governor; a rate per longer period is a sliding log, so that no interval
 //! of that length ever admits more than N. Several quotas on one request are all charged or none. Nothing here reads a
@@ -13,6 +17,7 @@ mod open_files;
 mod pressure;
 mod quota;
 mod table;
+mod tally;
 mod window;
 
 pub use headers::RateHeaders;

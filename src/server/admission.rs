@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,6 +12,7 @@ use std::{
 use dashmap::{DashMap, Entry};
 
 use super::Refused;
+use crate::subscriber::Subscriber;
 
 /// Admits connections within two bounds. Both can change while connections are open.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub(super) struct Admission {
     most_per_address: AtomicUsize,
     /// Connections of relays that have not said yet for whom.
     untold: AtomicUsize,
-    by_address: DashMap<IpAddr, usize>,
+    by_address: DashMap<Subscriber, usize>,
 }
 
 /// Of all connections, one in so many may be a relay's that has not said yet for whom: their clients are counted only
@@ -48,7 +49,7 @@ impl Admission {
     /// Admits a connection from `address` for as long as the permit is held.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Permit, Refused> {
         self.enter()?;
-        let key = network(address);
+        let key = Subscriber::of(address);
         if let Err(why) = self.count(key) {
             self.open.fetch_sub(1, Ordering::Relaxed);
             return Err(why);
@@ -66,7 +67,7 @@ impl Admission {
     /// Whether one more from `address` would be admitted, were there nobody else.
     pub(super) fn has_room_for(&self, address: IpAddr) -> bool {
         let most = self.most_per_address.load(Ordering::Relaxed);
-        self.by_address.get(&network(address)).is_none_or(|count| *count < most)
+        self.by_address.get(&Subscriber::of(address)).is_none_or(|count| *count < most)
     }
 
     fn permit(self: &Arc<Self>, holder: Holder) -> Permit {
@@ -93,7 +94,7 @@ impl Admission {
         Ok(())
     }
 
-    fn count(&self, key: IpAddr) -> Result<(), Refused> {
+    fn count(&self, key: Subscriber) -> Result<(), Refused> {
         let mut count = self.by_address.entry(key).or_insert(0);
         if *count >= self.most_per_address.load(Ordering::Relaxed) {
             drop(count);
@@ -114,7 +115,7 @@ impl Admission {
         }
     }
 
-    fn discount(&self, key: IpAddr, held: usize) {
+    fn discount(&self, key: Subscriber, held: usize) {
         if let Entry::Occupied(mut entry) = self.by_address.entry(key) {
             let left = entry.get().saturating_sub(held);
             if left == 0 {
@@ -133,7 +134,7 @@ enum Holder {
     Untold,
     /// Nobody, as the address may be another's.
     Unproven,
-    Known(IpAddr),
+    Known(Subscriber),
 }
 
 /// One admitted connection.
@@ -148,7 +149,7 @@ impl Permit {
     pub(super) fn count_for(&self, address: IpAddr) -> Result<(), Refused> {
         let before = self.holder.get();
         if !matches!(before, Holder::Known(_)) {
-            let key = network(address);
+            let key = Subscriber::of(address);
             self.admission.count(key)?;
             self.admission.forget(before);
             self.holder.set(Holder::Known(key));
@@ -161,14 +162,6 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.admission.open.fetch_sub(1, Ordering::Relaxed);
         self.admission.forget(self.holder.get());
-    }
-}
-
-/// What counts as one address: a subscriber gets an IPv6 /64 (RFC 6177 §2), and has 2^64 addresses in it.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64))),
     }
 }
 

@@ -1,12 +1,15 @@
 //! Whether the TLS material of a configuration is usable, without opening a socket: for `check` and before a start.
 
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     plan::{PlanMode, ServerPlan},
     tls::{ListenerTlsState, TlsError},
 };
-use crate::config::{Config, Problem, Span};
+use crate::{
+    config::{Config, Problem, Span},
+    telemetry::with_causes,
+};
 
 /// Finds listeners whose certificates, keys or authorities cannot be used.
 pub fn check_tls(config: &Config) -> Vec<Problem> {
@@ -19,7 +22,7 @@ pub fn check_tls(config: &Config) -> Vec<Problem> {
             continue;
         }
         if let Err(error) = ListenerTlsState::load(&Arc::clone(&plan.name), tls, &()) {
-            problems.push(Problem::error(&place(&listener.span, &error, tls), chain(&error)));
+            problems.push(Problem::error(&place(&listener.span, &error, tls), with_causes(&error)));
         }
     }
     problems
@@ -27,7 +30,7 @@ pub fn check_tls(config: &Config) -> Vec<Problem> {
 
 /// The place of the file that the error names, else the listener's.
 fn place(listener: &Span, error: &TlsError, tls: &crate::config::ListenerTls) -> Span {
-    let text = chain(error);
+    let text = with_causes(error);
     let files = tls
         .certificates
         .iter()
@@ -36,16 +39,4 @@ fn place(listener: &Span, error: &TlsError, tls: &crate::config::ListenerTls) ->
         .chain(&tls.client_crl);
     let named = files.into_iter().find(|file| text.contains(&*file.path.to_string_lossy()));
     named.map_or_else(|| listener.clone(), |file| file.span.clone())
-}
-
-/// An error with its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }

@@ -2,7 +2,7 @@
 //! is spoken, and with a look at the frames where that is HTTP/2.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -14,16 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 use super::{frames::FrameScanner, socket::Socket};
-use crate::body::{ConnectionWatch, Protocol, Verdict};
-
-/// How much is read at once: a TLS record's worth (RFC 8446 §5.1).
-const SCRATCH_BYTES: usize = 16 * 1024;
-
-thread_local! {
-    /// Where bytes are read to before they are given to hyper, whose buffers are not initialised. One for each worker:
-    /// a copy of at most 16 KiB costs less than zeroing the buffer first, and an idle connection holds none of it.
-    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-}
+use crate::body::{ConnectionWatch, Protocol, Verdict, with_scratch};
 
 /// The transport of a connection.
 #[derive(Debug)]
@@ -126,13 +117,6 @@ pub(super) fn poll_bytes(transport: &mut Transport, cx: &mut Context<'_>) -> Pol
         let mut buffer = ReadBuf::new(scratch);
         transport.stream().poll_read(cx, &mut buffer).map_ok(|()| buffer.filled().to_vec())
     })
-}
-
-fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; SCRATCH_BYTES].into_boxed_slice());
-    let value = read(&mut scratch);
-    SCRATCH.set(Some(scratch));
-    value
 }
 
 /// Whether a read that gave nothing says that the client sends no more: with or without TLS's own word for it.

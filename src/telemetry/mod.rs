@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod audit;
+mod causes;
 mod events;
 mod json;
 pub mod metrics;
@@ -12,5 +13,6 @@ mod time;
 
 pub use access::{AccessLog, AccessRecord};
 pub use audit::AuditLog;
+pub use causes::with_causes;
 pub use events::{EventFormat, Events, EventsFault, init_tracing};
 pub use metrics::{Metrics, OVER_UDP, RouteMetrics};

@@ -11,7 +11,7 @@
 
 use std::cell::Cell;
 
-use super::affinity::mix;
+use crate::spread::mix;
 
 /// A target that may be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,20 @@ pub(super) fn in_turn(credits: &[Cell<i64>], candidates: &[Candidate]) -> Option
     let (at, credit) = best?;
     credit.set(credit.get().saturating_sub(total));
     Some(at)
+}
+
+/// Takes back that it was this one's turn.
+pub(super) fn turn_back(credits: &[Cell<i64>], candidates: &[Candidate], at: usize) {
+    let mut total = 0;
+    for candidate in candidates {
+        let Some(credit) = credits.get(candidate.at) else { continue };
+        let weight = i64::from(candidate.weight);
+        total += weight;
+        credit.set(credit.get().saturating_sub(weight));
+    }
+    if let Some(credit) = credits.get(at) {
+        credit.set(credit.get().saturating_add(total));
+    }
 }
 
 /// The one of two with fewer requests for its weight.
@@ -95,6 +109,21 @@ mod tests {
         let (credits, candidates) = (credits(3), of(&[5, 1, 1]));
         let turns: String = (0..7).map(|_| ["a", "b", "c"][in_turn(&credits, &candidates).unwrap()]).collect();
         assert_eq!(turns, "aabacaa");
+    }
+
+    #[test]
+    fn a_turn_that_is_taken_back_comes_again() {
+        let (credits, candidates) = (credits(3), of(&[5, 1, 1]));
+        let turns: String = (0..14)
+            .map(|n| {
+                let at = in_turn(&credits, &candidates).unwrap();
+                if n % 2 == 0 {
+                    turn_back(&credits, &candidates, at);
+                }
+                ["a", "b", "c"][at]
+            })
+            .collect();
+        assert_eq!(turns, "aaaabbaaccaaaa");
     }
 
     #[test]

@@ -43,12 +43,30 @@ pub(super) struct Call<B> {
     sending: Option<Sending<B>>,
     /// The request's head as it was given, to be sent again.
     head: Option<Replay>,
+    /// Whether it may be sent again where it is all but certain that it was not sent.
+    stakes: Stakes,
     stream: Stream<B>,
     unanswered: Unanswered<B>,
     progress: Option<Rc<Progress>>,
     started: Instant,
     /// Made when the answer is not there at once.
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What would come of it if a request arrived twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stakes {
+    /// Nothing: what is all but certain is good enough.
+    Low,
+    /// Harm.
+    High,
+}
+
+impl Stakes {
+    /// What is at stake with a request.
+    pub(super) fn of<B: Body>(request: &Request<B>, is_guarded: bool) -> Self {
+        if !is_guarded && Replay::is_harmless(request) { Self::Low } else { Self::High }
+    }
 }
 
 /// Tells the connection of a stream that is given up before it was answered.
@@ -81,7 +99,12 @@ where
     B::Error: Into<BoxError>,
 {
     /// Gives a request to a connection. It is in origin-form, with `Host`, framed as for HTTP/1.1.
-    pub(super) fn begin(slot: Slot<B>, request: Request<Upload<B>>, scheme: Scheme, started: Instant) -> Self {
+    pub(super) fn begin(
+        slot: Slot<B>,
+        request: Request<Upload<B>>,
+        scheme: Scheme,
+        (started, stakes): (Instant, Stakes),
+    ) -> Self {
         let progress = request.body().progress();
         let head = Replay::head(&request);
         let slot = Rc::new(slot);
@@ -91,7 +114,8 @@ where
         let sending: Option<Sending<B>> = put_into_form(&mut request, scheme)
             .then(|| Box::pin(slot.connection.sender().try_send_request(request)) as Sending<B>);
         let unanswered = Unanswered(sending.is_some().then(|| Rc::clone(&slot)));
-        Self { sending, head: Some(head), stream: Stream { body, slot }, unanswered, progress, started, timer: None }
+        let stream = Stream { body, slot };
+        Self { sending, head: Some(head), stakes, stream, unanswered, progress, started, timer: None }
     }
 
     /// Waits for the head of the answer; see [`Exchange::poll_answer`](super::connection::Exchange::poll_answer).
@@ -136,10 +160,13 @@ where
     fn told_apart(&mut self, mut lost: TrySendError<Request<Carried<B>>>) -> Lost<B> {
         let was_given_back = lost.take_message().is_some();
         let error = lost.into_error();
-        // hyper lets go of a request without a word ("dispatch gone", the one error of this kind that there can be here) if no new
-        // streams may be opened while its own waits for that. h2 opens it all the same as soon as another ends, unless it is behind
-        // the last one that the peer looks at: only then was it never sent, and never will be.
-        let was_let_go = !was_given_back && error.is_user() && self.stream.slot.connection.looks_at_no_more();
+        // hyper lets go of a request without a word ("dispatch gone", the one error of this kind that there can be here) if the
+        // connection ends before hyper's task has seen that its stream was opened: hardly ever has anything been sent of it. But the
+        // connection may write the head, and fail at what it writes next, before that task has its turn. And after a GOAWAY that names
+        // no stream h2 opens it all the same as soon as another ends. It certainly was not looked at only if it is behind the last one
+        // that the peer looks at.
+        let is_certain = self.stakes == Stakes::Low || self.stream.slot.connection.looks_at_no_more();
+        let was_let_go = !was_given_back && error.is_user() && is_certain;
         let refusal = refusal(&error);
         if refusal == Some(Refused::Stream) {
             self.stream.slot.connection.was_refused();

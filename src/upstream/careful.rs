@@ -1,5 +1,5 @@
-//! A request that more is to be done for than to send it to the only target on the next connection: there are several targets, it has
-//! an end, waits for its place, may be sent again. Boxed as a whole, so that a plain request's future has no room for it.
+//! A request that more is to be done for than to send it to the next target on an idle connection: it has an end, waits for its place,
+//! may be sent again, or a target must be chosen with care. Boxed as a whole, so that a plain request's future has no room for it.
 //!
 //! ```text
 //! a place (gate) ─ a target (choose) ─ exchange ─┬─> answer ─ until its end: place, count of requests, time (dues)
@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     body::UpstreamBody,
     choose::{Pick, Tried},
+    connect::Purpose,
     connection::Lost,
     dues::{Dues, UnderWay},
     fault::{BoxError, UpstreamFault},
@@ -81,44 +82,46 @@ where
         ends: Option<Instant>,
     ) -> Outcome<B> {
         let rules = &self.service.config().balancing;
-        let mut place = self.enter(sending).await?;
+        let mut now = Instant::from_std(sending.now.instant);
+        let mut place = self.enter(sending, &mut now).await?;
         if let Some(share) = rules.retries.budget {
             self.service.shared().retry_budget.earn(share);
         }
         let patience = sending.patience.map_or(self.service.response_timeout(), |time| time.min(LONGEST_TIMEOUT));
         let view = self.view();
+        let aims = (sending.hash, Purpose::of(sending));
         let mut tried = Tried::default();
         let mut left = Left { stale: STALE, turned_away: TURNED_AWAY, repetitions: rules.retries.attempts };
-        let (mut from, mut now) = (From::PoolOrNetwork, Instant::from_std(sending.now.instant));
+        let mut from = From::PoolOrNetwork;
         loop {
-            let (chosen, pick, _probing) = self.choose(&view, (&mut tried, from), sending, now).await?;
+            let (chosen, pick, _probing) = self.choose(&view, (&mut tried, from), aims, now).await?;
             let (target, reused) = (Arc::clone(&chosen.pool.target), chosen.line.is_reused());
             let under_way = matches!(rules.balance, Balance::LeastRequests).then(|| UnderWay::to(&target));
             let may_repeat = !sending.once && (reused || asks_for_more(rules));
             let replay = if may_repeat { Replay::of(&request) } else { None };
-            let mut sent = self.begin_with(chosen, request, Instant::now(), None);
+            let started = chosen.started(now);
+            let mut sent = self.begin_with(chosen, request, (started, sending.once), None);
             let answered = poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await;
-            now = Instant::now();
             let replay = replay.and_then(Replay::request);
             match answered {
                 Ok(answered) => {
                     let status = answered.answer.status().as_u16();
-                    self.judge(&target, pick, !matches!(status, 502..=504), now);
+                    self.judge(&target, pick, !matches!(status, 502..=504));
                     let replay = replay.filter(|_| rules.retries.statuses.contains(&status));
-                    let Some(again) = replay.filter(|_| self.may_repeat(&mut left, Repetition::Status, now)) else {
+                    let Some(again) = replay.filter(|_| self.may_repeat(&mut left, Repetition::Status)) else {
                         let dues = Dues::new(place.take(), under_way, ends);
                         return self.accept(answered, sent.turn.into_held(), sent.pool, (dues, sending.upgrade));
                     };
                     // Read if it is here as a whole, so that its connection is kept.
                     let answer = self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
                     drop(answer.map(|mut answer| answer.body_mut().take_whole()));
-                    (request, from) = (again, From::PoolOrNetwork);
+                    (request, from, now) = (again, From::PoolOrNetwork, Instant::now());
                     tried.disappointing.push(pick.at);
                 }
                 Err(Lost { fault: fault @ UpstreamFault::Reset(_), unsent, is_turned_away }) => {
                     let is_certain = unsent.is_some();
                     let Some(again) = unsent.or(replay) else {
-                        self.judge_loss(&target, pick, reused, now);
+                        self.judge_loss(&target, pick, reused);
                         return Err(fault);
                     };
                     let is_turned_away = is_turned_away && left.turned_away > 0;
@@ -129,19 +132,19 @@ where
                         }
                         self.observer.retried(Repetition::Stale);
                         // Where one idle connection was closed the others probably are, too.
-                        (request, from) = (again, From::Network);
+                        (request, from, now) = (again, From::Network, Instant::now());
                         continue;
                     }
-                    self.judge_loss(&target, pick, reused, now);
-                    if !(rules.retries.reset && self.may_repeat(&mut left, Repetition::Reset, now)) {
+                    self.judge_loss(&target, pick, reused);
+                    if !(rules.retries.reset && self.may_repeat(&mut left, Repetition::Reset)) {
                         return Err(fault);
                     }
-                    (request, from) = (again, From::PoolOrNetwork);
+                    (request, from, now) = (again, From::PoolOrNetwork, Instant::now());
                     tried.disappointing.push(pick.at);
                 }
                 Err(Lost { fault, .. }) => {
                     if matches!(fault, UpstreamFault::Timeout) {
-                        self.judge(&target, pick, false, now);
+                        self.judge(&target, pick, false);
                     }
                     return Err(fault);
                 }
@@ -149,45 +152,48 @@ where
         }
     }
 
-    /// Takes a place among those under way, where there is a bound.
-    async fn enter(&self, sending: &Sending) -> Result<Option<Place>, UpstreamFault> {
+    /// Takes a place among those under way, where there is a bound. It is another moment if that had to be waited for.
+    async fn enter(&self, sending: &Sending, now: &mut Instant) -> Result<Option<Place>, UpstreamFault> {
         let Some(bound) = &self.service.config().balancing.concurrency else { return Ok(None) };
         match self.service.shared().gate.enter(sending.client) {
             Entry::Entered(place) => Ok(Some(place)),
             Entry::Waits(turn) => {
-                timeout(bound.queue_timeout.min(LONGEST_TIMEOUT), turn).await.map(Some).map_err(|_| UpstreamFault::Busy)
+                let place = timeout(bound.queue_timeout.min(LONGEST_TIMEOUT), turn).await;
+                *now = Instant::now();
+                place.map(Some).map_err(|_| UpstreamFault::Busy)
             }
             Entry::Full => Err(UpstreamFault::Busy),
         }
     }
 
     /// Notes that a connection broke: one that had served before may have been closed for being idle.
-    fn judge_loss(&self, target: &Target, pick: Pick, reused: bool, now: Instant) {
+    fn judge_loss(&self, target: &Target, pick: Pick, reused: bool) {
         if !reused {
-            self.judge(target, pick, false, now);
+            self.judge(target, pick, false);
         }
     }
 
-    /// Notes what became of a request, where that says something of its target.
-    fn judge(&self, target: &Target, pick: Pick, is_good: bool, now: Instant) {
+    /// Notes what became of a request, where that says something of its target; the clock is read where it does.
+    fn judge(&self, target: &Target, pick: Pick, is_good: bool) {
         let rules = &self.service.config().balancing.ejection;
         if !rules.answers {
             return;
         }
+        let now = std::time::Instant::now();
         if is_good {
-            if target.health.succeeded() {
+            if target.health.succeeded(pick.admission, now) {
                 self.observer.readmitted(target.authority());
             }
-        } else if target.health.failed(pick.admission, rules, now.into_std()) {
+        } else if target.health.failed(pick.admission, rules, now) {
             self.observer.ejected(target.authority());
         }
     }
 
     /// Whether a request may be repeated once more; if so, it counts.
-    fn may_repeat(&self, left: &mut Left, why: Repetition, now: Instant) -> bool {
+    fn may_repeat(&self, left: &mut Left, why: Repetition) -> bool {
         let Some(fewer) = left.repetitions.checked_sub(1) else { return false };
         let is_bounded = self.service.config().balancing.retries.budget.is_some();
-        let is_paid = !is_bounded || self.service.shared().retry_budget.take(now.into_std());
+        let is_paid = !is_bounded || self.service.shared().retry_budget.take(std::time::Instant::now());
         self.observer.retried(if is_paid { why } else { Repetition::Denied });
         left.repetitions = fewer;
         is_paid

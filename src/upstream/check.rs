@@ -31,7 +31,7 @@ use super::{
     target::Target,
     upload::Upload,
 };
-use crate::config::HealthCheck;
+use crate::{config::HealthCheck, telemetry::with_causes};
 
 /// More targets at once would need more open files than a health check is worth.
 const AT_ONCE: usize = 64;
@@ -145,7 +145,7 @@ fn note(service: &Service, round: &Arc<Round>, target: &Target, rules: &HealthCh
         (false, _) => {}
         (true, Ok(())) => tracing::info!(upstream, target, "target is well again: its health check succeeds"),
         (true, Err(why)) => {
-            tracing::warn!(upstream, target, error = %said(&why), "target left out: its health check fails")
+            tracing::warn!(upstream, target, error = %with_causes(&why), "target left out: its health check fails")
         }
     }
 }
@@ -178,21 +178,9 @@ async fn status_of(target: &Arc<Target>, rules: &HealthCheck, ends: Instant) -> 
         Opening::Made(line) | Opening::Joined(line) => line,
         Opening::Failed(fault) | Opening::FailedElsewhere(fault) => return Err(fault.into()),
     };
-    let mut turn = Turn::begin(line, request, target, now);
+    let mut turn = Turn::begin(line, request, target, (now, false));
     let answered = poll_fn(|cx| turn.poll_answer(cx, rules.timeout)).await.map_err(|lost| lost.fault)?;
     Ok(answered.answer.status().as_u16())
-}
-
-/// A fault and its causes.
-fn said(why: &dyn std::error::Error) -> String {
-    let mut said = why.to_string();
-    let mut cause = why.source();
-    while let Some(error) = cause {
-        said.push_str(": ");
-        said.push_str(&error.to_string());
-        cause = error.source();
-    }
-    said
 }
 
 /// Give or take a tenth, so that gateways that were started together do not ask together for ever.

@@ -3,6 +3,7 @@
 
 use std::{
     cell::Cell,
+    rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -13,17 +14,15 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{
-    affinity::mix,
-    balance::{Candidate, first_for, in_turn, less_loaded},
+    balance::{Candidate, first_for, in_turn, less_loaded, turn_back},
     connect::Purpose,
     fault::{BoxError, UpstreamFault},
     health::{Admission, Standing, WHOLE_SHARE},
     observer::Repetition,
     pools::{Chosen, From, ServicePool, View},
-    sending::Sending,
     target::Target,
 };
-use crate::config::Balance;
+use crate::{config::Balance, spread::mix};
 
 /// The targets that one request has been with, by their place in its view of the service.
 #[derive(Debug, Default)]
@@ -46,6 +45,13 @@ pub(super) struct Pick {
 /// A request that finds out whether a target is back. Dropped, it lets another do so, unless it has found out.
 pub(super) struct Probing(Arc<Target>);
 
+impl Probing {
+    /// What is to be held by who was admitted so.
+    pub(super) fn of(target: &Arc<Target>, admission: Admission) -> Option<Self> {
+        (admission == Admission::Probe).then(|| Self(Arc::clone(target)))
+    }
+}
+
 impl Drop for Probing {
     fn drop(&mut self) {
         self.0.health.give_back();
@@ -55,13 +61,13 @@ impl Drop for Probing {
 impl<B> ServicePool<B> {
     /// Whose turn it is; `None` if every target has been found unreachable. First come targets that are well, then those among them
     /// that answered this request badly, then those that are left out: they may have been mistaken for unwell.
-    fn pick(&self, view: &View<B>, tried: &Tried, sending: &Sending, now: std::time::Instant) -> Option<Pick> {
+    fn pick(&self, view: &View<B>, tried: &Tried, hash: Option<u64>, now: std::time::Instant) -> Option<Pick> {
         let rules = &self.service.config().balancing;
         let mut standings: SmallVec<[Standing; 8]> =
             view.targets.iter().map(|pool| pool.target.health.standing(now)).collect();
         let well = standings.iter().filter(|standing| **standing != Standing::Out).count();
         // So many are unwell that the others could not bear it all, or that something else is wrong.
-        let has_spares = view.priorities.iter().any(|priority| Some(priority) != view.priorities.first());
+        let has_spares = view.has_spares;
         let panics = well * 100 < usize::from(rules.ejection.panic) * standings.len() && !(has_spares && well > 0);
         loop {
             let mut tiers: [SmallVec<[Candidate; 8]>; 3] = Default::default();
@@ -87,7 +93,7 @@ impl<B> ServicePool<B> {
                 candidates.retain(|candidate| priority(candidate) == first);
             }
             let candidates = &*candidates;
-            let at = match (&rules.balance, sending.hash) {
+            let at = match (&rules.balance, hash) {
                 (Balance::Hash(_), Some(key)) => {
                     first_for(key, candidates, |at: usize| view.targets.get(at).map_or(0, |pool| pool.target.seed))
                 }
@@ -113,6 +119,27 @@ impl<B> ServicePool<B> {
         }
     }
 
+    /// The usual case with several targets: all are well, they take turns, and the one whose turn it is has an idle connection. If it is
+    /// otherwise nothing has been done.
+    pub(super) fn take_in_turn(&self, view: &View<B>, now: Instant) -> Option<Chosen<B>> {
+        let rules = &self.service.config().balancing;
+        let is_usual = matches!(rules.balance, Balance::RoundRobin) && rules.slow_start.is_none() && !view.has_spares;
+        if !is_usual || view.targets.iter().any(|pool| pool.target.health.is_out()) {
+            return None;
+        }
+        let candidate =
+            |(at, weight): (usize, &u16)| Candidate { at, weight: u32::from(*weight).saturating_mul(WHOLE_SHARE) };
+        let candidates: SmallVec<[Candidate; 8]> = view.weights.iter().enumerate().map(candidate).collect();
+        let at = in_turn(&view.credits, &candidates)?;
+        let pool = view.targets.get(at)?;
+        let Some(line) = pool.take(now) else {
+            turn_back(&view.credits, &candidates, at);
+            return None;
+        };
+        self.observer.reused();
+        Some(Chosen { line, pool: Rc::clone(pool), is_at_once: true })
+    }
+
     /// The next number of a sequence that looks drawn; what it decides needs no more.
     fn random(&self) -> u64 {
         let next = self.draws.get().wrapping_add(1);
@@ -132,7 +159,7 @@ where
         &self,
         view: &View<B>,
         (tried, from): (&mut Tried, From),
-        sending: &Sending,
+        (hash, purpose): (Option<u64>, Purpose),
         now: Instant,
     ) -> Result<(Chosen<B>, Pick, Option<Probing>), UpstreamFault> {
         let budget = Budget { time: self.service.connect_timeout(), ends: Cell::new(None) };
@@ -140,16 +167,16 @@ where
         let mut now = now;
         let mut last = None;
         loop {
-            let Some(pick) = self.pick(view, tried, sending, now.into_std()) else {
+            let Some(pick) = self.pick(view, tried, hash, now.into_std()) else {
                 return Err(last.unwrap_or_else(|| self.service.nowhere()));
             };
             let Some(pool) = view.targets.get(pick.at) else { return Err(self.service.nowhere()) };
             if last.is_some() {
                 self.observer.retried(Repetition::Connect);
             }
-            let probing = (pick.admission == Admission::Probe).then(|| Probing(Arc::clone(&pool.target)));
+            let probing = Probing::of(&pool.target, pick.admission);
             let left = if goes_on { view.targets.len().saturating_sub(tried.unreachable.len()) } else { 1 };
-            match self.obtain(pool, pick.admission, (from, Purpose::of(sending)), now, || budget.share(left)).await {
+            match self.obtain(pool, pick.admission, (from, purpose), now, || budget.share(left)).await {
                 Ok(chosen) => return Ok((chosen, pick, probing)),
                 Err(fault) if !goes_on => return Err(fault),
                 Err(fault) => last = Some(fault),

@@ -20,6 +20,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{
+    ahead::Ahead,
     connection::Sender,
     drive::Driven,
     fault::{BoxError, ConnectFault, UpstreamFault},
@@ -80,7 +81,7 @@ pub(super) enum Opened<B> {
     Shared(Shared<B>),
 }
 
-/// Connects to a target.
+/// Connects to a target; `ahead` is for where it speaks HTTP/2.
 ///
 /// Each address of a name is tried in turn, with an equal share of the time that is left, so that one that swallows
 /// packets does not keep the others from being tried (RFC 8305 without the race).
@@ -88,6 +89,7 @@ pub(super) async fn connect<B>(
     target: &Target,
     addresses: &Addresses,
     wanted: Wanted,
+    ahead: Ahead,
 ) -> Result<Opened<B>, UpstreamFault>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
@@ -112,8 +114,8 @@ where
     };
     let socket = timeout_at(deadline, connecting).await.unwrap_or(Err(ConnectFault::Timeout)).map_err(unreachable)?;
     match (socket, &target.tls) {
-        (Socket::Unix(stream), _) => speak(stream, knows_http2).await,
-        (Socket::Tcp(stream), None) => speak(stream, knows_http2).await,
+        (Socket::Unix(stream), _) => speak(stream, knows_http2, ahead).await,
+        (Socket::Tcp(stream), None) => speak(stream, knows_http2, ahead).await,
         (Socket::Tcp(stream), Some(tls)) => {
             let tls_fault = |source| UpstreamFault::Tls { target: target.authority().to_owned(), source };
             let stream = timeout_at(deadline, handshake(tls, protocol, stream))
@@ -125,7 +127,7 @@ where
                 let why = "the target does not choose HTTP/2 (ALPN `h2`), and `protocol` is `http2`";
                 return Err(tls_fault(io::Error::new(io::ErrorKind::Unsupported, why)));
             }
-            speak(stream, agreed_http2).await
+            speak(stream, agreed_http2, ahead).await
         }
     }
 }
@@ -193,14 +195,14 @@ async fn handshake(
 }
 
 /// Starts HTTP on a stream.
-async fn speak<B, S>(stream: S, http2: bool) -> Result<Opened<B>, UpstreamFault>
+async fn speak<B, S>(stream: S, http2: bool, ahead: Ahead) -> Result<Opened<B>, UpstreamFault>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if http2 {
-        return Shared::speak(stream).await.map(Opened::Shared);
+        return Shared::speak(stream, ahead).await.map(Opened::Shared);
     }
     // What hyper leaves off by default stays off: folded lines, spaces before the colon, HTTP/0.9, invalid fields.
     // Its limit of 100 fields stays too, as a higher one costs two allocations for every answer.

@@ -8,6 +8,9 @@
 //!     │                              └───────────── it fails ────────────────┘            │
 //!     └────────────────────────────────────────────── it succeeds ────────────────────────┘
 //! ```
+//! A request that was admitted while it was healthy and ends well after the ejection brings nothing back. One that was sent to an ejected
+//! target for want of others does.
+//!
 //! A probe that nobody finishes (its client went away, or was not willing to wait) gives its turn to the next at once, and one that
 //! lasts after [`PROBE_LEASE`]: else whoever asks often and leaves keeps a target away that is well. Doublings are forgiven one by
 //! one: each for as much time without an ejection as the last pause took.
@@ -141,15 +144,20 @@ impl Health {
         }
     }
 
-    /// Notes a success; `true` when it readmits a target that was ejected.
-    pub(super) fn succeeded(&self) -> bool {
+    /// Notes a success; `true` when it readmits a target that was ejected. What was admitted before the ejection says nothing of how
+    /// the target is since.
+    pub(super) fn succeeded(&self, admission: Admission, now: Instant) -> bool {
+        let is_out = self.retry_at_ms.load(Relaxed) != 0;
+        if is_out && admission == Admission::Healthy {
+            return false;
+        }
         if self.failures.load(Relaxed) != 0 {
             self.failures.store(0, Relaxed);
         }
-        if self.retry_at_ms.load(Relaxed) == 0 {
+        if !is_out {
             return false;
         }
-        self.come_back(Instant::now());
+        self.come_back(now);
         self.retry_at_ms.swap(0, Relaxed) != 0
     }
 
@@ -261,7 +269,7 @@ mod tests {
         for _ in 0..10 {
             health.failed(Admission::Healthy, &RULES, now);
             health.failed(Admission::Healthy, &RULES, now);
-            health.succeeded();
+            health.succeeded(Admission::Healthy, now);
         }
         assert_eq!(health.admit(now), Admission::Healthy);
     }
@@ -278,7 +286,7 @@ mod tests {
         health.give_back();
         assert_eq!(health.admit(later + RULES.base), Admission::Ejected, "the pause has doubled");
         assert_eq!(health.admit(later + RULES.base * 2), Admission::Probe);
-        health.succeeded();
+        health.succeeded(Admission::Probe, later);
         health.give_back();
         assert_eq!(health.admit(later), Admission::Healthy);
         let health = Health::default();
@@ -331,9 +339,21 @@ mod tests {
         let start = Instant::now();
         let health = ejected(start);
         assert_eq!(health.admit(start + RULES.base), Admission::Probe);
-        assert!(health.succeeded());
+        assert!(health.succeeded(Admission::Probe, start + RULES.base));
         assert_eq!(health.admit(start + RULES.base), Admission::Healthy);
         assert!(!health.failed(Admission::Healthy, &RULES, start + RULES.base), "the count starts at nought");
+    }
+
+    #[test]
+    fn what_began_before_the_ejection_readmits_nobody_and_what_was_tried_all_the_same_does() {
+        let start = Instant::now();
+        let health = ejected(start);
+        assert!(!health.succeeded(Admission::Healthy, start));
+        assert_eq!((health.admit(start), health.standing(start)), (Admission::Ejected, Standing::Out));
+        assert_eq!(health.admit(start + RULES.base), Admission::Probe);
+        assert!(!health.succeeded(Admission::Healthy, start + RULES.base), "nor while somebody finds out");
+        assert!(health.succeeded(Admission::Ejected, start + RULES.base));
+        assert_eq!(health.standing(start), Standing::Healthy);
     }
 
     /// Ejects a healthy target at `at`, and says for how many seconds.
@@ -372,7 +392,7 @@ mod tests {
             (health.admit(now), health.standing(now), health.is_out()),
             (Admission::Ejected, Standing::Out, true)
         );
-        assert!(!health.succeeded());
+        assert!(!health.succeeded(Admission::Ejected, now));
         assert!(health.is_out(), "a request that went well all the same does not overrule the check");
         assert!(health.asked(true, (1, 1), now));
         assert_eq!(health.admit(now), Admission::Healthy);

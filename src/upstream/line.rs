@@ -12,7 +12,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    call::{Call, Stream},
+    call::{Call, Stakes, Stream},
     connection::{Answered, Connection, Exchange, Lost},
     fault::BoxError,
     shared::Slot,
@@ -60,12 +60,18 @@ where
     B::Error: Into<BoxError>,
 {
     /// Begins to send a request, framed for HTTP/1.1 and with its `Host`.
-    pub(super) fn begin(line: Line<B>, request: Request<Upload<B>>, target: &Target, started: Instant) -> Self {
+    pub(super) fn begin(
+        line: Line<B>,
+        request: Request<Upload<B>>,
+        target: &Target,
+        (started, is_guarded): (Instant, bool),
+    ) -> Self {
         match line {
             Line::Own(connection) => Self::Own(Exchange::begin(connection, request, started)),
             Line::Shared(slot) => {
                 let scheme = if target.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-                Self::Shared(Box::new(Call::begin(slot, request, scheme, started)))
+                let stakes = Stakes::of(&request, is_guarded);
+                Self::Shared(Box::new(Call::begin(slot, request, scheme, (started, stakes))))
             }
         }
     }

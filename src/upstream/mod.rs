@@ -1,19 +1,32 @@
-//! Connections to the services behind: per-worker pools, balancing, passive health, and faults told apart.
+//! Connections to the services behind: where they are, which of them a request goes to, how it gets there and what becomes of it.
 //!
 //! What is shared by all workers and survives a reload is in [`Upstreams`]: for every service its targets, their health,
-//! TLS material and ready-made credential. What belongs to one worker is in [`Pools`]: idle connections and resolved
-//! addresses, never locked and never sent to another thread.
+//! TLS material and ready-made credential, who waits for a place, what retries may cost. What belongs to one worker is in [`Pools`]:
+//! connections, and whose turn it is, never locked and never sent to another thread.
 //!
 //! ```text
-//! Pools::send ─ choose a target ─┬─ idle connection ────────┬─ exchange ─> Response<UpstreamBody>
-//!                 (round robin,  └─ resolve ─ TCP ─ TLS ────┘     │            └ end of body: back to the pool
-//!                  health)                                       └ lost unsent: again, on a fresh connection
+//! Pools::send ─┬─ plain: an idle connection of the next target ─────────────────────────┬─ exchange ─> Response<UpstreamBody>
+//!              └─ careful: a place ─ a target ─┬─ idle connection, or a shared one ─────┤     │        └ end of body: dues are paid,
+//!                          (gate)  (choose)    └─ resolve ─ TCP ─ PROXY header ─ TLS ───┘     │          the connection goes back
+//!                                     ^                                                       │
+//!                                     └─────── never reached it, or harmless and asked for ───┘
 //! ```
+//!
+//! | what | files |
+//! |---|---|
+//! | the way of a request | `pools` the way in and the plain way; `careful` all else; `sending` what is to be known of a request; `replay` its head, to be sent again; `dues` what it owes until its answer is over |
+//! | services and targets | `service` one of the configuration, and all of them; `target_set` its targets as they are now; `target` one of them; `observer` who is told |
+//! | which target | `choose` who may be chosen; `balance` whose turn it is, by arithmetic alone; `health` ejection and return; `check` health checks; `gate` how many at once, and the queue; `retry_budget` how much may be repeated |
+//! | names | `names` what is to be asked; `resolver` who asks; `discovery` the targets that come of it |
+//! | connections | `pool` one worker's idle ones to one target; `connect` a new one; `tls` whom we believe; `introduction` the PROXY protocol; `small_writes` fewer packets |
+//! | HTTP/1.1 | `connection` one connection and one exchange; `drive` it without a task of its own; `framing` how the message ends |
+//! | HTTP/2 | `shared` connections that requests share; `call` one stream; `ahead` how much is read before clients take it |
+//! | both | `line` what a request is sent on; `upload` its body; `answer` what is no answer; `body` the answer's; `lease` the connection until then; `switched` after 101; `fault` what went wrong |
 //!
 //! This room never decides whether a request may pass, and never touches a header but those that frame the message
 //! (RFC 9112 §6) and, where the configuration says so, `Host`.
 
-mod affinity;
+mod ahead;
 mod answer;
 mod balance;
 mod body;
@@ -54,7 +67,6 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use affinity::{affinity_of, affinity_of_address};
 pub use body::UpstreamBody;
 pub use fault::{ConnectFault, FaultKind, InvalidAnswer, UpstreamFault};
 pub use introduction::Introduced;

@@ -15,6 +15,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
+    ahead::Ahead,
     connect::{Addresses, Opened, Wanted, connect},
     connection::Connection,
     fault::{BoxError, UpstreamFault},
@@ -152,7 +153,9 @@ where
     }
 
     async fn connect(&self, wanted: Wanted, now: Instant) -> Opening<B> {
-        match connect(&self.target, &self.addresses, wanted).await {
+        // Without others to share it with it is for one request.
+        let ahead = self.shares.as_ref().map_or_else(|| Ahead::wide(1), |shares| shares.ahead());
+        match connect(&self.target, &self.addresses, wanted, ahead).await {
             Ok(Opened::Own(sender, driven)) => {
                 if !wanted.purpose.upgrade {
                     self.prefers_http1.set(true);

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::{
     answer,
     body::UpstreamBody,
+    choose::{Probing, Tried},
     connect::{Purpose, Wanted},
     connection::{Answered, Lost},
     dues::Dues,
@@ -70,6 +71,8 @@ pub(super) struct View<B> {
     pub(super) targets: Box<[Rc<TargetPool<B>>]>,
     pub(super) weights: Box<[u16]>,
     pub(super) priorities: Box<[u16]>,
+    /// Whether there are some that come after others.
+    pub(super) has_spares: bool,
     /// What each is owed where they take turns.
     pub(super) credits: Box<[Cell<i64>]>,
 }
@@ -78,6 +81,23 @@ pub(super) struct View<B> {
 pub(super) struct Chosen<B> {
     pub(super) line: Line<B>,
     pub(super) pool: Rc<TargetPool<B>>,
+    /// Whether nothing was waited for.
+    pub(super) is_at_once: bool,
+}
+
+impl<B> Chosen<B> {
+    /// When a request begins that looked for a connection at `now`. The clock is read again only where that took its time.
+    pub(super) fn started(&self, now: Instant) -> Instant {
+        if self.is_at_once { now } else { Instant::now() }
+    }
+}
+
+/// What there is not for the usual case.
+enum Missing {
+    /// A connection to the only target.
+    Connection,
+    /// A target that need not be chosen with care.
+    Choice,
 }
 
 /// Where a connection may come from.
@@ -165,8 +185,9 @@ where
         // Begun here, so that the future has no room for a request: it is a part of one that is moved about.
         let begun = if pool.is_plain_for(sending) {
             match pool.take_idle(now) {
-                Some(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
-                None => Begun::Not(Box::new(request)),
+                Ok(chosen) => Begun::Sent(pool.begin(chosen, request, now)),
+                Err(Missing::Connection) => Begun::Not(Box::new(request)),
+                Err(Missing::Choice) => Begun::Careful(pool.carefully(request, sending)),
             }
         } else if pool.has_nobody_yet() {
             Begun::Careful(self.once_found(service, request, sending))
@@ -218,7 +239,9 @@ impl<B> Worker<B> {
     fn look(&self, service: &Service) -> View<B> {
         let set = service.targets();
         let mut targets = self.targets.borrow_mut();
+        let first = set.iter().map(|member| member.priority).next();
         View {
+            has_spares: set.iter().any(|member| Some(member.priority) != first),
             generation: set.generation,
             targets: set.iter().map(|member| target_pool(&mut targets, &member.target)).collect(),
             weights: set.iter().map(|member| member.weight).collect(),
@@ -234,9 +257,9 @@ impl<B> ServicePool<B> {
         Rc::clone(&self.view.borrow())
     }
 
-    /// Whether a request needs nothing but a connection to the only target.
+    /// Whether a request needs nothing but a connection to the only target, or to the next.
     fn is_plain_for(&self, sending: &Sending) -> bool {
-        self.service.is_plain() && sending.is_plain() && self.view.borrow().targets.len() == 1
+        self.service.is_plain() && sending.is_plain() && !self.view.borrow().targets.is_empty()
     }
 
     /// Whether it has no targets because their names are still being asked for.
@@ -303,9 +326,15 @@ where
     ) -> Pin<Box<dyn Future<Output = Result<Sent<B>, UpstreamFault>>>> {
         let pool = Rc::clone(self);
         Box::pin(async move {
-            let Some(only) = pool.view().targets.first().cloned() else { return Err(UpstreamFault::Reset(None)) };
-            let deadline = || Instant::now() + pool.service.connect_timeout();
-            let chosen = pool.obtain(&only, Admission::Healthy, (from, Purpose::default()), now, deadline).await?;
+            let view = pool.view();
+            let chosen = if let [only] = &*view.targets {
+                let deadline = || Instant::now() + pool.service.connect_timeout();
+                let admission = only.target.health.admit(now.into_std());
+                let _probing = Probing::of(&only.target, admission);
+                pool.obtain(only, admission, (from, Purpose::default()), now, deadline).await?
+            } else {
+                pool.choose(&view, (&mut Tried::default(), from), (None, Purpose::default()), now).await?.0
+            };
             Ok(pool.begin(chosen, *request, now))
         })
     }
@@ -313,22 +342,21 @@ where
     fn begin(&self, chosen: Chosen<B>, request: Request<Upload<B>>, now: Instant) -> Sent<B> {
         let reused = chosen.line.is_reused();
         let replay = if reused { Replay::of(&request).map(Box::new) } else { None };
-        // The clock is read again only where a connection had to be waited for.
-        let started = if reused { now } else { Instant::now() };
-        self.begin_with(chosen, request, started, replay)
+        let started = chosen.started(now);
+        self.begin_with(chosen, request, (started, false), replay)
     }
 
     pub(super) fn begin_with(
         &self,
-        Chosen { line, pool }: Chosen<B>,
+        Chosen { line, pool, .. }: Chosen<B>,
         mut request: Request<Upload<B>>,
-        started: Instant,
+        (started, is_guarded): (Instant, bool),
         replay: Option<Box<Replay>>,
     ) -> Sent<B> {
         if self.service.names_target_as_host() {
             request.headers_mut().insert(HOST, pool.target.host.clone());
         }
-        Sent { turn: Turn::begin(line, request, &pool.target, started), pool, replay }
+        Sent { turn: Turn::begin(line, request, &pool.target, (started, is_guarded)), pool, replay }
     }
 
     pub(super) fn accept(
@@ -350,12 +378,12 @@ where
     }
 
     /// The usual case, in which nothing has to be chosen or waited for.
-    fn take_idle(&self, now: Instant) -> Option<Chosen<B>> {
+    fn take_idle(&self, now: Instant) -> Result<Chosen<B>, Missing> {
         let view = self.view.borrow();
-        let [only] = &*view.targets else { return None };
-        let line = only.take(now)?;
+        let [only] = &*view.targets else { return self.take_in_turn(&view, now).ok_or(Missing::Choice) };
+        let line = only.take(now).ok_or(Missing::Connection)?;
         self.observer.reused();
-        Some(Chosen { line, pool: Rc::clone(only) })
+        Ok(Chosen { line, pool: Rc::clone(only), is_at_once: true })
     }
 
     /// Takes an idle connection to a target, or makes one and notes how that went.
@@ -377,7 +405,7 @@ where
         };
         if let Some(line) = line {
             self.observer.reused();
-            return Ok(Chosen { line, pool: Rc::clone(pool) });
+            return Ok(Chosen { line, pool: Rc::clone(pool), is_at_once: true });
         }
         let target = &pool.target;
         // Boxed: rare, and large enough to make every request's future larger.
@@ -386,14 +414,15 @@ where
             Opening::Made(line) => {
                 self.observer.opened();
                 // Where answers count, a connection alone is none.
-                if !self.service.config().balancing.ejection.answers && target.health.succeeded() {
+                let counts = !self.service.config().balancing.ejection.answers;
+                if counts && target.health.succeeded(admission, Instant::now().into_std()) {
                     self.observer.readmitted(target.authority());
                 }
-                Ok(Chosen { line, pool: Rc::clone(pool) })
+                Ok(Chosen { line, pool: Rc::clone(pool), is_at_once: false })
             }
             Opening::Joined(line) => {
                 self.observer.reused();
-                Ok(Chosen { line, pool: Rc::clone(pool) })
+                Ok(Chosen { line, pool: Rc::clone(pool), is_at_once: false })
             }
             Opening::FailedElsewhere(fault) => Err(fault),
             Opening::Failed(fault) => {

@@ -30,8 +30,13 @@ impl Replay {
     /// Keeps the head of a request that does no harm when it arrives twice. Methods that are idempotent and not safe are
     /// left out: a deletion that is allowed is allowed once.
     pub(super) fn of<B: Body>(request: &Request<B>) -> Option<Self> {
+        Self::is_harmless(request).then(|| Self::head(request))
+    }
+
+    /// Whether a request does no harm when it arrives twice.
+    pub(super) fn is_harmless<B: Body>(request: &Request<B>) -> bool {
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        (is_safe && request.body().is_end_stream()).then(|| Self::head(request))
+        is_safe && request.body().is_end_stream()
     }
 
     /// Keeps the head of a request that is sent again only if it certainly was not looked at.

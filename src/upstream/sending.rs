@@ -15,7 +15,7 @@ pub struct Sending {
     pub now: Now,
     /// On whose behalf, for fairness among those who wait. Requests without one share one place.
     pub client: Option<IpAddr>,
-    /// What keeps requests together, hashed; see [`affinity_of`](super::affinity_of). `None`: turns are taken.
+    /// What keeps requests together, hashed; see [`Spread`](crate::spread::Spread). `None`: turns are taken.
     pub hash: Option<u64>,
     /// Whether it is never to be done twice, whatever its method says, as a guarded operation is: it is sent again only if the target
     /// certainly has nothing of it.

@@ -31,6 +31,7 @@ use tokio::{
 };
 
 use super::{
+    ahead::Ahead,
     call::Carried,
     fault::{BoxError, ConnectFault, UpstreamFault},
     goaway::{Farewell, Followed},
@@ -48,10 +49,6 @@ const CONNECTIONS: usize = 1024;
 /// the peer, and peers take a number of them for an attack (CVE-2023-44487) and close the connection, with the streams of all others: 20
 /// is the lowest number known, of h2's servers.
 const GIVEN_UP: u32 = 16;
-/// What is read ahead of a client, per stream: 200 Mbit/s at 10 ms.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// So much for every stream, or one client that reads slowly would keep the others on the connection waiting.
-const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 /// What of a request's body is held for a peer whose window is open but whose socket is not.
 const SEND_BUFFER: usize = 128 * 1024;
 /// The largest head of an answer, as in HTTP/1.1.
@@ -92,6 +89,7 @@ pub(super) struct Shared<B> {
     /// How many streams were given up, beyond those that were answered.
     given_up: Cell<u32>,
     used_at: Cell<Instant>,
+    ahead: Ahead,
     farewell: Farewell,
     task: OnThisThread,
 }
@@ -122,15 +120,21 @@ impl<B> Shares<B> {
     pub(super) fn take(&self, now: Instant) -> Option<Slot<B>> {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| !connection.is_over());
-        // The fullest that has room, so that under a lighter load the others become idle and go.
+        // The fullest that has room, so that under a lighter load the others become idle and go; and rather one with wide windows.
         let with_room = connections.iter().filter(|it| it.streams.get() < it.limit.get());
-        let chosen = match with_room.max_by_key(|it| it.streams.get()) {
+        let chosen = match with_room.max_by_key(|it| (it.ahead.is_wide(), it.streams.get())) {
             Some(connection) => connection,
             None if connections.len() < CONNECTIONS => return None,
             None => connections.iter().min_by_key(|it| it.streams.get())?,
         };
         chosen.used_at.set(now);
         Some(Slot::new(Rc::clone(chosen), true))
+    }
+
+    /// How much may be read ahead on another connection.
+    pub(super) fn ahead(&self) -> Ahead {
+        let has_wide = self.connections.borrow().iter().any(|it| it.ahead.is_wide() && !it.is_over());
+        if has_wide { Ahead::narrow() } else { Ahead::wide(STREAMS) }
     }
 
     /// Adds a connection.
@@ -228,7 +232,7 @@ where
     B::Error: Into<BoxError>,
 {
     /// Starts HTTP/2 on a stream.
-    pub(super) async fn speak<S>(stream: S) -> Result<Self, UpstreamFault>
+    pub(super) async fn speak<S>(stream: S, ahead: Ahead) -> Result<Self, UpstreamFault>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -236,8 +240,9 @@ where
         let (stream, farewell) = Followed::new(SmallWrites(stream));
         let (sender, mut connection) = http2::Builder::new(task.clone())
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(ahead.window())
+            // So much for every stream, or one client that reads slowly would keep the others on the connection waiting.
+            .initial_connection_window_size(ahead.window().saturating_mul(STREAMS as u32))
             .initial_max_send_streams(STREAMS)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(HEAD_BYTES)
@@ -280,6 +285,7 @@ where
             is_retired: Cell::new(false),
             given_up: Cell::new(0),
             used_at: Cell::new(Instant::now()),
+            ahead,
             farewell,
             task,
         })

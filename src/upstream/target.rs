@@ -15,13 +15,15 @@ use rustls::pki_types::ServerName;
 use tokio::runtime::Handle;
 
 use super::{
-    affinity::affinity_of,
     health::Health,
     names::{Name, Question},
     resolver::Resolver,
     tls::Trust,
 };
-use crate::config::{self, Problem, ProxyVersion, Reach, Span, UpstreamProtocol};
+use crate::{
+    config::{self, Problem, ProxyVersion, Reach, Span, UpstreamProtocol},
+    spread::Spread,
+};
 
 /// One address of a service.
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl Target {
             host: HeaderValue::from_str(host).map_err(|_| unusable(()))?,
             health: Health::default(),
             under_way: AtomicU32::new(0),
-            seed: affinity_of(&[shown.as_bytes()]),
+            seed: seed(&shown),
             config: target.clone(),
             link: link.clone(),
             authority: shown.into_boxed_str(),
@@ -132,7 +134,7 @@ impl Target {
             host: self.host.clone(),
             health: Health::default(),
             under_way: AtomicU32::new(0),
-            seed: affinity_of(&[authority.as_bytes()]),
+            seed: seed(&authority),
             authority: authority.into_boxed_str(),
         }
     }
@@ -190,6 +192,10 @@ impl Target {
     pub fn is_out(&self) -> bool {
         self.health.is_out()
     }
+}
+
+fn seed(authority: &str) -> u64 {
+    Spread::new().with(authority.as_bytes()).finish()
 }
 
 fn next_id() -> u64 {

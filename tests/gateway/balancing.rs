@@ -142,6 +142,44 @@ fn a_tenant_stays_at_its_target_and_weights_are_kept() {
 }
 
 #[test]
+fn a_session_and_a_subject_stay_at_their_target_on_every_worker_and_after_a_restart() {
+    let (one, other) = (Nginx::start(), Nginx::start());
+    let world = World::new();
+    let config = |balance: &str, auth: &str| {
+        format!(
+            "server: {{workers: 2}}\n{}",
+            policy(&[one.port, other.port], &format!("    balance: {{hash: {balance}}}\n")).replace("auth: none", auth)
+        )
+    };
+    for (what, yaml) in
+        [("cookie", config("\"cookie:sid\"", "auth: none")), ("subject", config("subject", "auth: [main]"))]
+    {
+        for _ in 0..2 {
+            // Each on a connection of its own, and so by either worker.
+            let gateway = world.start(&yaml);
+            for who in 0..16 {
+                for _ in 0..3 {
+                    let request = get(&format!("/{what}/{who}"));
+                    let request = match what {
+                        "cookie" => request.header("Cookie", &format!("theme=dark; sid=session-{who}")),
+                        _ => request.bearer(&world.token(serde_json::json!({"sub": format!("user-{who}")}))),
+                    };
+                    request.send(&gateway).expect(200);
+                }
+            }
+        }
+        let of = |nginx: &Nginx| {
+            let mut arrivals = arrivals(&[nginx.log()], "GET");
+            arrivals.retain(|target, _| target.starts_with(&format!("/{what}/")));
+            arrivals
+        };
+        let (at_one, at_other) = (of(&one), of(&other));
+        assert!(at_one.values().chain(at_other.values()).all(|count| *count == 6), "{at_one:?} {at_other:?}");
+        assert!(!at_one.is_empty() && !at_other.is_empty() && at_one.len() + at_other.len() == 16);
+    }
+}
+
+#[test]
 fn requests_beyond_the_bound_are_told_to_come_back() {
     let (arrived, arrivals) = mpsc::channel();
     let (leave, leaves) = mpsc::channel::<()>();

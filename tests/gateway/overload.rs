@@ -126,6 +126,38 @@ routes:
     held.iter_mut().for_each(|wire| drop(wire.answer().expect(200)));
 }
 
+/// Many routes of one service: none of them has too much, and the service has.
+#[test]
+fn an_upstream_leaves_places_to_the_others_however_many_routes_it_has() {
+    let (upstream, gate) = gated();
+    let world = World::with(upstream);
+    let routes: String =
+        (0..20).map(|n| format!("  - {{path: /a{n}/**, upstream: api, auth: none, priority: critical}}\n")).collect();
+    let gateway = world.start(&format!(
+        "server: {{workers: 2, overload: {{requests: 20}}}}
+upstreams:
+  api: {{targets: [http://127.0.0.1:<upstream>]}}
+  other: {{targets: [http://127.0.0.1:<upstream>]}}
+routes:
+{routes}  - {{path: /b/**, upstream: other, auth: none}}
+"
+    ));
+    let mut held = Vec::new();
+    for n in 0..16 {
+        let mut wire = Wire::connect_from(format!("127.0.1.{}", n + 1).parse().unwrap(), gateway.port);
+        wire.send(get(&format!("/a{n}/slow")).bytes());
+        world.upstream.wait_for(n + 1);
+        held.push(wire);
+    }
+    let refused = get("/a17/x").from("127.0.2.1").send(&gateway);
+    assert_eq!(refused.problem(503), "temporarily-unavailable");
+    assert_eq!(gateway.metric("stepgate_overload_refused_total", &["why=\"upstream\""]), 1.0);
+    get("/b/x").from("127.0.2.1").send(&gateway).expect(200);
+    gate.open();
+    held.iter_mut().for_each(|wire| drop(wire.answer().expect(200)));
+    get("/a17/x").from("127.0.2.1").send(&gateway).expect(200);
+}
+
 #[test]
 fn what_is_low_finds_no_place_where_what_is_critical_still_does() {
     let (upstream, gate) = gated();

@@ -13,6 +13,7 @@ use crate::{
     },
     clock::Now,
     store::{Batch, Store, StoreFault, Table, Versioned},
+    subscriber::Subscriber,
 };
 
 /// How often an attempt is written down again that others were in the way of: so many at one name at one moment are no people.
@@ -94,7 +95,7 @@ impl Accounts {
 
     /// A network, by a digest.
     pub(super) fn network(&self, client: std::net::IpAddr) -> String {
-        self.store().index("network", &[&name::network(client)])
+        self.store().index("network", &[&Subscriber::of(client).bytes()])
     }
 }
 

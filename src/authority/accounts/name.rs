@@ -1,7 +1,5 @@
 //! Names that people sign in with: a name of their own, or their mail address. Two that look the same are the same.
 
-use std::net::IpAddr;
-
 use crate::notify;
 
 /// The longest name, in bytes; a mail address has 254 (RFC 5321 §4.5.3.1.3, less the brackets).
@@ -26,14 +24,6 @@ pub(super) fn is_mail(address: &str) -> bool {
 /// The form in which names are compared. No provider of mail tells two mailboxes apart by case.
 pub(super) fn folded(name: &str) -> String {
     name.trim().to_ascii_lowercase()
-}
-
-/// What an address is counted by: an IPv4 address, or the /64 that a customer has.
-pub(super) fn network(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
-    }
 }
 
 #[cfg(test)]
@@ -69,14 +59,5 @@ mod tests {
         ] {
             assert!(!is_mail(bad), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_customer_is_one_network() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
     }
 }

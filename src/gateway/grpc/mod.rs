@@ -67,7 +67,12 @@ impl Dialect {
         if parts.method != Method::POST {
             return None;
         }
-        Self::of_type(parts.headers.get(CONTENT_TYPE)?)
+        Self::of_headers(&parts.headers)
+    }
+
+    /// What a head says that its content is.
+    pub(super) fn of_headers(headers: &HeaderMap) -> Option<Self> {
+        Self::of_type(headers.get(CONTENT_TYPE)?)
     }
 
     /// What a content type says, parameters aside; what stands behind `+` is the message format, and none of our business.

@@ -12,20 +12,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, header};
+use http::{HeaderName, Request, header};
 use hyper::body::Body;
 
-use super::{Known, change_request, drop_all, request_values, split::Hash};
+use super::{Known, change_request, drop_all, request_values};
 use crate::{
     body::{ConnectionInfo, CopyReceiver, NoCopy, RequestBody},
+    clock::Now,
     config,
     gateway::{
         Gateway, Inbound, SoleField,
         enforce::{Clearance, CopyRight},
+        grpc::Dialect,
         introduced,
         outbound::Outbound,
     },
     runtime::{Backend, CompiledShaping, Snapshot},
+    spread::Spread,
     upstream::Sending,
 };
 
@@ -69,6 +72,8 @@ pub(in crate::gateway) struct Original<'a> {
     /// The path that the upstream gets.
     pub(in crate::gateway) target: &'a str,
     pub(in crate::gateway) known: Known<'a>,
+    /// The request's moment.
+    pub(in crate::gateway) now: Now,
     /// Its own upstream.
     pub(in crate::gateway) backend: &'a Backend,
 }
@@ -85,8 +90,9 @@ impl Gateway {
     ) {
         let (Some(mirror), Some(backend)) = (&shaping.rules.mirror, &shaping.mirror) else { return };
         let inbound = original.inbound;
-        let point = Hash::new(b"mirror").with(inbound.request_id.as_str().as_bytes()).point();
-        if !mirror.share.has(point) || is_stream(&inbound.headers) {
+        let point = Spread::new().with(b"mirror").with(inbound.request_id.as_str().as_bytes()).finish();
+        // A call of gRPC may have no end, and its head does not tell.
+        if !mirror.share.has(point) || Dialect::of_headers(&inbound.headers).is_some() {
             return;
         }
         let metrics = &self.services.metrics;
@@ -128,11 +134,10 @@ impl Gateway {
         mirror: &config::Mirror,
         backend: &Backend,
         clearance: &Clearance,
-        Original { inbound, target, backend: own, .. }: Original<'_>,
+        Original { inbound, target, backend: own, now, .. }: Original<'_>,
     ) -> Option<Outbound> {
         let principal = clearance.principal();
         let mut copied = without_credentials(inbound, mirror, own);
-        let now = self.services.clock.now();
         let outbound = Outbound::prepare(
             &mut copied,
             target,
@@ -189,12 +194,6 @@ async fn read_off<B: Body<Data = Bytes> + Unpin>(mut body: B) -> &'static str {
         }
     }
     "answered"
-}
-
-/// Whether a request may be one that has no end: a call of gRPC, of which nobody knows from its head.
-fn is_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
-    kind.is_some_and(|kind| kind.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc")))
 }
 
 /// What is left of a head without anything that would let its reader act as the client.

@@ -10,7 +10,6 @@
 //! frame that is under way, says good-bye by a Close frame both ways, and closes.
 
 use std::{
-    cell::Cell,
     future::Future,
     io,
     pin::Pin,
@@ -29,20 +28,14 @@ use super::{
     frames::{self, Frames},
     open::{End, Open},
 };
+use crate::body::with_scratch;
 
-/// How much is read at once, and so the most that a direction keeps: a TLS record's worth (RFC 8446 §5.1).
-const BUFFER_BYTES: usize = 16 * 1024;
 /// Reads of one direction before others on the worker have their turn.
 const BURST: usize = 16;
 /// How long the other side may go on when one has closed: it may have an answer to give (a Close frame above all).
 const HALF_CLOSED: Duration = Duration::from_secs(10);
 /// How long an end of our own making may take: for the frame under way, the Close frames, and for the peers to have read them.
 const PARTING: Duration = Duration::from_secs(1);
-
-thread_local! {
-    /// Where bytes are read to; one for each worker.
-    static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-}
 
 /// What one direction is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,13 +225,6 @@ impl Half {
 
 fn broken(wrote: io::Result<usize>) -> Broken {
     Broken::Writing { stalled: wrote.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) }
-}
-
-fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut scratch = SCRATCH.take().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice());
-    let value = read(&mut scratch);
-    SCRATCH.set(Some(scratch));
-    value
 }
 
 /// Both directions, until they have ended.

@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 
 use aws_lc_rs::{hmac, rand::SystemRandom};
+use smallvec::SmallVec;
 
 use super::table::Id;
+use crate::subscriber::Subscriber;
 
 /// What identifies a password that was tried, or that was right.
 pub(super) type Proof = [u8; 32];
@@ -47,21 +49,13 @@ impl Keyed {
 }
 
 /// What counts as one address: an IPv4 address, or the /64 of an IPv6 one, which is what one customer gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AddressGroup([u8; 9]);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AddressGroup(SmallVec<[u8; 8]>);
 
 impl AddressGroup {
     /// The group of an address.
     pub(super) fn of(address: IpAddr) -> Self {
-        let mut bytes = [0; 9];
-        let fill = |bytes: &mut [u8; 9], family: u8, from: &[u8]| {
-            bytes.iter_mut().zip(std::iter::once(&family).chain(from)).for_each(|(to, from)| *to = *from);
-        };
-        match address.to_canonical() {
-            IpAddr::V4(v4) => fill(&mut bytes, 4, &v4.octets()),
-            IpAddr::V6(v6) => fill(&mut bytes, 6, &v6.octets()),
-        }
-        Self(bytes)
+        Self(Subscriber::of(address).bytes())
     }
 
     /// As a part of a digest.

@@ -88,6 +88,30 @@ fn targets_have_requests_by_weight() {
 }
 
 #[test]
+fn a_target_whose_connections_do_not_last_still_has_its_turns() {
+    worker(async {
+        let brief = Rc::new(Cell::new(0));
+        let seen = Rc::clone(&brief);
+        let a = upstream(move |mut wire: Wire, _| {
+            let seen = Rc::clone(&seen);
+            async move {
+                wire.head().await;
+                seen.set(seen.get() + 1);
+                wire.say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await;
+            }
+        })
+        .await;
+        let (b, lasting) = saying(OK).await;
+        let service = service_of(&[a, b]);
+        let client = Client::new();
+        for _ in 0..20 {
+            client.text(&service).await.unwrap();
+        }
+        assert_eq!((brief.get(), lasting.get(), client.told.opened.get()), (10, 10, 11));
+    });
+}
+
+#[test]
 fn the_target_with_fewer_requests_under_way_is_chosen() {
     worker(async {
         let ((a, of_a), (b, of_b)) = (saying(OK).await, saying(OK).await);
@@ -116,7 +140,7 @@ fn a_key_goes_to_the_same_target_and_elsewhere_only_while_that_one_is_gone() {
             ruled(&[a, b, down], |config| config.balancing.balance = Balance::Hash(HashKey::Cookie("sid".into())));
         let client = Client::new();
         for key in 0..30_u8 {
-            let key = affinity_of(&[&[key]]);
+            let key = crate::spread::Spread::new().with(&[key]).finish();
             let before = (of_a.get(), of_b.get());
             for _ in 0..4 {
                 let sending = Sending { hash: Some(key), ..Sending::plain(SystemClock.now()) };
@@ -257,6 +281,45 @@ fn bad_answers_in_a_row_eject_and_one_that_is_good_readmits() {
             read(client.send_at(&service, request(Method::GET, "/"), later).await.unwrap()).await.unwrap();
         }
         assert_eq!((of_a.get(), service.targets()[0].is_out()), (3, true));
+    });
+}
+
+#[test]
+fn a_slow_answer_that_began_before_the_ejection_brings_nothing_back() {
+    worker(async {
+        let gate = Rc::new(Semaphore::new(0));
+        let open = Rc::clone(&gate);
+        let address = upstream(move |mut wire: Wire, _| {
+            let open = Rc::clone(&open);
+            async move {
+                while let Some(head) = wire.head().await {
+                    if head.starts_with("GET /slow") {
+                        open.acquire().await.unwrap().forget();
+                    }
+                    wire.say(if head.starts_with("GET /bad") { BUSY } else { OK }).await;
+                }
+            }
+        })
+        .await;
+        let service = ruled(&[address], |config| config.balancing.ejection = EJECTION);
+        let client = Client::new();
+        let slow = {
+            let (client, service) = (client.clone(), Arc::clone(&service));
+            spawn_local(async move { client.text_of(&service, request(Method::GET, "/slow")).await })
+        };
+        settle().await;
+        for _ in 0..EJECTION.failures {
+            client.text_of(&service, request(Method::GET, "/bad")).await.unwrap();
+        }
+        assert!(service.targets()[0].is_out());
+        gate.add_permits(1);
+        slow.await.unwrap().unwrap();
+        assert!(service.targets()[0].is_out(), "it says nothing of how the target is since");
+        assert!(client.told.readmitted.borrow().is_empty());
+        // What is tried for want of another does.
+        client.text(&service).await.unwrap();
+        assert!(!service.targets()[0].is_out());
+        assert_eq!(client.told.readmitted.borrow().len(), 1);
     });
 }
 

@@ -4,7 +4,14 @@ use std::collections::HashSet;
 
 use h2::{Reason, server};
 
-use super::*;
+use super::{
+    super::{
+        call::{Call, Stakes},
+        framing::frame,
+        shared::{Shared, Shares, Slot},
+    },
+    *,
+};
 use crate::config::UpstreamProtocol;
 
 type Stream = (Request<h2::RecvStream>, server::SendResponse<Bytes>);
@@ -452,6 +459,132 @@ fn those_who_wait_for_a_connection_that_fails_are_told_and_do_not_each_try() {
         }
         assert_eq!(client.told.ejected.borrow().len(), 0, "one attempt that failed ejects nobody");
     });
+}
+
+/// A socket that takes the head of one stream, and nothing after it.
+struct Breaking {
+    inner: tokio::io::DuplexStream,
+    /// The stream.
+    last: u32,
+    /// What has been written and is not a whole frame yet.
+    pending: Vec<u8>,
+    /// What is left of the preface.
+    preface: usize,
+    /// Whether that head was taken.
+    is_broken: Rc<Cell<bool>>,
+}
+
+impl Breaking {
+    /// How many of these bytes are the last that are taken; `None` if there is no end in them.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let before = self.pending.len();
+        self.pending.extend_from_slice(bytes);
+        // The preface is no frame.
+        let mut at = self.preface.min(self.pending.len());
+        self.preface -= at;
+        while let Some(head) = self.pending.get(at..at + 9) {
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            let stream = u32::from_be_bytes(head[5..9].try_into().unwrap());
+            if (head[3], stream) == (1, self.last) {
+                return Some(at + 9 + length - before);
+            }
+            if self.pending.len() < at + 9 + length {
+                break;
+            }
+            at += 9 + length;
+        }
+        self.pending.drain(..at);
+        None
+    }
+}
+
+impl tokio::io::AsyncRead for Breaking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buffer)
+    }
+}
+
+impl tokio::io::AsyncWrite for Breaking {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        if self.is_broken.get() {
+            return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
+        }
+        let end = self.end(bytes);
+        self.is_broken.set(end.is_some());
+        Pin::new(&mut self.inner).poll_write(cx, &bytes[..end.unwrap_or(bytes.len())])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// Its head arrives, and hyper says of it what it says of requests whose head was never sent.
+#[test]
+fn a_request_that_hyper_lets_go_of_without_a_word_is_sent_again_only_where_that_does_no_harm() {
+    for (method, is_guarded, again) in [
+        (Method::GET, false, true),
+        (Method::GET, true, false),
+        (Method::DELETE, false, false),
+        (Method::DELETE, true, false),
+        (Method::POST, false, false),
+    ] {
+        worker(async {
+            let (ours, theirs) = tokio::io::duplex(1 << 20);
+            let (told, mut streams) = mpsc::unbounded_channel();
+            spawn_local(async move {
+                // The third stream has to wait, and the first one's body for its window.
+                let mut settings = server::Builder::new();
+                settings.max_concurrent_streams(2);
+                let mut connection: server::Connection<_, Bytes> = settings.handshake(theirs).await.unwrap();
+                while let Some(Ok(stream)) = connection.accept().await {
+                    told.send(stream).unwrap();
+                }
+            });
+            let arrived = Rc::new(Cell::new(false));
+            let ours =
+                Breaking { inner: ours, last: 5, pending: Vec::new(), preface: 24, is_broken: Rc::clone(&arrived) };
+            let shares = Shares::default();
+            let first = shares.add(Shared::speak(ours, ahead::Ahead::narrow()).await.unwrap());
+            settle().await;
+            let second = shares.take(tokio::time::Instant::now()).unwrap();
+            // As where the peer came to allow fewer after it was taken.
+            let third = Slot { connection: Rc::clone(&first.connection), is_reused: true };
+            let begin = |slot, request: Request<TestBody>, is_guarded| {
+                let now = tokio::time::Instant::now();
+                let mut request = request.map(|body| Upload::new(body, now));
+                frame(&mut request);
+                let stakes = Stakes::of(&request, is_guarded);
+                let mut call = Call::begin(slot, request, http::uri::Scheme::HTTP, (now, stakes));
+                spawn_local(async move { std::future::poll_fn(|cx| call.poll_answer(cx, AMPLE)).await })
+            };
+            let _upload = begin(first, with_body(Method::POST, "/upload", "x".repeat(1 << 18)), true);
+            let (upload, _open) = streams.recv().await.unwrap();
+            let _short = begin(second, request(Method::GET, "/short"), true);
+            let (_, mut short) = streams.recv().await.unwrap();
+            let call = begin(third, request(method.clone(), "/the-one"), is_guarded);
+            settle().await;
+            // Both at once: room for the third stream, and more to be sent than its head.
+            let (mut upload, mut read) = (upload.into_body(), 0);
+            while read < 65_535 {
+                read += upload.data().await.unwrap().unwrap().len();
+            }
+            upload.flow_control().release_capacity(read).unwrap();
+            short.send_response(Response::new(()), true).unwrap();
+            let Err(lost) = call.await.unwrap() else { panic!("an answer") };
+            assert!(matches!(lost.fault, UpstreamFault::Reset(_)), "{:?}", lost.fault);
+            assert_eq!(lost.unsent.is_some(), again, "{method} {is_guarded}");
+            assert!(arrived.get(), "its head is on its way");
+        });
+    }
 }
 
 /// A service's end of a connection, frame by frame (RFC 9113 §4.1): for what no library would say.
