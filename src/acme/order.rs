@@ -60,9 +60,12 @@ pub(super) enum OrderFault {
     /// The key of the external account is not written as it should be.
     #[error("the key of the external account is not base64url")]
     ExternalKey,
-    /// Something cannot be kept.
-    #[error("keeping what the authority gave")]
+    /// There is no room for what would be ordered; the authority was not asked for it.
+    #[error("keeping what the authority gives")]
     Store(#[from] io::Error),
+    /// It was given, and could not be kept.
+    #[error("keeping the certificate that the authority has given")]
+    Lost(#[source] io::Error),
 }
 
 impl OrderFault {
@@ -79,9 +82,13 @@ impl OrderFault {
                 _ => Failure::Refused,
             },
             Self::Authority { .. } | Self::Store(_) => Failure::Passing,
-            Self::Challenge { .. } | Self::NotOffered { .. } | Self::Show(_) | Self::Request(_) | Self::ExternalKey => {
-                Failure::Refused
-            }
+            // What was given counts with the authority, and it gives so many a week.
+            Self::Challenge { .. }
+            | Self::NotOffered { .. }
+            | Self::Show(_)
+            | Self::Request(_)
+            | Self::ExternalKey
+            | Self::Lost(_) => Failure::Refused,
         }
     }
 
@@ -161,6 +168,7 @@ impl Means<'_> {
         wanted: &CertificateOrder,
         replaces: Option<CertificateIdentifier<'_>>,
     ) -> Result<StoredCertificate, OrderFault> {
+        stored::make_room(&wanted.file)?;
         let names: Vec<Identifier> = wanted.names.iter().map(|name| Identifier::Dns(name.to_string())).collect();
         let mut new = NewOrder::new(&names);
         if let Some(replaces) = replaces {
@@ -182,7 +190,7 @@ impl Means<'_> {
         let request = params.serialize_request(&key)?;
         order.finalize_csr(request.der()).await.map_err(asking("asking for the certificate"))?;
         let chain = order.poll_certificate(&PATIENCE).await.map_err(asking("waiting for the certificate"))?;
-        Ok(StoredCertificate::write(&wanted.file, &chain, &key.serialize_pem())?)
+        StoredCertificate::write(&wanted.file, &chain, &key.serialize_pem()).map_err(OrderFault::Lost)
     }
 
     /// Shows the challenges of an order, and says so to the authority.

@@ -25,6 +25,9 @@ use crate::{config::Acme, files};
 const ACCOUNT_BYTES: u64 = 64 << 10;
 const CERTIFICATE_BYTES: u64 = 1 << 20;
 
+/// What a chain with its key takes, and some more.
+const ROOM_BYTES: usize = 64 << 10;
+
 /// An account with an authority.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredAccount {
@@ -58,6 +61,17 @@ impl StoredAccount {
 /// Makes the folder, for its owner alone.
 pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Finds out whether a certificate could be kept at `file`: one that is ordered and lost counts with the authority all the same.
+pub(super) fn make_room(file: &Path) -> io::Result<()> {
+    if fs::metadata(file).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "there is something that is no file in its place"));
+    }
+    let room = files::beside(file, ".room");
+    let written = files::replace(&room, |file| file.write_all(&[0; ROOM_BYTES]));
+    let _ = fs::remove_file(&room);
+    written
 }
 
 /// Forgets an account that the authority does not know any more.
@@ -132,6 +146,20 @@ mod tests {
         assert_eq!(StoredCertificate::read(&file), Some(stored));
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&file), mode(&inner)), (0o600, 0o700));
+    }
+
+    #[test]
+    fn where_nothing_could_be_kept_nothing_is_ordered() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a.pem");
+        make_room(&file).unwrap();
+        let (chain, key) = made();
+        let stored = StoredCertificate::write(&file, &chain, &key).unwrap();
+        make_room(&file).unwrap();
+        assert_eq!(StoredCertificate::read(&file), Some(stored));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        make_room(&folder.path().join("none/a.pem")).unwrap_err();
+        make_room(folder.path()).unwrap_err();
     }
 
     #[test]

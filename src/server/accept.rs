@@ -67,9 +67,11 @@ pub(super) async fn accept_all<S: Serve>(open: Open<S>, listening: Rc<Listening>
     ended();
 }
 
-/// Serves what waits in a queue.
+/// Serves what waits in a queue, and no more than waits in one at most: others may come as fast as these are taken out, and nothing
+/// else has its turn meanwhile.
 pub(super) fn empty<S: Serve>(shared: &Rc<Shared<S>>, listening: &Rc<Listening>, queue: &Queue) {
-    while let Ok(accepted) = queue.accept() {
+    for _ in 0..bind::BACKLOG {
+        let Ok(accepted) = queue.accept() else { return };
         begin(shared, listening, accepted);
     }
 }

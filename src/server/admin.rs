@@ -21,6 +21,10 @@ use crate::{
 /// The longest body that the admin API takes.
 const BODY_BYTES: u64 = 1 << 20;
 
+/// Connections at once, and of one address: scrapers, probes, and operators at their desks. Few, as open files are for clients first.
+const CONNECTIONS: usize = 128;
+const CONNECTIONS_PER_ADDRESS: usize = 64;
+
 /// What the admin listener asks of the rest of the gateway. Called on the admin thread, which may block.
 pub trait AdminApi: Send + Sync + 'static {
     /// Whether requests can be served, and what stands in the way.
@@ -66,7 +70,12 @@ impl AdminServer {
         observer: &dyn EdgeObserver,
     ) -> Result<Prepared, ServerError> {
         let listener = ListenerPlan::plain(address.to_string().into(), address, PlanMode::Http1);
-        let plan = ServerPlan { workers: 1, listeners: vec![listener], limits: limits.clone() };
+        let limits = ServerLimits {
+            connections: limits.connections.min(CONNECTIONS),
+            connections_per_ip: limits.connections_per_ip.min(CONNECTIONS_PER_ADDRESS),
+            ..limits.clone()
+        };
+        let plan = ServerPlan { workers: 1, listeners: vec![listener], limits };
         super::prepare(("admin", inherited), &plan, 1, &[], observer)
     }
 

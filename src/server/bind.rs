@@ -19,7 +19,7 @@ use super::client_stream::ClientStream;
 use crate::config::ListenerAddress;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(super) const BACKLOG: i32 = 4096;
 
 /// Bytes that the kernel may hold unsent for a client. Little, so that what a slow client takes is seen as it takes
 /// it, and not only when megabytes of buffer have drained; 8 KiB are half of it, the step at which the socket says that

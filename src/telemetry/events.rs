@@ -17,6 +17,10 @@ use tracing_subscriber::EnvFilter;
 /// The variable that says which events are written: `info`, `stepgate=debug,rustls=warn`.
 const FILTER: &str = "STEPGATE_LOG";
 
+/// What is written otherwise. Of the libraries nothing but errors: they warn of each thing that a stranger does wrong, one frame after the
+/// other, and whoever writes the log at will fills the disk, or has what matters dropped.
+const USUAL: &str = "error,stepgate=info";
+
 /// Bytes of events that wait to be written; above it events are dropped. Some 4,000 of them.
 const CAPACITY: usize = 1 << 20;
 
@@ -46,11 +50,14 @@ pub enum EventsFault {
     Thread(#[source] io::Error),
 }
 
-/// Starts writing events of `info` and above, or what `STEPGATE_LOG` asks for. What waits is written when the value is
-/// dropped.
+/// Starts writing our events of `info` and above and the libraries' errors, or what `STEPGATE_LOG` asks for. What waits is
+/// written when the value is dropped.
 pub fn init_tracing(format: EventFormat) -> Result<Events, EventsFault> {
-    let filter =
-        EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).with_env_var(FILTER).from_env()?;
+    let builder = EnvFilter::builder().with_env_var(FILTER);
+    let filter = match std::env::var_os(FILTER).is_some_and(|text| !text.is_empty()) {
+        true => builder.from_env()?,
+        false => builder.parse_lossy(USUAL),
+    };
     let events = Events::start(io::stderr())?;
     let queue = Arc::clone(&events.queue);
     let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Line(Arc::clone(&queue)));

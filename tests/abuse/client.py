@@ -197,6 +197,12 @@ def pings(client, most):
     repeated(client, most, lambda: [PingFrame(0, b"12345678")] * 50)
 
 
+def answers_to_no_ping(client, most):
+    frame = PingFrame(0, b"12345678")
+    frame.flags.add("ACK")
+    repeated(client, most, lambda: [frame] * 50)
+
+
 def priorities(client, most):
     repeated(client, most, lambda: [PriorityFrame(client.next_stream(), depends_on=0, stream_weight=7)] * 50)
 

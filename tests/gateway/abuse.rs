@@ -345,6 +345,7 @@ fn pythons_h2_floods_until_its_connection_is_ended() {
         ("empty_continuations", 2000),
         ("settings", 2000),
         ("pings", 2000),
+        ("answers_to_no_ping", 2000),
         ("priorities", 2000),
         ("unknown_frames", 2000),
         ("empty_data", 2000),
@@ -357,6 +358,9 @@ fn pythons_h2_floods_until_its_connection_is_ended() {
             assert!(!said["ended"].is_null() && said["times"].as_u64() < Some(most as u64), "{name}: {said}");
         }
     }
+    // No stranger writes the operator's log.
+    let events = scene.gateway.stderr();
+    assert!(events.lines().count() < 20, "{}", events.lines().take(30).collect::<Vec<_>>().join("\n"));
 }
 
 #[test]

@@ -233,6 +233,25 @@ fn the_admin_listener_tells_health_to_all_and_the_rest_to_who_has_the_token() {
     admin.drain(Instant::now() + SECOND);
 }
 
+#[test]
+fn the_admin_listener_takes_few_of_the_open_files_whatever_clients_may() {
+    let inherited = Arc::default();
+    let bound = AdminServer::bind(any_port(), &limits(), &inherited, &()).unwrap();
+    let admin = AdminServer::start(bound, None, Arc::new(Api), Arc::new(()), &inherited).unwrap();
+    let connect = || TcpStream::connect(admin.local_address().unwrap()).unwrap();
+    let live = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut open: Vec<_> = std::iter::repeat_with(connect).take(64).collect();
+    assert!(open.iter_mut().all(|client| exchange(client, live).0 == 200));
+    assert_eq!(read_to_close(&mut connect()), "");
+    open.pop();
+    let deadline = Instant::now() + 5 * SECOND;
+    while std::iter::once(connect())
+        .all(|mut client| client.write_all(live.as_bytes()).is_err() || read_one(&mut client).is_none())
+    {
+        assert!(Instant::now() < deadline);
+    }
+}
+
 /// A service whose making, or whose first request, goes wrong in a way that no request of another should feel.
 struct Broken;
 

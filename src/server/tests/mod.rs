@@ -296,6 +296,12 @@ pub(super) fn answer(stream: &mut impl Read) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), String::from_utf8(body).unwrap())
 }
 
+/// Reads a byte; nothing from a connection that is closed.
+pub(super) fn read_one(stream: &mut impl Read) -> Option<u8> {
+    let mut byte = [0];
+    stream.read_exact(&mut byte).ok().map(|()| byte[0])
+}
+
 /// Reads a head; reads no byte beyond it.
 pub(super) fn head(stream: &mut impl Read) -> (String, Vec<u8>) {
     let mut head = Vec::new();
