@@ -313,7 +313,7 @@ routes:
         gateway: &first,
         authority: &authority,
         tokens: [unix_now() + 600 + seconds, ends - LEEWAY]
-            .map(|exp| world.token(json!({"exp": exp, "iat": exp - 900}))),
+            .map(|exp| world.token(json!({"exp": exp, "iat": unix_now() - 60}))),
         ends,
         done: AtomicBool::new(false),
         gets: AtomicUsize::new(0),
