@@ -297,5 +297,6 @@ fn principal(subject: &str) -> Principal {
         marks: Marks { issued_at: Some(SystemClock.now().unix_secs() as f64), ..Marks::default() },
         binding: None,
         limits: Box::default(),
+        told: stepgate::policy::Told::default(),
     }
 }

@@ -133,6 +133,7 @@ fn caller() -> Arc<Principal> {
         marks: Marks { fingerprint: Some(stepgate::authority::GrantBinding::digest(TOKEN)), ..Marks::default() },
         binding: None,
         limits: Box::default(),
+        told: stepgate::policy::Told::default(),
     })
 }
 

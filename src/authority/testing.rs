@@ -298,6 +298,7 @@ pub(crate) fn principal(subject: &str, token: &str) -> Principal {
         marks: Marks { fingerprint: Some(GrantBinding::digest(token.as_bytes())), ..Marks::default() },
         binding: None,
         limits: Box::default(),
+        told: crate::policy::Told::default(),
     }
 }
 

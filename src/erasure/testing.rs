@@ -134,6 +134,7 @@ pub(crate) fn principal(subject: &str, scopes: &[&str], issued_at: f64, claims: 
         marks: Marks { issued_at: Some(issued_at), ..Marks::default() },
         binding: None,
         limits: Box::default(),
+        told: crate::policy::Told::default(),
     }
 }
 

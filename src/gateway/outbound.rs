@@ -130,7 +130,9 @@ impl Outbound {
             headers.insert(name.clone(), value.clone());
         }
         if let (true, Some(principal)) = (upstream.identity_headers, principal) {
-            identity(&mut headers, principal);
+            for (name, value) in principal.told.get_or_make(|| identity(principal)) {
+                headers.insert(name, value.clone());
+            }
         }
         if let Some(assertion) = &upstream.assertion {
             // Also where there is nobody to speak of: what a client sends by that name is not ours.
@@ -169,10 +171,11 @@ fn via(version: Version) -> &'static str {
 
 /// Who is calling and how that was proved. A fact that is not known has no field; nothing of the client's is left under
 /// these names.
-fn identity(headers: &mut HeaderMap, principal: &Principal) {
+fn identity(principal: &Principal) -> Box<[(HeaderName, HeaderValue)]> {
+    let mut fields = Vec::new();
     let mut add = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
+            fields.push((HeaderName::from_static(name), value));
         }
     };
     // What parts them stands in none of them: one of two words would be read as two.
@@ -196,6 +199,7 @@ fn identity(headers: &mut HeaderMap, principal: &Principal) {
     if let Some(auth_time) = assurance.auth_time.filter(|time| time.is_finite() && *time >= 0.0) {
         add("x-auth-time", &format!("{}", auth_time.floor()));
     }
+    fields.into()
 }
 
 /// Percent-encodes what a header value should not hold: control characters, everything but ASCII, and `%` itself, so
@@ -326,9 +330,9 @@ mod tests {
             marks: crate::policy::Marks::default(),
             binding: None,
             limits: Box::default(),
+            told: crate::policy::Told::default(),
         };
-        let mut headers = HeaderMap::new();
-        identity(&mut headers, &principal);
+        let headers: HeaderMap = identity(&principal).into_iter().collect();
         assert_eq!(headers["x-auth-subject"], "%20alice");
         assert_eq!(headers["x-auth-scopes"], "read not%20admin %20write");
     }

@@ -189,9 +189,6 @@ impl Authenticator {
         let (token, scheme) = match Authorization::parse(value) {
             Authorization::Bearer(token) if kinds.has(Kinds::TOKEN) => (token, Scheme::Bearer),
             Authorization::Dpop(token) if kinds.has(Kinds::TOKEN) => (token, Scheme::Dpop),
-            Authorization::Malformed if kinds.has(Kinds::TOKEN) => {
-                return Credential::Invalid(Reason::TokenMalformed).into();
-            }
             Authorization::Basic(encoded) if kinds.has(Kinds::BASIC) => {
                 if has_token_besides(presented, kinds) {
                     return Credential::Invalid(Reason::InvalidCredentials).into();
@@ -201,7 +198,6 @@ impl Authenticator {
             }
             Authorization::Bearer(_)
             | Authorization::Dpop(_)
-            | Authorization::Malformed
             | Authorization::Basic(_)
             | Authorization::OtherScheme => return self.by_certificate(presented, accepted, now),
         };
@@ -237,7 +233,7 @@ impl Authenticator {
     fn prove_possession(
         &self,
         principal: Arc<Principal>,
-        token: &str,
+        token: &[u8],
         scheme: Scheme,
         presented: &Presented<'_>,
         now: Now,
@@ -252,7 +248,7 @@ impl Authenticator {
     fn prove(
         &self,
         principal: &Principal,
-        token: &str,
+        token: &[u8],
         scheme: Scheme,
         presented: &Presented<'_>,
         now: Now,

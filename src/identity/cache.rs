@@ -5,7 +5,7 @@
 //! goes. A token that is used moves over, so what is in use stays, and no entry costs any bookkeeping while it is read.
 
 use std::{
-    hash::{BuildHasherDefault, Hasher},
+    hash::{BuildHasher as _, BuildHasherDefault, Hasher},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -16,9 +16,10 @@ use std::{
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
 use dashmap::DashMap;
+use foldhash::{SharedSeed, quality::SeedableRandomState};
 
 use super::keys::LiveKey;
-use crate::{clock::Now, jose::TimeClaims, policy::Principal};
+use crate::{clock::Now, jose::TimeClaims, policy::Principal, secret::Secret};
 
 /// How many tokens are kept at most: the callers of a busy gateway in one token's life, in about 200 MB at worst.
 pub(super) const TOKENS: usize = 65_536;
@@ -27,8 +28,17 @@ const TOKEN_BYTES: usize = 64 << 20;
 /// How long a token is kept before it is verified again.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
-/// What identifies a token: a digest of all of it, under a key of this process, so that nobody can aim at a bucket.
-pub(super) type TokenId = [u8; 32];
+/// A token to be looked up: it is found by a fast hash of all of it, and then compared byte by byte. Whoever could aim at
+/// a hash would need tokens that verify, and win that his own push each other out.
+#[derive(Clone, Copy)]
+pub(super) struct TokenId<'a> {
+    hash: u64,
+    token: &'a [u8],
+}
+
+/// What names a token where the token itself is not kept: a digest of all of it, under a key of this process, so that nobody can aim
+/// at a bucket.
+pub(super) type TokenDigest = [u8; 32];
 
 /// What is known of a token.
 #[derive(Debug, Clone)]
@@ -44,12 +54,21 @@ pub(super) struct Known {
 
 #[derive(Debug, Clone)]
 struct Entry {
+    token: Arc<Secret>,
     known: Arc<Known>,
     until: Instant,
     bytes: usize,
 }
 
-type Map = DashMap<TokenId, Entry, BuildHasherDefault<IdHasher>>;
+impl Entry {
+    /// Whether it is this token's. Not in constant time: that would help only somebody who hits the hash.
+    fn is_of(&self, id: &TokenId<'_>) -> bool {
+        self.token.expose() == id.token
+    }
+}
+
+/// By the token's hash. Of two tokens that share one, the later is kept.
+type Map = DashMap<u64, Entry, BuildHasherDefault<IdHasher>>;
 
 #[derive(Debug)]
 struct Half {
@@ -75,6 +94,7 @@ struct Halves {
 #[derive(Debug)]
 pub(super) struct TokenCache {
     key: [u8; 32],
+    hashing: SeedableRandomState,
     halves: ArcSwap<Halves>,
     turning: Mutex<()>,
     tokens: usize,
@@ -88,59 +108,68 @@ impl TokenCache {
         if aws_lc_rs::rand::fill(&mut key).is_err() {
             tracing::warn!("the system gave no randomness for the token cache");
         }
+        let seed = key.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+        let hashing = SeedableRandomState::with_seed(seed, SharedSeed::global_random());
         let halves = Halves { young: Half::new(now.instant), old: Half::new(now.instant) };
-        Self { key, halves: ArcSwap::from_pointee(halves), turning: Mutex::new(()), tokens }
+        Self { key, hashing, halves: ArcSwap::from_pointee(halves), turning: Mutex::new(()), tokens }
     }
 
-    /// Identifies a token.
-    pub(super) fn identify(&self, token: &str) -> TokenId {
+    /// Makes ready to look for a token.
+    pub(super) fn identify<'a>(&self, token: &'a [u8]) -> TokenId<'a> {
+        TokenId { hash: self.hashing.hash_one(token), token }
+    }
+
+    /// Names a token.
+    pub(super) fn digest(&self, token: &[u8]) -> TokenDigest {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&self.key);
-        context.update(token.as_bytes());
+        context.update(token);
         let mut id = [0; 32];
         id.copy_from_slice(context.finish().as_ref());
         id
     }
 
     /// What is known of a token. Whether it still holds is the caller's question.
-    pub(super) fn look(&self, id: &TokenId, now: Now) -> Option<Arc<Known>> {
+    pub(super) fn look(&self, id: &TokenId<'_>, now: Now) -> Option<Arc<Known>> {
         let halves = self.halves.load();
         let current = |entry: &Entry| now.instant < entry.until;
-        if let Some(entry) = halves.young.entries.get(id) {
+        if let Some(entry) = halves.young.entries.get(&id.hash).filter(|entry| entry.is_of(id)) {
             return current(&entry).then(|| Arc::clone(&entry.known));
         }
-        let entry = halves.old.entries.get(id).map(|entry| entry.clone()).filter(current)?;
+        let found = halves.old.entries.get(&id.hash).filter(|entry| entry.is_of(id));
+        let entry = found.map(|entry| entry.clone()).filter(current)?;
         drop(halves);
         let known = Arc::clone(&entry.known);
-        self.put(*id, entry, now);
+        self.put(id.hash, entry, now);
         Some(known)
     }
 
     /// Keeps what is known of a token of so many bytes.
-    pub(super) fn keep(&self, id: TokenId, known: Arc<Known>, bytes: usize, now: Now) {
+    pub(super) fn keep(&self, id: TokenId<'_>, known: Arc<Known>, bytes: usize, now: Now) {
         self.keep_for(LONGEST, id, known, bytes, now);
     }
 
     /// The same for as long as its issuer allows.
-    pub(super) fn keep_for(&self, longest: Duration, id: TokenId, known: Arc<Known>, bytes: usize, now: Now) {
+    pub(super) fn keep_for(&self, longest: Duration, id: TokenId<'_>, known: Arc<Known>, bytes: usize, now: Now) {
         if let Some(until) = now.instant.checked_add(longest) {
-            self.put(id, Entry { known, until, bytes }, now);
+            let token = Arc::new(Secret::new(id.token));
+            self.put(id.hash, Entry { token, known, until, bytes }, now);
         }
     }
 
     /// Forgets a token.
-    pub(super) fn forget(&self, id: &TokenId) {
+    pub(super) fn forget(&self, id: &TokenId<'_>) {
         let halves = self.halves.load();
         // What is taken out leaves its place counted, which only makes a half turn earlier.
-        halves.young.entries.remove(id);
-        halves.old.entries.remove(id);
+        halves.young.entries.remove_if(&id.hash, |_, entry| entry.is_of(id));
+        halves.old.entries.remove_if(&id.hash, |_, entry| entry.is_of(id));
     }
 
-    fn put(&self, id: TokenId, entry: Entry, now: Now) {
+    fn put(&self, hash: u64, entry: Entry, now: Now) {
         let halves = self.halves.load();
         let half = &halves.young;
         let bytes = entry.bytes;
-        if half.entries.insert(id, entry).is_some() {
+        if half.entries.insert(hash, entry).is_some() {
             return;
         }
         let count = half.count.fetch_add(1, Ordering::Relaxed) + 1;
@@ -178,6 +207,10 @@ impl Hasher for IdHasher {
         }
     }
 
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
     // An array announces its length before its bytes.
     fn write_usize(&mut self, _: usize) {}
 
@@ -203,24 +236,44 @@ mod tests {
     #[test]
     fn a_token_is_known_until_it_is_forgotten() {
         let (cache, now) = cache(8);
-        let id = cache.identify("a.b.c");
+        let id = cache.identify(b"a.b.c");
         assert!(cache.look(&id, now).is_none());
         cache.keep(id, known("alice"), 5, now);
         assert_eq!(&*cache.look(&id, now).unwrap().principal.subject, "alice");
-        assert!(cache.look(&cache.identify("a.b.d"), now).is_none());
+        assert!(cache.look(&cache.identify(b"a.b.d"), now).is_none());
         cache.forget(&id);
         assert!(cache.look(&id, now).is_none());
     }
 
     #[test]
+    fn of_two_tokens_with_one_hash_neither_is_taken_for_the_other() {
+        let (cache, now) = cache(8);
+        let (one, other) = (TokenId { hash: 7, token: b"one" }, TokenId { hash: 7, token: b"other" });
+        cache.keep(one, known("alice"), 3, now);
+        assert!(cache.look(&other, now).is_none());
+        cache.forget(&other);
+        assert_eq!(&*cache.look(&one, now).unwrap().principal.subject, "alice");
+        cache.keep(other, known("bob"), 5, now);
+        assert_eq!(&*cache.look(&other, now).unwrap().principal.subject, "bob");
+        assert!(cache.look(&one, now).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_shows_no_token() {
+        let (cache, now) = cache(8);
+        cache.keep(cache.identify(b"a.secret.token"), known("alice"), 14, now);
+        assert!(!format!("{cache:?}").contains("secret.token"));
+    }
+
+    #[test]
     fn no_token_is_kept_longer_than_five_minutes_however_often_it_is_used() {
         let (cache, now) = cache(1000);
-        let id = cache.identify("a.b.c");
+        let id = cache.identify(b"a.b.c");
         cache.keep(id, known("alice"), 5, now);
         for seconds in 0..300 {
             let later = now.after(Duration::from_secs(seconds));
             assert!(cache.look(&id, later).is_some(), "{seconds}");
-            cache.keep(cache.identify(&seconds.to_string()), known("other"), 5, later);
+            cache.keep(cache.identify(seconds.to_string().as_bytes()), known("other"), 5, later);
         }
         assert!(cache.look(&id, now.after(LONGEST)).is_none());
     }
@@ -228,10 +281,10 @@ mod tests {
     #[test]
     fn a_flood_of_tokens_stays_within_the_bound_and_what_is_in_use_stays_known() {
         let (cache, now) = cache(100);
-        let used = cache.identify("used");
+        let used = cache.identify(b"used");
         cache.keep(used, known("alice"), 4, now);
         for number in 0..10_000 {
-            cache.keep(cache.identify(&number.to_string()), known("other"), 4, now);
+            cache.keep(cache.identify(number.to_string().as_bytes()), known("other"), 4, now);
             if number % 10 == 0 {
                 assert!(cache.look(&used, now).is_some(), "{number}");
             }
@@ -243,7 +296,7 @@ mod tests {
     fn long_tokens_count_by_their_bytes() {
         let (cache, now) = cache(TOKENS);
         for number in 0..1000 {
-            cache.keep(cache.identify(&number.to_string()), known("other"), 1 << 20, now);
+            cache.keep(cache.identify(number.to_string().as_bytes()), known("other"), 1 << 20, now);
         }
         assert!(cache.len() <= 65, "{}", cache.len());
     }
@@ -256,7 +309,8 @@ mod tests {
                 let cache = &cache;
                 scope.spawn(move || {
                     for number in 0..5000 {
-                        let id = cache.identify(&format!("{hand} {number}"));
+                        let token = format!("{hand} {number}");
+                        let id = cache.identify(token.as_bytes());
                         cache.keep(id, known("other"), 4, now);
                         cache.look(&id, now);
                     }

@@ -63,6 +63,7 @@ pub(super) fn read(issuer: &Issuer, claims: Map<String, Value>, now: f64) -> Res
         },
         binding: bound(binding(claims.get("cnf"))?, issuer.bound)?,
         limits: Box::default(),
+        told: crate::policy::Told::default(),
         claims: Value::Object(claims),
     };
     Ok((principal, times))

@@ -115,6 +115,7 @@ pub(super) fn known(subject: &str) -> Arc<Known> {
             marks: Marks::default(),
             binding: None,
             limits: Box::default(),
+            told: crate::policy::Told::default(),
         }),
         times: TimeClaims::default(),
         key: Some(Arc::clone(&keys[0])),

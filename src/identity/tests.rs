@@ -22,7 +22,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 async fn judge(authenticator: &Tokens, token: &str, now: Now) -> Result<Arc<Principal>, Reason> {
-    match authenticator.authenticate(token, &Accepted::default(), now).await {
+    match authenticator.authenticate(token.as_bytes(), &Accepted::default(), now).await {
         Credential::Valid(principal) => Ok(principal),
         Credential::Invalid(reason) => Err(reason),
         Credential::Unavailable { reason, retry_after_secs } => {
@@ -143,10 +143,13 @@ async fn a_route_takes_the_tokens_of_its_own_issuers_only_cached_or_not() {
     let main = Accepted::new(["main".into()].into(), Kinds::TOKEN);
     let both = Accepted::new(["main".into(), "other".into()].into(), Kinds::TOKEN);
     for _ in 0..2 {
-        let refused = authenticator.authenticate(&token, &main, now).await;
+        let refused = authenticator.authenticate(token.as_bytes(), &main, now).await;
         assert!(matches!(refused, Credential::Invalid(Reason::TokenIssuerNotAccepted)));
-        assert!(matches!(authenticator.authenticate(&token, &both, now).await, Credential::Valid(_)));
-        assert!(matches!(authenticator.authenticate(&token, &Accepted::default(), now).await, Credential::Valid(_)));
+        assert!(matches!(authenticator.authenticate(token.as_bytes(), &both, now).await, Credential::Valid(_)));
+        assert!(matches!(
+            authenticator.authenticate(token.as_bytes(), &Accepted::default(), now).await,
+            Credential::Valid(_)
+        ));
     }
     // One issuer's key vouches for no other issuer's tokens.
     let forged = ours.token(&with(claims(now), "iss", json!("https://other.example/")));
@@ -259,7 +262,7 @@ async fn a_reload_keeps_what_did_not_change_and_forgets_what_did() {
 
     // Without the issuer nothing is left of it.
     let none = compile(&[], &services, Some(&back)).unwrap();
-    assert!(none.authenticate(&token, &Accepted::default(), now).await.is_invalid());
+    assert!(none.authenticate(token.as_bytes(), &Accepted::default(), now).await.is_invalid());
 }
 
 trait IsInvalid {

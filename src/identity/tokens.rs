@@ -9,6 +9,7 @@ use super::{
     introspection::{self, Introspector, Means, Verdict, is_broken_jws},
     key_place::KeyPlace,
     keys::KeyStore,
+    presented::token68,
     refresh::Refresh,
     verifier::Verifier,
 };
@@ -101,7 +102,7 @@ impl Tokens {
     ///
     /// Waits only for keys that nobody has yet, and at most a few seconds; a token that was seen before, or whose key is
     /// known, is judged at once. Never [`Credential::Absent`].
-    pub(super) async fn authenticate(&self, token: &str, accepted: &Accepted, now: Now) -> Credential {
+    pub(super) async fn authenticate(&self, token: &[u8], accepted: &Accepted, now: Now) -> Credential {
         if token.len() > self.token_bytes {
             return self.refuse(None, Reason::TokenTooLarge);
         }
@@ -109,6 +110,8 @@ impl Tokens {
         match self.recall(&id, accepted, now) {
             Some(credential) => credential,
             None => {
+                // Only here, for what is known was well formed when it was verified.
+                let Some(token) = token68(token) else { return self.refuse(None, Reason::TokenMalformed) };
                 self.observer.cache(CacheLookup::Miss);
                 // Boxed: rare, and large enough to make every request's future larger.
                 Box::pin(self.verify(token, id, accepted, now)).await
@@ -123,7 +126,7 @@ impl Tokens {
         if token.len() > self.token_bytes {
             return Some(self.refuse(None, Reason::TokenTooLarge));
         }
-        self.recall(&self.cache.identify(token), accepted, now)
+        self.recall(&self.cache.identify(token.as_bytes()), accepted, now)
     }
 
     /// How the keys of each issuer stand, in the order of the configuration.
@@ -132,7 +135,7 @@ impl Tokens {
     }
 
     /// What the cache knows, as far as it still holds.
-    fn recall(&self, id: &TokenId, accepted: &Accepted, now: Now) -> Option<Credential> {
+    fn recall(&self, id: &TokenId<'_>, accepted: &Accepted, now: Now) -> Option<Credential> {
         let known = self.cache.look(id, now).filter(|known| self.holds(known, id, now))?;
         self.observer.cache(CacheLookup::Hit);
         if !accepted.takes(&known.principal.issuer) {
@@ -144,7 +147,7 @@ impl Tokens {
         })
     }
 
-    fn holds(&self, known: &Known, id: &TokenId, now: Now) -> bool {
+    fn holds(&self, known: &Known, id: &TokenId<'_>, now: Now) -> bool {
         if known.key.as_ref().is_some_and(|key| !key.is_alive()) {
             self.cache.forget(id);
             return false;
@@ -155,7 +158,7 @@ impl Tokens {
         })
     }
 
-    async fn verify(&self, token: &str, id: TokenId, accepted: &Accepted, now: Now) -> Credential {
+    async fn verify(&self, token: &str, id: TokenId<'_>, accepted: &Accepted, now: Now) -> Credential {
         let jws = match jose::inspect(token, self.token_bytes) {
             Ok(jws) => jws,
             Err(fault) => {
@@ -199,7 +202,7 @@ impl Tokens {
 
     /// Asks the accepted issuers about an opaque token, one after the other, until one knows it; `None`: there is none to
     /// ask. If none knows it, one that could not be asked might have.
-    async fn ask_all(&self, token: &str, id: TokenId, accepted: &Accepted, now: Now) -> Option<Credential> {
+    async fn ask_all(&self, token: &str, id: TokenId<'_>, accepted: &Accepted, now: Now) -> Option<Credential> {
         let mut answer = None;
         for verifier in self.in_order(accepted) {
             let Some(introspector) = verifier.introspector.as_ref().filter(|one| one.may_own(token)) else { continue };

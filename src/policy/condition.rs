@@ -318,6 +318,7 @@ mod tests {
             marks: Marks::default(),
             binding: None,
             limits: Box::default(),
+            told: crate::policy::Told::default(),
         };
         let mut headers = HeaderMap::new();
         headers.insert("x-tier", "gold".parse().unwrap());

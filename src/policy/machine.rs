@@ -92,6 +92,7 @@ mod tests {
             marks: Marks::default(),
             binding: None,
             limits: Box::default(),
+            told: crate::policy::Told::default(),
         }
     }
 

@@ -17,7 +17,7 @@ pub use decide::{AccessPolicy, Challenge, Check, Decision, Denial, Facts, Held, 
 pub use factor::{Categories, Category, Factor, FactorRule, Factors, Strength};
 pub use machine::{CertificateProof, MachineProof};
 pub use principal::{
-    Assurance, Binding, Credential, Evidence, IssuerName, Kind, Marks, Possession, Principal, SecondFactors,
+    Assurance, Binding, Credential, Evidence, IssuerName, Kind, Marks, Possession, Principal, SecondFactors, Told,
 };
 pub use reason::Reason;
 pub use requirement::{Requirement, StepUp};

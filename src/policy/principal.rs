@@ -1,7 +1,11 @@
 //! Who is calling, and how well that was proved: facts that were verified, never decisions.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
+use http::{HeaderName, HeaderValue};
 use serde_json::Value;
 use smallvec::SmallVec;
 
@@ -99,6 +103,38 @@ pub struct Principal {
     pub binding: Option<Box<Binding>>,
     /// Named quotas that this credential has of its own, besides the route's.
     pub limits: Box<[Arc<str>]>,
+    /// What services are told of the caller.
+    pub told: Told,
+}
+
+/// The fields that tell a service who is calling: made of the principal's facts when they are first needed, for a token is used many
+/// times. They say nothing of their own, so a copy of a principal, which may be about to change, has to make them again.
+#[derive(Default)]
+pub struct Told(OnceLock<Box<[(HeaderName, HeaderValue)]>>);
+
+impl Told {
+    /// The fields, made if they are not there.
+    pub fn get_or_make(&self, make: impl FnOnce() -> Box<[(HeaderName, HeaderValue)]>) -> &[(HeaderName, HeaderValue)] {
+        self.0.get_or_init(make)
+    }
+}
+
+impl Clone for Told {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Told {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Told(…)")
+    }
 }
 
 /// What became of the credentials that a request carried. A bad one is never treated as none.

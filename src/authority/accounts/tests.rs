@@ -317,6 +317,7 @@ impl Scene {
             marks: crate::policy::Marks { session: text("sid"), ..Default::default() },
             binding: None,
             limits: Box::default(),
+            told: crate::policy::Told::default(),
             claims,
         }
     }

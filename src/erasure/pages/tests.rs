@@ -245,6 +245,7 @@ fn principal(subject: &str) -> Principal {
         marks: Marks::default(),
         binding: None,
         limits: Box::default(),
+        told: crate::policy::Told::default(),
     }
 }
 

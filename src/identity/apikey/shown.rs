@@ -103,9 +103,7 @@ fn beside<'p>(presented: &Presented<'p>, kinds: Kinds, by_name: bool) -> Beside<
             None => Beside::Key(Key { bytes: Cow::Borrowed(b""), place: Place::UserName }),
         },
         Authorization::Basic(_) => other_if(kinds.has(Kinds::BASIC)),
-        Authorization::Bearer(_) | Authorization::Dpop(_) | Authorization::Malformed => {
-            other_if(kinds.has(Kinds::TOKEN))
-        }
+        Authorization::Bearer(_) | Authorization::Dpop(_) => other_if(kinds.has(Kinds::TOKEN)),
         Authorization::OtherScheme => Beside::Nothing,
     }
 }

@@ -174,6 +174,7 @@ impl Source {
             },
             binding: None,
             limits: found.grant.limits.clone(),
+            told: crate::policy::Told::default(),
         }
     }
 }

@@ -82,6 +82,7 @@ fn principal(source: &IssuerName, basic: &Basic, written: &UserLine) -> Principa
         marks: Marks { fingerprint: Some(fingerprint(source, written)), ..Marks::default() },
         binding: None,
         limits: Box::default(),
+        told: crate::policy::Told::default(),
     }
 }
 

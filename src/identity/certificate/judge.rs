@@ -140,6 +140,7 @@ fn principal(rules: &Rules, shown: &ClientCertificate) -> Option<Principal> {
         },
         binding: None,
         limits: Box::default(),
+        told: crate::policy::Told::default(),
     })
 }
 

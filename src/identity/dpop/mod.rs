@@ -73,7 +73,7 @@ impl Dpop {
     pub(super) fn prove(
         &self,
         presented: &Presented<'_>,
-        token: &str,
+        token: &[u8],
         principal: &Principal,
         bound_to: &[u8; 32],
         rules: &DpopRules,
@@ -129,12 +129,12 @@ fn caller(principal: &Principal, bound_to: &[u8; 32]) -> [u8; 32] {
         return *bound_to;
     }
     // The issuer's name first: it holds no such byte.
-    sha256(&format!("{}\0{}", principal.issuer, principal.subject))
+    sha256(format!("{}\0{}", principal.issuer, principal.subject).as_bytes())
 }
 
-fn sha256(text: &str) -> [u8; 32] {
+fn sha256(text: &[u8]) -> [u8; 32] {
     let mut output = [0; 32];
-    output.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
+    output.copy_from_slice(digest::digest(&digest::SHA256, text).as_ref());
     output
 }
 
@@ -173,7 +173,7 @@ mod tests {
         }
 
         fn proof(&self, jti: &str, nonce: Option<&str>, now: Now) -> String {
-            let ath = URL_SAFE_NO_PAD.encode(sha256(TOKEN));
+            let ath = URL_SAFE_NO_PAD.encode(sha256(TOKEN.as_bytes()));
             let mut claims = json!({
                 "jti": jti, "htm": "GET", "htu": "https://api.example/", "iat": now.unix_secs(), "ath": ath,
             });
@@ -199,7 +199,7 @@ mod tests {
             };
             let rules = DpopRules { nonce: DpopNonce::Required, ..DpopRules::default() };
             let principal = &testing::known("alice").principal;
-            dpop.prove(&presented, TOKEN, principal, &self.thumbprint, &rules, now)
+            dpop.prove(&presented, TOKEN.as_bytes(), principal, &self.thumbprint, &rules, now)
         }
     }
 

@@ -7,7 +7,7 @@ use dashmap::{DashMap, Entry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    super::cache::{IdHasher, TokenId},
+    super::cache::{IdHasher, TokenDigest},
     Verdict,
 };
 
@@ -17,7 +17,7 @@ type Landing = watch::Receiver<Option<Verdict>>;
 /// The questions that are under way.
 #[derive(Debug)]
 pub(super) struct Flights {
-    calls: DashMap<TokenId, Landing, BuildHasherDefault<IdHasher>>,
+    calls: DashMap<TokenDigest, Landing, BuildHasherDefault<IdHasher>>,
     room: Arc<Semaphore>,
 }
 
@@ -44,14 +44,14 @@ impl Flight {
 /// The duty to find an answer. When it is dropped the question is over, answered or not.
 pub(super) struct Ticket {
     flights: Arc<Flights>,
-    id: TokenId,
+    id: TokenDigest,
     answer: watch::Sender<Option<Verdict>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Ticket {
     /// The token that is asked about.
-    pub(super) fn id(&self) -> TokenId {
+    pub(super) fn id(&self) -> TokenDigest {
         self.id
     }
 
@@ -74,7 +74,7 @@ impl Flights {
     }
 
     /// Joins the question about a token, or begins it.
-    pub(super) fn board(self: &Arc<Self>, id: TokenId) -> Boarding {
+    pub(super) fn board(self: &Arc<Self>, id: TokenDigest) -> Boarding {
         match self.calls.entry(id) {
             Entry::Occupied(entry) => Boarding::Under(Flight(entry.get().clone())),
             Entry::Vacant(entry) => {

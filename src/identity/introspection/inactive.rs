@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::cache::{IdHasher, TokenId};
+use super::super::cache::{IdHasher, TokenDigest};
 use crate::{clock::Now, policy::Reason};
 
 /// How many are remembered in each half: about a megabyte for an issuer.
 const HALF: usize = 8_192;
 
 /// What was refused, why, and until when that is believed.
-type Half = HashMap<TokenId, (Reason, Instant), BuildHasherDefault<IdHasher>>;
+type Half = HashMap<TokenDigest, (Reason, Instant), BuildHasherDefault<IdHasher>>;
 
 /// The refused tokens of one issuer.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Inactive {
     }
 
     /// Why a token was refused, as far as that still holds.
-    pub(super) fn look(&self, id: &TokenId, now: Now) -> Option<Reason> {
+    pub(super) fn look(&self, id: &TokenDigest, now: Now) -> Option<Reason> {
         if self.lifetime.is_zero() {
             return None;
         }
@@ -48,7 +48,7 @@ impl Inactive {
     }
 
     /// Remembers a refusal.
-    pub(super) fn keep(&self, id: TokenId, reason: Reason, now: Now) {
+    pub(super) fn keep(&self, id: TokenDigest, reason: Reason, now: Now) {
         if self.lifetime.is_zero() {
             return;
         }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, SystemClock};
 
-    fn id(number: usize) -> TokenId {
+    fn id(number: usize) -> TokenDigest {
         let mut id = [0; 32];
         id[..8].copy_from_slice(&number.to_be_bytes());
         id

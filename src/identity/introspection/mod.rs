@@ -47,7 +47,7 @@ use self::{
 };
 use super::{
     IntrospectionOutcome, SourceServices,
-    cache::{Known, TokenCache, TokenId},
+    cache::{Known, TokenCache, TokenDigest, TokenId},
     key_place::metadata_url,
     keys::LiveKey,
     verifier::{Verifier, fingerprint},
@@ -227,16 +227,17 @@ pub(super) async fn ask(
     introspector: &Arc<Introspector>,
     verifier: &Arc<Verifier>,
     token: &str,
-    id: TokenId,
+    id: TokenId<'_>,
     now: Now,
 ) -> Verdict {
+    let digest = introspector.cache.digest(token.as_bytes());
     let issuer = &*verifier.issuer.name;
     let observer = &introspector.services.observer;
-    if let Some(reason) = introspector.inactive.look(&id, now) {
+    if let Some(reason) = introspector.inactive.look(&digest, now) {
         observer.introspection(issuer, IntrospectionOutcome::Remembered, None);
         return Verdict::Refuse(reason);
     }
-    let flight = match introspector.flights.board(id) {
+    let flight = match introspector.flights.board(digest) {
         Boarding::Under(flight) => flight,
         Boarding::First(ticket, flight) => {
             // Between the look into the cache and this one somebody else may have found the answer.
@@ -272,7 +273,7 @@ struct Found {
 }
 
 impl Introspector {
-    async fn find_out(&self, verifier: &Verifier, token: &str, id: TokenId, asked: Now) -> Verdict {
+    async fn find_out(&self, verifier: &Verifier, token: &str, digest: TokenDigest, asked: Now) -> Verdict {
         let issuer = &*verifier.issuer.name;
         let (clock, observer) = (&self.services.clock, &self.services.observer);
         let begun = clock.instant();
@@ -296,13 +297,14 @@ impl Introspector {
                 let known = Arc::new(known);
                 let lifetime = self.lifetime(&known, asked);
                 if !lifetime.is_zero() {
+                    let id = self.cache.identify(token.as_bytes());
                     self.cache.keep_for(lifetime, id, Arc::clone(&known), bytes, asked);
                 }
                 Verdict::Pass(known)
             }
             Err(reason) => {
                 observer.introspection(issuer, IntrospectionOutcome::Refused, took);
-                self.inactive.keep(id, reason, asked);
+                self.inactive.keep(digest, reason, asked);
                 Verdict::Refuse(reason)
             }
         }

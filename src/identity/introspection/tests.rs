@@ -220,7 +220,7 @@ async fn judge(tokens: &Tokens, token: &str, now: Now) -> Result<Arc<Principal>,
 }
 
 async fn judge_for(tokens: &Tokens, token: &str, accepted: &Accepted, now: Now) -> Result<Arc<Principal>, Reason> {
-    match tokens.authenticate(token, accepted, now).await {
+    match tokens.authenticate(token.as_bytes(), accepted, now).await {
         Credential::Valid(principal) => Ok(principal),
         Credential::Invalid(reason) => Err(reason),
         Credential::Unavailable { reason, retry_after_secs } => {

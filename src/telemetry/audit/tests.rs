@@ -82,6 +82,7 @@ pub(super) fn attempt(reason: Reason) -> Attempt {
         marks: Marks::default(),
         binding: None,
         limits: Box::default(),
+        told: crate::policy::Told::default(),
     };
     Attempt {
         possession: None,
