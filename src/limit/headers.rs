@@ -1,9 +1,8 @@
 //! What a client is told of its quotas: `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-11
 //! §3, §4) and `Retry-After` (RFC 9110 §10.2.3). No partition key is sent: it would name a person or an address.
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header::RETRY_AFTER};
+use smallvec::SmallVec;
 
 use super::{Combined, Outcome, Verdict};
 use crate::config::Rate;
@@ -28,10 +27,17 @@ impl RateHeaders {
     /// Retry-After does, which the draft forbids (§4.4).
     pub fn new(combined: &Combined<'_>) -> Option<Self> {
         let told = |verdict: &&Verdict<'_>| verdict.outcome == combined.outcome;
-        let policy = list(combined.verdicts.iter(), |text, verdict| text.push_str(verdict.quota.policy_item()))?;
+        let policy = match &*combined.verdicts {
+            // The usual one.
+            [only] => only.quota.policy().clone(),
+            all => list(all.iter(), |text, verdict| text.extend_from_slice(verdict.quota.policy().as_bytes()))?,
+        };
         let limit = list(combined.verdicts.iter().filter(told), |text, verdict| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{};r={};t={}", verdict.quota.quoted_name(), verdict.remaining, verdict.reset_secs);
+            text.extend_from_slice(verdict.quota.quoted_name().as_bytes());
+            for (parameter, value) in [(b";r=", u64::from(verdict.remaining)), (b";t=", verdict.reset_secs)] {
+                text.extend_from_slice(parameter);
+                text.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+            }
         })?;
         let retry_after = match combined.outcome {
             Outcome::Admit => None,
@@ -68,18 +74,21 @@ impl RateHeaders {
 /// A List of Structured Fields (RFC 9651 §3.1).
 fn list<'a, 'b: 'a>(
     verdicts: impl Iterator<Item = &'a Verdict<'b>>,
-    write: impl Fn(&mut String, &Verdict<'b>),
+    write: impl Fn(&mut Text, &Verdict<'b>),
 ) -> Option<HeaderValue> {
-    let mut text = String::with_capacity(64);
+    let mut text = Text::new();
     for verdict in verdicts {
         if !text.is_empty() {
-            text.push_str(", ");
+            text.extend_from_slice(b", ");
         }
         write(&mut text, verdict);
     }
     (!text.is_empty()).then_some(())?;
-    HeaderValue::try_from(text).ok()
+    HeaderValue::from_bytes(&text).ok()
 }
+
+/// A value while it is written: without an allocation of its own where it is of the usual length.
+type Text = SmallVec<[u8; 96]>;
 
 /// A name as a String of Structured Fields (RFC 9651 §3.3.3): printable ASCII, anything else becomes `?`.
 pub(super) fn quoted(name: &str) -> String {

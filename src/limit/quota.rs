@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use http::HeaderValue;
 use smallvec::SmallVec;
 
 use super::{KeyFacts, QuotaKey, Reading, gcra::Gcra, headers, table::Place, table::Table, window::Window};
@@ -32,7 +33,7 @@ pub struct Quota {
     origin: OnceLock<Instant>,
     tables: Tables,
     /// Its item in `RateLimit-Policy`, the same on every answer.
-    policy_item: Box<str>,
+    policy: HeaderValue,
     /// Its name as both header fields quote it.
     quoted_name: Box<str>,
 }
@@ -91,7 +92,9 @@ impl Quota {
             ordinal: ORDINALS.fetch_add(1, Ordering::Relaxed),
             origin: OnceLock::new(),
             tables,
-            policy_item: headers::policy_item(&quoted_name, limit.rate).into(),
+            // All of it is printable ASCII.
+            policy: HeaderValue::try_from(headers::policy_item(&quoted_name, limit.rate))
+                .unwrap_or(HeaderValue::from_static("")),
             quoted_name: quoted_name.into(),
         }
     }
@@ -138,8 +141,8 @@ impl Quota {
         }
     }
 
-    pub(super) fn policy_item(&self) -> &str {
-        &self.policy_item
+    pub(super) fn policy(&self) -> &HeaderValue {
+        &self.policy
     }
 
     pub(super) fn quoted_name(&self) -> &str {

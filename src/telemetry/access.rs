@@ -20,7 +20,10 @@ use std::{
 use prometheus::IntCounter;
 use thiserror::Error;
 
-use super::{json::Object, time};
+use super::{
+    json::Object,
+    time::{self, push_thousandths},
+};
 use crate::policy::Reason;
 
 /// What a request left behind. The path is without its query, which may hold secrets.
@@ -81,8 +84,7 @@ impl AccessRecord<'_> {
         line.string("message", "request");
         line.string("request.id", self.request_id);
         line.maybe("trace.id", self.trace_id);
-        // Writing to a string cannot fail.
-        let _ = write!(line.member("client.address"), "\"{}\"", self.client);
+        push_address(line.member("client.address"), self.client);
         line.string("listener", self.listener);
         line.string("protocol", self.protocol);
         line.maybe("tls.version", self.tls);
@@ -109,8 +111,31 @@ impl AccessRecord<'_> {
 
 /// Milliseconds with three decimals, without the detour over a floating point number.
 fn push_ms(text: &mut String, took: Duration) {
-    let micros = took.as_micros();
-    let _ = write!(text, "{}.{:03}", micros / 1000, micros % 1000);
+    // As a number of 64 bits it lasts for half a million years.
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    text.push_str(itoa::Buffer::new().format(micros / 1000));
+    text.push('.');
+    push_thousandths(text, micros % 1000);
+}
+
+/// An address in quotes.
+fn push_address(text: &mut String, address: IpAddr) {
+    text.push('"');
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push('.');
+                }
+                text.push_str(itoa::Buffer::new().format(octet));
+            }
+        }
+        IpAddr::V6(address) => {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{address}");
+        }
+    }
+    text.push('"');
 }
 
 /// Where the lines go.

@@ -44,8 +44,7 @@ impl<'a> Object<'a> {
 
     /// Writes a number.
     pub(super) fn number(&mut self, name: &str, value: u64) {
-        // Writing to a string cannot fail.
-        let _ = write!(self.member(name), "{value}");
+        self.member(name).push_str(itoa::Buffer::new().format(value));
     }
 
     /// Writes a list of strings.
@@ -62,10 +61,23 @@ impl<'a> Object<'a> {
     }
 }
 
+/// Bytes that stand in a string as they are.
+static PLAIN: [bool; 256] = {
+    let (mut plain, mut byte) = ([true; 256], 0);
+    while byte < b' ' {
+        plain[byte as usize] = false;
+        byte += 1;
+    }
+    plain[b'"' as usize] = false;
+    plain[b'\\' as usize] = false;
+    plain[0x7f] = false;
+    plain
+};
+
 /// Appends a JSON string (RFC 8259 §7).
 pub(super) fn push_string(text: &mut String, value: &str) {
     text.push('"');
-    if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\' && byte != 0x7f) {
+    if value.bytes().all(|byte| PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain)) {
         text.push_str(value);
     } else {
         for letter in value.chars() {

@@ -1,16 +1,39 @@
 //! Times as RFC 3339 has them: UTC, with milliseconds.
 
+use std::cell::RefCell;
+
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
 
-/// Milliseconds are always there, so that lines align and sort.
-static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+/// To the second; what follows is written by hand, always with three digits, so that lines align and sort.
+static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 
 /// Appends a moment to `text`: `2026-11-22T02:40:17.123Z`.
 pub(super) fn push_rfc3339(text: &mut String, unix_ms: u64) {
+    // Many lines are of the same second.
+    thread_local!(static LAST: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) });
     // What jiff cannot show lies after the year 9999: that is its end.
-    let moment = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    let written = PRINTER.print_timestamp(&moment.unwrap_or(Timestamp::MAX), &mut *text);
-    debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    let unix_ms = unix_ms.min(u64::try_from(Timestamp::MAX.as_millisecond()).unwrap_or(0));
+    let (second, thousandths) = (unix_ms / 1000, unix_ms % 1000);
+    LAST.with_borrow_mut(|(last, written)| {
+        if *last != second {
+            *last = second;
+            written.clear();
+            let moment = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
+            let done = PRINTER.print_timestamp(&moment.unwrap_or(Timestamp::MAX), &mut *written);
+            debug_assert!(done.is_ok() && written.ends_with('Z'), "writing to a string cannot fail");
+        }
+        text.push_str(written.strip_suffix('Z').unwrap_or(written));
+    });
+    text.push('.');
+    push_thousandths(text, thousandths);
+    text.push('Z');
+}
+
+/// Appends three digits.
+pub(super) fn push_thousandths(text: &mut String, thousandths: u64) {
+    for digit in [thousandths / 100, thousandths / 10, thousandths] {
+        text.push(char::from_digit(u32::try_from(digit % 10).unwrap_or(0), 10).unwrap_or('0'));
+    }
 }
 
 /// A moment as text.
