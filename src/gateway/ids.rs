@@ -36,8 +36,15 @@ impl RequestId {
 
     /// As the value of `X-Request-Id`.
     pub(super) fn to_value(&self) -> Option<HeaderValue> {
-        HeaderValue::from_bytes(self.as_bytes()).ok()
+        HeaderValue::from_bytes(self.as_bytes()).ok().map(never_again)
     }
+}
+
+/// A value that no other message will have. HPACK's table must not take it (RFC 7541 §7.1.3): it would push out what comes again, and
+/// each new one would be compared with all those before it.
+fn never_again(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// One worker's source of names: a random half of its own, and a count.
@@ -102,7 +109,7 @@ impl Trace {
     pub(super) fn to_value(&self) -> Option<HeaderValue> {
         match self {
             Self::Continued(value) => Some(value.clone()),
-            Self::New(text) => HeaderValue::from_bytes(text).ok(),
+            Self::New(text) => HeaderValue::from_bytes(text).ok().map(never_again),
         }
     }
 

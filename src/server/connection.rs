@@ -434,14 +434,12 @@ where
 {
     fn execute(&self, stream: F) {
         let cut = self.next.take();
-        tokio::task::spawn_local(async move {
-            let mut stream = pin!(stream);
-            // Dropping the stream's future resets the stream.
-            poll_fn(|cx| match &cut {
-                Some(cut) if cut.poll(cx.waker()) => Poll::Ready(()),
-                _ => stream.as_mut().poll(cx),
-            })
-            .await;
-        });
+        // Boxed: it is large, and a task is moved six times before it begins.
+        let mut stream = Box::pin(stream);
+        // Dropping the stream's future resets the stream.
+        tokio::task::spawn_local(poll_fn(move |cx| match &cut {
+            Some(cut) if cut.poll(cx.waker()) => Poll::Ready(()),
+            _ => stream.as_mut().poll(cx),
+        }));
     }
 }
