@@ -600,7 +600,7 @@ impl Exchange {
         }
         self.record.status = status.as_u16();
         if let Some(value) = self.record.request_id.to_value() {
-            headers.insert("x-request-id", value);
+            headers.insert(ids::X_REQUEST_ID, value);
         }
         if let Some(rates) = self.rates.take() {
             rates.apply(&mut headers);

@@ -3,12 +3,13 @@
 //! The body is a problem document (RFC 9457); the challenge is that of RFC 6750, RFC 9470 and RFC 9728. What is said is
 //! chosen by [`Problem`], which is coarser than [`Reason`] wherever the difference would help somebody guess.
 
-use std::{fmt::Write, sync::Arc};
+use std::{borrow::Cow, fmt::Write, sync::Arc};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
     header::{self, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -184,7 +185,9 @@ impl Refusal {
                 headers.append(WWW_AUTHENTICATE, value);
             }
         }
-        insert(&mut headers, RETRY_AFTER, self.retry_after.map(|secs| secs.to_string()));
+        if let Some(secs) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(secs));
+        }
         if !self.allow.is_empty() {
             let names: Vec<&str> = self.allow.iter().map(Method::as_str).collect();
             insert(&mut headers, header::ALLOW, Some(names.join(", ")));
@@ -204,22 +207,23 @@ impl Refusal {
     /// The problem document.
     pub fn body(&self, context: &RefusalContext<'_>) -> Vec<u8> {
         let problem = self.problem_at(context);
-        let mut body = Map::new();
-        body.insert("type".into(), format!("urn:stepgate:problem:{}", problem.name).into());
-        body.insert("title".into(), problem.title.into());
-        body.insert("status".into(), problem.status.as_u16().into());
-        body.insert("detail".into(), self.detail(context).into());
-        body.insert("request_id".into(), context.request_id.into());
+        let mut text = Vec::with_capacity(BODY_BYTES);
+        let mut body = Members::open(&mut text);
+        body.put("type", &format_args!("urn:stepgate:problem:{}", problem.name));
+        body.put("title", problem.title);
+        body.put("status", &problem.status.as_u16());
+        body.put("detail", &*self.next_step(self.said.unwrap_or(problem.detail), context));
+        body.put("request_id", context.request_id);
         match &self.challenge {
             Challenge::StepUp(step_up) => {
-                step_up_members(&mut body, step_up, context.authorization_servers);
+                let mut members = Map::new();
+                step_up_members(&mut members, step_up, context.authorization_servers);
                 if let Some(authority) = context.second_factor {
-                    body.insert("step_up".into(), second_factor_member(step_up, authority));
+                    members.insert("step_up".into(), second_factor_member(step_up, authority));
                 }
+                members.iter().for_each(|(name, value)| body.put(name, value));
             }
-            Challenge::Scope(scopes) => {
-                body.insert("scope".into(), scopes.join(" ").into());
-            }
+            Challenge::Scope(scopes) => body.put("scope", &scopes.join(" ")),
             Challenge::Token
             | Challenge::InvalidRequest
             | Challenge::InvalidToken
@@ -227,22 +231,22 @@ impl Refusal {
             | Challenge::Nothing => {}
         }
         if let (Reason::SubjectHeld, Some(held)) = (self.reason, context.held) {
-            body.insert("status_url".into(), held.status_url.as_str().into());
-            body.insert("cancel_url".into(), held.cancel_url.as_str().into());
+            body.put("status_url", held.status_url.as_str());
+            body.put("cancel_url", held.cancel_url.as_str());
         }
         if let Some(limit) = &self.limit {
-            body.insert("limit".into(), (**limit).into());
+            body.put("limit", &**limit);
         }
         if let Some(secs) = self.retry_after {
-            body.insert("retry_after".into(), secs.into());
+            body.put("retry_after", &secs);
         }
-        let mut text = Value::Object(body).to_string();
-        text.push('\n');
-        text.into_bytes()
+        body.close();
+        text.push(b'\n');
+        text
     }
 
     /// What happened and what to do next, for the caller.
-    pub(super) fn detail(&self, context: &RefusalContext<'_>) -> String {
+    pub(super) fn detail(&self, context: &RefusalContext<'_>) -> Cow<'static, str> {
         self.next_step(self.said.unwrap_or(self.problem_at(context).detail), context)
     }
 
@@ -252,6 +256,9 @@ impl Refusal {
         if matches!(self.challenge, Challenge::Token | Challenge::InvalidToken) && !kinds.has(Kinds::TOKEN) {
             let is_basic = self.basic_challenge(context).is_some();
             return (!is_basic).then(|| other_scheme(kinds));
+        }
+        if matches!(self.challenge, Challenge::Nothing | Challenge::Later(_)) {
+            return None;
         }
         let mut out = String::from(if context.dpop.tried { "DPoP" } else { "Bearer" });
         let mut separator = " ";
@@ -263,8 +270,7 @@ impl Refusal {
             separator = ", ";
         };
         match &self.challenge {
-            Challenge::Nothing | Challenge::Later(_) => return None,
-            Challenge::Token => {}
+            Challenge::Nothing | Challenge::Later(_) | Challenge::Token => {}
             // It was no token that was not valid, so nothing is said of one (RFC 6750 §3.1).
             Challenge::InvalidToken if self.problem().name == INVALID_CREDENTIALS => {}
             Challenge::InvalidRequest => {
@@ -324,8 +330,8 @@ impl Refusal {
     }
 
     /// The detail, with what this refusal in particular asks for.
-    fn next_step(&self, detail: &str, context: &RefusalContext<'_>) -> String {
-        let Challenge::StepUp(step_up) = &self.challenge else { return detail.to_owned() };
+    fn next_step(&self, detail: &'static str, context: &RefusalContext<'_>) -> Cow<'static, str> {
+        let Challenge::StepUp(step_up) = &self.challenge else { return Cow::Borrowed(detail) };
         let here = context.second_factor.map(|authority| self.second_factor_step(step_up, authority));
         let (first, then) = match (here, provider_step(step_up, context.authorization_servers)) {
             (Some(here), Some(provider)) => (detail, format!("{here} Or {provider}")),
@@ -335,12 +341,13 @@ impl Refusal {
                 (detail, "No authority is configured that could give it.".to_owned())
             }
             (None, None) => {
-                return "The credentials are valid, but this operation needs a stronger or more recent authentication of a user, \
-                        and no authorization server is configured that could give it."
-                    .to_owned();
+                return Cow::Borrowed(
+                    "The credentials are valid, but this operation needs a stronger or more recent authentication of a user, \
+                     and no authorization server is configured that could give it.",
+                );
             }
         };
-        format!("{first} {then}")
+        Cow::Owned(format!("{first} {then}"))
     }
 
     /// Whether what is missing is nothing that a provider's token could have.
@@ -461,6 +468,34 @@ fn token_error(reason: Reason) -> (&'static str, &'static str) {
         ("invalid_dpop_proof", "The proof is not one for this request")
     } else {
         ("invalid_token", "The token is not valid here")
+    }
+}
+
+/// Room for the usual document.
+const BODY_BYTES: usize = 512;
+
+/// The members of a JSON object, written one after the other.
+struct Members<'a> {
+    text: &'a mut Vec<u8>,
+}
+
+impl<'a> Members<'a> {
+    fn open(text: &'a mut Vec<u8>) -> Self {
+        text.push(b'{');
+        Self { text }
+    }
+
+    /// Writes a member whose name needs no escapes.
+    fn put<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) {
+        self.text.extend_from_slice(if self.text.ends_with(b"{") { b"\"" } else { b",\"" });
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.extend_from_slice(b"\":");
+        let written = serde_json::to_writer(&mut *self.text, value);
+        debug_assert!(written.is_ok(), "writing text and numbers to memory cannot fail");
+    }
+
+    fn close(self) {
+        self.text.push(b'}');
     }
 }
 
