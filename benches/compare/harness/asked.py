@@ -39,6 +39,11 @@ class Asked:
     unbounded: bool = False
 
     @property
+    def protocol(self):
+        """As ALPN names it."""
+        return "h2" if self.http2 else "http/1.1"
+
+    @property
     def looks(self):
         """Whether requests are looked at, and not only passed on."""
         return bool(self.issuer or self.quota or self.assurance)

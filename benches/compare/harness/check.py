@@ -1,7 +1,9 @@
 """Asks each proxy, before it is measured, for what it is to do and to refuse: one that looks at nothing would win."""
 
 import http.client
+import socket
 import ssl
+import time
 import urllib.request
 from dataclasses import dataclass, field
 
@@ -51,15 +53,14 @@ def quota_spent(headers):
 
 def ask(process, asked, questions):
     """Asks all, each over a connection of its own, and that the metrics are there where they are asked for."""
+    _wait_until_ready(process, asked)
     for question in questions:
-        status, headers, version = _answer(process, asked, question)
+        status, headers = _answer(process, asked, question)
         if status != question.expected:
             raise Failure(f"{process.name} answers {status} to {question.told}; {question.expected} was expected\n"
                           f"{process.told()}")
         if question.challenge not in headers.get("WWW-Authenticate", ""):
             raise Failure(f"{process.name} does not say {question.challenge} to {question.told}")
-        if asked.pair and version != "TLSv1.3":
-            raise Failure(f"{process.name} speaks {version}")
     if asked.metrics:
         with urllib.request.urlopen(process.metrics, timeout=10) as answer:
             if not answer.read().startswith(b"#"):
@@ -68,19 +69,48 @@ def ask(process, asked, questions):
         raise Failure(f"{process.name} logs nothing")
 
 
+def _wait_until_ready(process, asked):
+    """A proxy may listen before it has read where to: it then has no certificate, or knows no route."""
+    path = f"{asked.routes[0]}/list" if asked.routes else "/"
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            if asked.http2:
+                _connected(process, asked).close()
+                return
+            if _answer(process, asked, Question("", 0, path))[0] not in (404, 503):
+                return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise Failure(f"{process.name}: {error}\n{process.told()}") from error
+        if time.monotonic() > deadline:
+            raise Failure(f"{process.name} knows no route\n{process.told()}")
+        time.sleep(0.1)
+
+
+def _connected(process, asked):
+    """A connection; over TLS, in the one version and with the one protocol that are asked for."""
+    stream = socket.create_connection(("127.0.0.1", process.port), 10)
+    if not asked.pair:
+        return stream
+    context = ssl.create_default_context(cafile=str(asked.pair.cert))
+    context.set_alpn_protocols([asked.protocol])
+    stream = context.wrap_socket(stream, server_hostname="localhost")
+    if (stream.version(), stream.selected_alpn_protocol()) != ("TLSv1.3", asked.protocol):
+        raise Failure(f"{process.name} speaks {stream.version()} and {stream.selected_alpn_protocol()}")
+    return stream
+
+
 def _answer(process, asked, question):
-    if asked.pair:
-        context = ssl.create_default_context(cafile=str(asked.pair.cert))
-        client = http.client.HTTPSConnection("localhost", process.port, timeout=10, context=context)
-    else:
-        client = http.client.HTTPConnection("localhost", process.port, timeout=10)
+    client = http.client.HTTPConnection("localhost", process.port, timeout=10)
+    client.sock = _connected(process, asked)
     try:
         client.request("POST" if question.body else "GET", question.path, question.body, question.headers)
         answer = client.getresponse()
         length = len(answer.read())
         if question.path == "/1m" and length != 1 << 20:
             raise Failure(f"{process.name} sent {length} bytes of 1 MiB")
-        return answer.status, answer.headers, client.sock.version() if asked.pair and client.sock else "TLSv1.3"
+        return answer.status, answer.headers
     finally:
         client.close()
 

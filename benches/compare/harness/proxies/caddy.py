@@ -25,7 +25,7 @@ def caddy(folder, behind, asked):
     apps = {"http": {"servers": {"edge": server}}}
     if asked.pair:
         server["tls_connection_policies"] = [
-            {"protocol_min": "tls1.3", "alpn": ["h2"] if asked.http2 else ["http/1.1"]}]
+            {"protocol_min": "tls1.3", "alpn": [asked.protocol]}]
         own = {"certificate": str(asked.pair.cert), "key": str(asked.pair.key)}
         apps["tls"] = {"certificates": {"load_files": [own]}, "session_tickets": {"disabled": not asked.tickets}}
     config = folder / "caddy.json"

@@ -44,7 +44,7 @@ def _listener(port, folder, asked):
             disable_stateless_session_resumption=not asked.tickets,
             disable_stateful_session_resumption=not asked.tickets,
             common_tls_context={
-                "alpn_protocols": ["h2"] if asked.http2 else ["http/1.1"],
+                "alpn_protocols": [asked.protocol],
                 "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
                 "tls_certificates": [{"certificate_chain": {"filename": str(asked.pair.cert)},
                                       "private_key": {"filename": str(asked.pair.key)}}],

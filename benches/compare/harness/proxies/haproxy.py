@@ -14,7 +14,7 @@ def haproxy(folder, behind, asked):
     if asked.pair:
         pair = folder / "haproxy.pem"
         pair.write_text(asked.pair.cert.read_text() + asked.pair.key.read_text())
-        bind += f" ssl crt {pair} ssl-min-ver TLSv1.3 alpn {'h2' if asked.http2 else 'http/1.1'}"
+        bind += f" ssl crt {pair} ssl-min-ver TLSv1.3 alpn {asked.protocol}"
         bind += "" if asked.tickets else " no-tls-tickets"
     config = folder / "haproxy.cfg"
     config.write_text(f"""

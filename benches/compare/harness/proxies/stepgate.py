@@ -37,9 +37,8 @@ routes:
 def _listener(port, asked):
     if not asked.pair:
         return f"{{address: 127.0.0.1:{port}, cleartext: true}}"
-    alpn = "h2" if asked.http2 else "http/1.1"
     tickets = "true" if asked.tickets else "false"
-    return (f"{{address: 127.0.0.1:{port}, tls: {{min_version: '1.3', alpn: [{alpn}], session_tickets: {tickets}, "
+    return (f"{{address: 127.0.0.1:{port}, tls: {{min_version: '1.3', alpn: [{asked.protocol}], session_tickets: {tickets}, "
             f"certificates: [{{cert: {asked.pair.cert}, key: {asked.pair.key}}}]}}}}")
 
 

@@ -24,7 +24,7 @@ def traefik(folder, behind, asked):
         dynamic["tls"] = {
             "stores": {"default": {"defaultCertificate": own}},
             "options": {"default": {
-                "minVersion": "VersionTLS13", "alpnProtocols": ["h2"] if asked.http2 else ["http/1.1"],
+                "minVersion": "VersionTLS13", "alpnProtocols": [asked.protocol],
                 "disableSessionTickets": not asked.tickets}}}
     (folder / "dynamic.yaml").write_text(json.dumps(dynamic))
     (folder / "static.yaml").write_text(json.dumps({

@@ -47,21 +47,24 @@ def refused_429(bench):
     asked = bench.asked(pair=bench.pair, issuer=issuer, quota=SPENT)
     one = issuer.tokens(1)
     questions = check.quota_spent(check.bearer(one[0])) + [check.Question("no token", 401)]
-    return _refused(bench, "a good token whose quota is spent: 429", asked, questions, tokens=one, expected=429)
+    return _refused(bench, "TLS, a good token whose quota is spent: 429", asked, questions, tokens=one, expected=429)
 
 
 def refused_401_absent(bench):
     issuer = bench.issuer("RS256")
     asked = bench.asked(pair=bench.pair, issuer=issuer)
-    return _refused(bench, "no token: 401", asked, check.tokens_looked_at(issuer), expected=401)
+    return _refused(bench, "TLS, no token: 401", asked, check.tokens_looked_at(issuer), expected=401)
 
 
 def refused_401_forged(bench):
+    """In the clear: over TLS, HAProxy 2.6 closes the connection after a signature that is wrong, and would be measured at
+    handshakes."""
     issuer = bench.issuer("RS256")
-    asked = bench.asked(pair=bench.pair, issuer=issuer)
+    asked = bench.asked(issuer=issuer)
     bad = [forged(issuer.tokens(2))]
     questions = check.tokens_looked_at(issuer)
-    return _refused(bench, "a token with another's signature: 401", asked, questions, tokens=bad, expected=401)
+    return _refused(bench, "in the clear, a token with another's signature: 401", asked, questions, tokens=bad,
+                    expected=401)
 
 
 def step_up(bench):
@@ -110,4 +113,4 @@ def _refused(bench, title, asked, questions, **load):
     contenders = [
         Contender(name, name, asked, bench.wrk(name, asked, **load), questions) for name in bench.chosen.proxies
     ]
-    return measure(bench, Scenario(f"TLS, {title}", contenders))
+    return measure(bench, Scenario(title, contenders))
