@@ -34,6 +34,7 @@ class Process:
 
     def __init__(self, name, command, port, folder, metrics=None):
         self.name, self.command, self.port, self.folder, self.metrics = name, command, port, folder, metrics
+        self.answered = 0  # requests that loaders had answered by it
 
     def __enter__(self):
         self.log = open(self.folder / f"{self.name}.log", "ab")
@@ -79,6 +80,13 @@ class Process:
     def told(self):
         """The end of what it wrote."""
         return (self.folder / f"{self.name}.log").read_text(errors="replace")[-2000:]
+
+    def logged_share(self):
+        """How many of the requests that it answered are in its access log, which is a file of its own or what it wrote."""
+        own = self.folder / "access.log"
+        time.sleep(0.5)  # records are batched
+        with open(own if own.exists() else self.folder / f"{self.name}.log", "rb") as lines:
+            return min(1.0, sum(1 for _ in lines) / self.answered)
 
     def pids(self):
         """It and all its descendants."""

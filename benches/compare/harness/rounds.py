@@ -55,9 +55,13 @@ def measure(bench, scenario):
         samples, paced = _loaded(bench, running), {}
         if scenario.paced and bench.chosen.rate:
             paced = _paced(bench, running)
+    figures = {label: figures_of(samples[label], paced.get(label, [])) for label in running}
+    for label, (contender, process) in running.items():
+        if contender.asked.access_log:
+            figures[label]["logged_share"] = process.logged_share()
     return {
         "title": scenario.title, "base": scenario.base, "unit": scenario.unit, "note": scenario.note,
-        "figures": {label: _figures(samples[label], paced.get(label, [])) for label in running},
+        "figures": figures,
     }
 
 
@@ -88,10 +92,11 @@ def _paced(bench, running):
     return samples
 
 
-def _figures(samples, paced):
+def figures_of(samples, paced):
+    """Medians of what was sampled."""
     micros = [sample.micros() for sample in samples]
     figures = {
-        "us": statistics.median(micros), "us_low": min(micros), "us_high": max(micros),
+        "us": statistics.median(micros), "requests": sum(sample.requests for sample in samples), "us_low": min(micros), "us_high": max(micros),
         "user_us": statistics.median(sample.micros("user") for sample in samples),
         "system_us": statistics.median(sample.micros("system") for sample in samples),
         "rate": statistics.median(sample.rate for sample in samples),

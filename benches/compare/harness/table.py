@@ -8,8 +8,17 @@ def told(result):
         _idle(result)
     else:
         _loaded(result)
-    if result["note"]:
-        print(f"\n{result['note']}")
+    if notes(result):
+        print(f"\n{notes(result)}")
+
+
+def notes(result):
+    """What else there is to say: the scenario's own note, and whose access log lacks records."""
+    lacking = [
+        f"{label} wrote {figures['logged_share']:.1%} of its access records." for label, figures in result["figures"].items()
+        if figures.get("logged_share", 1) < 0.99
+    ]
+    return " ".join([result["note"], *lacking]).strip()
 
 
 def value(result, label):

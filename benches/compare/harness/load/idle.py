@@ -23,9 +23,9 @@ class IdleConnections:
         self.open = []
         try:
             for _ in range(count):
-                stream = context.wrap_socket(
-                    socket.create_connection(("127.0.0.1", port), 10), server_hostname="localhost"
-                )
+                stream = socket.create_connection(("127.0.0.1", port), 10)
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                stream = context.wrap_socket(stream, server_hostname="localhost")
                 self.open.append(stream)
                 ask(stream)
         except OSError as error:

@@ -54,8 +54,10 @@ def prepare(folder):
     (folder / "loader-tls.cnf").write_text(_TLS)
 
 
-def environment():
-    return os.environ | _settings
+def started(command):
+    """A loader under way."""
+    return subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env=os.environ | _settings)
 
 
 def sampled(process, commands, seconds, read, memory=False):
@@ -63,11 +65,7 @@ def sampled(process, commands, seconds, read, memory=False):
     many requests were answered and in how many seconds, or raises a failure."""
     looked = None
     before = process.cpu()
-    running = [
-        subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                         env=environment())
-        for command in commands
-    ]
+    running = [started(command) for command in commands]
     try:
         if memory:
             time.sleep(seconds * 0.7)
@@ -87,6 +85,7 @@ def sampled(process, commands, seconds, read, memory=False):
             raise Failure("no request was answered")
     except Failure as failure:
         raise Failure(f"{process.name}: {failure}\n{process.told()}") from failure
+    process.answered += requests
     return Sample(requests, took, after - before, looked)
 
 

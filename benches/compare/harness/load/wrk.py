@@ -34,8 +34,7 @@ class Wrk:
         self.paths_file.write_text("\n".join(self.paths))
 
     def burst(self, process, seconds, memory=False):
-        command = [*self._command(process, seconds), "-s", self._script(0)]
-        return sampled(process, [command], seconds, self._read, memory)
+        return sampled(process, [self.command(process, seconds)], seconds, self.read, memory)
 
     def paced(self, process, seconds, rate):
         """Round trips at a rate. Each connection waits for its answer, then a time by chance: what a stall holds back is not
@@ -44,28 +43,20 @@ class Wrk:
 
         def read(told):
             found["latency"] = re.search(r"latency_us ([\d.]+) ([\d.]+) ([\d.]+)", told[0])
-            return self._read(told)
+            return self.read(told)
 
-        pause_ms = self.connections / rate * 1000
-        sample = sampled(process, [[*self._command(process, seconds), "-s", self._script(pause_ms)]], seconds, read)
+        sample = sampled(process, [self.command(process, seconds, rate)], seconds, read)
         return Latency(sample.rate, *(float(found["latency"][part]) for part in (1, 2, 3)))
 
-    def _command(self, process, seconds):
+    def command(self, process, seconds, rate=None):
+        """The command line; without a rate as fast as it goes."""
         scheme = "https" if self.tls else "http"
+        script = self._script(self.connections / rate * 1000 if rate else 0)
         return [which("wrk"), "-t", 1, "-c", self.connections, "-d", f"{max(1, round(seconds))}s", "--timeout", "10s",
-                f"{scheme}://127.0.0.1:{process.port}{self.paths[0]}"]
+                "-s", script, f"{scheme}://127.0.0.1:{process.port}{self.paths[0]}"]
 
-    def _script(self, pause_ms):
-        path = self.folder / f"{self.name}{'-paced' if pause_ms else ''}.lua"
-        settings = {
-            "tokens_file": str(self.tokens_file), "paths_file": str(self.paths_file), "order": self.order,
-            "keys": self.keys, "body_bytes": self.body_bytes, "pause_ms": pause_ms, "expected": self.expected,
-        }
-        given = "\n".join(f"local {name} = {value!r}" for name, value in settings.items())
-        path.write_text(f"{given}\n{_LUA}")
-        return path
-
-    def _read(self, told):
+    def read(self, told):
+        """How many requests it says were answered, and in how many seconds."""
         (told,) = told
         if self.order == "once":
             total = re.search(r"answered (\d+) wrong (\d+) seconds ([\d.]+)", told)
@@ -77,8 +68,18 @@ class Wrk:
             raise Failure(f"no load: {told}")
         refused = int((re.search(r"Non-2xx or 3xx responses: (\d+)", told) or [0, 0])[1])
         wrong = refused if self.expected < 400 else int(total[1]) - refused
-        # wrk looks at a connection's end as at an error; while some are refused, none may be closed.
+        # wrk counts a connection that is closed as an error; whoever refuses is to keep it open all the same.
         broken = re.search(r"Socket errors: .*", told)
         if wrong or broken:
             raise Failure(f"not every answer was {self.expected}: {wrong} others; {broken[0] if broken else told}")
         return int(total[1]), float(total[2]) * _UNITS[total[3]]
+
+    def _script(self, pause_ms):
+        path = self.folder / f"{self.name}{'-paced' if pause_ms else ''}.lua"
+        settings = {
+            "tokens_file": str(self.tokens_file), "paths_file": str(self.paths_file), "order": self.order,
+            "keys": self.keys, "body_bytes": self.body_bytes, "pause_ms": pause_ms, "expected": self.expected,
+        }
+        given = "\n".join(f"local {name} = {value!r}" for name, value in settings.items())
+        path.write_text(f"{given}\n{_LUA}")
+        return path

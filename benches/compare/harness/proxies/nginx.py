@@ -51,6 +51,7 @@ def nginx(folder, behind, asked):
                 proxy_pass http://behind;
                 proxy_http_version 1.1;
                 proxy_request_buffering off;
+                proxy_max_temp_file_size 0; proxy_buffers 16 16k;
                 proxy_set_header Connection "";
                 proxy_set_header Host $host;
                 proxy_set_header X-Forwarded-For $remote_addr;
