@@ -1,5 +1,6 @@
 """What is measured: for each curve, series of points with the CPU time of a request."""
 
+import contextlib
 import re
 import time
 import urllib.request
@@ -63,12 +64,14 @@ def keys(bench):
 def connections(bench):
     """The same rate over more connections. They are opened first: what is measured lies between two looks at the gateway's
     own count of requests."""
-    samples = {count: [] for count in CONNECTIONS}
+    samples, running = {count: [] for count in CONNECTIONS}, {}
     asked = bench.asked(unbounded=True)
-    with proxies.ALL["stepgate"](bench.folder(), bench.behind, asked) as process:
-        check.ask(process, asked, check.plain())
+    with contextlib.ExitStack() as stack:
+        for count in CONNECTIONS:
+            running[count] = stack.enter_context(proxies.ALL["stepgate"](bench.folder(), bench.behind, asked))
+            check.ask(running[count], asked, check.plain())
         for _, count in turns(CONNECTIONS, bench.chosen.rounds):
-            if sample := _window(bench, asked, process, count):
+            if sample := _window(bench, asked, running[count], count):
                 samples[count].append(sample)
     return {f"plain, {bench.chosen.rate:,} requests a second": [
         _point(count, figures_of(taken, [])) for count, taken in samples.items() if taken]}

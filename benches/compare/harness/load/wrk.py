@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..machine import Failure, which
-from .sample import Latency, sampled
+from .sample import LONGEST_SECONDS, Latency, sampled
 
 _LUA = (Path(__file__).parent / "wrk.lua").read_text()
 _UNITS = {"us": 1e-6, "ms": 0.001, "s": 1, "m": 60}
@@ -52,7 +52,8 @@ class Wrk:
         """The command line; without a rate as fast as it goes."""
         scheme = "https" if self.tls else "http"
         script = self._script(self.connections / rate * 1000 if rate else 0)
-        return [which("wrk"), "-t", 1, "-c", self.connections, "-d", f"{max(1, round(seconds))}s", "--timeout", "10s",
+        lasts = LONGEST_SECONDS if self.order == "once" else max(1, round(seconds))
+        return [which("wrk"), "-t", 1, "-c", self.connections, "-d", f"{lasts}s", "--timeout", "10s",
                 "-s", script, f"{scheme}://127.0.0.1:{process.port}{self.paths[0]}"]
 
     def read(self, told):
