@@ -2,6 +2,7 @@
 
 import contextlib
 import statistics
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from . import check, proxies
@@ -49,9 +50,11 @@ def measure(bench, scenario):
                 running[contender.label] = (contender, stack.enter_context(process))
         for contender, process in running.values():
             check.ask(process, contender.asked, contender.questions)
-            (contender.warm or contender.load).burst(process, 1)
         if bench.chosen.check:
+            _tried(running)
             return None
+        for contender, process in running.values():
+            (contender.warm or contender.load).burst(process, 1)
         samples, paced = _loaded(bench, running), {}
         if scenario.paced and bench.chosen.rate:
             paced = _paced(bench, running)
@@ -70,6 +73,13 @@ def turns(labels, rounds):
     for turn in range(rounds):
         first = turn % len(labels)
         yield from ((turn, label) for label in labels[first:] + labels[:first])
+
+
+def _tried(running):
+    """A second of each load, all at once: whether they work, and not how fast."""
+    with ThreadPoolExecutor(len(running) or 1) as side_by_side:
+        for tried in [side_by_side.submit(contender.load.burst, process, 1) for contender, process in running.values()]:
+            tried.result()
 
 
 def _loaded(bench, running):

@@ -35,17 +35,17 @@ def _handshakes(bench, title, resumed):
 def _idle(bench, protocol, http2):
     """Memory of a TLS connection that had one answer and then stays open."""
     asked = bench.asked(pair=bench.pair, http2=http2)
-    count = 50 if bench.chosen.check else bench.chosen.idle
+    count, settling = (20, 0) if bench.chosen.check else (bench.chosen.idle, 1)
     figures = {}
     for name in bench.chosen.proxies:
         with proxies.ALL[name](bench.folder(), bench.behind, asked) as proxy:
             check.ask(proxy, asked, [] if http2 else check.plain())
             # The first connections pay for what all share: worker state, the allocator's arenas, upstream pools.
             load.IdleConnections(proxy.port, 64, bench.pair, http2).close()
-            time.sleep(0.5)
+            time.sleep(settling)
             before = proxy.memory_bytes()
             connections = load.IdleConnections(proxy.port, count, bench.pair, http2)
-            time.sleep(1)
+            time.sleep(settling)
             after, alive = proxy.memory_bytes(), connections.still_open()
             connections.close()
         if alive != count:
