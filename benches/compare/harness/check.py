@@ -46,9 +46,13 @@ def tokens_looked_at(issuer, path="/"):
     ]
 
 
-def quota_spent(headers):
-    return [Question("the one request that the quota has", 200, headers=headers),
-            Question("one too many", 429, headers=headers)]
+def quota_spent(issuer):
+    """A quota of one request, counted for each subject by itself."""
+    first, second = (bearer(token) for token in issuer.tokens(2))
+    return [Question("the one request that the quota has", 200, headers=first),
+            Question("one too many", 429, headers=first),
+            Question("another subject's first", 200, headers=second),
+            Question("no token", 401)]
 
 
 def ask(process, asked, questions):

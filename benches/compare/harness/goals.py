@@ -29,12 +29,13 @@ class Goal:
         return counts >= self.bound if self.least else counts <= self.bound
 
     def bound_told(self):
-        return f"{'≥' if self.least else '≤'} {self.bound:g}{f' × {PEOPLE[self.to]}' if self.to else ' KiB'}"
+        sign = "≥" if self.least else "≤"
+        return f"{sign} {self.bound:.2f} × {PEOPLE[self.to]}" if self.to else f"{sign} {self.bound} KiB"
 
 
 # How proxies are written in prose.
 PEOPLE = {"stepgate": "Stepgate", "haproxy": "HAProxy", "nginx": "nginx", "envoy": "Envoy", "traefik": "Traefik",
-          "caddy": "Caddy", "nginx, only TLS": "nginx that does TLS and nothing else", "10 routes": "10 routes"}
+          "caddy": "Caddy", "nginx, only TLS": "nginx, only TLS"}
 
 GOALS = [
     Goal("plain", "plain HTTP/1.1, keep-alive, 64 connections", 0.85),

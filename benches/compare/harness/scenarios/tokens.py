@@ -45,9 +45,8 @@ def full(bench):
 def refused_429(bench):
     issuer = bench.issuer("RS256")
     asked = bench.asked(pair=bench.pair, issuer=issuer, quota=SPENT)
-    one = issuer.tokens(1)
-    questions = check.quota_spent(check.bearer(one[0])) + [check.Question("no token", 401)]
-    return _refused(bench, "TLS, a good token whose quota is spent: 429", asked, questions, tokens=one, expected=429)
+    return _refused(bench, "TLS, a good token whose quota is spent: 429", asked, check.quota_spent(issuer),
+                    tokens=issuer.tokens(1), expected=429)
 
 
 def refused_401_absent(bench):
