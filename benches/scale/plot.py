@@ -4,7 +4,7 @@ import math
 from html import escape
 
 WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 60, 20, 44, 48
+LEFT, RIGHT, TOP, BOTTOM = 60, 36, 44, 48
 COLOURS = ["#2f6fd0", "#c2571a", "#3a8f4d"]
 _STYLE = """text{font:13px sans-serif;fill:#24292f}.title{font-weight:bold}.axis{stroke:#8c959f}.grid{stroke:#d0d7de}
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.grid{stroke:#30363d}}"""

@@ -106,7 +106,8 @@ def figures_of(samples, paced):
     """Medians of what was sampled."""
     micros = [sample.micros() for sample in samples]
     figures = {
-        "us": statistics.median(micros), "requests": sum(sample.requests for sample in samples), "us_low": min(micros), "us_high": max(micros),
+        "requests": sum(sample.requests for sample in samples),
+        "us": statistics.median(micros), "us_low": min(micros), "us_high": max(micros),
         "user_us": statistics.median(sample.micros("user") for sample in samples),
         "system_us": statistics.median(sample.micros("system") for sample in samples),
         "rate": statistics.median(sample.rate for sample in samples),
