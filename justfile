@@ -28,3 +28,14 @@ soak SECONDS="600":
 # Deletions under `kill -9`, some hundred times.
 kills KILLS="300":
     STEPGATE_KILLS={{KILLS}} cargo test --test gateway erasure_crash:: -- --nocapture
+
+# What requests cost, beside other proxies and by scale: writes the figures and plots of docs/performance.md; some eighty minutes.
+performance:
+    cargo build --release
+    benches/compare/run --json target/performance.json --into docs/performance.md
+    benches/scale/run --json target/scale.json --into docs/performance.md
+
+# Every set-up of the comparison is checked, nothing measured: a minute.
+compare-check:
+    cargo build --release
+    benches/compare/run --check
