@@ -10,6 +10,7 @@ use std::{
 };
 
 use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
@@ -75,40 +76,50 @@ impl Wire {
     pub(super) fn into_unread(self) -> Vec<u8> {
         self.first
     }
-
-    /// Gives `bytes` to hyper, after a look at the frames in them.
-    fn deliver(&mut self, bytes: &[u8], mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if let Some(frames) = &mut self.frames
-            && frames.scan(bytes, &self.watch).is_err()
-        {
-            self.watch.condemn(Verdict::Flood);
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        cursor.put_slice(bytes);
-        Poll::Ready(Ok(()))
-    }
 }
 
 impl Read for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.first.is_empty() {
             let rest = this.first.split_off(this.first.len().min(cursor.remaining()));
             let bytes = std::mem::replace(&mut this.first, rest);
-            return this.deliver(&bytes, cursor);
+            look(&mut this.frames, &bytes, &this.watch)?;
+            cursor.put_slice(&bytes);
+            return Poll::Ready(Ok(()));
         }
-        with_scratch(|scratch| {
-            let room = scratch.len().min(cursor.remaining());
-            let mut buffer = ReadBuf::new(scratch.get_mut(..room).unwrap_or_default());
-            let read = this.transport.borrow_mut().stream().poll_read(cx, &mut buffer);
-            match read {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => this.deliver(buffer.filled(), cursor),
-                Poll::Ready(read) if is_eof(&read) && this.watch.defers_eof() => Poll::Pending,
-                Poll::Ready(read) => Poll::Ready(read),
-            }
-        })
+        // Straight into hyper's buffer.
+        Pin::new(&mut TokioIo::new(Looked(this))).poll_read(cx, cursor)
     }
+}
+
+/// The transport with a look at what is read from it.
+struct Looked<'a>(&'a mut Wire);
+
+impl AsyncRead for Looked<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Wire { transport, watch, frames, .. } = &mut *self.get_mut().0;
+        let before = buffer.filled().len();
+        let read = transport.borrow_mut().stream().poll_read(cx, buffer);
+        let new = buffer.filled().get(before..).unwrap_or_default();
+        match read {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) if !new.is_empty() => Poll::Ready(look(frames, new, watch)),
+            Poll::Ready(read) if is_eof(&read) && watch.defers_eof() => Poll::Pending,
+            Poll::Ready(read) => Poll::Ready(read),
+        }
+    }
+}
+
+/// Looks at the frames in what was read; a flood ends the connection.
+fn look(frames: &mut Option<Box<FrameScanner>>, bytes: &[u8], watch: &ConnectionWatch) -> io::Result<()> {
+    if let Some(frames) = frames
+        && frames.scan(bytes, watch).is_err()
+    {
+        watch.condemn(Verdict::Flood);
+        return Err(io::ErrorKind::ConnectionAborted.into());
+    }
+    Ok(())
 }
 
 /// Reads what there is; nothing at the end.
