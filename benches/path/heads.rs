@@ -20,7 +20,7 @@ upstreams: {api: {targets: [http://127.0.0.1:9]}}
 routes: [{path: /**, upstream: api, auth: [main]}]
 ";
 
-const BROWSER: &[(&str, &str)] = &[
+const BROWSER: Fields = &[
     ("host", "api.example"),
     ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
     ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
@@ -37,7 +37,7 @@ const BROWSER: &[(&str, &str)] = &[
 ];
 
 /// A client of an API, with a token as long as one that RS256 signed.
-const API: &[(&str, &str)] = &[
+const API: Fields = &[
     ("host", "api.example"),
     ("user-agent", "orders/4.2"),
     ("accept", "application/json"),
@@ -46,7 +46,7 @@ const API: &[(&str, &str)] = &[
     ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 ];
 
-const ANSWER: &[(&str, &str)] = &[
+const ANSWER: Fields = &[
     ("content-type", "application/json"),
     ("content-length", "128"),
     ("date", "Sun, 06 Nov 1994 08:49:37 GMT"),
@@ -56,7 +56,11 @@ const ANSWER: &[(&str, &str)] = &[
     ("server", "api"),
 ];
 
-const CASES: [(&str, &[(&str, &str)], bool); 2] = [("browser", BROWSER, false), ("API", API, true)];
+/// Names and values.
+type Fields = &'static [(&'static str, &'static str)];
+
+/// Who sends them, and whether the caller is known.
+const CASES: [(&str, Fields, bool); 2] = [("browser", BROWSER, false), ("API", API, true)];
 
 pub(crate) fn parse(c: &mut Criterion) {
     let (snapshot, info) = (setup::snapshot(YAML), connection());
@@ -100,7 +104,7 @@ fn outbound(inbound: &mut Inbound, principal: Option<&Principal>, snapshot: &Sna
         .unwrap_or_else(|refusal| panic!("{refusal:?}"))
 }
 
-fn head(fields: &[(&'static str, &'static str)]) -> Parts {
+fn head(fields: Fields) -> Parts {
     let mut request = Request::new(());
     *request.uri_mut() = http::Uri::from_static("/items/4711");
     *request.headers_mut() = headers(fields);
@@ -108,7 +112,7 @@ fn head(fields: &[(&'static str, &'static str)]) -> Parts {
 }
 
 /// A field's value is bytes of the buffer that the head was read into, here one that is always there.
-fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+fn headers(fields: Fields) -> HeaderMap {
     let field =
         |(name, value): &(&'static str, &'static str)| (HeaderName::from_static(name), HeaderValue::from_static(value));
     fields.iter().map(field).collect()
