@@ -58,7 +58,7 @@ fn judged_again(path: &NormalPath<'_>, result: String) -> Result<Option<String>,
 
 /// A request head for the upstream.
 #[derive(Debug)]
-pub(super) struct Outbound {
+pub struct Outbound {
     /// The method of the client's request line; an override that the service honours travels as it came.
     pub method: Method,
     /// The target in origin form.
@@ -75,7 +75,7 @@ pub(super) type Credential = (HeaderName, HeaderValue);
 
 impl Outbound {
     /// Makes the head. `path` has been judged; `principal` is whoever the permit names.
-    pub(super) fn prepare(
+    pub fn prepare(
         inbound: &mut Inbound,
         path: &str,
         principal: Option<&Principal>,
@@ -222,7 +222,7 @@ pub(super) fn encoded(value: &str) -> String {
 }
 
 /// Makes an upstream's answer fit for the client: no hop-by-hop fields, our request identifier.
-pub(super) fn clean_response(headers: &mut HeaderMap, request_id: &RequestId) {
+pub fn clean_response(headers: &mut HeaderMap, request_id: &RequestId) {
     hygiene::drop_hop_by_hop(headers);
     if let Some(value) = request_id.to_value() {
         headers.insert(X_REQUEST_ID, value);
