@@ -90,5 +90,6 @@ pub(crate) fn caller(now: Now, strong: bool) -> Arc<Principal> {
         marks: Marks::default(),
         binding: None,
         limits: Box::default(),
+        told: stepgate::policy::Told::default(),
     })
 }

@@ -35,7 +35,7 @@ pub(crate) fn config(yaml: &str, key: &str) -> Config {
 pub(crate) fn services() -> SourceServices {
     SourceServices {
         handle: RUNTIME.handle().clone(),
-        roots: Arc::new(rustls::RootCertStore::empty()),
+        roots: stepgate::client::MachineRoots::nobody(),
         clock: Arc::new(SystemClock),
         observer: Arc::new(Unobserved),
         revocations: Arc::default(),

@@ -93,7 +93,7 @@ authority:
             handle: runtime.handle(),
             clock: &clock,
             state_dir: folder.path(),
-            roots: &Arc::new(rustls::RootCertStore::empty()),
+            roots: &stepgate::client::MachineRoots::nobody(),
             observer: &(Arc::new(state::Unobserved) as _),
             deliveries: &deliveries,
         };

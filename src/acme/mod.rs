@@ -24,7 +24,6 @@ use std::{
 };
 
 use instant_acme::{Account, CertificateIdentifier};
-use rustls::RootCertStore;
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 pub use self::challenges::{ChallengeFault, Challenges, Shown, WELL_KNOWN};
@@ -35,7 +34,7 @@ use self::{
     transport::Transport,
 };
 use crate::{
-    client::{Fetcher, authorities, roots},
+    client::{Fetcher, MachineRoots, authorities},
     clock::{Clock, Now},
     config::{self, CertificateOrder, Materials, Problem},
     secret::Secret,
@@ -89,7 +88,7 @@ pub struct Prepared(Plan);
 pub fn prepare(
     acme: Option<&Arc<config::Acme>>,
     materials: &dyn Materials,
-    native: &Arc<RootCertStore>,
+    machine: &MachineRoots,
 ) -> Result<Prepared, Vec<Problem>> {
     let Some(acme) = acme.filter(|acme| !acme.orders.is_empty()) else { return Ok(Prepared(None)) };
     let mut problems = Vec::new();
@@ -101,8 +100,7 @@ pub fn prepare(
         .external_account
         .as_ref()
         .and_then(|account| materials.secret(&account.hmac_key).map_err(|problem| problems.push(problem)).ok());
-    let believed = believed.map_or_else(|| Arc::clone(native), |certificates| roots(&certificates));
-    let fetcher = Fetcher::new(believed).map_err(|error| {
+    let fetcher = Fetcher::new(machine.unless(believed.as_deref())).map_err(|error| {
         problems.push(Problem::error(&acme.span, format!("setting up TLS to the authority: {error}")));
     });
     match fetcher {

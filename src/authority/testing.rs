@@ -172,7 +172,7 @@ impl Bench {
         let observer: Arc<dyn AuthorityObserver> = ear.clone();
         let deliveries: Arc<dyn crate::notify::NotifyObserver> = Arc::new(crate::notify::Unobserved);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let roots = Arc::new(rustls::RootCertStore::empty());
+        let roots = crate::client::MachineRoots::nobody();
         let means = StateMeans {
             handle: &Handle::current(),
             clock: &clock,

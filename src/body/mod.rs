@@ -23,7 +23,7 @@ pub use received::{Received, ReceivedStream};
 pub use request::{BodyChange, BodyFault, RequestBody, Unread};
 pub use response::{BoxError, HowEnded, ResponseBody, StreamEnd, Tail, TrailerFilter};
 pub use scratch::with_scratch;
-pub use serve::{AlpnChoice, Alternative, Arrival, ConnectionInfo, Memory, Serve, TlsInfo};
+pub use serve::{AlpnChoice, Alternative, Arrival, Aside, ConnectionInfo, Memory, Serve, TlsInfo};
 pub(crate) use switch::Watched;
 pub use switch::{Duplex, Switch, SwitchedStream};
 pub(crate) use wait::StreamCut;

@@ -1,6 +1,6 @@
 //! The seam between the sockets and the request's path: what a server drives, and what it knows of a connection.
 
-use std::{any::Any, cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc};
+use std::{any::Any, cell::RefCell, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, Request, Response};
 
@@ -21,6 +21,63 @@ pub trait Serve: 'static {
     /// Has the streams end whose protocol was switched, as their connections are about to be cut. Gives whether there are any.
     fn close_streams(&self) -> bool {
         false
+    }
+}
+
+/// A service that few requests go to, behind a pointer: all of them share one copy of the server's code, down to hyper's, where
+/// each would otherwise have one of its own.
+pub struct Aside(Box<dyn ServeBoxed>);
+
+trait ServeBoxed {
+    fn serve_boxed<'a>(
+        &'a self,
+        info: Rc<ConnectionInfo>,
+        request: Request<Received>,
+    ) -> Pin<Box<dyn Future<Output = Response<ResponseBody<()>>> + 'a>>;
+
+    fn close_streams_boxed(&self) -> bool;
+}
+
+impl<S: Serve<Tail = ()>> ServeBoxed for S {
+    fn serve_boxed<'a>(
+        &'a self,
+        info: Rc<ConnectionInfo>,
+        request: Request<Received>,
+    ) -> Pin<Box<dyn Future<Output = Response<ResponseBody<()>>> + 'a>> {
+        Box::pin(self.serve(info, request))
+    }
+
+    fn close_streams_boxed(&self) -> bool {
+        self.close_streams()
+    }
+}
+
+impl Aside {
+    /// The service behind its pointer.
+    pub fn new(service: impl Serve<Tail = ()>) -> Rc<Self> {
+        Rc::new(Self(Box::new(service)))
+    }
+}
+
+impl std::fmt::Debug for Aside {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Aside").finish_non_exhaustive()
+    }
+}
+
+impl Serve for Aside {
+    type Tail = ();
+
+    fn serve(
+        &self,
+        info: Rc<ConnectionInfo>,
+        request: Request<Received>,
+    ) -> impl Future<Output = Response<ResponseBody<()>>> {
+        self.0.serve_boxed(info, request)
+    }
+
+    fn close_streams(&self) -> bool {
+        self.0.close_streams_boxed()
     }
 }
 

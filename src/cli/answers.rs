@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{Arc, mpsc},
     time::Duration,
 };
@@ -67,10 +68,12 @@ where
     F: Future<Output = Result<T, E>> + Send + 'static,
 {
     let (answer, answered) = mpsc::sync_channel(1);
-    handle.spawn(async move {
+    // Boxed, so that the runtime has one kind of task for all of them.
+    let task: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
         // Whoever asked may have given up.
         let _ = answer.send(work.await);
     });
+    handle.spawn(task);
     answered
         .recv_timeout(PATIENCE)
         .map_err(|_| problem(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer; it may be done all the same"))

@@ -67,7 +67,11 @@ pub(crate) fn material_problems(loaded: &Loaded, materials: &dyn Materials) -> V
     found.extend(Authority::check(config, materials));
     found.extend(Upstreams::compile(&config.upstreams, materials, None).err().unwrap_or_default());
     found.extend(config.admin.token.as_ref().and_then(|token| materials.secret(token).err()));
-    found.extend(acme::prepare(config.acme.as_ref(), materials, &crate::client::roots(&[])).err().unwrap_or_default());
+    found.extend(
+        acme::prepare(config.acme.as_ref(), materials, &crate::client::MachineRoots::nobody())
+            .err()
+            .unwrap_or_default(),
+    );
     found.extend(noted.exposed(config));
     found
 }

@@ -18,7 +18,7 @@ use url::Url;
 use super::{Exit, complain, explain_shaping, load, print_line};
 use crate::{
     body::{Arrival, Bounds, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, TlsInfo},
-    client::native_roots,
+    client::MachineRoots,
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, Covered, LimitKey, Materials},
     gateway::{
@@ -104,7 +104,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> Exit {
     runtime.block_on(async {
         let services = SourceServices {
             handle: tokio::runtime::Handle::current(),
-            roots: Arc::new(native_roots()),
+            roots: MachineRoots::default(),
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
             revocations: Arc::new(revocations),

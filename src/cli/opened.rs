@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::place::{Background, Fault};
 use crate::{
-    client::native_roots,
+    client::MachineRoots,
     clock::{Clock, SystemClock},
     config::Loaded,
     notify::NotifyObserver,
@@ -44,7 +44,7 @@ impl Opened {
             handle: &background.handle,
             clock: &clock,
             state_dir: &config.server.state_dir,
-            roots: &Arc::new(native_roots()),
+            roots: &MachineRoots::default(),
             observer: &(teller.clone() as Arc<dyn StateObserver>),
             deliveries: &(teller.clone() as Arc<dyn NotifyObserver>),
         };

@@ -1,6 +1,10 @@
 //! TCP and TLS connections to others, and the certificate authorities that they are believed by.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -110,8 +114,34 @@ pub fn roots(certificates: &[CertificateDer<'static>]) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-/// The machine's certificate authorities. What cannot be read is left out and said in the log.
-pub fn native_roots() -> RootCertStore {
+/// The machine's certificate authorities, read when the first client is made that believes them: to read some 140 certificates
+/// takes longer than the rest of a start.
+#[derive(Debug, Clone, Default)]
+pub struct MachineRoots(Arc<OnceLock<Arc<RootCertStore>>>);
+
+impl MachineRoots {
+    /// In the place of a machine's: nobody is believed, and nothing read.
+    pub fn nobody() -> Self {
+        Self(Arc::new(OnceLock::from(Arc::new(RootCertStore::empty()))))
+    }
+
+    /// Whom a client believes: the certificates that it has of its own, or else the machine's.
+    pub fn unless(&self, own: Option<&[CertificateDer<'static>]>) -> Arc<RootCertStore> {
+        own.map_or_else(|| self.read(), roots)
+    }
+
+    fn read(&self) -> Arc<RootCertStore> {
+        if let Some(known) = self.0.get() {
+            return Arc::clone(known);
+        }
+        let read = Arc::new(native_roots());
+        // Where there are none, for want of descriptors perhaps, the next client looks again.
+        if read.is_empty() { read } else { Arc::clone(self.0.get_or_init(|| read)) }
+    }
+}
+
+/// What cannot be read is left out and said in the log.
+fn native_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     for error in found.errors {
         tracing::warn!(%error, "reading the machine's certificate authorities");
@@ -119,4 +149,17 @@ pub fn native_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     roots
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_roots_are_not_read_for_who_has_its_own() {
+        let machine = MachineRoots::default();
+        assert!(machine.unless(Some(&[])).is_empty());
+        assert!(machine.0.get().is_none());
+        assert!(MachineRoots::nobody().unless(None).is_empty());
+    }
 }

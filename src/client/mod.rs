@@ -6,6 +6,6 @@ mod connect;
 mod credential;
 mod fetch;
 
-pub use connect::{Connector, Identity, authorities, native_roots, open, roots};
+pub use connect::{Connector, Identity, MachineRoots, authorities, open, roots};
 pub use credential::credential;
 pub use fetch::{Answer, FetchFault, Fetcher, Form, Incoming, Outgoing, is_loopback_http, is_trustworthy};

@@ -8,7 +8,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     Problem, Severity, Span, nearest,
-    shape::Shape,
+    shape::{FieldShape, Shape},
     yaml::{self, Entry, Node, Place, Scalar, Value},
 };
 
@@ -27,6 +27,7 @@ pub(super) struct Cx {
 
 impl Cx {
     /// The place of a node at the current path.
+    #[inline(never)]
     pub(super) fn span(&self, place: Place) -> Span {
         Span { line: place.line, column: place.column, key: self.path.as_str().into() }
     }
@@ -55,14 +56,21 @@ impl Cx {
 
     /// Goes down into a key.
     pub(super) fn within<T>(&mut self, key: &str, inner: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.enter(key);
+        let result = inner(self);
+        self.path.truncate(length);
+        result
+    }
+
+    /// Gives the length that the path had.
+    #[inline(never)]
+    fn enter(&mut self, key: &str) -> usize {
         let length = self.path.len();
         if !self.path.is_empty() {
             self.path.push('.');
         }
         self.path.push_str(&nearest::key(key));
-        let result = inner(self);
-        self.path.truncate(length);
-        result
+        length
     }
 
     /// Goes down into an item of a list.
@@ -87,6 +95,7 @@ impl Cx {
         (self.problems, self.masks)
     }
 
+    #[inline(never)]
     fn wrong_type(&mut self, node: &Node, wanted: &str, help: Option<&str>) {
         let found = match &node.value {
             Value::Null => "nothing",
@@ -168,34 +177,34 @@ impl<T: FromText> Decode for T {
             cx.wrong_type(node, T::WHAT, None);
             return None;
         };
-        let refusal = match T::from_text(&scalar.text) {
-            Ok(value) => return Some(value),
-            Err(refusal) => refusal,
-        };
-        let delicate = is_delicate(scalar);
-        let mut message = match delicate {
-            true => format!("this is not {}", T::WHAT),
-            false => format!("`{}` is not {}", shown(scalar), T::WHAT),
-        };
-        let mut help = None;
-        if delicate {
-            cx.mask(node.hidden());
-        }
-        if scalar.shown.is_none() {
-            if let Some(why) = refusal.why {
-                message.push_str(": ");
-                message.push_str(&why);
-            }
-            help = refusal.help;
-        }
-        let span = cx.span(node.place);
-        cx.report(Problem { severity: Severity::Error, span, message, help });
-        None
+        T::from_text(&scalar.text).map_err(|refusal| report_refused(node, scalar, T::WHAT, refusal, cx)).ok()
     }
 
     fn shape() -> Shape {
         <T as FromText>::shape()
     }
+}
+
+#[inline(never)]
+fn report_refused(node: &Node, scalar: &Scalar, what: &str, refusal: Refusal, cx: &mut Cx) {
+    let delicate = is_delicate(scalar);
+    let mut message = match delicate {
+        true => format!("this is not {what}"),
+        false => format!("`{}` is not {what}", shown(scalar)),
+    };
+    let mut help = None;
+    if delicate {
+        cx.mask(node.hidden());
+    }
+    if scalar.shown.is_none() {
+        if let Some(why) = refusal.why {
+            message.push_str(": ");
+            message.push_str(&why);
+        }
+        help = refusal.help;
+    }
+    let span = cx.span(node.place);
+    cx.report(Problem { severity: Severity::Error, span, message, help });
 }
 
 /// Whether a text in a wrong place may be a secret from another: one of several lines, or a URL with a password.
@@ -233,15 +242,19 @@ pub(super) struct At<T> {
 
 impl<T: Decode> Decode for At<T> {
     fn decode(node: &Node, cx: &mut Cx) -> Option<Self> {
-        let shown = match &node.value {
-            Value::Scalar(scalar) => shown(scalar).into(),
-            Value::Null | Value::List(_) | Value::Map(_) | Value::Faulty => "".into(),
-        };
-        Some(Self { value: T::decode(node, cx)?, span: cx.span(node.place), shown })
+        Some(Self { value: T::decode(node, cx)?, span: cx.span(node.place), shown: as_shown(node) })
     }
 
     fn shape() -> Shape {
         T::shape()
+    }
+}
+
+#[inline(never)]
+fn as_shown(node: &Node) -> Arc<str> {
+    match &node.value {
+        Value::Scalar(scalar) => shown(scalar).into(),
+        Value::Null | Value::List(_) | Value::Map(_) | Value::Faulty => "".into(),
     }
 }
 
@@ -312,19 +325,11 @@ impl<T: Decode> Decode for Named<T> {
             return None;
         };
         let mut named = Vec::with_capacity(entries.len());
-        for Entry { key, place, start, node } in entries {
-            let entry = cx.within(key, |cx| {
-                let span = cx.span(*place);
-                if !is_name(key) {
-                    if nearest::key(key) != *key {
-                        cx.mask(*start..node.bytes.end);
-                    }
-                    let message = format!("`{}` is not usable as a name", nearest::key(key));
-                    let help =
-                        "use up to 64 letters, digits, `_`, `-` and `.`, a letter or digit first; `none` is taken";
-                    cx.report(Problem::error(&span, message).with_help(help));
-                }
-                NamedEntry { name: key.as_str().into(), span, value: T::decode(node, cx) }
+        for entry in entries {
+            let entry = cx.within(&entry.key, |cx| {
+                let span = cx.span(entry.place);
+                let (name, node) = (name_of(entry, &span, cx), &entry.node);
+                NamedEntry { name, span, value: T::decode(node, cx) }
             });
             named.push(entry);
         }
@@ -338,6 +343,20 @@ impl<T: Decode> Decode for Named<T> {
     fn shape() -> Shape {
         Shape::Named(Box::new(T::shape()))
     }
+}
+
+/// The name that a key gives; reports one that is not usable.
+#[inline(never)]
+fn name_of(Entry { key, start, node, .. }: &Entry, span: &Span, cx: &mut Cx) -> Arc<str> {
+    if !is_name(key) {
+        if nearest::key(key) != *key {
+            cx.mask(*start..node.bytes.end);
+        }
+        let message = format!("`{}` is not usable as a name", nearest::key(key));
+        let help = "use up to 64 letters, digits, `_`, `-` and `.`, a letter or digit first; `none` is taken";
+        cx.report(Problem::error(span, message).with_help(help));
+    }
+    key.as_str().into()
 }
 
 /// Whether a text can name something in the configuration: names become metric labels and header parameters.
@@ -359,6 +378,7 @@ pub(super) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// Opens a section; reports every key that it does not know.
+    #[inline(never)]
     pub(super) fn open(node: &'n Node, title: &'static str, known: &[&'static str], cx: &mut Cx) -> Option<Self> {
         let Value::Map(entries) = &node.value else {
             cx.wrong_type(node, &format!("a section ({title})"), None);
@@ -372,9 +392,11 @@ impl<'n> Fields<'n> {
         Some(fields)
     }
 
-    /// Reads a key, its default, or what stands for its absence.
+    /// Reads a key, its default, or what stands for its absence. Once for each type, and what does not depend on the type once for
+    /// all: inlined into every section, this was a twentieth of the program.
+    #[inline(never)]
     pub(super) fn take<T: Decode>(&mut self, cx: &mut Cx, key: &'static str, default: Option<&str>) -> Option<T> {
-        let written = self.entries.iter().find(|entry| entry.key == key);
+        let written = self.written(key);
         if let Some(entry) = written {
             if let Some(value) = cx.within(key, |cx| T::decode(&entry.node, cx)) {
                 return Some(value);
@@ -391,10 +413,20 @@ impl<'n> Fields<'n> {
         if let Some(absent) = T::absent() {
             return Some(absent);
         }
+        self.miss(cx, key);
+        T::substitute()
+    }
+
+    #[inline(never)]
+    fn written(&self, key: &str) -> Option<&'n Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    #[inline(never)]
+    fn miss(&mut self, cx: &mut Cx, key: &str) {
         let span = cx.span(self.place);
         cx.report(Problem::error(&span, format!("`{key}` is missing in {}", self.title)));
         self.broken = true;
-        T::substitute()
     }
 }
 
@@ -408,6 +440,18 @@ const MOVED: &[(&str, &str, &str, &str)] = &[(
 
 /// Reports an unknown key. Its value may be shown if it is certain to be none of a misspelt `password`; the key itself, if it
 /// is not a value that slipped out of its place (`token:s3cret`, `{token, s3cret}`).
+/// Adds a key to those of a section's shape.
+#[inline(never)]
+pub(super) fn add_field<T: Decode>(
+    fields: &mut Vec<FieldShape>,
+    key: &'static str,
+    about: &[&str],
+    default: Option<&'static str>,
+) {
+    let required = default.is_none() && T::absent().is_none();
+    fields.push(FieldShape { key, about: joined(about), default, required, shape: T::shape() });
+}
+
 fn report_unknown(entry: &Entry, title: &str, known: &[&'static str], cx: &mut Cx) {
     const SECRET: [&str; 8] =
         ["secret", "password", "token", "value", "public_key", "username", "client_secret", "private_key"];
@@ -514,19 +558,16 @@ macro_rules! section {
         impl $name {
             /// The section's keys, for the schema and the reference.
             pub(in crate::config) fn section() -> $crate::config::shape::SectionShape {
+                let mut fields = Vec::new();
+                $(
+                    let default: Option<&'static str> = None $(.or(Some($default)))?;
+                    let key = $crate::config::decode::key_name(stringify!($key));
+                    $crate::config::decode::add_field::<$type>(&mut fields, key, &[$($doc),+], default);
+                )*
                 $crate::config::shape::SectionShape {
                     title: $title,
                     about: $crate::config::decode::joined(&[$($about),+]),
-                    fields: vec![$( {
-                        let default: Option<&'static str> = None $(.or(Some($default)))?;
-                        $crate::config::shape::FieldShape {
-                            key: $crate::config::decode::key_name(stringify!($key)),
-                            about: $crate::config::decode::joined(&[$($doc),+]),
-                            default,
-                            required: default.is_none() && <$type as $crate::config::decode::Decode>::absent().is_none(),
-                            shape: <$type as $crate::config::decode::Decode>::shape(),
-                        }
-                    } ),*],
+                    fields,
                 }
             }
         }

@@ -38,12 +38,17 @@ pub struct Problem {
 impl Problem {
     /// An error at a place.
     pub fn error(span: &Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, span: span.clone(), message: message.into(), help: None }
+        Self::made(Severity::Error, span, message.into())
     }
 
     /// A warning at a place.
     pub fn warning(span: &Span, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, span: span.clone(), message: message.into(), help: None }
+        Self::made(Severity::Warning, span, message.into())
+    }
+
+    #[inline(never)]
+    fn made(severity: Severity, span: &Span, message: String) -> Self {
+        Self { severity, span: span.clone(), message, help: None }
     }
 
     /// The same with what to do.

@@ -2,10 +2,10 @@
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
-use rustls::RootCertStore;
 use tokio::runtime::Handle;
 
 use crate::{
+    client::MachineRoots,
     clock::{Clock, Now},
     notify::Outbox,
     store::{Store, StoreFault},
@@ -80,7 +80,7 @@ pub struct ErasureMeans<'a> {
     /// Messages that wait to be delivered.
     pub outbox: &'a Arc<Outbox>,
     /// The machine's roots, for upstreams.
-    pub roots: &'a Arc<RootCertStore>,
+    pub roots: &'a MachineRoots,
     /// Who hears of it.
     pub observer: &'a Arc<dyn ErasureObserver>,
     /// Where evidence goes.

@@ -355,7 +355,7 @@ routes:
         let metrics = Metrics::new().unwrap();
         let issuers = SourceServices {
             handle: tokio::runtime::Handle::current(),
-            roots: Arc::new(rustls::RootCertStore::empty()),
+            roots: crate::client::MachineRoots::nobody(),
             clock: Arc::new(SystemClock),
             observer: Arc::new(Unobserved),
             revocations: Arc::default(),

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::{
-    client::{FetchFault, Fetcher, authorities, is_loopback_http, is_trustworthy, roots},
+    client::{FetchFault, Fetcher, MachineRoots, authorities, is_loopback_http, is_trustworthy},
     config::{File, Issuer, KeySource, Materials, Problem, SecretEncoding, Span},
     files,
     jose::{JwkSet, PublishedKeys, SetFault, VerifyingKey},
@@ -123,11 +123,11 @@ impl KeyPlace {
         (Self::Fixed(key.clone()), vec![key])
     }
 
-    /// The roots that this source believes, where it does not believe the machine's.
-    pub(super) fn roots(&self) -> Option<Arc<RootCertStore>> {
+    /// The roots that this source believes; nobody's where nobody is asked.
+    pub(super) fn roots(&self, machine: &MachineRoots) -> Arc<RootCertStore> {
         match self {
-            Self::Absent | Self::Authority | Self::Fixed(_) | Self::File(_) => None,
-            Self::Jwks { ca, .. } | Self::Discovery { ca, .. } => ca.as_deref().map(roots),
+            Self::Absent | Self::Authority | Self::Fixed(_) | Self::File(_) => MachineRoots::nobody().unless(None),
+            Self::Jwks { ca, .. } | Self::Discovery { ca, .. } => machine.unless(ca.as_deref()),
         }
     }
 

@@ -2,19 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rustls::RootCertStore;
 use tokio::runtime::Handle;
 
 use super::{IdentityObserver, revocation::Revocations};
-use crate::{clock::Clock, jose::PublishedKeys, policy::IssuerName};
+use crate::{client::MachineRoots, clock::Clock, jose::PublishedKeys, policy::IssuerName};
 
 /// What sources need of the running gateway.
 #[derive(Clone)]
 pub struct SourceServices {
     /// The runtime of background work: on it keys are refreshed, files watched and passwords hashed.
     pub handle: Handle,
-    /// The certificate authorities for issuers that name none of their own; see [`crate::client::native_roots`].
-    pub roots: Arc<RootCertStore>,
+    /// The certificate authorities for issuers that name none of their own; they are read when one needs them.
+    pub roots: MachineRoots,
     /// Tells the tasks when they read what they read.
     pub clock: Arc<dyn Clock>,
     /// Who listens.

@@ -433,7 +433,7 @@ pub(super) fn services() -> (SourceServices, Arc<Ears>) {
     let ears = Arc::new(Ears::default());
     let services = SourceServices {
         handle: Handle::current(),
-        roots: Arc::new(rustls::RootCertStore::empty()),
+        roots: crate::client::MachineRoots::nobody(),
         clock: Arc::new(SystemClock),
         observer: Arc::clone(&ears) as Arc<dyn IdentityObserver>,
         revocations: Arc::default(),

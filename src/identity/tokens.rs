@@ -289,7 +289,7 @@ fn start(
     if matches!(place, KeyPlace::Absent | KeyPlace::Fixed(_)) {
         return Ok(KeyStore::fixed(place, keys, now));
     }
-    let fetcher = Fetcher::new(place.roots().unwrap_or_else(|| Arc::clone(&services.roots)))?;
+    let fetcher = Fetcher::new(place.roots(&services.roots))?;
     Ok(KeyStore::refreshed(place.clone(), keys, now, |shelf| {
         let refresh = Refresh {
             issuer: Arc::clone(&issuer.name),

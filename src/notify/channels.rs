@@ -2,10 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use rustls::RootCertStore;
-
 use super::{Channel, Delivery, mail::Mailer, message::Waiting, webhook::Hook};
 use crate::{
+    client::MachineRoots,
     clock::Now,
     config::{self, Materials, Problem},
 };
@@ -25,7 +24,7 @@ impl Channels {
     pub fn compile(
         notify: Option<&config::Notify>,
         materials: &dyn Materials,
-        roots: &Arc<RootCertStore>,
+        roots: &MachineRoots,
     ) -> Result<Self, Vec<Problem>> {
         let (mut channels, mut problems) = (Self::default(), Vec::new());
         let Some(notify) = notify else { return Ok(channels) };

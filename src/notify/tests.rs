@@ -16,7 +16,7 @@ mod server;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use rustls::{RootCertStore, pki_types::CertificateDer};
+use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use self::{
@@ -100,7 +100,7 @@ fn configured(notify: &str) -> Config {
 
 fn channels(notify: &str) -> Channels {
     let config = configured(notify);
-    Channels::compile(config.notify.as_deref(), &Disk, &Arc::new(RootCertStore::empty())).unwrap()
+    Channels::compile(config.notify.as_deref(), &Disk, &crate::client::MachineRoots::nobody()).unwrap()
 }
 
 fn message(channel: Channel, seconds: u64) -> Message {

@@ -2,7 +2,7 @@
 //! and in `webhook-signature` for each secret `v1,` and the base64 of HMAC-SHA-256 over `id.timestamp.body`. The timestamp is
 //! the attempt's, so that a receiver can refuse what is older than some minutes and still take a late repetition.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use aws_lc_rs::hmac;
 use base64::{
@@ -11,7 +11,6 @@ use base64::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use rustls::RootCertStore;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -19,7 +18,7 @@ use url::Url;
 
 use super::{Delivery, message::Waiting};
 use crate::{
-    client::{Fetcher, authorities, roots as roots_of},
+    client::{Fetcher, MachineRoots, authorities},
     clock::Now,
     config::{Materials, Problem, Source, Webhook},
 };
@@ -62,19 +61,14 @@ struct Payload<'a> {
 }
 
 impl Hook {
-    pub(super) fn new(
-        webhook: &Webhook,
-        materials: &dyn Materials,
-        roots: &Arc<RootCertStore>,
-    ) -> Result<Self, Problem> {
+    pub(super) fn new(webhook: &Webhook, materials: &dyn Materials, roots: &MachineRoots) -> Result<Self, Problem> {
         let sources = std::iter::once(&webhook.secret).chain(&webhook.previous_secret);
         let ca = authorities(webhook.ca.as_ref(), materials)?;
-        let roots = ca.as_deref().map_or_else(|| Arc::clone(roots), roots_of);
         Ok(Self {
             url: webhook.url.clone(),
             timeout: webhook.timeout,
             keys: sources.map(|source| key(source, materials)).collect::<Result<_, _>>()?,
-            fetcher: Fetcher::new(roots)
+            fetcher: Fetcher::new(roots.unless(ca.as_deref()))
                 .map_err(|error| Problem::error(&webhook.span, format!("TLS to the webhook: {error}")))?,
         })
     }

@@ -7,6 +7,7 @@ use std::sync::{
 
 use super::{AuthorityTeller, Erasing, IssuerObserver, Means};
 use crate::{
+    client::MachineRoots,
     clock::Clock,
     identity::{SourceServices, revocation::Revocations},
     limit::{InFlight, StreamsOpen},
@@ -81,7 +82,7 @@ impl Services {
             no_route: metrics.route(NO_ROUTE),
             issuers: SourceServices {
                 handle,
-                roots: Arc::new(crate::client::native_roots()),
+                roots: MachineRoots::default(),
                 clock: clock.clone(),
                 observer,
                 revocations: revocations.clone(),

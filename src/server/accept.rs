@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     body::{
-        AlpnChoice, Alternative, Arrival, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol, Serve,
-        TlsInfo, Verdict,
+        AlpnChoice, Alternative, Arrival, Aside, ClientCertificate, ConnectionInfo, ConnectionWatch, Memory, Protocol,
+        Serve, TlsInfo, Verdict,
     },
     config::Alpn,
 };
@@ -202,7 +202,7 @@ async fn converse<S: Serve>(
         (PlanMode::Tls(_), None) => None,
         (PlanMode::Redirect(port), _) => {
             let service = Rc::clone(
-                shared.redirects.borrow_mut().entry(*port).or_insert_with(|| Rc::new(Redirect::to_port(*port))),
+                shared.redirects.borrow_mut().entry(*port).or_insert_with(|| Aside::new(Redirect::to_port(*port))),
             );
             let challenges = Some(Arc::clone(&shared.challenges));
             let serving = Serving { service, info: info(None), settings: http(), draining, challenges };

@@ -12,7 +12,7 @@ use super::{
     operators::{self, AdminVisit, Sessions, Turn},
 };
 use crate::{
-    body::{BodyFault, ConnectionInfo, Received, RequestBody, ResponseBody, Serve},
+    body::{Aside, BodyFault, ConnectionInfo, Received, RequestBody, ResponseBody, Serve},
     config::ServerLimits,
     endpoint::Fields,
     secret::Secret,
@@ -93,7 +93,11 @@ impl AdminServer {
         let token = Arc::new(ArcSwapOption::from_pointee(token));
         let gate_token = Arc::clone(&token);
         let factory = move |_| {
-            Rc::new(AdminGate { api: Arc::clone(&api), token: Arc::clone(&gate_token), sessions: RefCell::default() })
+            Aside::new(AdminGate {
+                api: Arc::clone(&api),
+                token: Arc::clone(&gate_token),
+                sessions: RefCell::default(),
+            })
         };
         Ok(Self { server: Server::start_named("admin", prepared, inherited, factory, observer)?, token })
     }

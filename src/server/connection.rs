@@ -24,7 +24,7 @@ use crate::{
     acme::Challenges,
     body::{
         ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, RequestBody, ResponseBody, Serve, StreamCut,
-        Tail, Verdict, Watched,
+        Tail, Verdict, Watched, with_scratch,
     },
 };
 
@@ -402,11 +402,11 @@ fn discard(watch: &ConnectionWatch, cx: &mut Context<'_>) -> bool {
 /// Reads off what the client still sends, so that it gets to see the last answer: closing a socket with unread bytes
 /// resets the connection, and a reset takes away what the client has not read (RFC 9112 §9.6).
 async fn linger(transport: &RefCell<Transport>, watch: &ConnectionWatch, wait: bool) {
-    let mut sink = [0; 2048];
     let mut left = LINGER_BYTES;
     watch.lingering();
     while left > 0 {
-        let read = transport.borrow().socket().bare().try_read(&mut sink);
+        // Not into a buffer of its own: every connection would have the room for it as long as it lasts.
+        let read = with_scratch(|sink| transport.borrow().socket().bare().try_read(sink));
         match read {
             Ok(0) => return,
             Ok(count) => left = left.saturating_sub(count),

@@ -43,6 +43,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     os::fd::AsFd,
+    pin::Pin,
     rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
@@ -493,13 +494,13 @@ fn start_thread<S: Serve>(
 pub(super) struct Alarm(Arc<Notify>);
 
 impl Alarm {
-    /// Runs what a worker cannot do without; should it panic, that is told.
-    pub(super) fn guard<F: Future<Output = ()>>(&self, vital: F) -> impl Future<Output = ()> + use<F> {
+    /// Runs what a worker cannot do without; should it panic, that is told. Boxed, so that the runtime has one kind of task for all.
+    pub(super) fn guard<'f>(&self, vital: impl Future<Output = ()> + 'f) -> Pin<Box<dyn Future<Output = ()> + 'f>> {
         let alarm = Self(Arc::clone(&self.0));
-        async move {
+        Box::pin(async move {
             vital.await;
             drop(alarm);
-        }
+        })
     }
 }
 

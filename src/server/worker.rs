@@ -28,13 +28,12 @@ use super::{
     connection::Draining,
     http3::{self, Quic, UdpPort},
     plan::PlanMode,
-    redirect::Redirect,
     settings::HttpSettings,
     tls::ListenerTlsState,
 };
 use crate::{
     acme::Challenges,
-    body::{ConnectionWatch, Serve, Verdict},
+    body::{Aside, ConnectionWatch, Serve, Verdict},
     config::{ListenerAddress, Peers, ServerLimits},
     telemetry::OVER_UDP,
 };
@@ -92,7 +91,7 @@ pub(super) enum Order {
 /// What all connections of a worker share.
 pub(super) struct Shared<S> {
     pub(super) service: Rc<S>,
-    pub(super) redirects: RefCell<HashMap<u16, Rc<Redirect>>>,
+    pub(super) redirects: RefCell<HashMap<u16, Rc<Aside>>>,
     pub(super) observer: Arc<dyn EdgeObserver>,
     pub(super) admission: Arc<Admission>,
     pub(super) challenges: Arc<Challenges>,

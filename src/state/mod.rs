@@ -18,10 +18,10 @@ use std::{
     time::Duration,
 };
 
-use rustls::RootCertStore;
 use tokio::runtime::Handle;
 
 use crate::{
+    client::MachineRoots,
     clock::{Clock, Now},
     config::{self, Config, Materials, Problem, Span},
     notify::{Channels, NotifyObserver, Outbox},
@@ -43,7 +43,7 @@ pub struct StateMeans<'a> {
     /// Where durable state lives.
     pub state_dir: &'a Path,
     /// The machine's roots, for mail servers and webhooks.
-    pub roots: &'a Arc<RootCertStore>,
+    pub roots: &'a MachineRoots,
     /// Who hears of commits and faults.
     pub observer: &'a Arc<dyn StateObserver>,
     /// Who hears of deliveries.

@@ -61,7 +61,7 @@ fn open(first: &str, folder: &TempDir, previous: Option<&State>) -> Result<Optio
         handle: &Handle::current(),
         clock: &clock,
         state_dir: folder.path(),
-        roots: &Arc::new(rustls::RootCertStore::empty()),
+        roots: &crate::client::MachineRoots::nobody(),
         observer: &(Arc::new(Unobserved) as _),
         deliveries: &deliveries,
     };

@@ -37,6 +37,7 @@ mod erasure_operators;
 mod erasure_pages;
 mod erasure_proof;
 mod floor_plan;
+mod footprint;
 mod forwarding;
 mod fuzz;
 mod grpc;

@@ -186,7 +186,7 @@ fn config(registration: &str, refresh: &str) -> config::Config {
 
 fn means(store: &Arc<Store>, config: &config::Config, ends: Arc<dyn SessionEnds>) -> AccountsMeans {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let roots = Arc::new(rustls::RootCertStore::empty());
+    let roots = crate::client::MachineRoots::nobody();
     let channels = Channels::compile(config.notify.as_deref(), &NoFiles, &roots).unwrap_or_default();
     AccountsMeans {
         store: store.clone(),

@@ -26,7 +26,7 @@ use super::{
     run::{Origin, Running},
 };
 use crate::{
-    body::{ResponseBody, Serve},
+    body::{Aside, ResponseBody},
     config::{Loaded, Materials},
     runtime::DiskMaterials,
     server::{ListenerPlan, PlanMode, Server, ServerError, ServerPlan},
@@ -176,16 +176,16 @@ fn start_others(loaded: &Loaded, ports: Ports) -> Result<[Server; 3], super::run
     let orders = Arc::new(OrdersApi::default());
     let index = Arc::new(SearchIndex::default());
     Ok([
-        serve(loaded, issuer_port, move || Rc::new(issuer::Endpoint(issuer.clone())))?,
-        serve(loaded, api_port, move || Rc::new(api::Endpoint(orders.clone())))?,
-        serve(loaded, search_port, move || Rc::new(search::Endpoint(index.clone())))?,
+        serve(loaded, issuer_port, move || Aside::new(issuer::Endpoint(issuer.clone())))?,
+        serve(loaded, api_port, move || Aside::new(api::Endpoint(orders.clone())))?,
+        serve(loaded, search_port, move || Aside::new(search::Endpoint(index.clone())))?,
     ])
 }
 
-fn serve<S: Serve>(
+fn serve(
     loaded: &Loaded,
     port: u16,
-    make: impl Fn() -> Rc<S> + Send + Sync + 'static,
+    make: impl Fn() -> Rc<Aside> + Send + Sync + 'static,
 ) -> Result<Server, ServerError> {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
     let listener = ListenerPlan::plain("demo".into(), address, PlanMode::Http1);

@@ -37,7 +37,7 @@ impl place::Kept for Kept {
             clock: &opened.clock,
             store: opened.state.store(),
             outbox: opened.state.outbox(),
-            roots: &Arc::new(crate::client::native_roots()),
+            roots: &crate::client::MachineRoots::default(),
             observer: &(Arc::new(teller) as Arc<dyn ErasureObserver>),
             evidence: &(Arc::new(AuditEvidence(opened.audit.clone())) as Arc<dyn EvidenceLog>),
             own_data: &(Arc::new(Untouched) as Arc<dyn OwnData>),

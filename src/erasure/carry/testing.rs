@@ -155,8 +155,8 @@ pub(crate) fn upstreams(upstreams: Vec<config::Upstream>) -> Upstreams {
 }
 
 /// No roots.
-pub(crate) fn roots() -> Arc<rustls::RootCertStore> {
-    Arc::new(rustls::RootCertStore::empty())
+pub(crate) fn roots() -> crate::client::MachineRoots {
+    crate::client::MachineRoots::nobody()
 }
 
 /// A header as a credential.

@@ -4,14 +4,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use url::Url;
 
 use crate::{
-    client::{self, Fetcher, Identity},
+    client::{self, Fetcher, Identity, MachineRoots},
     config::{Config, Materials, Problem, Reach},
 };
 
@@ -34,18 +31,14 @@ pub(super) struct Upstream {
 
 impl Upstreams {
     /// Makes ready what the configuration says, with its secrets and certificates; `roots` vouch where it names none.
-    pub fn compile(
-        config: &Config,
-        materials: &dyn Materials,
-        roots: &Arc<RootCertStore>,
-    ) -> Result<Self, Vec<Problem>> {
+    pub fn compile(config: &Config, materials: &dyn Materials, roots: &MachineRoots) -> Result<Self, Vec<Problem>> {
         Self::of(&config.upstreams, materials, roots)
     }
 
     pub(super) fn of(
         upstreams: &[Arc<crate::config::Upstream>],
         materials: &dyn Materials,
-        roots: &Arc<RootCertStore>,
+        roots: &MachineRoots,
     ) -> Result<Self, Vec<Problem>> {
         let (mut made, mut problems) = (Self::default(), Vec::new());
         for upstream in upstreams {
@@ -70,10 +63,11 @@ impl Upstream {
     fn compile(
         upstream: &crate::config::Upstream,
         materials: &dyn Materials,
-        roots: &Arc<RootCertStore>,
+        roots: &MachineRoots,
     ) -> Result<Self, Problem> {
         let ca = client::authorities(upstream.ca.as_ref(), materials)?;
-        let roots = ca.as_deref().map_or_else(|| roots.clone(), client::roots);
+        let secured = upstream.targets.iter().any(|target| target.address.tls);
+        let roots = if secured { roots.unless(ca.as_deref()) } else { MachineRoots::nobody().unless(None) };
         let fault = |why: String| Problem::error(&upstream.span, why);
         let url = |target: &crate::config::UpstreamTarget| {
             let target = &target.address;

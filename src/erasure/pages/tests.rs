@@ -128,7 +128,7 @@ impl Bench {
         let config = load(&YAML.replace("GRACE", grace));
         let (store, breaker) = Store::breakable_for_tests();
         let store = Arc::new(store);
-        let roots = Arc::new(rustls::RootCertStore::empty());
+        let roots = crate::client::MachineRoots::nobody();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let channels = Channels::compile(config.notify.as_deref(), &Given, &roots).unwrap();
         let outbox = Outbox::new(store.clone(), channels, clock.clone(), Arc::new(notify::Unobserved));

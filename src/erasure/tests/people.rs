@@ -70,7 +70,7 @@ fn over(engine: &Arc<dyn Engine>, plans: Vec<DeletionPlan>, breaker: (u32, u32))
         clock: &clock,
         store: &store,
         outbox: &outbox,
-        roots: &Arc::new(rustls::RootCertStore::empty()),
+        roots: &crate::client::MachineRoots::nobody(),
         observer: &observer,
         evidence: &evidence,
         own_data: &own_data,

@@ -99,7 +99,7 @@ impl Scene {
         let clock = Arc::new(Hands(Mutex::new(SystemClock.now())));
         let services = SourceServices {
             handle: tokio::runtime::Handle::current(),
-            roots: Arc::new(rustls::RootCertStore::empty()),
+            roots: crate::client::MachineRoots::nobody(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             observer: Arc::clone(&counts) as Arc<dyn IdentityObserver>,
             revocations: Arc::default(),

@@ -53,7 +53,7 @@ use super::{
     verifier::{Verifier, fingerprint},
 };
 use crate::{
-    client::{FetchFault, Fetcher, Form, authorities, roots},
+    client::{FetchFault, Fetcher, Form, authorities},
     clock::Now,
     config::{Introspection, Issuer, Materials, Problem, SignedAnswers},
     jose,
@@ -183,7 +183,7 @@ impl Introspector {
     ) -> Result<Self, Problem> {
         let fault = |what: &str| Problem::error(&settings.span, what);
         let identity = means.proof.identity();
-        let roots = means.ca.as_deref().map_or_else(|| Arc::clone(&services.roots), roots);
+        let roots = services.roots.unless(means.ca.as_deref());
         let mutual = identity.is_some();
         Ok(Self {
             client: means

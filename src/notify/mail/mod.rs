@@ -4,7 +4,7 @@
 mod letter;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use lettre::{
     Address,
@@ -16,13 +16,12 @@ use lettre::{
         extension::ClientId,
     },
 };
-use rustls::RootCertStore;
 use tokio::time::timeout;
 
 use self::wire::{SmtpFault, connect};
 use super::{Delivery, check, message::Waiting};
 use crate::{
-    client::{Connector, authorities, roots as roots_of},
+    client::{Connector, MachineRoots, authorities},
     config::{Mail, MailServer, Materials, Problem},
 };
 
@@ -55,7 +54,7 @@ enum Trouble {
 }
 
 impl Mailer {
-    pub(super) fn new(mail: &Mail, materials: &dyn Materials, roots: &Arc<RootCertStore>) -> Result<Self, Problem> {
+    pub(super) fn new(mail: &Mail, materials: &dyn Materials, roots: &MachineRoots) -> Result<Self, Problem> {
         let credentials = match &mail.login {
             None => None,
             Some(login) => {
@@ -68,13 +67,12 @@ impl Mailer {
             }
         };
         let ca = authorities(mail.ca.as_ref(), materials)?;
-        let roots = ca.as_deref().map_or_else(|| Arc::clone(roots), roots_of);
         Ok(Self {
             server: mail.server.clone(),
             credentials,
             from: mail.from.clone(),
             hello: ClientId::Domain(mail.from.email.domain().to_owned()),
-            connector: Connector::new(roots, None, None)
+            connector: Connector::new(roots.unless(ca.as_deref()), None, None)
                 .map_err(|error| Problem::error(&mail.span, format!("TLS to the mail server: {error}")))?,
             timeout: mail.timeout,
         })

@@ -214,7 +214,7 @@ fn secrets_that_cannot_be_used_are_problems_at_their_place() {
     let compiled = |notify: &str| {
         let config = configured(notify);
         let problems =
-            Channels::compile(config.notify.as_deref(), &Disk, &Arc::new(RootCertStore::empty())).unwrap_err();
+            Channels::compile(config.notify.as_deref(), &Disk, &crate::client::MachineRoots::nobody()).unwrap_err();
         problems.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
     };
     assert_eq!(

@@ -289,10 +289,10 @@ fn a_part_of_a_worker_that_panics_is_told_of() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let failed = Arc::new(tokio::sync::Notify::new());
     let alarm = Alarm(Arc::clone(&failed));
-    runtime.block_on(async {
-        tokio::spawn(alarm.guard(async {})).await.unwrap();
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::task::spawn_local(alarm.guard(async {})).await.unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(1), failed.notified()).await.is_err());
-        tokio::spawn(alarm.guard(async { panic!("on purpose") })).await.unwrap_err();
+        tokio::task::spawn_local(alarm.guard(async { panic!("on purpose") })).await.unwrap_err();
         tokio::time::timeout(SECOND, failed.notified()).await.unwrap();
     });
 }

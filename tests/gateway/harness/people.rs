@@ -38,7 +38,7 @@ impl People {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let config = config(world.folder());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let roots = Arc::new(rustls::RootCertStore::empty());
+        let roots = stepgate::client::MachineRoots::nobody();
         let services = SourceServices {
             handle: runtime.handle().clone(),
             roots: roots.clone(),

@@ -1,0 +1,66 @@
+//! What a gateway takes that nobody asks for anything. Nothing here looks at a clock; the release binary's own figures, and how soon
+//! it serves, are told by benches/footprint.
+
+use std::fs;
+
+use crate::harness::{Gateway, World, eventually, get};
+
+const OPEN: &str = "server: {workers: 2}\nroutes:\n  - {path: /**, upstream: api, auth: none}\n";
+
+/// Memory in KiB that is no page of a file, by the kernel's count, and how much of it is in huge pages.
+fn anonymous_kib(gateway: &Gateway) -> Option<(u64, u64)> {
+    let told = fs::read_to_string(format!("/proc/{}/smaps_rollup", gateway.pid())).ok()?;
+    let of = |name: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.trim().parse().ok()
+    };
+    Some((of("Pss_Anon:")?, of("AnonHugePages:")?))
+}
+
+/// Whether the system gives huge pages to whoever does not ask for them.
+fn huge_pages_come_unasked() -> bool {
+    fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").is_ok_and(|said| said.contains("[always]"))
+}
+
+/// The figures of a release build are a third of these bounds; a build for tests has larger tables and stacks.
+#[test]
+fn an_idle_gateway_has_little_memory_of_its_own_also_after_a_burst() {
+    let world = World::new();
+    let gateway = world.start(OPEN);
+    let Some((fresh, huge)) = anonymous_kib(&gateway) else { return };
+    if !huge_pages_come_unasked() {
+        assert_eq!(huge, 0, "the allocator asks for none");
+        assert!(fresh < 12 * 1024, "{fresh} KiB before the first request");
+    }
+    for _ in 0..10 {
+        let mut clients: Vec<_> = (0..20).map(|_| gateway.connect()).collect();
+        for client in &mut clients {
+            for _ in 0..5 {
+                get("/x").send_on(client).expect(200);
+            }
+        }
+    }
+    let after = eventually("the burst's memory to be given back", || {
+        anonymous_kib(&gateway)
+            .map(|(after, _)| after)
+            .filter(|after| huge_pages_come_unasked() || *after < fresh + 8 * 1024)
+    });
+    drop(gateway);
+    assert!(after > 0);
+}
+
+/// To read them takes a fifth of a start. That they cannot be read is said where they are.
+#[test]
+fn the_machines_certificate_authorities_are_read_by_who_needs_them_alone() {
+    let world = World::new();
+    let unreadable = "export SSL_CERT_FILE=/nowhere/roots.pem; unset SSL_CERT_DIR";
+    let said = "reading the machine's certificate authorities";
+    world.configure(OPEN);
+    let gateway = world.start_in(unreadable).ready();
+    assert!(!gateway.stderr().contains(said), "{}", gateway.stderr());
+    drop(gateway);
+    let issuer = "issuers:\n  afar: {issuer: \"https://127.0.0.1:1/\", audience: [a], keys: {discovery: true}, algorithms: [ES256]}\n";
+    world.configure(&format!("{issuer}{OPEN}"));
+    let gateway = world.start_in(unreadable);
+    assert!(gateway.stderr().contains(said), "{}", gateway.stderr());
+}
