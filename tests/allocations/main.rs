@@ -51,10 +51,6 @@ const TLS: Case = Case { tls: true, ..Case::PLAIN };
 const VERIFIED: Case = Case { token: true, ..TLS };
 const SECURED: Case = Case { quota: Quota::Enough, access_log: true, ..VERIFIED };
 
-/// In builds with debug assertions tokio puts a task's future into a block of its own from 2 KiB on, else from 16 KiB on. A stream of
-/// HTTP/2 is a task.
-const BOXED: f64 = if cfg!(debug_assertions) { 1.0 } else { 0.0 };
-
 /// What a browser sends besides.
 const BROWSER: &[(&str, &str)] = &[
     ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
@@ -88,25 +84,25 @@ fn a_request_over_tls_takes_what_is_written() {
 
 #[test]
 fn a_request_with_a_token_seen_before_takes_what_is_written() {
-    VERIFIED.takes(28.0, 32_848);
+    VERIFIED.takes(19.0, 32_734);
 }
 
 #[test]
 fn a_request_with_a_quota_and_an_access_log_takes_what_is_written() {
-    SECURED.takes(33.0, 33_112);
+    SECURED.takes(21.0, 32_845);
 }
 
 #[test]
 fn a_request_over_its_quota_takes_what_is_written() {
-    Case { quota: Quota::Exceeded, ..SECURED }.takes(46.0, 26_420);
+    Case { quota: Quota::Exceeded, ..SECURED }.takes(20.0, 24_729);
 }
 
 #[test]
 fn a_request_over_http2_takes_what_is_written() {
-    Case { http2: true, ..TLS }.takes(19.0 + BOXED, 21_133);
+    Case { http2: true, ..TLS }.takes(20.0, 17_357);
 }
 
 #[test]
 fn a_request_over_http2_with_all_of_that_takes_what_is_written() {
-    Case { http2: true, ..SECURED }.takes(37.4 + BOXED, 24_288);
+    Case { http2: true, ..SECURED }.takes(26.4, 20_245);
 }
