@@ -103,7 +103,7 @@ fn prepare(folder: &Path, yaml: &str, tokens: &[String]) -> Option<()> {
     let config = config::load(&input).map_err(|problems| eprintln!("{problems}")).ok()?.config;
     std::fs::create_dir_all(&config.server.state_dir).ok()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let roots = Arc::new(rustls::RootCertStore::empty());
+    let roots = stepgate::client::MachineRoots::nobody();
     let services = SourceServices {
         handle: runtime.handle().clone(),
         roots: roots.clone(),

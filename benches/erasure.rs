@@ -195,7 +195,7 @@ fn prepare(folder: &Path, yaml: &str, held: usize) -> Option<f64> {
     let state_dir = &config.server.state_dir;
     std::fs::create_dir_all(state_dir).ok()?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let roots = Arc::new(rustls::RootCertStore::empty());
+    let roots = stepgate::client::MachineRoots::nobody();
     let means = StateMeans {
         handle: runtime.handle(),
         clock: &clock,

@@ -126,7 +126,7 @@ routes: [{{path: /**, upstream: api, auth: [jwt, opaque]}}]
     let loaded = config::load(&input).map_err(|problems| eprintln!("{problems}")).ok()?;
     let services = SourceServices {
         handle: tokio::runtime::Handle::current(),
-        roots: Arc::new(rustls::RootCertStore::empty()),
+        roots: stepgate::client::MachineRoots::nobody(),
         clock: Arc::new(SystemClock),
         observer: Arc::new(Unobserved),
         revocations: Arc::default(),
