@@ -62,6 +62,7 @@ impl<'a> Object<'a> {
 }
 
 /// Bytes that stand in a string as they are.
+#[expect(clippy::indexing_slicing, reason = "the compiler works it out, and would see an index that is none")]
 static PLAIN: [bool; 256] = {
     let (mut plain, mut byte) = ([true; 256], 0);
     while byte < b' ' {
