@@ -134,21 +134,23 @@ impl MachineRoots {
         if let Some(known) = self.0.get() {
             return Arc::clone(known);
         }
-        let read = Arc::new(native_roots());
-        // Where there are none, for want of descriptors perhaps, the next client looks again.
-        if read.is_empty() { read } else { Arc::clone(self.0.get_or_init(|| read)) }
+        let (read, is_whole) = native_roots();
+        let read = Arc::new(read);
+        // Where some could not be read, or there are none, for want of descriptors perhaps, the next client looks again.
+        if read.is_empty() || !is_whole { read } else { Arc::clone(self.0.get_or_init(|| read)) }
     }
 }
 
-/// What cannot be read is left out and said in the log.
-fn native_roots() -> RootCertStore {
+/// What cannot be read is left out and said in the log. And whether that was nothing.
+fn native_roots() -> (RootCertStore, bool) {
     let found = rustls_native_certs::load_native_certs();
+    let is_whole = found.errors.is_empty();
     for error in found.errors {
         tracing::warn!(%error, "reading the machine's certificate authorities");
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
-    roots
+    (roots, is_whole)
 }
 
 #[cfg(test)]

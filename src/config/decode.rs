@@ -438,8 +438,6 @@ const MOVED: &[(&str, &str, &str, &str)] = &[(
     "move it out of `authority`, to the start of a line: deletions are sealed with it, too",
 )];
 
-/// Reports an unknown key. Its value may be shown if it is certain to be none of a misspelt `password`; the key itself, if it
-/// is not a value that slipped out of its place (`token:s3cret`, `{token, s3cret}`).
 /// Adds a key to those of a section's shape.
 #[inline(never)]
 pub(super) fn add_field<T: Decode>(
@@ -452,6 +450,8 @@ pub(super) fn add_field<T: Decode>(
     fields.push(FieldShape { key, about: joined(about), default, required, shape: T::shape() });
 }
 
+/// Reports an unknown key. Its value may be shown if it is certain to be none of a misspelt `password`; the key itself, if it
+/// is not a value that slipped out of its place (`token:s3cret`, `{token, s3cret}`).
 fn report_unknown(entry: &Entry, title: &str, known: &[&'static str], cx: &mut Cx) {
     const SECRET: [&str; 8] =
         ["secret", "password", "token", "value", "public_key", "username", "client_secret", "private_key"];

@@ -132,8 +132,9 @@ impl Authenticator {
         self.passwords.locked(now)
     }
 
-    /// Lets go of what was noted of strangers and says nothing any more; takes a while.
+    /// Lets go of what was noted of strangers and says nothing any more, and of tokens that are not shown any more; takes a while.
     pub fn sweep(&self, now: Now) {
+        self.tokens.sweep(now);
         self.passwords.sweep(now);
     }
 

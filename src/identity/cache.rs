@@ -21,10 +21,11 @@ use foldhash::{SharedSeed, quality::SeedableRandomState};
 use super::keys::LiveKey;
 use crate::{clock::Now, jose::TimeClaims, policy::Principal, secret::Secret};
 
-/// How many tokens are kept at most: the callers of a busy gateway in one token's life, in about 200 MB at worst.
+/// How many tokens are kept at most: the callers of a busy gateway in one token's life, in about 300 MB at worst.
 pub(super) const TOKENS: usize = 65_536;
-/// How many bytes of tokens they may have been written in; what is kept of a token is a few times as large.
-const TOKEN_BYTES: usize = 64 << 20;
+/// How many bytes they may have: the tokens themselves, and what they, or the issuers' answers, were written in; what is made of that
+/// is about as large again.
+const TOKEN_BYTES: usize = 128 << 20;
 /// How long a token is kept before it is verified again.
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 
@@ -133,8 +134,12 @@ impl TokenCache {
     pub(super) fn look(&self, id: &TokenId<'_>, now: Now) -> Option<Arc<Known>> {
         let halves = self.halves.load();
         let current = |entry: &Entry| now.instant < entry.until;
-        if let Some(entry) = halves.young.entries.get(&id.hash).filter(|entry| entry.is_of(id)) {
-            return current(&entry).then(|| Arc::clone(&entry.known));
+        let young = halves.young.entries.get(&id.hash).filter(|entry| entry.is_of(id));
+        if let Some(known) = young.map(|entry| current(&entry).then(|| Arc::clone(&entry.known))) {
+            if known.is_none() {
+                self.forget(id);
+            }
+            return known;
         }
         let found = halves.old.entries.get(&id.hash).filter(|entry| entry.is_of(id));
         let entry = found.map(|entry| entry.clone()).filter(current)?;
@@ -153,6 +158,7 @@ impl TokenCache {
     pub(super) fn keep_for(&self, longest: Duration, id: TokenId<'_>, known: Arc<Known>, bytes: usize, now: Now) {
         if let Some(until) = now.instant.checked_add(longest) {
             let token = Arc::new(Secret::new(id.token));
+            let bytes = bytes.saturating_add(id.token.len());
             self.put(id.hash, Entry { token, known, until, bytes }, now);
         }
     }
@@ -169,14 +175,24 @@ impl TokenCache {
         let halves = self.halves.load();
         let half = &halves.young;
         let bytes = entry.bytes;
-        if half.entries.insert(hash, entry).is_some() {
-            return;
-        }
-        let count = half.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let bytes = half.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let (one, more) = match half.entries.insert(hash, entry) {
+            None => (1, bytes),
+            Some(before) => (0, bytes.saturating_sub(before.bytes)),
+        };
+        let count = half.count.fetch_add(one, Ordering::Relaxed) + one;
+        let bytes = half.bytes.fetch_add(more, Ordering::Relaxed) + more;
         let is_old = now.instant.saturating_duration_since(half.since) > LONGEST;
         if count >= self.tokens / 2 || bytes >= TOKEN_BYTES / 2 || is_old {
             self.turn(half, now);
+        }
+    }
+
+    /// Lets go of tokens that nobody has shown for long: where no new ones come, nothing else does.
+    pub(super) fn sweep(&self, now: Now) {
+        let halves = self.halves.load_full();
+        let is_old = now.instant.saturating_duration_since(halves.young.since) > LONGEST;
+        if is_old && !(halves.young.entries.is_empty() && halves.old.entries.is_empty()) {
+            self.turn(&halves.young, now);
         }
     }
 
@@ -298,7 +314,44 @@ mod tests {
         for number in 0..1000 {
             cache.keep(cache.identify(number.to_string().as_bytes()), known("other"), 1 << 20, now);
         }
-        assert!(cache.len() <= 65, "{}", cache.len());
+        assert!(cache.len() <= 129, "{}", cache.len());
+    }
+
+    #[test]
+    fn what_is_kept_of_a_token_counts_with_the_token_itself() {
+        let (cache, now) = cache(TOKENS);
+        for number in 0..300 {
+            let token = format!("{number}{}", "x".repeat(1 << 20));
+            cache.keep(cache.identify(token.as_bytes()), known("other"), 1, now);
+        }
+        assert!(cache.len() <= 129, "{}", cache.len());
+    }
+
+    #[test]
+    fn a_token_that_is_kept_again_counts_once_and_with_what_it_has_grown_by() {
+        let (cache, now) = cache(8);
+        for _ in 0..100 {
+            cache.keep(cache.identify(b"same"), known("alice"), 4, now);
+        }
+        let half = Arc::clone(&cache.halves.load().young);
+        assert_eq!((half.count.load(Ordering::Relaxed), half.bytes.load(Ordering::Relaxed)), (1, 8));
+        cache.keep(cache.identify(b"same"), known("alice"), 10, now);
+        assert_eq!(half.bytes.load(Ordering::Relaxed), 14);
+    }
+
+    #[test]
+    fn tokens_that_nobody_shows_any_more_are_let_go_of() {
+        let (cache, now) = cache(1000);
+        cache.keep(cache.identify(b"a.b.c"), known("alice"), 5, now);
+        let later = |times: u32| now.after((LONGEST + Duration::from_secs(1)) * times);
+        cache.sweep(now);
+        assert_eq!(cache.len(), 1);
+        cache.sweep(later(1));
+        cache.sweep(later(2));
+        assert_eq!(cache.len(), 0);
+        cache.keep(cache.identify(b"a.b.d"), known("alice"), 5, later(2));
+        assert!(cache.look(&cache.identify(b"a.b.d"), later(3)).is_none());
+        assert_eq!(cache.len(), 0, "an expired one goes when it is shown");
     }
 
     #[test]

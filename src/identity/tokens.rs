@@ -129,6 +129,11 @@ impl Tokens {
         self.recall(&self.cache.identify(token.as_bytes()), accepted, now)
     }
 
+    /// Lets go of tokens that nobody has shown for long.
+    pub(super) fn sweep(&self, now: Now) {
+        self.cache.sweep(now);
+    }
+
     /// How the keys of each issuer stand, in the order of the configuration.
     pub(super) fn readiness(&self, now: Now) -> Vec<SourceReadiness> {
         self.issuers.iter().map(|verifier| readiness(verifier, now)).collect()

@@ -14,16 +14,25 @@ pub(super) fn push_rfc3339(text: &mut String, unix_ms: u64) {
     // What jiff cannot show lies after the year 9999: that is its end.
     let unix_ms = unix_ms.min(u64::try_from(Timestamp::MAX.as_millisecond()).unwrap_or(0));
     let (second, thousandths) = (unix_ms / 1000, unix_ms % 1000);
-    LAST.with_borrow_mut(|(last, written)| {
+    let print = |written: &mut String| {
+        let moment = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
+        let done = PRINTER.print_timestamp(&moment.unwrap_or(Timestamp::MAX), &mut *written);
+        debug_assert!(done.is_ok() && written.ends_with('Z'), "writing to a string cannot fail");
+        written.truncate(written.len().saturating_sub(1));
+    };
+    let kept = LAST.try_with(|kept| {
+        let (last, written) = &mut *kept.borrow_mut();
         if *last != second {
             *last = second;
             written.clear();
-            let moment = i64::try_from(second).ok().and_then(|second| Timestamp::from_second(second).ok());
-            let done = PRINTER.print_timestamp(&moment.unwrap_or(Timestamp::MAX), &mut *written);
-            debug_assert!(done.is_ok() && written.ends_with('Z'), "writing to a string cannot fail");
+            print(written);
         }
-        text.push_str(written.strip_suffix('Z').unwrap_or(written));
+        text.push_str(written);
     });
+    // A thread that ends has nothing that is kept.
+    if kept.is_err() {
+        print(text);
+    }
     text.push('.');
     push_thousandths(text, thousandths);
     text.push('Z');

@@ -137,6 +137,7 @@ fn continuations_without_end_close_the_connection() {
     let mut client = Client::connect(&running);
     client.send(HEADERS, END_STREAM, 1, &head("/"));
     let field = [&[0x00, 0x01, b'x', 0x64][..], &[b'a'; 100]].concat();
+    // More than the buffers of both sockets hold, and what is read off after the end.
     let survived = (0..200_000).take_while(|_| client.try_send(CONTINUATION, 0, 1, &field).is_ok()).count();
     assert!(survived < 200_000);
     running.wait_closed();
