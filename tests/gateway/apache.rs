@@ -104,10 +104,11 @@ fn what_it_frames_itself_comes_whole_and_connections_are_kept() {
         for round in 0..5 {
             let answer = get(&format!("/cgi?round={round}%2F")).send_on(&mut wire).expect(200);
             assert_eq!(answer.text(), format!("{version} GET gateway.example round={round}%2F "));
-            assert!(!answer.has("content-length"));
             let body = "x".repeat(100_000);
             let answer = post("/cgi", &body).send_on(&mut wire).expect(200);
             assert_eq!(answer.text(), format!("{version} POST gateway.example  {body}"));
+            // Too long for Apache to know its length beforehand; of a short one it knows it where the program has ended by then.
+            assert!(!answer.has("content-length"));
         }
         let opened = gateway.metric("stepgate_upstream_connections_opened_total", &["upstream=\"api\""]);
         assert_eq!(opened, 1.0, "{protocol}");
