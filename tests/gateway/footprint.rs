@@ -22,7 +22,8 @@ fn huge_pages_come_unasked() -> bool {
     fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").is_ok_and(|said| said.contains("[always]"))
 }
 
-/// The figures of a release build are a third of these bounds; a build for tests has larger tables and stacks.
+/// The figures of a release build are a third of these bounds; a build for tests has larger tables and stacks. Where the system gives huge
+/// pages unasked, what is counted is the system's affair, and only that the gateway answers is shown.
 #[test]
 fn an_idle_gateway_has_little_memory_of_its_own_also_after_a_burst() {
     let world = World::new();
