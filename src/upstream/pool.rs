@@ -24,8 +24,9 @@ use super::{
     target::Target,
 };
 
-/// More idle connections than a worker can keep busy would only be held open.
-const IDLE_CONNECTIONS: usize = 256;
+/// As many as ten clients with a hundred streams each keep busy in bursts: with fewer, what one burst closes the next one opens again.
+/// What is not needed goes by its age.
+pub(super) const IDLE_CONNECTIONS: usize = 1024;
 /// Below the idle timeouts that servers commonly have (60 to 75 seconds), so that it is mostly us who close.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
