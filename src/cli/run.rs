@@ -41,6 +41,10 @@ use crate::{
 
 /// How often idle connections, used-up quotas and expired revocations are looked through.
 const SWEEP_PERIOD: Duration = Duration::from_secs(10);
+/// How often memory that is free goes back to the system.
+const GIVE_BACK_PERIOD: Duration = Duration::from_millis(250);
+/// A block that no part of the allocator's keeps for the next one: it is asked from what the whole process has, and goes back there.
+const GIVE_BACK_BYTES: usize = 2 << 20;
 
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
@@ -254,6 +258,7 @@ impl Running {
         let acme = super::acme::start(&handle, acme, &server, &services);
         handle.spawn(server.watch_certificates());
         handle.spawn(sweep(live.downgrade(), Arc::downgrade(&services)));
+        handle.spawn(give_back(live.downgrade()));
         let control = Control::new(services.clone(), live.clone());
         let admin = AdminServer::start(admin, admin_token, control.clone(), observer, &inherited)?;
         server.adopt();
@@ -314,6 +319,15 @@ async fn sweep(live: WeakLive, services: Weak<Services>) {
             services.revocations.sweep(now);
         };
         let _ = tokio::task::spawn_blocking(sweep).await;
+    }
+}
+
+/// Has the allocator give free memory back: it does so as large blocks come and go, and never by itself, so that a gateway which has
+/// become idle would keep what its last burst took. The block is not written to, so it is no memory. Ends with the gateway.
+async fn give_back(live: WeakLive) {
+    while live.load().is_some() {
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(GIVE_BACK_BYTES)));
+        tokio::time::sleep(GIVE_BACK_PERIOD).await;
     }
 }
 
