@@ -31,7 +31,7 @@ use super::{
     line::{Held, Line, Turn},
     observer::{Repetition, ServiceObserver, UpstreamObserver},
     pool::{Opening, TargetPool},
-    replay::Replay,
+    replay::{Replay, Spare},
     sending::Sending,
     service::Service,
     target::Target,
@@ -62,6 +62,8 @@ pub(super) struct ServicePool<B> {
     view: RefCell<Rc<View<B>>>,
     /// How often something was drawn, from a first number of its own.
     pub(super) draws: Cell<u64>,
+    /// For the heads of plain requests.
+    spare: Spare,
     pub(super) observer: Rc<dyn ServiceObserver>,
 }
 
@@ -230,6 +232,7 @@ impl<B> Worker<B> {
             view: RefCell::new(Rc::new(self.look(service))),
             service: Arc::clone(service),
             draws: Cell::new(RandomState::new().hash_one(service.id)),
+            spare: Spare::default(),
             observer: self.observer.service(service.name()),
         });
         self.services.borrow_mut().insert(service.id, Rc::clone(&pool));
@@ -301,6 +304,9 @@ where
             let patience = self.service.response_timeout();
             let request = match poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await {
                 Ok(answered) => {
+                    if let Some(replay) = sent.replay.take() {
+                        self.spare.put(replay);
+                    }
                     return self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
                 }
                 Err(lost) => {
@@ -341,7 +347,7 @@ where
 
     fn begin(&self, chosen: Chosen<B>, request: Request<Upload<B>>, now: Instant) -> Sent<B> {
         let reused = chosen.line.is_reused();
-        let replay = if reused { Replay::of(&request).map(Box::new) } else { None };
+        let replay = if reused { Replay::of_in(&self.spare, &request) } else { None };
         let started = chosen.started(now);
         self.begin_with(chosen, request, (started, false), replay)
     }

@@ -69,27 +69,27 @@ const BROWSER: &[(&str, &str)] = &[
 
 #[test]
 fn a_plain_request_takes_what_is_written() {
-    Case::PLAIN.takes(16.0, 31_527);
+    Case::PLAIN.takes(13.0, 30_471);
 }
 
 #[test]
 fn a_browsers_request_takes_what_is_written() {
-    Case { fields: BROWSER, ..Case::PLAIN }.takes(26.0, 32_239);
+    Case { fields: BROWSER, ..Case::PLAIN }.takes(23.0, 30_655);
 }
 
 #[test]
 fn a_request_over_tls_takes_what_is_written() {
-    TLS.takes(19.0, 31_914);
+    TLS.takes(16.0, 30_858);
 }
 
 #[test]
 fn a_request_with_a_token_seen_before_takes_what_is_written() {
-    VERIFIED.takes(19.0, 32_734);
+    VERIFIED.takes(16.0, 31_534);
 }
 
 #[test]
 fn a_request_with_a_quota_and_an_access_log_takes_what_is_written() {
-    SECURED.takes(21.0, 32_845);
+    SECURED.takes(18.0, 31_645);
 }
 
 #[test]
@@ -99,10 +99,10 @@ fn a_request_over_its_quota_takes_what_is_written() {
 
 #[test]
 fn a_request_over_http2_takes_what_is_written() {
-    Case { http2: true, ..TLS }.takes(20.0, 17_357);
+    Case { http2: true, ..TLS }.takes(17.0, 16_302);
 }
 
 #[test]
 fn a_request_over_http2_with_all_of_that_takes_what_is_written() {
-    Case { http2: true, ..SECURED }.takes(26.4, 20_245);
+    Case { http2: true, ..SECURED }.takes(23.4, 19_045);
 }
