@@ -78,7 +78,7 @@ impl QuotaKey {
             LimitKey::Subject => facts
                 .principal
                 .filter(|who| !who.subject.is_empty())
-                .map(|who| Self::subject(&who.issuer, &who.subject)),
+                .map(|who| Self(who.told.subject_key(|| Self::subject(&who.issuer, &who.subject).0))),
             LimitKey::Issuer => facts.principal.map(|who| Self::builder("issuer").part(who.issuer.as_bytes()).finish()),
             LimitKey::Client => facts.principal.and_then(|who| {
                 let client = who.client.as_deref().filter(|client| !client.is_empty())?;

@@ -103,19 +103,28 @@ pub struct Principal {
     pub binding: Option<Box<Binding>>,
     /// Named quotas that this credential has of its own, besides the route's.
     pub limits: Box<[Arc<str>]>,
-    /// What services are told of the caller.
+    /// What was worked out of all that.
     pub told: Told,
 }
 
-/// The fields that tell a service who is calling: made of the principal's facts when they are first needed, for a token is used many
-/// times. They say nothing of their own, so a copy of a principal, which may be about to change, has to make them again.
+/// What is worked out of a principal's facts when it is first needed, for a token is used many times: the fields that tell a service who
+/// is calling, and what quotas by subject count by. It says nothing of its own, so a copy of a principal, which may be about to change,
+/// has to work it out again.
 #[derive(Default)]
-pub struct Told(OnceLock<Box<[(HeaderName, HeaderValue)]>>);
+pub struct Told {
+    fields: OnceLock<Box<[(HeaderName, HeaderValue)]>>,
+    subject_key: OnceLock<[u64; 2]>,
+}
 
 impl Told {
     /// The fields, made if they are not there.
     pub fn get_or_make(&self, make: impl FnOnce() -> Box<[(HeaderName, HeaderValue)]>) -> &[(HeaderName, HeaderValue)] {
-        self.0.get_or_init(make)
+        self.fields.get_or_init(make)
+    }
+
+    /// The caller's key in quotas by subject, made if it is not there.
+    pub fn subject_key(&self, make: impl FnOnce() -> [u64; 2]) -> [u64; 2] {
+        *self.subject_key.get_or_init(make)
     }
 }
 

@@ -61,24 +61,15 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Bytes that stand in a string as they are.
-#[expect(clippy::indexing_slicing, reason = "the compiler works it out, and would see an index that is none")]
-static PLAIN: [bool; 256] = {
-    let (mut plain, mut byte) = ([true; 256], 0);
-    while byte < b' ' {
-        plain[byte as usize] = false;
-        byte += 1;
-    }
-    plain[b'"' as usize] = false;
-    plain[b'\\' as usize] = false;
-    plain[0x7f] = false;
-    plain
-};
+/// Whether all bytes stand in a string as they are. There is no way out in the middle, so that the compiler looks at many at once.
+fn is_plain(value: &str) -> bool {
+    value.bytes().fold(true, |plain, byte| plain & (byte >= b' ') & (byte != b'"') & (byte != b'\\') & (byte != 0x7f))
+}
 
 /// Appends a JSON string (RFC 8259 §7).
 pub(super) fn push_string(text: &mut String, value: &str) {
     text.push('"');
-    if value.bytes().all(|byte| PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain)) {
+    if is_plain(value) {
         text.push_str(value);
     } else {
         for letter in value.chars() {
