@@ -2,9 +2,15 @@
 
 use std::process::ExitCode;
 
-/// Small, short-lived allocations are most of what a request costs; see docs/decisions.
+/// Small, short-lived allocations are a part of what each request costs; see docs/decisions/014-small-and-cold.md.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Where it can be, mimalloc is C's `malloc`, which Rust's own allocator calls: for what C allocates as well, and by the shorter way
+/// that blocks without a wish for their alignment have.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use mimalloc as _;
 
 fn main() -> ExitCode {
     stepgate::cli::main()
