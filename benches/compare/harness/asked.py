@@ -34,6 +34,8 @@ class Asked:
     access_log: bool = False
     metrics: bool = False
     routes: tuple[str, ...] = ()
+    # Bytes are passed on without a look at them: what any proxy costs at least. HAProxy alone.
+    unread: bool = False
     workers: int = CORES
     # For measuring beyond what one client is usually allowed: see `proxies/stepgate.py`.
     unbounded: bool = False

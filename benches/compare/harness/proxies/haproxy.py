@@ -4,6 +4,9 @@ from ..asked import CONNECTIONS, IDLE_UPSTREAM
 from ..machine import free_ports, which
 from ..process import Process
 
+HTTP = """option http-keep-alive
+    http-reuse always"""
+
 
 def haproxy(folder, behind, asked):
     """HAProxy, unless many routes are asked for or a level of proof."""
@@ -23,20 +26,19 @@ global
     maxconn {CONNECTIONS}
     {"log stdout format raw local0" if asked.access_log else ""}
 defaults
-    mode http
+    mode {"tcp" if asked.unread else "http"}
     timeout connect 5s
     timeout client 600s
     timeout server 60s
     timeout http-request 10s
     timeout http-keep-alive 600s
-    option http-keep-alive
-    http-reuse always
+    {"" if asked.unread else HTTP}
     {"log global" if asked.access_log else ""}
     {"option httplog" if asked.access_log else ""}
 {_metrics(metrics_port) if asked.metrics else ""}
 frontend edge
     {bind}
-    option forwardfor
+    {"" if asked.unread else "option forwardfor"}
     {_tokens(asked.issuer) if asked.issuer else ""}
     {_quota(asked) if asked.quota else ""}
     default_backend behind

@@ -1,7 +1,11 @@
 """Requests that are passed on: in the clear, over TLS, over HTTP/2."""
 
+from dataclasses import replace
+
 from .. import load
 from ..rounds import Contender, Scenario, measure
+
+FLOOR = "HAProxy, only bytes"
 
 
 def plain(bench):
@@ -24,5 +28,11 @@ def h2_tls(bench):
 
 
 def _passed_on(bench, title, asked):
+    """Beside it, the floor: HAProxy that passes on bytes."""
     contenders = [Contender(name, name, asked, bench.wrk(name, asked)) for name in bench.chosen.proxies]
-    return Scenario(title, contenders)
+    note = ""
+    if "haproxy" in bench.chosen.proxies:
+        unread = replace(asked, unread=True)
+        contenders.append(Contender(FLOOR, "haproxy", unread, bench.wrk(FLOOR, unread)))
+        note = f"{FLOOR} knows nothing of HTTP: what passing on costs at least."
+    return Scenario(title, contenders, note=note)
