@@ -65,3 +65,22 @@ fn the_machines_certificate_authorities_are_read_by_who_needs_them_alone() {
     let gateway = world.start_in(unreadable);
     assert!(gateway.stderr().contains(said), "{}", gateway.stderr());
 }
+
+/// An allocator keeps what it has for whoever asks next, and nobody asks in an idle gateway.
+#[test]
+fn what_a_burst_took_goes_back_to_the_system() {
+    let world = World::new();
+    let gateway = world.start(OPEN);
+    let anonymous = || anonymous_kib(&gateway).map(|(anonymous, _)| anonymous);
+    let Some(fresh) = anonymous() else { return };
+    let unfinished = format!("GET /x HTTP/1.1\r\nHost: api.example\r\nX-Long: {}", "a".repeat(40_000));
+    let mut clients: Vec<_> = (0..200).map(|_| gateway.connect()).collect();
+    for client in &mut clients {
+        client.send(&unfinished);
+    }
+    let held = eventually("the heads to be held", || anonymous().filter(|held| *held > fresh + 6 * 1024));
+    drop(clients);
+    // A quarter of it may stay in pages that others are in, too.
+    let kept = fresh + (held - fresh) / 4;
+    eventually("the heads' memory to be given back", || anonymous().filter(|after| *after < kept));
+}
