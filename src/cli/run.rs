@@ -322,8 +322,9 @@ async fn sweep(live: WeakLive, services: Weak<Services>) {
     }
 }
 
-/// Has the allocator give free memory back: it does so as large blocks come and go, and never by itself, so that a gateway which has
-/// become idle would keep what its last burst took. The block is not written to, so it is no memory. Ends with the gateway.
+/// Has the allocator give free memory back. It looks for what it may give back when pages of its own come and go, and not by the clock, so
+/// that a gateway which has become idle would keep most of what its last burst took. The block is not written to, so it is no memory.
+/// Ends with the gateway.
 async fn give_back(live: WeakLive) {
     while live.load().is_some() {
         drop(std::hint::black_box(Vec::<u8>::with_capacity(GIVE_BACK_BYTES)));

@@ -109,7 +109,7 @@ pub struct Principal {
 
 /// What is worked out of a principal's facts when it is first needed, for a token is used many times: the fields that tell a service who
 /// is calling, and what quotas by subject count by. It says nothing of its own, so a copy of a principal, which may be about to change,
-/// has to work it out again.
+/// has to work it out again. Whoever makes a principal by hand gives it an empty one.
 #[derive(Default)]
 pub struct Told {
     fields: OnceLock<Box<[(HeaderName, HeaderValue)]>>,

@@ -108,6 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn every_control_character_is_escaped_wherever_it_stands() {
+        for letter in '\0'..='\u{80}' {
+            for value in
+                [letter.to_string(), format!("{letter}{0}", "a".repeat(40)), format!("{0}{letter}b", "a".repeat(40))]
+            {
+                let mut text = String::new();
+                push_string(&mut text, &value);
+                assert_eq!(serde_json::from_str::<String>(&text).unwrap(), value);
+                assert!(!text.bytes().any(|byte| byte < b' ' || byte == 0x7f), "{letter:?}");
+            }
+        }
+    }
+
+    #[test]
     fn an_object_is_what_a_parser_expects() {
         let mut text = String::new();
         let mut object = Object::open(&mut text);

@@ -5,13 +5,13 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::Body;
-
+use rustix::process::{Resource, getrlimit};
 use tokio::time::Instant;
 
 use super::{
@@ -26,7 +26,9 @@ use super::{
 
 /// As many as ten clients with a hundred streams each keep busy in bursts: with fewer, what one burst closes the next one opens again.
 /// What is not needed goes by its age.
-pub(super) const IDLE_CONNECTIONS: usize = 1024;
+const IDLE_CONNECTIONS: usize = 1024;
+/// Of the files that this process may open, not more than one in so many, whatever else that leaves.
+const SHARE_OF_FILES: u64 = 16;
 /// Below the idle timeouts that servers commonly have (60 to 75 seconds), so that it is mostly us who close.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
@@ -96,7 +98,8 @@ impl<B> TargetPool<B> {
         }
         connection.reused = true;
         let mut idle = self.idle.borrow_mut();
-        while idle.len() >= IDLE_CONNECTIONS || idle.front().is_some_and(|oldest| is_old(oldest, connection.used_at)) {
+        while idle.len() >= idle_connections() || idle.front().is_some_and(|oldest| is_old(oldest, connection.used_at))
+        {
             if let Some(oldest) = idle.pop_front() {
                 oldest.close();
             }
@@ -174,6 +177,15 @@ where
             Err(fault) => Opening::Failed(fault),
         }
     }
+}
+
+/// How many idle connections are kept.
+pub(super) fn idle_connections() -> usize {
+    static BOUND: LazyLock<usize> = LazyLock::new(|| {
+        let share = getrlimit(Resource::Nofile).current.map_or(u64::MAX, |files| files / SHARE_OF_FILES);
+        usize::try_from(share).unwrap_or(usize::MAX).clamp(1, IDLE_CONNECTIONS)
+    });
+    *BOUND
 }
 
 fn is_old<B>(connection: &Connection<B>, now: Instant) -> bool {

@@ -10,8 +10,9 @@ use super::upload::Upload;
 
 /// What values there usually are, so that the buffer need not grow.
 const VALUE_BYTES: usize = 512;
-/// More than that is not kept for the next head.
+/// Room for more than that is not kept for the next head.
 const SPARE_BYTES: usize = 4096;
+const SPARE_FIELDS: usize = 100;
 
 /// The head of a request that may be sent a second time.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ pub(super) struct Spare(Cell<Option<Box<Replay>>>);
 impl Spare {
     /// Takes back the room of a head that will not be sent again.
     pub(super) fn put(&self, mut replay: Box<Replay>) {
-        if replay.values.capacity() <= SPARE_BYTES {
+        if replay.values.capacity() <= SPARE_BYTES && replay.fields.capacity() <= SPARE_FIELDS {
             replay.uri = Uri::default();
             replay.fields.clear();
             replay.values.clear();
@@ -77,6 +78,8 @@ impl Replay {
 
     fn keep<B>(&mut self, request: &Request<B>) {
         let headers = request.headers();
+        self.fields.clear();
+        self.values.clear();
         self.method.clone_from(request.method());
         self.uri.clone_from(request.uri());
         self.fields.reserve(headers.len());

@@ -1,9 +1,7 @@
 //! Connections that are kept, that grow old, and that the other side closes at the worst moment.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use super::*;
-use crate::upstream::pool::IDLE_CONNECTIONS;
+use crate::upstream::pool::idle_connections;
 
 /// Answers the first request of each connection; reads a second one and closes without an answer.
 async fn closing_on_the_second() -> (SocketAddr, Rc<RefCell<Vec<String>>>) {
@@ -214,9 +212,8 @@ fn a_reload_that_changes_nothing_keeps_the_connections() {
 
 #[test]
 fn no_more_connections_are_kept_than_a_burst_needs() {
-    // Both sides of each are in this process, which may have as few as 1,024 files unless it asks for more.
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    // Both sides of each are in this process, and are an eighth of the files that it may open.
+    let bound = idle_connections();
     worker(async {
         let open = Rc::new(Cell::new(0_usize));
         let counter = Rc::clone(&open);
@@ -231,18 +228,18 @@ fn no_more_connections_are_kept_than_a_burst_needs() {
         .await;
         let (client, service) = (Client::new(), service_of(&[address]));
         let mut answers = Vec::new();
-        for _ in 0..IDLE_CONNECTIONS + 4 {
+        for _ in 0..bound + 4 {
             answers.push(client.send(&service, request(Method::GET, "/")).await.unwrap());
         }
-        assert_eq!(open.get(), IDLE_CONNECTIONS + 4);
+        assert_eq!(open.get(), bound + 4);
         for answer in answers {
             read(answer).await.unwrap();
         }
-        while open.get() > IDLE_CONNECTIONS {
+        while open.get() > bound {
             tokio::task::yield_now().await;
         }
         client.text(&service).await.unwrap();
-        assert_eq!(open.get(), IDLE_CONNECTIONS);
-        assert_eq!(usize::try_from(client.told.opened.get()).unwrap(), IDLE_CONNECTIONS + 4);
+        assert_eq!(open.get(), bound);
+        assert_eq!(usize::try_from(client.told.opened.get()).unwrap(), bound + 4);
     });
 }
