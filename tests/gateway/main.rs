@@ -58,6 +58,7 @@ mod reach;
 mod real;
 mod regression;
 mod relays;
+mod release;
 mod reload;
 mod revocation;
 mod sessions;

@@ -35,7 +35,8 @@ def _handshakes(bench, title, resumed):
 def _idle(bench, protocol, http2):
     """Memory of a TLS connection that had one answer and then stays open."""
     asked = bench.asked(pair=bench.pair, http2=http2)
-    count, settling = (20, 0) if bench.chosen.check else (bench.chosen.idle, 1)
+    # Allocators keep what was freed for a while, mostly a second, before the system has it back.
+    count, settling = (20, 0) if bench.chosen.check else (bench.chosen.idle, 4)
     figures = {}
     for name in bench.chosen.proxies:
         with proxies.ALL[name](bench.folder(), bench.behind, asked) as proxy:
