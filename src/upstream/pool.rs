@@ -27,7 +27,7 @@ use super::{
 /// As many as ten clients with a hundred streams each keep busy in bursts: with fewer, what one burst closes the next one opens again.
 /// What is not needed goes by its age.
 const IDLE_CONNECTIONS: usize = 1024;
-/// Of the files that this process may open, not more than one in so many, whatever else that leaves.
+/// Of the files that this process may open, one in so many at most is for what one worker keeps for one target.
 const SHARE_OF_FILES: u64 = 16;
 /// Below the idle timeouts that servers commonly have (60 to 75 seconds), so that it is mostly us who close.
 const IDLE_TIME: Duration = Duration::from_secs(30);
