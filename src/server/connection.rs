@@ -406,12 +406,12 @@ async fn linger(transport: &RefCell<Transport>, watch: &ConnectionWatch, wait: b
     watch.lingering();
     while left > 0 {
         // Not into a buffer of its own: every connection would have the room for it as long as it lasts.
-        let read = with_scratch(|sink| transport.borrow().socket().bare().try_read(sink));
+        let read = with_scratch(|sink| transport.borrow().socket().try_read(sink));
         match read {
             Ok(0) => return,
             Ok(count) => left = left.saturating_sub(count),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && wait => {
-                let readable = poll_fn(|cx| transport.borrow().socket().bare().poll_read_ready(cx));
+                let readable = poll_fn(|cx| transport.borrow().socket().poll_read_ready(cx));
                 if !matches!(until_verdict(watch, readable).await, Ok(Ok(()))) {
                     return;
                 }

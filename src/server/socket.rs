@@ -11,31 +11,35 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::client_stream::ClientStream;
-use crate::{
-    body::ConnectionWatch,
-    gather::{SMALL_WRITE_BYTES, gather_small},
-};
+use crate::{body::ConnectionWatch, cork::Corked};
 
 /// A client's connection that reports to its watch.
 #[derive(Debug)]
 pub(super) struct Socket {
-    stream: ClientStream,
+    stream: Corked<ClientStream>,
     watch: Rc<ConnectionWatch>,
 }
 
 impl Socket {
     pub(super) fn new(stream: ClientStream, watch: Rc<ConnectionWatch>) -> Self {
-        Self { stream, watch }
+        Self { stream: Corked::new(stream), watch }
     }
 
-    pub(super) fn bare(&self) -> &ClientStream {
-        &self.stream
+    /// Reads what is there, whatever is spoken.
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.with(|stream| stream.try_read(buffer))
     }
 
-    fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Waits until there may be something to read.
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.with(|stream| stream.poll_read_ready(cx))
+    }
+
+    /// Tells the watch whether the client takes what there is for it.
+    fn note<T>(&self, wrote: Poll<io::Result<T>>, count: impl Fn(&T) -> usize) -> Poll<io::Result<T>> {
         match &wrote {
             Poll::Pending => self.watch.on_write_blocked(),
-            Poll::Ready(Ok(count)) => self.watch.on_written(*count),
+            Poll::Ready(Ok(taken)) => self.watch.on_written(count(taken)),
             Poll::Ready(Err(_)) => {}
         }
         wrote
@@ -57,7 +61,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let wrote = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note_write(wrote)
+        self.note(wrote, |count| *count)
     }
 
     fn poll_write_vectored(
@@ -65,13 +69,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // For what fits in a packet, copying costs less than what the kernel does for a vector.
-        let mut small = [0u8; SMALL_WRITE_BYTES];
-        let wrote = match gather_small(slices, &mut small) {
-            Some(bytes) => Pin::new(&mut self.stream).poll_write(cx, bytes),
-            None => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
-        };
-        self.note_write(wrote)
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note(wrote, |count| *count)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -79,10 +78,12 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note(flushed, |()| 0)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.note(shut, |()| 0)
     }
 }

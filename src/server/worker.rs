@@ -35,6 +35,7 @@ use crate::{
     acme::Challenges,
     body::{Aside, ConnectionWatch, Serve, Verdict},
     config::{ListenerAddress, Peers, ServerLimits},
+    cork,
     telemetry::OVER_UDP,
 };
 
@@ -211,6 +212,7 @@ pub(super) async fn run<S: Serve>(
                 all_closed: Notify::new(),
             });
             let period = Rc::new(Cell::new(Duration::from_millis(250)));
+            spawn_local(alarm.guard(cork::uncork()));
             spawn_local(alarm.guard(sweep(Rc::clone(&shared), Rc::clone(&period), beat)));
             let mut listening = HashMap::new();
             let mut end = (Instant::now(), Vec::new());

@@ -28,11 +28,10 @@ use super::{
     names::Found,
     sending::Sending,
     shared::Shared,
-    small_writes::SmallWrites,
     target::{Place, Target, TargetTls},
     tls::Offer,
 };
-use crate::config::UpstreamProtocol;
+use crate::{config::UpstreamProtocol, cork::Corked};
 
 /// The largest head of an answer: eight times what common servers send at most.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -114,8 +113,8 @@ where
     };
     let socket = timeout_at(deadline, connecting).await.unwrap_or(Err(ConnectFault::Timeout)).map_err(unreachable)?;
     match (socket, &target.tls) {
-        (Socket::Unix(stream), _) => speak(stream, knows_http2, ahead).await,
-        (Socket::Tcp(stream), None) => speak(stream, knows_http2, ahead).await,
+        (Socket::Unix(stream), _) => speak(Corked::new(stream), knows_http2, ahead).await,
+        (Socket::Tcp(stream), None) => speak(Corked::new(stream), knows_http2, ahead).await,
         (Socket::Tcp(stream), Some(tls)) => {
             let tls_fault = |source| UpstreamFault::Tls { target: target.authority().to_owned(), source };
             let stream = timeout_at(deadline, handshake(tls, protocol, stream))
@@ -185,13 +184,13 @@ async fn handshake(
     tls: &TargetTls,
     protocol: UpstreamProtocol,
     stream: TcpStream,
-) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+) -> io::Result<tokio_rustls::client::TlsStream<Corked<TcpStream>>> {
     let offer = match protocol {
         UpstreamProtocol::Http1 => Offer::Http1,
         UpstreamProtocol::Http2 => Offer::Http2,
         UpstreamProtocol::Auto => Offer::Either,
     };
-    TlsConnector::from(tls.trust.client(offer)).connect(tls.name.clone(), stream).await
+    TlsConnector::from(tls.trust.client(offer)).connect(tls.name.clone(), Corked::new(stream)).await
 }
 
 /// Starts HTTP on a stream.
@@ -209,7 +208,7 @@ where
     let (sender, connection) = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES)
         .max_header_size(HEAD_BYTES)
-        .handshake(TokioIo::new(SmallWrites(stream)))
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(UpstreamFault::from_hyper)?;
     // Whether a service may switch is for the request to say; here it costs nothing.

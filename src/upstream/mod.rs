@@ -18,7 +18,7 @@
 //! | services and targets | `service` one of the configuration, and all of them; `target_set` its targets as they are now; `target` one of them; `observer` who is told |
 //! | which target | `choose` who may be chosen; `balance` whose turn it is, by arithmetic alone; `health` ejection and return; `check` health checks; `gate` how many at once, and the queue; `retry_budget` how much may be repeated |
 //! | names | `names` what is to be asked; `resolver` who asks; `discovery` the targets that come of it |
-//! | connections | `pool` one worker's idle ones to one target; `connect` a new one; `tls` whom we believe; `introduction` the PROXY protocol; `small_writes` fewer packets |
+//! | connections | `pool` one worker's idle ones to one target; `connect` a new one; `tls` whom we believe; `introduction` the PROXY protocol |
 //! | HTTP/1.1 | `connection` one connection and one exchange; `drive` it without a task of its own; `framing` how the message ends |
 //! | HTTP/2 | `shared` connections that requests share; `call` one stream; `ahead` how much is read before clients take it |
 //! | both | `line` what a request is sent on; `upload` its body; `answer` what is no answer; `body` the answer's; `lease` the connection until then; `switched` after 101; `fault` what went wrong |
@@ -57,7 +57,6 @@ mod retry_budget;
 mod sending;
 mod service;
 mod shared;
-mod small_writes;
 mod switched;
 mod target;
 mod target_set;

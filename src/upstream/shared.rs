@@ -35,7 +35,6 @@ use super::{
     call::Carried,
     fault::{BoxError, ConnectFault, UpstreamFault},
     goaway::{Farewell, Followed},
-    small_writes::SmallWrites,
 };
 
 /// Streams on one connection, whatever more the peer allows: as servers commonly do, and it bounds what one connection
@@ -237,7 +236,7 @@ where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let task = OnThisThread::default();
-        let (stream, farewell) = Followed::new(SmallWrites(stream));
+        let (stream, farewell) = Followed::new(stream);
         let (sender, mut connection) = http2::Builder::new(task.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(ahead.window())

@@ -7,9 +7,9 @@ use std::{
 
 /// The rooms of each floor, from the ground up. `body` is a leaf beside them.
 const FLOORS: &[&[&str]] = &[
-    &["clock", "secret", "gather", "jose", "spread", "subscriber"],
+    &["clock", "secret", "jose", "spread", "subscriber"],
     &["policy", "route"],
-    &["client", "config", "endpoint", "files", "notify", "password", "state", "store", "telemetry"],
+    &["client", "config", "cork", "endpoint", "files", "notify", "password", "state", "store", "telemetry"],
     &["acme", "assertion", "authority", "erasure", "identity", "limit", "upstream"],
     &["runtime"],
     &["gateway"],

@@ -104,6 +104,20 @@ fn a_client_that_takes_nothing_of_its_answer_is_cut() {
 }
 
 #[test]
+fn a_client_that_asks_on_and_on_and_takes_no_answer_is_cut() {
+    let running = Running::cleartext(ServerLimits { body_idle_timeout: SHORT, ..limits() });
+    let client = running.connect();
+    let mut asking = client.try_clone().unwrap();
+    let asks = std::thread::spawn(move || {
+        let requests = "GET / HTTP/1.1\r\nhost: a\r\n\r\n".repeat(1000);
+        while asking.write_all(requests.as_bytes()).is_ok() {}
+    });
+    assert_eq!(running.wait_closed(), Some(Verdict::SlowReader));
+    asks.join().unwrap();
+    drop(client);
+}
+
+#[test]
 fn a_client_that_takes_its_answer_slowly_but_steadily_is_not_cut() {
     let running = Running::cleartext(ServerLimits { body_idle_timeout: SHORT, ..limits() });
     let mut client = running.connect();

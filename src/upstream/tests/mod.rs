@@ -50,6 +50,7 @@ const BRIEF: Duration = Duration::from_millis(80);
 fn worker<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
+        spawn_local(crate::cork::uncork());
         tokio::time::timeout(AMPLE * 2, test).await.unwrap_or_else(|_| panic!("the test hangs"))
     })
 }

@@ -1,0 +1,388 @@
+//! Small writes of one turn of a worker go to their sockets together, at its end.
+//!
+//! A turn is what a worker does between two looks at its sockets: it reads from those that have something, and writes to others. Each
+//! write has the kernel wake whoever reads at the other end, which may then be given this processor at once. Written one after
+//! the other, one wake-up serves for many, and the worker has had its turn:
+//!
+//! ```text
+//! write ── held ──> end of the turn ─┬─> sent                            most of the time
+//!                                    ├─> a task sends the rest           the peer takes no more; writes and flushes wait for it
+//!                                    └─> a fault, told by what is next
+//! ```
+//! What does not fit with what is held is written at once, after that, and so is all that is for a peer that is behind. Nothing is
+//! held where nobody runs [`uncork`] on the thread.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    future::{Future as _, poll_fn},
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::{AbortHandle, spawn_local, unconstrained},
+};
+
+/// The most that is held for one socket: answers and heads as they usually are. Of more, copying costs more than waking does.
+const HELD_BYTES: usize = 4096;
+/// Corks that are kept for others, in each worker.
+const SPARE: usize = 64;
+/// The most sockets that wait for the end of a turn: in a long one, the first to be served are not to wait for the last.
+const QUEUED: usize = 64;
+
+/// A stream whose small writes wait for the end of the turn.
+pub(crate) struct Corked<S>(Arc<Shared<S>>);
+
+/// Shared with the queue. A lock and not a cell, as hyper wants streams that could change threads; nobody else ever has it.
+struct Shared<S>(Mutex<Socket<S>>);
+
+struct Socket<S> {
+    stream: S,
+    /// There while something is held.
+    cork: Option<Box<Cork>>,
+    /// Whether it is in the queue.
+    queued: bool,
+    /// Whether it took less than it was given the last time.
+    behind: bool,
+    /// What went wrong at the end of a turn, until somebody is told.
+    fault: Option<io::Error>,
+}
+
+/// What a socket holds.
+#[derive(Default)]
+struct Cork {
+    bytes: Vec<u8>,
+    /// Who wants to know when it can write again, or never will.
+    owner: Option<Waker>,
+    /// Sends, as the peer takes it.
+    rest: Option<AbortHandle>,
+}
+
+/// Those who have something to send at the end of this thread's turn.
+struct Turn {
+    /// Who sends it. `None`: nobody, so that nothing may be held.
+    sender: RefCell<Option<Waker>>,
+    queue: RefCell<Vec<Arc<dyn Uncork>>>,
+    spare: RefCell<Vec<Box<Cork>>>,
+}
+
+thread_local! {
+    static TURN: Turn = const {
+        Turn { sender: RefCell::new(None), queue: RefCell::new(Vec::new()), spare: RefCell::new(Vec::new()) }
+    };
+}
+
+/// A socket of whatever kind.
+trait Uncork {
+    fn uncork(self: Arc<Self>, turn: &Turn);
+}
+
+/// Sends what the tasks of this thread hold, after all that are ready have had their turn. Dropped, it sends what is left, and
+/// nothing is held any more.
+///
+/// It must be a task of the same set as they are, or it would not come after them.
+pub(crate) async fn uncork() {
+    let _uncorking = Uncorking;
+    let mut sending = Vec::new();
+    poll_fn(|cx| {
+        TURN.with(|turn| {
+            if !turn.sender.borrow().as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                turn.sender.replace(Some(cx.waker().clone()));
+            }
+            std::mem::swap(&mut *turn.queue.borrow_mut(), &mut sending);
+            turn.send(&mut sending);
+        });
+        Poll::Pending
+    })
+    .await
+}
+
+struct Uncorking;
+
+impl Drop for Uncorking {
+    fn drop(&mut self) {
+        // A thread that is past its locals has nothing queued either.
+        let _ = TURN.try_with(|turn| {
+            turn.sender.take();
+            turn.send(&mut turn.queue.take());
+        });
+    }
+}
+
+impl Turn {
+    /// Has `socket` uncorked at the end of this turn.
+    fn enqueue(&self, socket: Arc<dyn Uncork>) {
+        let queued = self.queue.borrow().len();
+        if queued == 0
+            && let Some(sender) = &*self.sender.borrow()
+        {
+            sender.wake_by_ref();
+        }
+        if queued >= QUEUED {
+            // Not `socket`, which its writer has locked.
+            let mut sending = self.queue.take();
+            self.send(&mut sending);
+            self.queue.replace(sending);
+        }
+        self.queue.borrow_mut().push(socket);
+    }
+
+    /// Sends what these hold. It is not the task's that happens to run: by what tokio lets one do at a time, sockets would seem blocked.
+    fn send(&self, sockets: &mut Vec<Arc<dyn Uncork>>) {
+        let sends = pin!(unconstrained(async { sockets.drain(..).for_each(|socket| socket.uncork(self)) }));
+        let _ = sends.poll(&mut Context::from_waker(Waker::noop()));
+    }
+
+    fn put_away(&self, mut cork: Box<Cork>) {
+        cork.bytes.clear();
+        (cork.owner, cork.rest) = (None, None);
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE {
+            spare.push(cork);
+        }
+    }
+}
+
+impl<S> Shared<S> {
+    fn lock(&self) -> MutexGuard<'_, Socket<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Socket<S> {
+    /// Sends what is held, as far as the socket takes it. Whoever waits for that is told by `cx`.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(cork) = &mut self.cork else { return Poll::Ready(Ok(())) };
+        let mut sent = 0;
+        let outcome = loop {
+            let rest = cork.bytes.get(sent..).unwrap_or_default();
+            if rest.is_empty() {
+                break Poll::Ready(Ok(()));
+            }
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(count)) => sent += count,
+                Poll::Ready(Err(fault)) => break Poll::Ready(Err(fault)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        cork.bytes.drain(..sent);
+        if outcome.is_ready()
+            && let Some(cork) = self.cork.take()
+        {
+            TURN.with(|turn| turn.put_away(cork));
+        }
+        outcome
+    }
+
+    /// Writes at once, after what is held.
+    fn poll_now(
+        &mut self,
+        cx: &mut Context<'_>,
+        count: usize,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_free(cx))?;
+        let wrote = write(Pin::new(&mut self.stream), cx);
+        self.behind = !matches!(wrote, Poll::Ready(Ok(taken)) if taken == count);
+        wrote
+    }
+
+    /// Waits until nothing is held, or for good if that went wrong.
+    fn poll_free(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(fault) = self.fault.take() {
+            return Poll::Ready(Err(fault));
+        }
+        if let Some(cork) = &mut self.cork {
+            cork.owner = Some(cx.waker().clone());
+            if cork.rest.is_some() {
+                return Poll::Pending;
+            }
+        }
+        self.poll_held(cx)
+    }
+
+    /// Whether `count` more bytes may wait for the end of the turn.
+    fn has_room(&self, count: usize) -> bool {
+        let held = match &self.cork {
+            Some(cork) if cork.rest.is_some() => return false,
+            Some(cork) => cork.bytes.len(),
+            None => 0,
+        };
+        self.fault.is_none() && !self.behind && held.saturating_add(count) <= HELD_BYTES
+    }
+}
+
+impl<S: AsyncWrite + Unpin + 'static> Uncork for Shared<S> {
+    fn uncork(self: Arc<Self>, turn: &Turn) {
+        let mut socket = self.lock();
+        socket.queued = false;
+        let Some(mut cork) = socket.cork.take() else { return };
+        let Socket { stream, .. } = &mut *socket;
+        // Most of the time it is one write, and the cork is free for another.
+        let sent = Pin::new(stream).poll_write(&mut Context::from_waker(Waker::noop()), &cork.bytes);
+        match sent {
+            Poll::Ready(Ok(count)) if count == cork.bytes.len() => return turn.put_away(cork),
+            Poll::Ready(Ok(count)) if count > 0 => drop(cork.bytes.drain(..count)),
+            Poll::Ready(Ok(_)) => socket.fault = Some(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Err(fault)) => socket.fault = Some(fault),
+            Poll::Pending => {}
+        }
+        if socket.fault.is_some() {
+            drop(socket);
+            if let Some(owner) = cork.owner.take() {
+                owner.wake();
+            }
+            return turn.put_away(cork);
+        }
+        // What its owner has let go of, and the peer does not take, is gone with the connection; nor is anything waited for
+        // where nobody will send it.
+        if Arc::strong_count(&self) == 1 || turn.sender.borrow().is_none() {
+            return;
+        }
+        // So that it knows: it has to wait for a flush again.
+        let owner = cork.owner.take();
+        let shared = Arc::clone(&self);
+        let rest = spawn_local(poll_fn(move |cx| {
+            let mut socket = shared.lock();
+            let owner = socket.cork.as_mut().and_then(|cork| cork.owner.take());
+            match socket.poll_held(cx) {
+                Poll::Pending => {
+                    if let Some(cork) = &mut socket.cork {
+                        cork.owner = owner;
+                    }
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(fault)) => socket.fault = Some(fault),
+                Poll::Ready(Ok(())) => {}
+            }
+            drop(socket);
+            if let Some(owner) = owner {
+                owner.wake();
+            }
+            Poll::Ready(())
+        }));
+        cork.rest = Some(rest.abort_handle());
+        socket.cork = Some(cork);
+        drop(socket);
+        if let Some(owner) = owner {
+            owner.wake();
+        }
+    }
+}
+
+impl<S> Corked<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self(Arc::new(Shared(Mutex::new(Socket { stream, cork: None, queued: false, behind: false, fault: None }))))
+    }
+
+    /// The stream itself, to be asked and to be read from.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&S) -> T) -> T {
+        ask(&self.0.lock().stream)
+    }
+}
+
+impl<S: AsyncWrite + Unpin + 'static> Corked<S> {
+    /// Holds what `copy` adds, `count` bytes, if that may be.
+    fn hold(&self, socket: &mut Socket<S>, cx: &Context<'_>, count: usize, copy: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if !socket.has_room(count) {
+            return false;
+        }
+        TURN.with(|turn| {
+            if turn.sender.borrow().is_none() {
+                return false;
+            }
+            let cork = socket.cork.get_or_insert_with(|| turn.spare.borrow_mut().pop().unwrap_or_default());
+            copy(&mut cork.bytes);
+            if !cork.owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
+                cork.owner = Some(cx.waker().clone());
+            }
+            if !socket.queued {
+                socket.queued = true;
+                turn.enqueue(Arc::clone(&self.0) as Arc<dyn Uncork>);
+            }
+            true
+        })
+    }
+}
+
+/// What waits for a peer that takes nothing ends with the connection.
+impl<S> Drop for Corked<S> {
+    fn drop(&mut self) {
+        let rest = self.0.lock().cork.as_ref().and_then(|cork| cork.rest.clone());
+        if let Some(rest) = rest {
+            rest.abort();
+        }
+    }
+}
+
+impl<S> fmt::Debug for Corked<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Corked")
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut socket = self.0.lock();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut socket.stream).poll_read(cx, buffer);
+        // The kernel tells a reset once, be it to who writes; to who reads it looks like an orderly end then.
+        let cut = |fault: &io::Error| matches!(fault.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut);
+        match (&read, &socket.fault) {
+            (_, None) | (Poll::Ready(Err(_)), _) => read,
+            (Poll::Ready(Ok(())), Some(fault)) if buffer.filled().len() > before || !cut(fault) => read,
+            (Poll::Ready(Ok(())) | Poll::Pending, Some(_)) => Poll::Ready(socket.fault.take().map_or(Ok(()), Err)),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin + 'static> AsyncWrite for Corked<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut socket = self.0.lock();
+        if self.hold(&mut socket, cx, bytes.len(), |held| held.extend_from_slice(bytes)) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        socket.poll_now(cx, bytes.len(), |stream, cx| stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let count = slices.iter().fold(0, |count: usize, slice| count.saturating_add(slice.len()));
+        let mut socket = self.0.lock();
+        if self.hold(&mut socket, cx, count, |held| slices.iter().for_each(|slice| held.extend_from_slice(slice))) {
+            return Poll::Ready(Ok(count));
+        }
+        socket.poll_now(cx, count, |stream, cx| stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.lock().stream.is_write_vectored()
+    }
+
+    /// Nothing is waited for that the end of the turn will send; what a peer does not take is.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut socket = self.0.lock();
+        if socket.queued && socket.fault.is_none() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(socket.poll_free(cx))?;
+        Pin::new(&mut socket.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut socket = self.0.lock();
+        ready!(socket.poll_free(cx))?;
+        Pin::new(&mut socket.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;
