@@ -67,6 +67,7 @@ struct Turn {
     /// Who sends it. `None`: nobody, so that nothing may be held.
     sender: RefCell<Option<Waker>>,
     queue: RefCell<Vec<Arc<dyn Uncork>>>,
+    #[expect(clippy::vec_box, reason = "a socket takes the box as it is")]
     spare: RefCell<Vec<Box<Cork>>>,
 }
 

@@ -1,3 +1,5 @@
+//! Real sockets of the kernel, on one thread, as a worker has them.
+
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails should panic")]
 
 use std::{
