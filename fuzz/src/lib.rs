@@ -3,6 +3,7 @@
 
 mod authority;
 mod covered;
+mod overrides;
 
 use std::{
     net::IpAddr,
@@ -35,6 +36,7 @@ use stepgate::{
 
 pub use authority::{accounts_call, accounts_file, authority_call, passkey_response, request_proof};
 pub use covered::covered_request;
+pub use overrides::method_override;
 
 /// A configuration: any text gives a `Config` or problems with a place, which can be shown.
 pub fn config_document(data: &[u8]) {

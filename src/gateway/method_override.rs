@@ -97,6 +97,16 @@ pub(super) fn resolve(
     Ok(found.map(|(method, usual)| Override::new(said, method, usual)))
 }
 
+/// What a service that honours every override takes a request for; `None` where it contradicts itself and is refused. The request's path
+/// takes the same steps one by one.
+pub fn overridden(said: &Method, headers: &HeaderMap, query: Option<&str>, body: &[u8]) -> Option<Method> {
+    const ALL: [MethodOverride; 3] = [MethodOverride::Header, MethodOverride::Query, MethodOverride::Form];
+    let taken = take_headers(&mut headers.clone());
+    let form = form_kind(said, headers).ok()?.map(|kind| Form { kind, body });
+    let found = resolve(said, &ALL, &taken, query, form.as_ref()).ok()?;
+    Some(found.map_or_else(|| said.clone(), |found| found.method))
+}
+
 /// A form body, read whole.
 #[derive(Debug)]
 pub struct Form<'a> {

@@ -634,13 +634,14 @@ fn one_bad_key_does_not_spoil_the_set() {
 fn a_cached_token_still_expires_on_time() {
     let world = World::new();
     let gateway = world.start(&issuer("    keys: {jwks_file: jwks.json}\n    algorithms: [ES256]\n    leeway: 0s\n"));
-    let token = world.token(json!({"exp": unix_now() + 3}));
+    let exp = unix_now() + 3;
+    let token = world.token(json!({"exp": exp}));
     ask(&gateway, &token).expect(200);
     ask(&gateway, &token).expect(200);
     assert!(gateway.metric("stepgate_token_cache_total", &["result=\"hit\""]) >= 1.0);
     let end = eventually("expiry", || (ask(&gateway, &token).status == 401).then(unix_now));
-    let exp = { unix_now() }; // the moment is bounded by the token's own `exp`, with a second for the machine
-    assert!(end <= exp);
+    // A token that lived on with its cache entry would do so for minutes; the rest is for a machine that is busy.
+    assert!((exp..exp + 10).contains(&end), "ended at {end}, {exp} was said");
     assert_eq!(ask(&gateway, &token).problem(401), "token-expired");
 }
 

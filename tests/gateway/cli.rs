@@ -99,7 +99,7 @@ fn a_file_that_is_not_there_is_told() {
     let world = World::new();
     for command in ["check", "run"] {
         let finished = stepgate(world.folder(), &[command, "nowhere.yaml"]);
-        assert_ne!(finished.code, 0);
+        assert_eq!(finished.code, 78);
         assert!(finished.stderr.contains("nowhere.yaml"), "{finished:?}");
     }
 }

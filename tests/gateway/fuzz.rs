@@ -198,6 +198,11 @@ fn mutated_basic_credentials_are_read_in_one_way_or_refused() {
 }
 
 #[test]
+fn no_mutated_request_hides_the_method_that_it_becomes() {
+    run("method_override", bodies::method_override);
+}
+
+#[test]
 fn no_mutated_request_hides_what_a_plan_covers() {
     run("covered_request", bodies::covered_request);
 }

@@ -230,9 +230,17 @@ fn requests_without_the_key_share_one_bucket() {
 
 #[test]
 fn a_quota_by_address_comes_before_any_cryptography() {
-    let (_world, gateway) = limited("  q: {key: ip, rate: 3/minute}\n", "q");
-    let forged = get("/x").header("Authorization", "Bearer e30.e30.e30");
-    assert_eq!(statuses(&forged, &gateway, 5), [401, 401, 401, 429, 429]);
+    let (world, gateway) = limited("  q: {key: ip, rate: 3/minute}\n", "q");
+    // Only a look at its signature shows that it is forged: this one is of another token.
+    let [token, other] = ["one", "other"].map(|subject| world.token(json!({"sub": subject})));
+    let (said, signature) = (token.rsplit_once('.').unwrap().0, other.rsplit_once('.').unwrap().1);
+    let forged = get("/x").bearer(&format!("{said}.{signature}"));
+    let verified = || gateway.metric("stepgate_token_verifications_total", &[]);
+    let before = verified();
+    assert_eq!(statuses(&forged, &gateway, 3), [401; 3]);
+    assert_eq!(verified(), before + 3.0);
+    assert_eq!(statuses(&forged, &gateway, 2), [429; 2]);
+    assert_eq!(verified(), before + 3.0);
     let refused = gateway.metric("stepgate_quota_rejections_total", &["limit=\"q\""]);
     assert!(refused >= 2.0, "{refused}");
 }

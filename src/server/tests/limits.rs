@@ -84,6 +84,21 @@ fn a_body_that_stops_coming_is_given_up_and_the_client_told() {
 }
 
 #[test]
+fn a_body_that_comes_below_the_rate_is_given_up_though_it_never_stops() {
+    let running = Running::cleartext(limits());
+    let mut client = running.connect();
+    client.write_all(b"POST /read HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n").unwrap();
+    client.set_read_timeout(Some(SECOND / 2)).unwrap();
+    let start = Instant::now();
+    // Forty bytes a second of 1,024, and never silent for a second of thirty.
+    while client.peek(&mut [0]).is_err() && start.elapsed() < limits().body_idle_timeout {
+        client.write_all(&[b'x'; 20]).unwrap();
+    }
+    assert_eq!(answer(&mut client), (408, "too slow".into()));
+    assert!(start.elapsed() < limits().body_idle_timeout);
+}
+
+#[test]
 fn a_refused_body_that_never_ends_ends_the_connection() {
     let running = Running::cleartext(ServerLimits { refused_body_timeout: SHORT, ..limits() });
     let mut client = running.connect();

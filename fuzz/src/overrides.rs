@@ -1,0 +1,43 @@
+//! Requests that say another method than their first line does.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use stepgate::gateway::overridden;
+
+const URL_ENCODED: &str = "application/x-www-form-urlencoded";
+const MULTIPART: &str = "multipart/form-data; boundary=XX";
+
+/// What a service that honours every override takes a POST for, if it is not refused.
+fn taken_for(fields: &[(HeaderName, &[u8])], query: &str, body: &[u8]) -> Option<Method> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in fields {
+        headers.append(name, HeaderValue::from_bytes(value).ok()?);
+    }
+    overridden(&Method::POST, &headers, Some(query), body)
+}
+
+/// Whatever stands beside a field that makes a POST a DELETE, it is taken for one or refused: in a query, in forms of both kinds, in the
+/// fields of a head, and by types of bodies that are read as forms.
+pub fn method_override(data: &[u8]) {
+    let found = |method: Option<Method>, how: &str| {
+        assert!(method.as_ref().is_none_or(|method| *method == Method::DELETE), "{method:?}: {how}");
+    };
+    let form = |kind: &str, body: &[u8]| taken_for(&[(header::CONTENT_TYPE, kind.as_bytes())], "", body);
+    for kind in [URL_ENCODED, MULTIPART, "text/plain"] {
+        form(kind, data);
+    }
+    let fits = |between: &[u8]| [data, between].concat();
+    let then = |before: &[u8]| [before, data].concat();
+    found(form(URL_ENCODED, &fits(b"&_method=DELETE")), "the last of a form");
+    found(form(URL_ENCODED, &then(b"_method=delete&")), "the first of a form");
+    const PART: &[u8] = b"--XX\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nDELETE\r\n--XX";
+    found(form(MULTIPART, &fits(&[b"\r\n", PART, b"--\r\n"].concat())), "the last part");
+    found(form(MULTIPART, &then(&[PART, b"\r\n"].concat())), "the first part");
+    let delete = b"_method=DELETE".as_slice();
+    found(taken_for(&[(header::CONTENT_TYPE, &then(b"application/x-www-form-urlencoded;"))], "", delete), "a type");
+    let field = HeaderName::from_static("x-http-method-override");
+    found(taken_for(&[(field.clone(), data), (field, b"DELETE")], "", b""), "a field");
+    if let Ok(text) = std::str::from_utf8(data) {
+        found(taken_for(&[], &format!("{text}&_method=DELETE"), b""), "the last of a query");
+        found(taken_for(&[], &format!("_method=DELETE&{text}"), b""), "the first of a query");
+    }
+}
