@@ -231,6 +231,8 @@ impl<S: AsyncWrite + Unpin + 'static> Uncork for Shared<S> {
             Poll::Ready(Ok(count)) if count > 0 => drop(cork.bytes.drain(..count)),
             Poll::Ready(Ok(_)) => socket.fault = Some(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Err(fault)) => socket.fault = Some(fault),
+            // Nobody will send it.
+            Poll::Pending if turn.sender.borrow().is_none() => socket.fault = Some(io::ErrorKind::BrokenPipe.into()),
             Poll::Pending => {}
         }
         if socket.fault.is_some() {
@@ -240,9 +242,8 @@ impl<S: AsyncWrite + Unpin + 'static> Uncork for Shared<S> {
             }
             return turn.put_away(cork);
         }
-        // What its owner has let go of, and the peer does not take, is gone with the connection; nor is anything waited for
-        // where nobody will send it.
-        if Arc::strong_count(&self) == 1 || turn.sender.borrow().is_none() {
+        // What its owner has let go of, and the peer does not take, is gone with the connection.
+        if Arc::strong_count(&self) == 1 {
             return;
         }
         // So that it knows: it has to wait for a flush again.
@@ -332,12 +333,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
         let mut socket = self.0.lock();
         let before = buffer.filled().len();
         let read = Pin::new(&mut socket.stream).poll_read(cx, buffer);
-        // The kernel tells a reset once, be it to who writes; to who reads it looks like an orderly end then.
-        let cut = |fault: &io::Error| matches!(fault.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut);
-        match (&read, &socket.fault) {
-            (_, None) | (Poll::Ready(Err(_)), _) => read,
-            (Poll::Ready(Ok(())), Some(fault)) if buffer.filled().len() > before || !cut(fault) => read,
-            (Poll::Ready(Ok(())) | Poll::Pending, Some(_)) => Poll::Ready(socket.fault.take().map_or(Ok(()), Err)),
+        let ended = matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
+        // The kernel tells once how a connection was cut, be it to who writes; to who reads it looks like an orderly end then. What the
+        // peer had sent before is read first.
+        match socket.fault.take_if(|fault| ended && fault.kind() != io::ErrorKind::BrokenPipe) {
+            Some(fault) => Poll::Ready(Err(fault)),
+            None => read,
         }
     }
 }

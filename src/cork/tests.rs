@@ -203,16 +203,19 @@ fn a_reset_that_a_send_finds_out_is_no_orderly_end_to_who_reads() {
     worker(async |_| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (peer, _) = listener.accept().unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
         let mut stream = Corked::new(ours);
         stream.write_all(b"unread").await.unwrap();
         yield_now().await;
         peer.peek(&mut [0]).unwrap();
+        peer.write_all(b"why").unwrap();
         // Closed with something unread, TCP resets.
         drop(peer);
         stream.write_all(b"lost").await.unwrap();
         yield_now().await;
-        let read = stream.read(&mut [0; 8]).await;
+        let mut said = [0; 8];
+        assert_eq!(stream.read(&mut said).await.unwrap(), 3);
+        let read = stream.read(&mut said).await;
         assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     });
 }

@@ -61,7 +61,6 @@ struct Half {
     frames: Frames,
     kept: Vec<u8>,
     written: usize,
-    unflushed: bool,
     stage: Stage,
     /// What is to be said at the next boundary, before it closes.
     farewell: Option<Vec<u8>>,
@@ -74,7 +73,6 @@ impl Half {
             frames: Frames::default(),
             kept: Vec::new(),
             written: 0,
-            unflushed: false,
             stage: Stage::Copying,
             farewell: None,
             bytes: 0,
@@ -127,12 +125,12 @@ impl Half {
             }
             if burst == 0 {
                 cx.waker().wake_by_ref();
-                return self.flush(cx, to);
+                return flush(cx, to);
             }
             burst -= 1;
             let read = with_scratch(|scratch| self.read(cx, scratch, from.as_mut(), to.as_mut(), open));
             match read? {
-                Poll::Pending => return self.flush(cx, to),
+                Poll::Pending => return flush(cx, to),
                 Poll::Ready(0) => self.stage = Stage::Finishing,
                 Poll::Ready(_) => {}
             }
@@ -177,7 +175,6 @@ impl Half {
         match to.poll_write(cx, bytes) {
             Poll::Pending => self.keep(bytes),
             Poll::Ready(Ok(taken)) if taken > 0 => {
-                self.unflushed = true;
                 self.keep(bytes.get(taken..).unwrap_or_default());
             }
             Poll::Ready(wrote) => return Err(broken(wrote)),
@@ -200,7 +197,6 @@ impl Half {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(taken)) if taken > 0 => {
                     self.written += taken;
-                    self.unflushed = true;
                 }
                 Poll::Ready(wrote) => return Err(broken(wrote)),
             }
@@ -210,16 +206,14 @@ impl Half {
         }
         Ok(true)
     }
+}
 
-    fn flush<W: AsyncWrite + ?Sized>(&mut self, cx: &mut Context<'_>, to: Pin<&mut W>) -> Result<(), Broken> {
-        if self.unflushed {
-            match to.poll_flush(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.unflushed = false,
-                Poll::Ready(Err(error)) => return Err(broken(Err(error))),
-            }
-        }
-        Ok(())
+/// Each time, also after one that had nothing to wait for: what was written may meet its fault, or a peer that takes nothing, at the end of
+/// the turn.
+fn flush<W: AsyncWrite + ?Sized>(cx: &mut Context<'_>, to: Pin<&mut W>) -> Result<(), Broken> {
+    match to.poll_flush(cx) {
+        Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+        Poll::Ready(Err(error)) => Err(broken(Err(error))),
     }
 }
 
