@@ -89,6 +89,8 @@ pub(crate) struct RevokeArgs {
     #[command(flatten)]
     place: Place,
     /// Its id, as `keys list` shows it
+    // It may begin with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     id: String,
 }
 

@@ -105,6 +105,14 @@ fn a_file_that_is_not_there_is_told() {
 }
 
 #[test]
+fn a_number_that_begins_with_a_hyphen_is_no_option() {
+    let world = World::new();
+    let finished =
+        stepgate(world.folder(), &["factors", "approve", "-Vx-1", "--by", "bob", "--config", "nowhere.yaml"]);
+    assert!(finished.code != 2 && finished.stderr.contains("nowhere.yaml"), "{finished:?}");
+}
+
+#[test]
 fn an_environment_variable_that_is_not_set_is_an_error() {
     let finished = World::new().check("upstreams:\n  api: {targets: [\"http://${STEPGATE_TEST_UNSET}:80\"]}\nroutes:\n  - {path: /a, upstream: api, auth: [main]}\n");
     assert_eq!(finished.code, 78);

@@ -80,6 +80,8 @@ pub(crate) enum FactorsCommand {
         #[arg(short, long, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
         /// The reset's number, as it was printed
+        // It may begin with a hyphen.
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// Who approves it
         #[arg(long, value_name = "NAME")]
