@@ -18,7 +18,7 @@ use std::{
     future::{Future as _, poll_fn},
     io::{self, IoSlice},
     pin::{Pin, pin},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    rc::Rc,
     task::{Context, Poll, Waker, ready},
 };
 
@@ -35,15 +35,15 @@ const SPARE: usize = 64;
 const QUEUED: usize = 64;
 
 /// A stream whose small writes wait for the end of the turn.
-pub(crate) struct Corked<S>(Arc<Shared<S>>);
+pub(crate) struct Corked<S>(Rc<RefCell<Socket<S>>>);
 
-/// Shared with the queue. A lock and not a cell, as hyper wants streams that could change threads; nobody else ever has it.
-struct Shared<S>(Mutex<Socket<S>>);
-
+/// Shared with the queue.
 struct Socket<S> {
     stream: S,
     /// There while something is held.
     cork: Option<Box<Cork>>,
+    /// Who wrote last, and wants to know when it can again, or never will.
+    owner: Option<Waker>,
     /// Whether it is in the queue.
     queued: bool,
     /// Whether it took less than it was given the last time.
@@ -56,8 +56,6 @@ struct Socket<S> {
 #[derive(Default)]
 struct Cork {
     bytes: Vec<u8>,
-    /// Who wants to know when it can write again, or never will.
-    owner: Option<Waker>,
     /// Sends, as the peer takes it.
     rest: Option<AbortHandle>,
 }
@@ -66,7 +64,7 @@ struct Cork {
 struct Turn {
     /// Who sends it. `None`: nobody, so that nothing may be held.
     sender: RefCell<Option<Waker>>,
-    queue: RefCell<Vec<Arc<dyn Uncork>>>,
+    queue: RefCell<Vec<Rc<dyn Uncork>>>,
     #[expect(clippy::vec_box, reason = "a socket takes the box as it is")]
     spare: RefCell<Vec<Box<Cork>>>,
 }
@@ -79,7 +77,7 @@ thread_local! {
 
 /// A socket of whatever kind.
 trait Uncork {
-    fn uncork(self: Arc<Self>, turn: &Turn);
+    fn uncork(self: Rc<Self>, turn: &Turn);
 }
 
 /// Sends what the tasks of this thread hold, after all that are ready have had their turn. Dropped, it sends what is left, and
@@ -116,7 +114,7 @@ impl Drop for Uncorking {
 
 impl Turn {
     /// Has `socket` uncorked at the end of this turn.
-    fn enqueue(&self, socket: Arc<dyn Uncork>) {
+    fn enqueue(&self, socket: Rc<dyn Uncork>) {
         let queued = self.queue.borrow().len();
         if queued == 0
             && let Some(sender) = &*self.sender.borrow()
@@ -124,7 +122,7 @@ impl Turn {
             sender.wake_by_ref();
         }
         if queued >= QUEUED {
-            // Not `socket`, which its writer has locked.
+            // Not `socket`, which its writer has borrowed.
             let mut sending = self.queue.take();
             self.send(&mut sending);
             self.queue.replace(sending);
@@ -133,14 +131,14 @@ impl Turn {
     }
 
     /// Sends what these hold. It is not the task's that happens to run: by what tokio lets one do at a time, sockets would seem blocked.
-    fn send(&self, sockets: &mut Vec<Arc<dyn Uncork>>) {
+    fn send(&self, sockets: &mut Vec<Rc<dyn Uncork>>) {
         let sends = pin!(unconstrained(async { sockets.drain(..).for_each(|socket| socket.uncork(self)) }));
         let _ = sends.poll(&mut Context::from_waker(Waker::noop()));
     }
 
     fn put_away(&self, mut cork: Box<Cork>) {
         cork.bytes.clear();
-        (cork.owner, cork.rest) = (None, None);
+        cork.rest = None;
         let mut spare = self.spare.borrow_mut();
         if spare.len() < SPARE {
             spare.push(cork);
@@ -148,14 +146,8 @@ impl Turn {
     }
 }
 
-impl<S> Shared<S> {
-    fn lock(&self) -> MutexGuard<'_, Socket<S>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<S: AsyncWrite + Unpin> Socket<S> {
-    /// Sends what is held, as far as the socket takes it. Whoever waits for that is told by `cx`.
+    /// Sends what is held, as far as the socket takes it; `cx` is told when it takes more.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(cork) = &mut self.cork else { return Poll::Ready(Ok(())) };
         let mut sent = 0;
@@ -198,13 +190,20 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
         if let Some(fault) = self.fault.take() {
             return Poll::Ready(Err(fault));
         }
-        if let Some(cork) = &mut self.cork {
-            cork.owner = Some(cx.waker().clone());
-            if cork.rest.is_some() {
+        if let Some(cork) = &self.cork {
+            let is_being_sent = cork.rest.is_some();
+            self.is_owned_by(cx);
+            if is_being_sent {
                 return Poll::Pending;
             }
         }
         self.poll_held(cx)
+    }
+
+    fn is_owned_by(&mut self, cx: &Context<'_>) {
+        if !self.owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
+            self.owner = Some(cx.waker().clone());
+        }
     }
 
     /// Whether `count` more bytes may wait for the end of the turn.
@@ -218,58 +217,40 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin + 'static> Uncork for Shared<S> {
-    fn uncork(self: Arc<Self>, turn: &Turn) {
-        let mut socket = self.lock();
+impl<S: AsyncWrite + Unpin + 'static> Uncork for RefCell<Socket<S>> {
+    fn uncork(self: Rc<Self>, turn: &Turn) {
+        let mut socket = self.borrow_mut();
         socket.queued = false;
-        let Some(mut cork) = socket.cork.take() else { return };
-        let Socket { stream, .. } = &mut *socket;
-        // Most of the time it is one write, and the cork is free for another.
-        let sent = Pin::new(stream).poll_write(&mut Context::from_waker(Waker::noop()), &cork.bytes);
-        match sent {
-            Poll::Ready(Ok(count)) if count == cork.bytes.len() => return turn.put_away(cork),
-            Poll::Ready(Ok(count)) if count > 0 => drop(cork.bytes.drain(..count)),
-            Poll::Ready(Ok(_)) => socket.fault = Some(io::ErrorKind::WriteZero.into()),
+        match socket.poll_held(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => return,
             Poll::Ready(Err(fault)) => socket.fault = Some(fault),
             // Nobody will send it.
-            Poll::Pending if turn.sender.borrow().is_none() => socket.fault = Some(io::ErrorKind::BrokenPipe.into()),
-            Poll::Pending => {}
-        }
-        if socket.fault.is_some() {
-            drop(socket);
-            if let Some(owner) = cork.owner.take() {
-                owner.wake();
+            Poll::Pending if turn.sender.borrow().is_none() => {
+                (socket.cork, socket.fault) = (None, Some(io::ErrorKind::BrokenPipe.into()));
             }
-            return turn.put_away(cork);
-        }
-        // What its owner has let go of, and the peer does not take, is gone with the connection.
-        if Arc::strong_count(&self) == 1 {
-            return;
-        }
-        // So that it knows: it has to wait for a flush again.
-        let owner = cork.owner.take();
-        let shared = Arc::clone(&self);
-        let rest = spawn_local(poll_fn(move |cx| {
-            let mut socket = shared.lock();
-            let owner = socket.cork.as_mut().and_then(|cork| cork.owner.take());
-            match socket.poll_held(cx) {
-                Poll::Pending => {
-                    if let Some(cork) = &mut socket.cork {
-                        cork.owner = owner;
+            // What its owner has let go of, and the peer does not take, is gone with the connection.
+            Poll::Pending if Rc::strong_count(&self) == 1 => return,
+            Poll::Pending => {
+                let shared = Rc::clone(&self);
+                let rest = spawn_local(poll_fn(move |cx| {
+                    let mut socket = shared.borrow_mut();
+                    if let Err(fault) = ready!(socket.poll_held(cx)) {
+                        socket.fault = Some(fault);
                     }
-                    return Poll::Pending;
+                    let owner = socket.owner.take();
+                    drop(socket);
+                    if let Some(owner) = owner {
+                        owner.wake();
+                    }
+                    Poll::Ready(())
+                }));
+                if let Some(cork) = &mut socket.cork {
+                    cork.rest = Some(rest.abort_handle());
                 }
-                Poll::Ready(Err(fault)) => socket.fault = Some(fault),
-                Poll::Ready(Ok(())) => {}
             }
-            drop(socket);
-            if let Some(owner) = owner {
-                owner.wake();
-            }
-            Poll::Ready(())
-        }));
-        cork.rest = Some(rest.abort_handle());
-        socket.cork = Some(cork);
+        }
+        // So that it knows: of the fault, or that it has to wait for a flush again.
+        let owner = socket.owner.take();
         drop(socket);
         if let Some(owner) = owner {
             owner.wake();
@@ -279,12 +260,13 @@ impl<S: AsyncWrite + Unpin + 'static> Uncork for Shared<S> {
 
 impl<S> Corked<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self(Arc::new(Shared(Mutex::new(Socket { stream, cork: None, queued: false, behind: false, fault: None }))))
+        let socket = Socket { stream, cork: None, owner: None, queued: false, behind: false, fault: None };
+        Self(Rc::new(RefCell::new(socket)))
     }
 
     /// The stream itself, to be asked and to be read from.
     pub(crate) fn with<T>(&self, ask: impl FnOnce(&S) -> T) -> T {
-        ask(&self.0.lock().stream)
+        ask(&self.0.borrow().stream)
     }
 }
 
@@ -300,12 +282,10 @@ impl<S: AsyncWrite + Unpin + 'static> Corked<S> {
             }
             let cork = socket.cork.get_or_insert_with(|| turn.spare.borrow_mut().pop().unwrap_or_default());
             copy(&mut cork.bytes);
-            if !cork.owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
-                cork.owner = Some(cx.waker().clone());
-            }
+            socket.is_owned_by(cx);
             if !socket.queued {
                 socket.queued = true;
-                turn.enqueue(Arc::clone(&self.0) as Arc<dyn Uncork>);
+                turn.enqueue(Rc::clone(&self.0) as Rc<dyn Uncork>);
             }
             true
         })
@@ -315,8 +295,7 @@ impl<S: AsyncWrite + Unpin + 'static> Corked<S> {
 /// What waits for a peer that takes nothing ends with the connection.
 impl<S> Drop for Corked<S> {
     fn drop(&mut self) {
-        let rest = self.0.lock().cork.as_ref().and_then(|cork| cork.rest.clone());
-        if let Some(rest) = rest {
+        if let Some(rest) = self.0.borrow().cork.as_ref().and_then(|cork| cork.rest.as_ref()) {
             rest.abort();
         }
     }
@@ -330,7 +309,7 @@ impl<S> fmt::Debug for Corked<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut socket = self.0.lock();
+        let mut socket = self.0.borrow_mut();
         let before = buffer.filled().len();
         let read = Pin::new(&mut socket.stream).poll_read(cx, buffer);
         let ended = matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
@@ -345,7 +324,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
 
 impl<S: AsyncWrite + Unpin + 'static> AsyncWrite for Corked<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut socket = self.0.lock();
+        let mut socket = self.0.borrow_mut();
         if self.hold(&mut socket, cx, bytes.len(), |held| held.extend_from_slice(bytes)) {
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -358,7 +337,7 @@ impl<S: AsyncWrite + Unpin + 'static> AsyncWrite for Corked<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let count = slices.iter().fold(0, |count: usize, slice| count.saturating_add(slice.len()));
-        let mut socket = self.0.lock();
+        let mut socket = self.0.borrow_mut();
         if self.hold(&mut socket, cx, count, |held| slices.iter().for_each(|slice| held.extend_from_slice(slice))) {
             return Poll::Ready(Ok(count));
         }
@@ -366,12 +345,12 @@ impl<S: AsyncWrite + Unpin + 'static> AsyncWrite for Corked<S> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.lock().stream.is_write_vectored()
+        self.0.borrow().stream.is_write_vectored()
     }
 
     /// Nothing is waited for that the end of the turn will send; what a peer does not take is.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut socket = self.0.lock();
+        let mut socket = self.0.borrow_mut();
         if socket.queued && socket.fault.is_none() {
             return Poll::Ready(Ok(()));
         }
@@ -380,7 +359,7 @@ impl<S: AsyncWrite + Unpin + 'static> AsyncWrite for Corked<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut socket = self.0.lock();
+        let mut socket = self.0.borrow_mut();
         ready!(socket.poll_free(cx))?;
         Pin::new(&mut socket.stream).poll_shutdown(cx)
     }

@@ -9,15 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Extensions;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::body::Incoming;
 
-use super::{
-    fault::{InvalidAnswer, UpstreamFault},
-    lease::Lease,
-    switched::SwitchedService,
-};
+use super::{fault::UpstreamFault, lease::Lease, switched::SwitchedService};
 
 type Received = Result<Frame<Bytes>, hyper::Error>;
 
@@ -56,18 +51,9 @@ impl<B: 'static> UpstreamBody<B> {
     /// Goes on with the connection of a 101.
     ///
     /// # Errors
-    /// When the connection broke, or the answer was no 101 that had been asked for.
-    pub fn take_over(
-        self,
-        extensions: &mut Extensions,
-    ) -> impl Future<Output = Result<SwitchedService<B>, UpstreamFault>> + use<B> {
-        let upgrade = extensions.remove::<OnUpgrade>();
-        async move {
-            match upgrade {
-                Some(upgrade) => SwitchedService::take_over(upgrade, self.lease).await,
-                None => Err(UpstreamFault::Invalid(InvalidAnswer::Upgrade)),
-            }
-        }
+    /// When the connection broke.
+    pub fn take_over(self) -> impl Future<Output = Result<SwitchedService<B>, UpstreamFault>> + use<B> {
+        SwitchedService::take_over(self.lease)
     }
 
     /// Takes the body if all of it is here already; nothing more will come then.

@@ -198,7 +198,7 @@ async fn speak<B, S>(stream: S, http2: bool, ahead: Ahead) -> Result<Opened<B>, 
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     if http2 {
         return Shared::speak(stream, ahead).await.map(Opened::Shared);
@@ -211,8 +211,7 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(UpstreamFault::from_hyper)?;
-    // Whether a service may switch is for the request to say; here it costs nothing.
-    Ok(Opened::Own(sender, Box::pin(connection.with_upgrades())))
+    Ok(Opened::Own(sender, Box::new(connection)))
 }
 
 impl Addresses {

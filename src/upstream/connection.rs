@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    drive::{Driven, Driver},
+    drive::{Bare, Driven, Driver},
     fault::{BoxError, UpstreamFault},
     upload::{Progress, Upload},
 };
@@ -128,6 +128,16 @@ impl<B> Connection<B> {
             self.driver.listen(cx.waker());
         }
         driven
+    }
+
+    /// Whether it has ended, as far as it was driven.
+    pub(super) const fn is_over(&self) -> bool {
+        self.driver.is_over()
+    }
+
+    /// What lies beneath, once HTTP is done with it.
+    pub(super) const fn take_bare(&mut self) -> Option<Bare> {
+        self.driver.take_bare()
     }
 
     /// Says good-bye, where there is a way to: closing is the rest.

@@ -6,6 +6,8 @@
 //! woken; nobody listens while the connection is being driven.
 
 use std::{
+    fmt,
+    future::Future,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,13 +16,51 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
+use bytes::Bytes;
+use http_body::Body;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::fault::BoxError;
+
 /// A connection that has to be driven; hyper's, whatever lies beneath.
-pub(super) type Driven = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
+pub(super) trait Drive: Future<Output = hyper::Result<()>> + Unpin {
+    /// What lies beneath, after HTTP is done with it.
+    fn into_stream(self: Box<Self>) -> Bare;
+}
+
+pub(super) type Driven = Box<dyn Drive>;
+
+/// Bytes both ways.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+/// A connection without its protocol.
+pub(super) struct Bare {
+    pub(super) stream: Box<dyn Stream>,
+    /// What was read and belongs to what comes after HTTP.
+    pub(super) unread: Bytes,
+}
+
+impl<S, B> Drive for http1::Connection<TokioIo<S>, B>
+where
+    S: Stream + 'static,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn into_stream(self: Box<Self>) -> Bare {
+        let parts = self.into_parts();
+        Bare { stream: Box::new(parts.io.into_inner()), unread: parts.read_buf }
+    }
+}
 
 /// Drives one connection.
 pub(super) struct Driver {
     /// `None` when it is over.
     connection: Option<Driven>,
+    /// What is left of it after an orderly end: the end of HTTP alone, where the protocol was switched.
+    bare: Option<Bare>,
     bell: Arc<Bell>,
     /// The bell as hyper knows it: always the same, so that hyper need not take note of it anew each time.
     waker: Waker,
@@ -37,7 +77,7 @@ impl Driver {
     pub(super) fn new(connection: Driven) -> Self {
         let bell = Arc::new(Bell::default());
         let waker = Waker::from(Arc::clone(&bell));
-        Self { connection: Some(connection), bell, waker }
+        Self { connection: Some(connection), bare: None, bell, waker }
     }
 
     /// Whether the connection is closed.
@@ -57,14 +97,20 @@ impl Driver {
             return false;
         }
         self.bell.rang.store(false, Ordering::Release);
-        if let Poll::Ready(ended) = connection.as_mut().poll(&mut Context::from_waker(&self.waker)) {
-            self.connection = None;
-            // What goes wrong here the request or its answer's body is told as well; on an idle connection it is nothing.
-            if let Err(error) = ended {
-                tracing::debug!(%error, "upstream connection ended");
+        if let Poll::Ready(ended) = Pin::new(connection).poll(&mut Context::from_waker(&self.waker)) {
+            let connection = self.connection.take();
+            match ended {
+                Ok(()) => self.bare = connection.map(Drive::into_stream),
+                // What goes wrong here the request or its answer's body is told as well; on an idle connection it is nothing.
+                Err(error) => tracing::debug!(%error, "upstream connection ended"),
             }
         }
         true
+    }
+
+    /// What lies beneath, once the connection is over. It is taken by whoever has switched the protocol.
+    pub(super) const fn take_bare(&mut self) -> Option<Bare> {
+        self.bare.take()
     }
 
     /// Does something of which the connection need not know.
@@ -91,6 +137,12 @@ impl Driver {
     /// The bell, for others that shall have this connection's task woken.
     pub(super) const fn waker(&self) -> &Waker {
         &self.waker
+    }
+}
+
+impl fmt::Debug for Bare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bare")
     }
 }
 

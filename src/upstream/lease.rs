@@ -6,7 +6,8 @@ use std::{future::poll_fn, rc::Rc, task::Context};
 use tokio::task::spawn_local;
 
 use super::{
-    connection::Connection, dues::Dues, fault::UpstreamFault, line::Held, pool::TargetPool, pools::ServicePool,
+    connection::Connection, drive::Bare, dues::Dues, fault::UpstreamFault, line::Held, pool::TargetPool,
+    pools::ServicePool,
 };
 
 /// A connection in use.
@@ -58,6 +59,19 @@ impl<B: 'static> Lease<B> {
             Some(Held::Own(connection)) => connection.drive_or_listen(cx),
             Some(Held::Shared(_)) | None => false,
         }
+    }
+
+    /// What lies beneath, once HTTP is done with it; `None` before, and for a stream.
+    pub(super) fn take_bare(&mut self) -> Option<Bare> {
+        match &mut self.connection {
+            Some(Held::Own(connection)) => connection.take_bare(),
+            Some(Held::Shared(_)) | None => None,
+        }
+    }
+
+    /// Whether nothing more comes of it.
+    pub(super) fn is_over(&self) -> bool {
+        !matches!(&self.connection, Some(Held::Own(connection)) if !connection.is_over())
     }
 
     /// Takes what has been received.

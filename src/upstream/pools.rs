@@ -374,11 +374,11 @@ where
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
         let mut lease = Lease::new(held, afterwards, pool, Rc::clone(self), dues);
-        if is_early {
-            lease.go_on_sending();
-        }
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer.map(|incoming| UpstreamBody::switching(incoming, lease)));
+        }
+        if is_early {
+            lease.go_on_sending();
         }
         Ok(answer.map(|incoming| UpstreamBody::new(incoming, lease)))
     }

@@ -66,7 +66,7 @@ impl Exchange {
             Err(why) => return Err(Box::new((self, Refusal::of(Reason::UpstreamInvalid).because(why)))),
         }
         let (mut parts, body) = answer.into_parts();
-        let service = body.take_over(&mut parts.extensions);
+        let service = body.take_over();
         self.dress(&mut parts.headers);
         self.shape(&mut parts.headers, AnswerOf::Upstream);
         handshake.answer(&mut parts);
