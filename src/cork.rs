@@ -146,6 +146,13 @@ impl Turn {
     }
 }
 
+impl Cork {
+    /// Whether a task of its own sends it.
+    const fn is_being_sent(&self) -> bool {
+        self.rest.is_some()
+    }
+}
+
 impl<S: AsyncWrite + Unpin> Socket<S> {
     /// Sends what is held, as far as the socket takes it; `cx` is told when it takes more.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -191,8 +198,8 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
             return Poll::Ready(Err(fault));
         }
         if let Some(cork) = &self.cork {
-            let is_being_sent = cork.rest.is_some();
-            self.is_owned_by(cx);
+            let is_being_sent = cork.is_being_sent();
+            self.note_owner(cx);
             if is_being_sent {
                 return Poll::Pending;
             }
@@ -200,7 +207,8 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
         self.poll_held(cx)
     }
 
-    fn is_owned_by(&mut self, cx: &Context<'_>) {
+    /// Remembers who is to be woken.
+    fn note_owner(&mut self, cx: &Context<'_>) {
         if !self.owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
             self.owner = Some(cx.waker().clone());
         }
@@ -209,7 +217,7 @@ impl<S: AsyncWrite + Unpin> Socket<S> {
     /// Whether `count` more bytes may wait for the end of the turn.
     fn has_room(&self, count: usize) -> bool {
         let held = match &self.cork {
-            Some(cork) if cork.rest.is_some() => return false,
+            Some(cork) if cork.is_being_sent() => return false,
             Some(cork) => cork.bytes.len(),
             None => 0,
         };
@@ -282,7 +290,7 @@ impl<S: AsyncWrite + Unpin + 'static> Corked<S> {
             }
             let cork = socket.cork.get_or_insert_with(|| turn.spare.borrow_mut().pop().unwrap_or_default());
             copy(&mut cork.bytes);
-            socket.is_owned_by(cx);
+            socket.note_owner(cx);
             if !socket.queued {
                 socket.queued = true;
                 turn.enqueue(Rc::clone(&self.0) as Rc<dyn Uncork>);

@@ -12,7 +12,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::{fault::UpstreamFault, lease::Lease, switched::SwitchedService};
+use super::{
+    fault::{InvalidAnswer, UpstreamFault},
+    lease::Lease,
+    switched::SwitchedService,
+};
 
 type Received = Result<Frame<Bytes>, hyper::Error>;
 
@@ -22,6 +26,8 @@ pub struct UpstreamBody<B> {
     first: Option<Received>,
     incoming: Incoming,
     lease: Lease<B>,
+    /// Whether it is the body of a 101.
+    is_switching: bool,
 }
 
 impl<B: 'static> UpstreamBody<B> {
@@ -40,20 +46,26 @@ impl<B: 'static> UpstreamBody<B> {
             }
             first = Some(received);
         }
-        Self { first, incoming, lease }
+        Self { first, incoming, lease, is_switching: false }
     }
 
     /// The body of a 101, which is none: its connection goes on with what it was switched to.
     pub(super) const fn switching(incoming: Incoming, lease: Lease<B>) -> Self {
-        Self { first: None, incoming, lease }
+        Self { first: None, incoming, lease, is_switching: true }
     }
 
     /// Goes on with the connection of a 101.
     ///
     /// # Errors
-    /// When the connection broke.
+    /// When the connection broke, or the answer was no 101 that had been asked for.
     pub fn take_over(self) -> impl Future<Output = Result<SwitchedService<B>, UpstreamFault>> + use<B> {
-        SwitchedService::take_over(self.lease)
+        let Self { lease, is_switching, .. } = self;
+        async move {
+            match is_switching {
+                true => SwitchedService::take_over(lease).await,
+                false => Err(UpstreamFault::Invalid(InvalidAnswer::Upgrade)),
+            }
+        }
     }
 
     /// Takes the body if all of it is here already; nothing more will come then.

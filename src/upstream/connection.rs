@@ -130,14 +130,14 @@ impl<B> Connection<B> {
         driven
     }
 
-    /// Whether it has ended, as far as it was driven.
-    pub(super) const fn is_over(&self) -> bool {
-        self.driver.is_over()
-    }
-
-    /// What lies beneath, once HTTP is done with it.
-    pub(super) const fn take_bare(&mut self) -> Option<Bare> {
-        self.driver.take_bare()
+    /// Waits until HTTP is done with it, and gives what lies beneath; `None` if it broke.
+    pub(super) fn poll_bare(&mut self, cx: &Context<'_>) -> Poll<Option<Bare>> {
+        while !self.driver.is_over() {
+            if !self.drive_or_listen(cx) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(self.driver.take_bare())
     }
 
     /// Says good-bye, where there is a way to: closing is the rest.

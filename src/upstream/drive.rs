@@ -6,7 +6,6 @@
 //! woken; nobody listens while the connection is being driven.
 
 use std::{
-    fmt,
     future::Future,
     pin::Pin,
     sync::{
@@ -27,31 +26,31 @@ use super::fault::BoxError;
 /// A connection that has to be driven; hyper's, whatever lies beneath.
 pub(super) trait Drive: Future<Output = hyper::Result<()>> + Unpin {
     /// What lies beneath, after HTTP is done with it.
-    fn into_stream(self: Box<Self>) -> Bare;
+    fn into_bare(self: Box<Self>) -> Bare;
 }
 
 pub(super) type Driven = Box<dyn Drive>;
 
 /// Bytes both ways.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Io for S {}
 
 /// A connection without its protocol.
 pub(super) struct Bare {
-    pub(super) stream: Box<dyn Stream>,
+    pub(super) io: Box<dyn Io>,
     /// What was read and belongs to what comes after HTTP.
     pub(super) unread: Bytes,
 }
 
 impl<S, B> Drive for http1::Connection<TokioIo<S>, B>
 where
-    S: Stream + 'static,
+    S: Io + 'static,
     B: Body<Data = Bytes> + 'static,
     B::Error: Into<BoxError>,
 {
-    fn into_stream(self: Box<Self>) -> Bare {
+    fn into_bare(self: Box<Self>) -> Bare {
         let parts = self.into_parts();
-        Bare { stream: Box::new(parts.io.into_inner()), unread: parts.read_buf }
+        Bare { io: Box::new(parts.io.into_inner()), unread: parts.read_buf }
     }
 }
 
@@ -59,7 +58,7 @@ where
 pub(super) struct Driver {
     /// `None` when it is over.
     connection: Option<Driven>,
-    /// What is left of it after an orderly end: the end of HTTP alone, where the protocol was switched.
+    /// What is left where hyper ended without a fault of its own: of use after a 101 alone.
     bare: Option<Bare>,
     bell: Arc<Bell>,
     /// The bell as hyper knows it: always the same, so that hyper need not take note of it anew each time.
@@ -80,7 +79,7 @@ impl Driver {
         Self { connection: Some(connection), bare: None, bell, waker }
     }
 
-    /// Whether the connection is closed.
+    /// Whether hyper is done with the connection.
     pub(super) const fn is_over(&self) -> bool {
         self.connection.is_none()
     }
@@ -100,7 +99,7 @@ impl Driver {
         if let Poll::Ready(ended) = Pin::new(connection).poll(&mut Context::from_waker(&self.waker)) {
             let connection = self.connection.take();
             match ended {
-                Ok(()) => self.bare = connection.map(Drive::into_stream),
+                Ok(()) => self.bare = connection.map(Drive::into_bare),
                 // What goes wrong here the request or its answer's body is told as well; on an idle connection it is nothing.
                 Err(error) => tracing::debug!(%error, "upstream connection ended"),
             }
@@ -137,12 +136,6 @@ impl Driver {
     /// The bell, for others that shall have this connection's task woken.
     pub(super) const fn waker(&self) -> &Waker {
         &self.waker
-    }
-}
-
-impl fmt::Debug for Bare {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bare")
     }
 }
 

@@ -1,7 +1,11 @@
 //! A connection that is being used, and where it goes afterwards: back to the pool, when the request was written to its
 //! last byte and the answer read to its own, and both sides keep it. Dropped before, it is closed.
 
-use std::{future::poll_fn, rc::Rc, task::Context};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use tokio::task::spawn_local;
 
@@ -61,17 +65,12 @@ impl<B: 'static> Lease<B> {
         }
     }
 
-    /// What lies beneath, once HTTP is done with it; `None` before, and for a stream.
-    pub(super) fn take_bare(&mut self) -> Option<Bare> {
+    /// Waits until HTTP is done with the connection, and gives what lies beneath; `None` if there is nothing.
+    pub(super) fn poll_bare(&mut self, cx: &Context<'_>) -> Poll<Option<Bare>> {
         match &mut self.connection {
-            Some(Held::Own(connection)) => connection.take_bare(),
-            Some(Held::Shared(_)) | None => None,
+            Some(Held::Own(connection)) => connection.poll_bare(cx),
+            Some(Held::Shared(_)) | None => Poll::Ready(None),
         }
-    }
-
-    /// Whether nothing more comes of it.
-    pub(super) fn is_over(&self) -> bool {
-        !matches!(&self.connection, Some(Held::Own(connection)) if !connection.is_over())
     }
 
     /// Takes what has been received.

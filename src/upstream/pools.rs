@@ -319,6 +319,8 @@ where
             };
             self.observer.retried(Repetition::Stale);
             // Where one idle connection was closed the others probably are, too.
+            // Its socket, too: connecting may take long.
+            drop(sent);
             sent = self.begin_later(request, From::Network, now).await?;
         }
     }
@@ -374,6 +376,7 @@ where
     ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
         let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
         let mut lease = Lease::new(held, afterwards, pool, Rc::clone(self), dues);
+        // A handshake has no body, so that nothing of it is left to be sent.
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer.map(|incoming| UpstreamBody::switching(incoming, lease)));
         }

@@ -9,14 +9,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Buf as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{drive::Bare, fault::UpstreamFault, lease::Lease};
 
 /// A connection whose protocol was switched.
 pub struct SwitchedService<B> {
-    io: Bare,
+    bare: Bare,
     /// What is in use until this ends.
     _lease: Lease<B>,
 }
@@ -24,23 +23,26 @@ pub struct SwitchedService<B> {
 impl<B: 'static> SwitchedService<B> {
     /// Takes the connection over once everything of HTTP is done on it.
     pub(super) async fn take_over(mut lease: Lease<B>) -> Result<Self, UpstreamFault> {
-        let bare = poll_fn(|cx| {
-            loop {
-                if let Some(bare) = lease.take_bare() {
-                    return Poll::Ready(Some(bare));
-                }
-                if lease.is_over() {
-                    return Poll::Ready(None);
-                }
-                if !lease.drive_or_listen(cx) {
-                    return Poll::Pending;
-                }
-            }
-        });
-        match bare.await {
-            Some(io) => Ok(Self { io, _lease: lease }),
+        match poll_fn(|cx| lease.poll_bare(cx)).await {
+            Some(bare) => Ok(Self { bare, _lease: lease }),
             None => Err(lease.failed(UpstreamFault::Reset(None))),
         }
+    }
+}
+
+impl Bare {
+    /// Gives what HTTP had read, and then reads.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Taken, as even what is empty holds the block that HTTP read to.
+        let mut unread = std::mem::take(&mut self.unread);
+        if unread.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        buffer.put_slice(&unread.split_to(unread.len().min(buffer.remaining())));
+        if !unread.is_empty() {
+            self.unread = unread;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -52,20 +54,13 @@ impl<B> fmt::Debug for SwitchedService<B> {
 
 impl<B: Unpin> AsyncRead for SwitchedService<B> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let unread = &mut self.io.unread;
-        if unread.is_empty() {
-            return Pin::new(&mut self.io.stream).poll_read(cx, buffer);
-        }
-        let count = unread.len().min(buffer.remaining());
-        buffer.put_slice(unread.get(..count).unwrap_or_default());
-        unread.advance(count);
-        Poll::Ready(Ok(()))
+        self.bare.poll_read(cx, buffer)
     }
 }
 
 impl<B: Unpin> AsyncWrite for SwitchedService<B> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io.stream).poll_write(cx, bytes)
+        Pin::new(&mut self.bare.io).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -73,14 +68,51 @@ impl<B: Unpin> AsyncWrite for SwitchedService<B> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io.stream).poll_write_vectored(cx, slices)
+        Pin::new(&mut self.bare.io).poll_write_vectored(cx, slices)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io.stream).poll_flush(cx)
+        Pin::new(&mut self.bare.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io.stream).poll_shutdown(cx)
+        Pin::new(&mut self.bare.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that fails should panic")]
+
+    use bytes::{BufMut as _, BytesMut};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    struct Reading(Bare);
+
+    impl AsyncRead for Reading {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.0.poll_read(cx, buffer)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_http_had_read_comes_first_and_its_block_is_let_go_of() {
+        let mut block = BytesMut::with_capacity(8192);
+        block.put_slice(b"head, then more");
+        let mut unread = block.freeze();
+        let head = unread.split_to(10);
+        let (mut peer, ours) = tokio::io::duplex(64);
+        peer.write_all(b" and more").await.unwrap();
+        drop(peer);
+        let mut reading = Reading(Bare { io: Box::new(ours), unread });
+        let mut buffer = [0; 3];
+        assert_eq!(reading.read(&mut buffer).await.unwrap(), 3);
+        assert_eq!(&buffer, b"n m");
+        let mut all = String::new();
+        reading.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "ore and more");
+        assert!(head.is_unique(), "the block is held");
     }
 }

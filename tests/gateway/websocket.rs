@@ -307,6 +307,28 @@ fn the_service_gets_nothing_before_its_101_and_the_client_nothing_but_it() {
 }
 
 #[test]
+fn what_comes_right_behind_the_101_is_the_clients_and_so_is_the_end_behind_that() {
+    // More than one read of the relay's.
+    let long = vec![b'l'; 40_000];
+    let sent = long.clone();
+    let world = world_with(Recorder::with(move |request, stream| {
+        let head = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+            accept(request.header("sec-websocket-key"))
+        );
+        let _ = stream.write_all(&[head.as_bytes(), &unmasked(TEXT, b"first"), &unmasked(TEXT, &sent)].concat());
+        false
+    }));
+    let gateway = world.start(YAML);
+    for _ in 0..3 {
+        let mut socket = Socket::open(gateway.connect(), "/open", "");
+        assert_eq!(socket.read().unwrap(), (TEXT, b"first".to_vec()));
+        assert_eq!(socket.read().unwrap(), (TEXT, long.clone()));
+        assert!(socket.read().is_err(), "the service has gone");
+    }
+}
+
+#[test]
 fn the_service_is_told_who_calls_and_never_the_token() {
     let world = world();
     let gateway = world.start(YAML);
