@@ -103,8 +103,8 @@ fn shape_schema(shape: &Shape, definitions: &mut Map<String, Value>) -> Value {
 
 fn text_schema(text: &TextShape) -> Value {
     match text.pattern {
-        // Editors read `17` and `1.2` as numbers; here they are texts like any other.
-        None => json!({"type": ["string", "number"], "description": text.about}),
+        // Editors read `17`, `1.2` and `true` as what they look like; here they are texts like any other.
+        None => json!({"type": ["string", "number", "boolean"], "description": text.about}),
         Some(pattern) => json!({
             "type": ["string", "number"],
             "description": text.about,

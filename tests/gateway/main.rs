@@ -61,6 +61,7 @@ mod relays;
 mod release;
 mod reload;
 mod revocation;
+mod schema;
 mod sessions;
 mod shape;
 mod shape_split;
