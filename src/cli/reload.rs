@@ -447,7 +447,8 @@ fn dangers(config: &Config) -> std::collections::HashSet<&'static str> {
     let keys = |is_set: fn(&ApiKeys) -> bool| kinds().filter_map(CredentialKind::api_keys).any(is_set);
     let mail = config.notify.iter().filter_map(|notify| notify.mail.as_ref());
     let mail_cleartext = mail.map(|mail| mail.server.protection).any(|it| it == MailProtection::Cleartext);
-    let in_clear = authority_cleartext || passwords_cleartext || mail_cleartext;
+    let deletions_cleartext = config.deletions.as_ref().is_some_and(|deletions| deletions.danger_cleartext);
+    let in_clear = authority_cleartext || passwords_cleartext || mail_cleartext || deletions_cleartext;
     let expired_crl = kinds().filter_map(CredentialKind::client_certificates).any(|source| source.danger_expired_crl);
     let set = [
         (in_clear || keys(|keys| keys.danger_cleartext), "danger_cleartext"),

@@ -24,6 +24,7 @@ mod basic;
 mod bearer;
 mod cli;
 mod contract;
+mod dangers;
 mod deletion;
 mod demo;
 mod documents;
