@@ -1,9 +1,11 @@
 //! Prometheus: the page of metrics as promtool and a real Prometheus read it, and what the numbers mean.
 
+use std::process::Command;
+
 use serde_json::json;
 
 use crate::harness::{
-    Gateway, Request, World, delete, eventually, get,
+    Authority, Gateway, Jwks, Mood, Request, Wire, World, delete, eventually, get, run,
     tools::{Prometheus, promtool_check_metrics},
 };
 
@@ -98,8 +100,8 @@ fn connections_and_the_process_are_told() {
 #[test]
 fn the_age_of_keys_and_the_end_of_certificates_are_told() {
     let world = World::new();
-    crate::harness::Authority::new("servers").server(world.folder(), "one", &["one.example"]);
-    let jwks = crate::harness::Jwks::new(world.signer().jwks());
+    Authority::new("servers").server(world.folder(), "one", &["one.example"]);
+    let jwks = Jwks::new(world.signer().jwks());
     let gateway = world.start(&format!(
         "listeners:\n  - address: 127.0.0.1:<tls>\n    tls: {{certificates: [{{cert: one.pem, key: one.key}}]}}
 issuers:\n  main: {{issuer: https://idp.example/, audience: [https://api.example], keys: {{jwks_url: \"{}\"}}, algorithms: [ES256]}}
@@ -110,4 +112,144 @@ routes:\n  - {{path: /x, upstream: api, auth: [main]}}\n",
     let age = gateway.metric("stepgate_jwks_age_seconds", &["issuer=\"main\""]);
     assert!((0.0..60.0).contains(&age), "{age}");
     assert!(gateway.metric("stepgate_jwks_refreshes_total", &["issuer=\"main\""]) >= 1.0);
+}
+
+/// An issuer whose keys come from there.
+fn fetched(jwks: &Jwks, more: &str) -> String {
+    format!(
+        "issuers:\n  main: {{issuer: https://idp.example/, audience: [https://api.example], keys: {{jwks_url: \"{}\"}}, algorithms: [ES256]{more}}}
+routes:\n  - {{path: /x, upstream: api, auth: [main]}}\n",
+        jwks.url()
+    )
+}
+
+#[test]
+fn a_fetch_of_keys_that_fails_is_counted_and_leaves_their_age_as_it_is() {
+    let world = World::new();
+    let jwks = Jwks::new(json!(null));
+    jwks.set(Mood::KeysFor(world.signer().jwks(), 1));
+    let gateway = world.start(&fetched(&jwks, ", jwks_cooldown: 1s"));
+    let fetches = |result: &str| {
+        gateway.metric("stepgate_jwks_refreshes_total", &["issuer=\"main\"", &format!("result=\"{result}\"")])
+    };
+    let age = || gateway.metric("stepgate_jwks_age_seconds", &["issuer=\"main\""]);
+    assert!(fetches("ok") >= 1.0);
+    assert_eq!(fetches("failed"), 0.0);
+    jwks.set(Mood::Says("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned()));
+    eventually("fetches to fail", || (fetches("failed") >= 2.0).then_some(()));
+    let (fetched, before) = (fetches("ok"), age());
+    let failed = fetches("failed");
+    eventually("a further one to fail", || (fetches("failed") > failed).then_some(()));
+    assert!(age() >= before && fetches("ok") == fetched, "the keys are those of the last fetch that went well");
+    jwks.set(Mood::Keys(world.signer().jwks()));
+    eventually("a fetch to go well", || (fetches("ok") > fetched).then_some(()));
+}
+
+#[test]
+fn handshakes_are_counted_by_how_they_ended() {
+    let world = World::new();
+    let authority = Authority::new("servers");
+    authority.server(world.folder(), "one", &["one.example"]);
+    let gateway = world.start(
+        "server: {workers: 1, limits: {tls_handshake_timeout: 1s}}
+listeners:\n  - address: 127.0.0.1:<tls>\n    tls: {certificates: [{cert: one.pem, key: one.key}]}
+routes:\n  - {path: /**, upstream: api, auth: none}\n",
+    );
+    let listener = format!("listener=\"127.0.0.1:{}\"", world.tls);
+    let ended =
+        |result: &str| gateway.metric("stepgate_tls_handshakes_total", &[&listener, &format!("result=\"{result}\"")]);
+    let all = || ["ok", "failed", "timeout"].map(&ended);
+    let mut wire = Wire::tls(world.tls, "one.example", &authority.client(&["http/1.1"])).unwrap();
+    get("/x").send_on(&mut wire).expect(200);
+    assert_eq!(all(), [1.0, 0.0, 0.0]);
+    // Somebody who does not trust our certificate, and somebody who does not speak TLS.
+    assert!(Wire::tls(world.tls, "one.example", &Authority::new("others").client(&["http/1.1"])).is_err());
+    eventually("a handshake that failed", || (ended("failed") >= 1.0).then_some(()));
+    Wire::connect(world.tls).send(get("/x").bytes()).rest();
+    eventually("another", || (ended("failed") >= 2.0).then_some(()));
+    // And somebody who begins, and never goes on.
+    let mut begun = Wire::connect(world.tls);
+    begun.send([0x16, 3, 1, 2, 0, 1]);
+    eventually("a handshake that took too long", || (ended("timeout") >= 1.0).then_some(()));
+    assert_eq!(all(), [1.0, 2.0, 1.0]);
+}
+
+#[test]
+fn a_refused_reload_is_told_until_one_takes_effect() {
+    let world = World::new();
+    let gateway = world.start(YAML);
+    let told = || {
+        ["reload_successful", "reload_success_timestamp_seconds"]
+            .map(|name| gateway.metric(&format!("stepgate_config_last_{name}"), &[]))
+    };
+    let count = |result: &str| gateway.metric("stepgate_config_reloads_total", &[&format!("result=\"{result}\"")]);
+    let [successful, loaded] = told();
+    assert_eq!((successful, gateway.metric("stepgate_config_generation", &[])), (1.0, 1.0));
+    world.write("gateway.yaml", world.yaml("routes: ["));
+    gateway.signal("HUP");
+    eventually("the refusal", || (count("refused") >= 1.0).then_some(()));
+    eventually("the bad news", || (told()[0] == 0.0).then_some(()));
+    assert_eq!(told(), [0.0, loaded], "what is in force was loaded when it was");
+    assert_eq!((count("ok"), gateway.metric("stepgate_config_generation", &[])), (0.0, 1.0));
+    world.configure(&YAML.replace("2/minute", "3/minute"));
+    gateway.signal("HUP");
+    eventually("the reload", || (count("ok") >= 1.0).then_some(()));
+    eventually("the good news", || (told()[0] == 1.0).then_some(()));
+    assert!(told()[1] >= loaded);
+    assert!(gateway.metric("stepgate_config_generation", &[]) >= 2.0);
+}
+
+#[test]
+fn lines_that_the_access_log_could_not_take_are_counted() {
+    let world = World::new();
+    world.configure(&format!("access_log: {{file: access.jsonl}}\n{YAML}"));
+    // No file may grow beyond two blocks for now, and who tries is told so rather than killed: a disk that fills up.
+    let gateway = world.start_in("trap '' XFSZ; ulimit -S -f 2").ready();
+    let dropped = || gateway.metric("stepgate_access_log_dropped_total", &[]);
+    let lines = || {
+        let text = std::fs::read_to_string(world.folder().join("access.jsonl")).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect::<Vec<serde_json::Value>>()
+    };
+    assert_eq!(dropped(), 0.0);
+    let mut sent = 0;
+    eventually("lines to be dropped", || {
+        get("/open/1").send(&gateway).expect(200);
+        sent += 1;
+        (dropped() >= 3.0).then_some(())
+    });
+    eventually("each request to be written or counted", || {
+        (lines().len() as f64 + dropped() >= f64::from(sent)).then_some(())
+    });
+    assert!(dropped() <= f64::from(sent), "{} of {sent}", dropped());
+    if !std::path::Path::new("/proc/self/limits").exists() {
+        return; // Only Linux lets another process give back what was taken from this one.
+    }
+    let given_back = run(Command::new("prlimit").args(["--pid", &gateway.pid().to_string(), "--fsize=unlimited"]), "");
+    assert_eq!(given_back.code, 0, "{given_back:?}");
+    let before = dropped();
+    get("/open/last").send(&gateway).expect(200);
+    eventually("a whole line", || lines().iter().any(|line| line["path"] == "/open/last").then_some(()));
+    assert_eq!(dropped(), before);
+}
+
+#[test]
+fn audit_records_are_counted_by_kind_and_attempts_of_strangers_by_reason() {
+    let world = World::new();
+    let gateway = world.start(YAML);
+    let records = |kind: &str| gateway.metric("stepgate_audit_records_total", &[&format!("kind=\"{kind}\"")]);
+    assert_eq!(gateway.metric("stepgate_audit_writable", &[]), 1.0);
+    assert_eq!(gateway.metric("stepgate_audit_failures_total", &[]), 0.0);
+    for _ in 0..2 {
+        delete("/open/1").bearer(&world.fresh(5)).send(&gateway).expect(200);
+    }
+    for _ in 0..3 {
+        delete("/open/1").bearer(&world.token(json!({}))).send(&gateway).expect(401);
+    }
+    delete("/open/1").send(&gateway).expect(401);
+    eventually("the records to be written", || {
+        (["intent", "outcome", "refusal"].map(records) == [2.0, 2.0, 3.0]).then_some(())
+    });
+    let attempts = |labels: &[&str]| gateway.metric("stepgate_audit_unauthenticated_attempts_total", labels);
+    assert_eq!(attempts(&["reason=\"token_missing\""]), 1.0);
+    assert_eq!(attempts(&[]), 1.0, "and for no other reason");
 }
