@@ -18,6 +18,7 @@ mod acme;
 mod apache;
 mod apikeys;
 mod assertion;
+mod audit;
 mod authority;
 mod balancing;
 mod basic;
