@@ -41,6 +41,7 @@ mod erasure_proof;
 mod floor_plan;
 mod footprint;
 mod forwarding;
+mod forwarding_h2;
 mod fuzz;
 mod grpc;
 mod guide;
