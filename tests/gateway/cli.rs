@@ -184,6 +184,34 @@ fn a_condition_that_does_not_compile_is_an_error_at_load() {
     assert!(said(&finished).contains("when"), "{finished:?}");
 }
 
+#[test]
+fn check_says_that_operations_without_a_delete_guard_no_deletion() {
+    let world = World::new();
+    let says = |operations: &str| {
+        let finished = world.check(&format!(
+            "deletion_guard: {{operations: [{operations}]}}
+routes:
+  - {{path: /items/**, upstream: api, auth: [main]}}
+  - {{path: /read/**, upstream: api, auth: [main], methods: [GET]}}
+  - {{path: /account/delete/**, upstream: api, auth: [main], methods: [POST]}}
+"
+        ));
+        assert_eq!(finished.code, 0, "{finished:?}");
+        finished.stderr
+    };
+    for (operations, none_is_a_delete) in [("\"POST /account/delete/**\"", true), ("\"* /account/delete/**\"", false)] {
+        let said = says(operations);
+        assert!(said.contains("DELETE /items/** looks destructive and is not guarded"), "{said}");
+        assert!(said.contains("add \"DELETE /items/**\" to `deletion_guard.operations`"), "{said}");
+        assert_eq!(said.contains("none of them is a DELETE: deletions are not guarded"), none_is_a_delete, "{said}");
+        // What takes no DELETE, and what is listed, is not named.
+        assert_eq!(said.matches("looks destructive").count(), 1, "{said}");
+    }
+    let other_half = says("\"DELETE /**\"");
+    assert!(other_half.contains("POST /account/delete/** looks destructive") && !other_half.contains("DELETE /items"));
+    assert_eq!(says("\"DELETE /**\", \"* /account/delete/**\""), "");
+}
+
 // -- explain
 
 fn explain(world: &World, arguments: &[&str]) -> Finished {
@@ -214,6 +242,53 @@ fn explain_tells_of_each_requirement_whether_it_held() {
     let finished = explain(&world, &["DELETE", "http://gateway.example/public/x", "--token", &world.fresh(5)]);
     assert!(finished.stdout.contains("allowed"), "{}", finished.stdout);
     assert!(!finished.stdout.contains(&old) && !finished.stderr.contains(&old));
+}
+
+#[test]
+fn explain_lists_what_a_token_holds_beside_what_it_lacks() {
+    let world = World::new();
+    world.configure(
+        "routes:
+  - path: /x
+    upstream: api
+    auth: [main]
+    scopes: [items:read, items:write]
+    when: 'claims.department == \"finance\"'
+    assurance: {acr: [urn:example:acr:mfa], max_age: 5m}
+",
+    );
+    let explained = |token: &str| {
+        let finished = stepgate(world.folder(), &["explain", "GET", "/x", "--token", token]);
+        let said = |name: &str| {
+            let mut lines = finished.stdout.lines().filter(|line| line.split(' ').next() == Some(name));
+            let said = lines.next().and_then(|line| line.get(11..)).unwrap_or_else(|| panic!("{name}: {finished:?}"));
+            assert!(lines.next().is_none(), "{name} stands there once: {finished:?}");
+            said.to_owned()
+        };
+        (["token", "scopes", "when", "level", "freshness"].map(said), said("decision"), finished.code)
+    };
+    let token = |scope: &str, department: &str, acr: &str, age: u64| {
+        let acr = format!("urn:example:acr:{acr}");
+        world.token(json!({"scope": scope, "department": department, "acr": acr, "auth_time": unix_now() - age}))
+    };
+    let (checks, decision, code) = explained(&token("items:read items:write", "finance", "mfa", 5));
+    assert_eq!((checks, code), (["held"; 5].map(str::to_owned), 0), "{decision}");
+    assert!(decision.starts_with("allowed"), "{decision}");
+    let (checks, decision, code) = explained(&token("items:read items:write", "finance", "mfa", 1000));
+    let old = "MISSING: authentication_too_old; wanted: authenticated within 300 s";
+    assert_eq!((checks.each_ref().map(String::as_str), code), (["held", "held", "held", "held", old], 1));
+    assert_eq!(decision, "refused: 401 insufficient-user-authentication — authentication_too_old");
+    // All that is missing is told, and what would be refused first is the decision.
+    let (checks, decision, code) = explained(&token("items:read", "sales", "pwd", 5));
+    let missing = [
+        "held",
+        "MISSING: scope_missing; wanted: items:read items:write",
+        "MISSING: condition_false",
+        "MISSING: acr_insufficient; wanted: acr of urn:example:acr:mfa",
+        "held",
+    ];
+    assert_eq!((checks.each_ref().map(String::as_str), code), (missing, 1));
+    assert_eq!(decision, "refused: 403 insufficient-scope — scope_missing");
 }
 
 #[test]
