@@ -102,6 +102,28 @@ fn an_attempt_whose_caller_cannot_be_verified_now_is_counted_by_that_reason() {
 }
 
 #[test]
+fn an_attempt_that_is_refused_before_anybody_looks_at_its_caller_is_counted_and_names_nobody() {
+    let world = World::new();
+    let mut gateway = world.start(
+        "limits: {door: {key: ip, rate: 1/10m}}
+routes: [{path: /account/**, upstream: api, auth: [main], limits: [door]}]
+",
+    );
+    let deletion = delete("/account/7").bearer(&world.fresh(5));
+    deletion.send(&gateway).expect(200);
+    for _ in 0..2 {
+        assert_eq!(deletion.send(&gateway).problem(429), "quota-exceeded");
+    }
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), 0);
+    let records = gateway.audit();
+    let kinds: Vec<&str> = records.iter().map(|record| record["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["intent", "outcome", "attempts"]);
+    assert_eq!(records[2]["counts"], json!([{"reason": "quota_exceeded", "route": "/account/**", "count": 2}]));
+    assert!(records[2].get("who").is_none() && records[2].get("disclosures").is_none(), "{}", records[2]);
+}
+
+#[test]
 fn an_outcome_says_how_the_service_failed() {
     let mute = Recorder::raw(|mut stream, _| while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {});
     let rude = Recorder::with(|_, _| false);

@@ -47,8 +47,16 @@ fn pages(folder: &Path, found: &mut Vec<std::path::PathBuf>) {
 
 #[test]
 fn the_files_that_people_start_from_are_valid() {
-    let files =
-        ["gateway.yaml", "deploy/compose/gateway.yaml", "deploy/kubernetes/gateway.yaml", "tests/cases/contract.yaml"];
+    // And those that use most keys there are, which src/config/tests.rs loads.
+    let files = [
+        "gateway.yaml",
+        "deploy/compose/gateway.yaml",
+        "deploy/kubernetes/gateway.yaml",
+        "tests/cases/contract.yaml",
+        "src/config/cases/further.yaml",
+        "src/config/cases/deletions_good.yaml",
+        "src/config/cases/warnings.yaml",
+    ];
     let read = |file: &str| (file.to_owned(), fs::read_to_string(root().join(file)).unwrap());
     for (file, faults) in judged(&files.map(read).into()) {
         assert!(faults.is_empty(), "{file}: {faults:?}");
