@@ -339,12 +339,11 @@ fn print_credential(credential: &Credential, now: Now) {
             let assurance = &principal.assurance;
             let acr = assurance.acr.as_deref().unwrap_or("none");
             let amr: Vec<&str> = assurance.amr.iter().map(|value| &**value).collect();
-            let age = assurance
-                .auth_time
-                .map_or_else(|| "unknown".to_owned(), |auth_time| format!("{:.0} s", now.numeric_date() - auth_time));
+            let ago = |auth_time| format!("{:.0} s ago", now.numeric_date() - auth_time);
+            let when = assurance.auth_time.map_or_else(|| "at an unknown time".to_owned(), ago);
             let scopes: Vec<&str> = principal.scopes.iter().map(|scope| &**scope).collect();
             format!(
-                "{}{} of {}; acr {acr}; amr {}; authenticated {age} ago; scopes {}",
+                "{}{} of {}; acr {acr}; amr {}; authenticated {when}; scopes {}",
                 if principal.kind == Kind::Machine { "the machine " } else { "" },
                 principal.subject,
                 principal.issuer,

@@ -239,6 +239,8 @@ fn explain_tells_of_each_requirement_whether_it_held() {
     let old = world.token(json!({"acr": "urn:example:acr:mfa", "auth_time": unix_now() - 1000}));
     let finished = explain(&world, &["POST", "http://gateway.example/transfer", "--token", &old]);
     assert!(finished.stdout.contains("authentication_too_old"), "{}", finished.stdout);
+    let undated = explain(&world, &["GET", "http://gateway.example/items/7", "--token", &world.token(json!({}))]);
+    assert!(undated.stdout.contains("authenticated at an unknown time;"), "{}", undated.stdout);
     let finished = explain(&world, &["DELETE", "http://gateway.example/public/x", "--token", &world.fresh(5)]);
     assert!(finished.stdout.contains("allowed"), "{}", finished.stdout);
     assert!(!finished.stdout.contains(&old) && !finished.stderr.contains(&old));
