@@ -1,4 +1,4 @@
-//! Where the bytes of a request come from: hyper, for HTTP/1.1 and HTTP/2, or a QUIC stream, for HTTP/3.
+//! Where the bytes of a request come from: hyper, for HTTP/1.1, or a stream, for HTTP/2 and HTTP/3.
 
 use std::{
     error::Error,
@@ -13,20 +13,23 @@ use hyper::body::Incoming;
 
 use super::BodyFault;
 
-/// A request's body as it comes from the wire of another protocol than hyper's.
+/// A request's body as it comes on a stream of its own.
 pub type ReceivedStream = Pin<Box<dyn Body<Data = Bytes, Error = BodyFault>>>;
 
 /// A request's body as it comes from the wire.
 pub enum Received {
-    /// HTTP/1.1's or HTTP/2's.
+    /// There is none.
+    Nothing,
+    /// HTTP/1.1's.
     Hyper(Incoming),
-    /// HTTP/3's. Dropping it tells the client to stop sending (RFC 9114 §4.1).
+    /// HTTP/2's or HTTP/3's. Dropping it tells the client to stop sending (RFC 9113 §8.1, RFC 9114 §4.1).
     Stream(ReceivedStream),
 }
 
 impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Nothing => f.write_str("Nothing"),
             Self::Hyper(incoming) => f.debug_tuple("Hyper").field(incoming).finish(),
             Self::Stream(_) => f.debug_tuple("Stream").finish_non_exhaustive(),
         }
@@ -51,6 +54,7 @@ impl Body for Received {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match self.get_mut() {
+            Self::Nothing => Poll::Ready(None),
             Self::Hyper(incoming) => Pin::new(incoming)
                 .poll_frame(cx)
                 .map(|frame| frame.map(|frame| frame.map_err(|error| classify(&error)))),
@@ -60,6 +64,7 @@ impl Body for Received {
 
     fn is_end_stream(&self) -> bool {
         match self {
+            Self::Nothing => true,
             Self::Hyper(incoming) => incoming.is_end_stream(),
             Self::Stream(stream) => stream.is_end_stream(),
         }
@@ -67,6 +72,7 @@ impl Body for Received {
 
     fn size_hint(&self) -> SizeHint {
         match self {
+            Self::Nothing => SizeHint::with_exact(0),
             Self::Hyper(incoming) => incoming.size_hint(),
             Self::Stream(stream) => stream.size_hint(),
         }

@@ -137,6 +137,12 @@ impl<T: Tail> ResponseBody<T> {
         }
     }
 
+    /// The same with the exchange that it is attached to.
+    pub(crate) fn take_switched(&mut self) -> Option<(Switch, Exchange)> {
+        let switch = self.take_switch()?;
+        Some((switch, self.exchange.take()?))
+    }
+
     /// A body that is there as a whole, of whose end nobody is told.
     pub fn untold(bytes: impl Into<Bytes>) -> Self {
         Self::make(Source::Full(bytes.into()), None)

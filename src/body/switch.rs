@@ -9,7 +9,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::watch::Exchange;
@@ -25,28 +24,20 @@ pub type SwitchedStream = Pin<Box<dyn Duplex>>;
 type Going = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What goes on when the answer that switches the protocol was sent. Dropped before that, nothing was switched.
-pub struct Switch {
-    /// HTTP/2: the one stream that is switched. `None`: the whole connection is.
-    stream: Option<OnUpgrade>,
-    go_on: Box<dyn FnOnce(SwitchedStream) -> Going>,
-}
+pub struct Switch(Box<dyn FnOnce(SwitchedStream) -> Going>);
 
 impl Switch {
     /// Goes on with what `go_on` makes of the client's side: the whole connection, or one `stream` of it.
-    pub fn new<F>(stream: Option<OnUpgrade>, go_on: impl FnOnce(SwitchedStream) -> F + 'static) -> Self
+    pub fn new<F>(go_on: impl FnOnce(SwitchedStream) -> F + 'static) -> Self
     where
         F: Future<Output = ()> + 'static,
     {
-        Self { stream, go_on: Box::new(|side| Box::pin(go_on(side))) }
-    }
-
-    pub(super) fn take_stream(&mut self) -> Option<OnUpgrade> {
-        self.stream.take()
+        Self(Box::new(|side| Box::pin(go_on(side))))
     }
 
     /// Goes on with `stream` until both sides are done.
     pub(crate) fn go_on(self, stream: SwitchedStream) -> Pin<Box<dyn Future<Output = ()>>> {
-        (self.go_on)(stream)
+        (self.0)(stream)
     }
 }
 

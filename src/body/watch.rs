@@ -19,13 +19,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper_util::rt::TokioIo;
-
 use super::{
     Received,
     bounds::{Bounds, Protocol, Verdict},
     pace::Pace,
-    switch::{Switch, Watched},
+    switch::Switch,
     wait::{StreamCut, Wait, register},
 };
 
@@ -515,18 +513,14 @@ impl Exchange {
     }
 
     /// Goes on with `switch` when the answer that says so was sent: in place of the connection's protocol, or of this one stream's.
-    pub(crate) fn switch(self, mut switch: Switch) {
-        if let Some(stream) = switch.take_stream() {
-            tokio::task::spawn_local(async move {
-                // It fails where the answer could not be sent.
-                if let Ok(upgraded) = stream.await {
-                    switch.go_on(Box::pin(Watched::new(TokioIo::new(upgraded), self))).await;
-                }
-            });
-            return;
-        }
+    pub(crate) fn switch(self, switch: Switch) {
         let watch = Rc::clone(&self.watch);
         *watch.switched.borrow_mut() = Some((switch, self));
+    }
+
+    /// Whether the connection has no others beside it, and ends or is switched with it: HTTP/1.1.
+    pub(crate) fn is_all_there_is(&self) -> bool {
+        self.wait.is_none()
     }
 
     /// What can end this exchange alone, where the protocol can.

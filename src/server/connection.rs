@@ -1,4 +1,5 @@
-//! One client's connection, from its first byte to its last: hyper speaks, the watch's verdicts are carried out.
+//! One client's connection, from its first byte to its last: hyper speaks HTTP/1.1, `http2` the other, the watch's verdicts are
+//! carried out.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,9 +14,11 @@ use std::{
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use hyper::{body::Incoming, rt::Executor, service::service_fn, upgrade::OnUpgrade};
+use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
 
 use super::{
+    http2,
     settings::HttpSettings,
     switched::Rest,
     wire::{self, Transport, Wire},
@@ -23,8 +26,8 @@ use super::{
 use crate::{
     acme::Challenges,
     body::{
-        ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, RequestBody, ResponseBody, Serve, StreamCut,
-        Tail, Verdict, Watched, with_scratch,
+        ConnectionInfo, ConnectionWatch, Exchange, Protocol, Received, RequestBody, ResponseBody, Serve, Tail, Verdict,
+        Watched, with_scratch,
     },
 };
 
@@ -118,7 +121,7 @@ pub(super) async fn serve<S: Serve>(
         Ok((Protocol::Http1, first)) => Box::pin(http1(serving, &transport, first)).await,
         Ok((Protocol::Http2, first)) => {
             watch.serve(Protocol::Http2);
-            Box::pin(http2(serving, Wire::new(&transport, &watch, Protocol::Http2, first))).await
+            Box::pin(http2::serve(serving, Wire::new(&transport, &watch, Protocol::Http2, first))).await
         }
         // Never on a byte stream.
         Ok((Protocol::Http3, _)) => Ended::Quiet(None),
@@ -144,12 +147,12 @@ pub(super) async fn serve<S: Serve>(
     }
 }
 
-enum Ended {
+pub(super) enum Ended {
     /// There is nothing more to be said to the client.
     Cut(Verdict),
     /// Nothing was under way; our side has yet to be closed.
     Quiet(Option<Verdict>),
-    /// hyper is done, and has closed our side, unless an error has ended it.
+    /// The protocol is done, and has closed our side, unless an error has ended it.
     Finished { client_may_send: bool, verdict: Option<Verdict> },
 }
 
@@ -211,7 +214,7 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
     let (mut told, mut verdict) = (false, None);
     loop {
         let wire = Wire::new(transport, watch, Protocol::Http1, first);
-        let mut connection = serving.settings.http1.serve_connection(wire, service);
+        let mut connection = serving.settings.http1.serve_connection(TokioIo::new(wire), service);
         let ended = poll_fn(|cx| {
             watch.register(cx.waker());
             loop {
@@ -252,7 +255,7 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
             if let Ended::Finished { client_may_send: false, .. } = ended {
                 let parts = connection.into_parts();
                 let mut unread = parts.read_buf.to_vec();
-                unread.extend(parts.io.into_unread());
+                unread.extend(parts.io.into_inner().into_unread());
                 let stream = Watched::new(Rest::new(unread, transport), exchange);
                 return match until_verdict(watch, switch.go_on(Box::pin(stream))).await {
                     // The client may be in the middle of something that nobody will read.
@@ -276,42 +279,6 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
             },
         };
     }
-}
-
-async fn http2<S: Serve>(serving: Serving<S>, wire: Wire) -> Ended {
-    let Serving { service, info, settings, draining, challenges: _ } = serving;
-    let watch = Rc::clone(&info.watch);
-    let executor = StreamExecutor::default();
-    let next = Rc::clone(&executor.next);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (service, info) = (Rc::clone(&service), Rc::clone(&info));
-        let exchange = info.watch.begin();
-        next.set(exchange.stream_cut());
-        answer(service, info, request.map(Received::from), exchange, (false, None))
-    });
-    let mut connection = pin!(settings.http2(executor).serve_connection(wire, service));
-    let (mut told, mut verdict) = (false, None);
-    poll_fn(|cx| {
-        watch.register(cx.waker());
-        loop {
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(match watch.verdict() {
-                    Some(verdict) => Ended::Cut(verdict),
-                    None => Ended::Finished { client_may_send: false, verdict },
-                });
-            }
-            match watch.verdict() {
-                Some(Verdict::Idle) => verdict = watch.take_verdict(),
-                Some(verdict) => return Poll::Ready(Ended::Cut(verdict)),
-                None if !told && draining.applies_to(&watch) => {}
-                None => return Poll::Pending,
-            }
-            told = true;
-            watch.closing();
-            connection.as_mut().graceful_shutdown();
-        }
-    })
-    .await
 }
 
 /// Lets the service answer, and ties the answer's body to the exchange. A client that `waits` may be waiting for a 100
@@ -345,7 +312,10 @@ pub(super) fn answer<S: Serve>(
         if is_head && let Some(length) = response.body_mut().leave_out() {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
-        if let Some(switch) = response.body_mut().take_switch() {
+        // HTTP/1.1: in place of the protocol. A stream of HTTP/2 is switched by whoever has it.
+        if exchange.is_all_there_is()
+            && let Some(switch) = response.body_mut().take_switch()
+        {
             exchange.switch(switch);
             return Ok(response);
         }
@@ -418,28 +388,5 @@ async fn linger(transport: &RefCell<Transport>, watch: &ConnectionWatch, wait: b
             }
             Err(_) => return,
         }
-    }
-}
-
-/// Runs the streams of one HTTP/2 connection, each until it ends or its client takes nothing.
-#[derive(Clone, Default)]
-pub(super) struct StreamExecutor {
-    /// Set by the service just before hyper hands over the stream that it belongs to.
-    next: Rc<Cell<Option<StreamCut>>>,
-}
-
-impl<F> Executor<F> for StreamExecutor
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, stream: F) {
-        let cut = self.next.take();
-        // Boxed: it is large, and a task is moved six times before it begins.
-        let mut stream = Box::pin(stream);
-        // Dropping the stream's future resets the stream.
-        tokio::task::spawn_local(poll_fn(move |cx| match &cut {
-            Some(cut) if cut.poll(cx.waker()) => Poll::Ready(()),
-            _ => stream.as_mut().poll(cx),
-        }));
     }
 }

@@ -1,11 +1,17 @@
-//! How hyper is set up for a listener: its limits, and what of HTTP/2 a client may ask for.
+//! How a listener's connections are served: its limits, what of HTTP/2 a client may ask for, and what an answer has besides.
 
 use std::rc::Rc;
 
-use hyper::server::conn::{http1, http2};
+use h2::server as http2;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use hyper::server::conn::http1;
 
-use super::connection::StreamExecutor;
-use crate::{body::Bounds, config::ServerLimits};
+use super::date::DateLine;
+use crate::{
+    body::Bounds,
+    clock::{Clock, SystemClock},
+    config::ServerLimits,
+};
 
 /// The most of a body that is read ahead or written behind in HTTP/1.1.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -33,6 +39,7 @@ pub(super) struct HttpSettings {
     pub(super) http1: http1::Builder,
     pub(super) bounds: Rc<Bounds>,
     header_list_bytes: u32,
+    dates: DateLine,
 }
 
 impl HttpSettings {
@@ -51,6 +58,7 @@ impl HttpSettings {
             http1,
             bounds: Rc::new(super::plan::bounds(limits)),
             header_list_bytes: u32::try_from(limits.header_bytes).unwrap_or(u32::MAX),
+            dates: DateLine::default(),
         }
     }
 
@@ -59,18 +67,44 @@ impl HttpSettings {
         self.header_list_bytes
     }
 
-    pub(super) fn http2(&self, executor: StreamExecutor) -> http2::Builder<StreamExecutor> {
-        let mut http2 = http2::Builder::new(executor);
+    pub(super) fn http2(&self) -> http2::Builder {
+        let mut http2 = http2::Builder::new();
         http2
             .max_concurrent_streams(STREAMS)
-            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(self.header_list_bytes)
-            .max_send_buf_size(SEND_BUFFER)
+            .max_send_buffer_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(ERROR_RESETS)
+            .max_local_error_reset_streams(Some(ERROR_RESETS))
             // RFC 8441: offered always, as routes come and go while a connection stands; what no route upgrades is refused.
             .enable_connect_protocol();
         http2
     }
+
+    /// Makes the fields of an answer whole over HTTP/2 and HTTP/3, as hyper does over HTTP/1.1: none that are of a connection (RFC 9113
+    /// §8.2.2, RFC 9114 §4.2), a date (RFC 9110 §6.6.1), and how long the body is, where that is known.
+    pub(super) fn complete(&self, fields: &mut HeaderMap, length: Option<u64>) {
+        if fields.keys().any(is_of_connection) {
+            let names: Vec<HeaderName> = fields.keys().filter(|name| is_of_connection(name)).cloned().collect();
+            for name in names {
+                fields.remove(name);
+            }
+        }
+        if !fields.contains_key(header::DATE)
+            && let Some(date) = self.dates.at(SystemClock.now())
+        {
+            fields.insert(header::DATE, date);
+        }
+        if let Some(length) = length
+            && !fields.contains_key(header::CONTENT_LENGTH)
+        {
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+    }
+}
+
+/// Whether a field is of a connection of HTTP/1.1 (RFC 9113 §8.2.2, RFC 9114 §4.2).
+pub(super) fn is_of_connection(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
 }

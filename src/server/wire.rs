@@ -1,4 +1,4 @@
-//! A client's connection as hyper reads and writes it: over TLS or not, with the bytes that were read to find out what
+//! A client's connection as HTTP/1.1 and HTTP/2 read and write it: over TLS or not, with the bytes that were read to find out what
 //! is spoken, and with a look at the frames where that is HTTP/2.
 
 use std::{
@@ -9,8 +9,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
@@ -46,7 +44,7 @@ impl Transport {
     }
 }
 
-/// What hyper reads from and writes to.
+/// What hyper and h2 read from and write to.
 #[derive(Debug)]
 pub(super) struct Wire {
     /// Shared with the connection's driver, which has the socket to itself when hyper is done with it.
@@ -72,33 +70,22 @@ impl Wire {
         Self { transport: Rc::clone(transport), watch: Rc::clone(watch), first, frames }
     }
 
-    /// What hyper has not asked for of the bytes that were read to find out what is spoken.
+    /// What nobody has asked for of the bytes that were read to find out what is spoken.
     pub(super) fn into_unread(self) -> Vec<u8> {
         self.first
     }
 }
 
-impl Read for Wire {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.first.is_empty() {
-            let rest = this.first.split_off(this.first.len().min(cursor.remaining()));
-            let bytes = std::mem::replace(&mut this.first, rest);
-            look(&mut this.frames, &bytes, &this.watch)?;
-            cursor.put_slice(&bytes);
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { transport, watch, first, frames } = self.get_mut();
+        if !first.is_empty() {
+            let rest = first.split_off(first.len().min(buffer.remaining()));
+            let bytes = std::mem::replace(first, rest);
+            look(frames, &bytes, watch)?;
+            buffer.put_slice(&bytes);
             return Poll::Ready(Ok(()));
         }
-        // Straight into hyper's buffer.
-        Pin::new(&mut TokioIo::new(Looked(this))).poll_read(cx, cursor)
-    }
-}
-
-/// The transport with a look at what is read from it.
-struct Looked<'a>(&'a mut Wire);
-
-impl AsyncRead for Looked<'_> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Wire { transport, watch, frames, .. } = &mut *self.get_mut().0;
         let before = buffer.filled().len();
         let read = transport.borrow_mut().stream().poll_read(cx, buffer);
         let new = buffer.filled().get(before..).unwrap_or_default();
@@ -135,7 +122,7 @@ fn is_eof(read: &io::Result<()>) -> bool {
     read.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::UnexpectedEof, |()| true)
 }
 
-impl Write for Wire {
+impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.transport.borrow_mut().stream().poll_write(cx, bytes)
     }

@@ -169,7 +169,7 @@ fn trailers_cross_in_both_directions_and_carry_nothing_that_is_the_gateways_to_s
 }
 
 #[test]
-fn who_waits_before_it_sends_is_refused_at_once_and_answered_once_it_sends() {
+fn who_waits_before_it_sends_is_refused_at_once_or_told_to_go_on() {
     let world = World::new();
     let gateway = world.start(
         "routes:\n  - {path: /open, upstream: api, auth: none}\n  - {path: /closed, upstream: api, auth: [main]}\n",
@@ -179,7 +179,9 @@ fn who_waits_before_it_sends_is_refused_at_once_and_answered_once_it_sends() {
     let (refused, _never_sent) = client.begin(Method::POST, "/closed", &fields);
     assert_eq!(client.answer(refused).status(), 401);
     world.upstream.assert_untouched();
-    let (answer, mut body) = client.begin(Method::POST, "/open", &fields);
+    let (mut answer, mut body) = client.begin(Method::POST, "/open", &fields);
+    let told = client.wait(poll_fn(|cx| answer.poll_informational(cx))).unwrap().unwrap();
+    assert_eq!(told.status(), 100);
     body.send_data("hello".into(), true).unwrap();
     assert_eq!(client.answer(answer).status(), 200);
     assert_eq!(world.upstream.last().body, b"hello");

@@ -4,8 +4,8 @@
 
 use aws_lc_rs::{digest, rand};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use h2::ext::Protocol;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts, response};
-use hyper::{ext::Protocol, upgrade::OnUpgrade};
 
 use crate::{config::Upgrades, gateway::Refusal, limit::StreamPlace, policy::Reason};
 
@@ -27,8 +27,6 @@ pub enum Wish {
     Connect {
         /// What `:protocol` says.
         protocol: Box<str>,
-        /// The stream, once it is answered.
-        stream: Option<OnUpgrade>,
     },
 }
 
@@ -48,8 +46,7 @@ impl Wish {
             return None;
         }
         parts.method = Method::GET;
-        let stream = parts.extensions.remove::<OnUpgrade>();
-        Some(Box::new(Self::Connect { protocol: protocol.as_str().into(), stream }))
+        Some(Box::new(Self::Connect { protocol: protocol.as_str().into() }))
     }
 
     /// Reads it off the fields of HTTP/1.1. RFC 9110 §7.8: in HTTP/1.0 it means nothing, and what we do not know we ignore.
@@ -69,7 +66,6 @@ pub(in crate::gateway) struct Handshake {
     protocols: Vec<Box<str>>,
     extensions: Vec<Box<str>>,
     extended: bool,
-    stream: Option<OnUpgrade>,
     /// Among the streams that last; the stream's when there is one.
     place: Option<StreamPlace>,
 }
@@ -87,10 +83,10 @@ impl Handshake {
         has_body: bool,
     ) -> Result<Box<Self>, Refusal> {
         let malformed = |why: &'static str| Err(Refusal::of(Reason::UpgradeMalformed).because(why));
-        let (extended, stream) = match wish {
+        let extended = match wish {
             Wish::Field { connection: false } => return malformed("Connection does not list Upgrade"),
-            Wish::Field { connection: true } => (false, None),
-            Wish::Connect { protocol, stream } if *protocol == *WEBSOCKET && stream.is_some() => (true, stream),
+            Wish::Field { connection: true } => false,
+            Wish::Connect { protocol } if *protocol == *WEBSOCKET => true,
             Wish::Connect { .. } => return Err(Refusal::of(Reason::UpgradeNotOffered)),
         };
         if *method != Method::GET {
@@ -118,7 +114,6 @@ impl Handshake {
             protocols: list(headers, &header::SEC_WEBSOCKET_PROTOCOL),
             extensions: extension_names(headers),
             extended,
-            stream,
             place: None,
         }))
     }
@@ -136,11 +131,6 @@ impl Handshake {
     /// What the route says of its streams.
     pub(in crate::gateway) const fn rules(&self) -> Upgrades {
         self.rules
-    }
-
-    /// The stream that is switched; `None`: the whole connection is.
-    pub(in crate::gateway) fn take_stream(&mut self) -> Option<OnUpgrade> {
-        self.stream.take()
     }
 
     /// Makes a head for the service a handshake; the last that is done to it.
@@ -311,7 +301,7 @@ mod tests {
             let fields = headers(&[KEY, ("sec-websocket-version", version)]);
             assert_eq!(of(field(), Method::GET, &fields, false), Some(Reason::UpgradeVersion), "{version}");
         }
-        let connect = |protocol: &str| Wish::Connect { protocol: protocol.into(), stream: None };
+        let connect = |protocol: &str| Wish::Connect { protocol: protocol.into() };
         for protocol in ["connect-udp", "WebSocket", "webtransport"] {
             assert_eq!(of(connect(protocol), Method::GET, &good, false), Some(Reason::UpgradeNotOffered), "{protocol}");
         }

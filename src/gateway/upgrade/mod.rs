@@ -76,7 +76,7 @@ impl Exchange {
         parts.extensions.clear();
         let (record, rules, streams) = (self.record, handshake.rules(), Rc::clone(streams));
         let held = handshake.take_place();
-        let switch = Switch::new(handshake.take_stream(), async move |client| {
+        let switch = Switch::new(async move |client| {
             // Among the streams that last, until this one has ended.
             let _held = held;
             let mut record = record;

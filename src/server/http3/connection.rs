@@ -15,14 +15,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use http::{HeaderMap, header};
 use quinn::{SendStream, VarInt};
 use tokio::{sync::Notify, task::spawn_local, time::sleep_until};
 
-use super::{codes, control, date::DateLine, exchange, frames, incoming::Unfinished, varint};
+use super::{codes, control, exchange, frames, incoming::Unfinished, varint};
 use crate::{
     body::{Protocol, Serve, Verdict},
-    clock::{Clock, SystemClock},
     server::{
         connection::{Serving, until_verdict},
         frames::RESETS,
@@ -44,7 +42,6 @@ pub(super) struct Conversation<S> {
     pub(super) connection: quinn::Connection,
     pub(super) control: control::Seen,
     pub(super) unfinished: Rc<Unfinished>,
-    dates: DateLine,
     live: Cell<u32>,
     all_ended: Notify,
     opened: Cell<u32>,
@@ -87,16 +84,6 @@ impl<S> Conversation<S> {
         if reset > RESETS && reset > self.opened.get() / 2 {
             self.serving.info.watch.condemn(Verdict::Flood);
         }
-    }
-
-    /// Adds the date, where there is none (RFC 9110 §6.6.1).
-    pub(super) fn dated(&self, mut fields: HeaderMap) -> HeaderMap {
-        if !fields.contains_key(header::DATE)
-            && let Some(date) = self.dates.at(SystemClock.now())
-        {
-            fields.insert(header::DATE, date);
-        }
-        fields
     }
 }
 
@@ -141,7 +128,6 @@ pub(super) async fn serve<S: Serve>(serving: Serving<S>, connection: quinn::Conn
         connection,
         control: control::Seen::default(),
         unfinished: Rc::default(),
-        dates: DateLine::default(),
         live: Cell::new(0),
         all_ended: Notify::new(),
         opened: Cell::new(0),

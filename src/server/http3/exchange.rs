@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use quinn::{RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio::time::timeout;
@@ -79,7 +79,8 @@ async fn refuse<S: Serve>(conversation: &Conversation<S>, fault: RequestFault, r
         RequestFault::Gone => reply.reset(codes::REQUEST_CANCELLED),
         // RFC 9114 §4.2.2
         RequestFault::TooLarge => {
-            let fields = conversation.dated(HeaderMap::new());
+            let mut fields = HeaderMap::new();
+            conversation.serving.settings.complete(&mut fields, None);
             if reply.head(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &fields).await.is_ok() {
                 reply.finish();
             }
@@ -181,14 +182,9 @@ async fn send<S: Serve>(
     mut stopped: Pin<&mut impl Future<Output = Stopped>>,
 ) -> Result<(), Over> {
     let (parts, body) = response.into_parts();
-    let mut headers = conversation.dated(parts.headers);
     let unsent = is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if !unsent
-        && let Some(length) = body.size_hint().exact()
-        && !headers.contains_key(header::CONTENT_LENGTH)
-    {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
+    let mut headers = parts.headers;
+    conversation.serving.settings.complete(&mut headers, if unsent { None } else { body.size_hint().exact() });
     unless_over(cut, stopped.as_mut(), reply.head(parts.status, &headers)).await??;
     drop(headers);
     if !unsent {

@@ -10,6 +10,7 @@ use http::{
 };
 
 use super::qpack::{self, Name, SectionFault, Value};
+use crate::server::settings::is_of_connection;
 
 /// A request's head as it is read.
 #[derive(Debug, Default)]
@@ -133,11 +134,6 @@ impl Fields {
         // It has no room for more than 32,768 names.
         self.map.try_append(name, value).map(|_| ()).map_err(|_| SectionFault::TooLarge)
     }
-}
-
-/// Whether a field is of a connection of HTTP/1.1 (RFC 9114 §4.2).
-fn is_of_connection(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
 }
 
 /// What `Content-Length` says; there is one, or none, and it is a number and nothing else.

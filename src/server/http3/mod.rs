@@ -15,7 +15,6 @@ mod bare;
 mod codes;
 mod connection;
 mod control;
-mod date;
 mod endpoint;
 mod exchange;
 mod fields;

@@ -1,6 +1,7 @@
 //! HTTP/2 on the wire, frame by frame: what a client may do, and what it may not do to us.
 
 use super::*;
+use crate::server::settings::HttpSettings;
 
 const SHORT: Duration = Duration::from_millis(300);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -85,6 +86,20 @@ fn head(path: &str) -> Vec<u8> {
     block.extend_from_slice(&[0x01, 0x01, b'a']);
     block
 }
+
+/// The same for a POST whose client waits for a 100 (Continue) before it sends.
+fn waiting_head(path: &str) -> Vec<u8> {
+    let mut block = head(path);
+    block[0] = 0x83;
+    block.extend_from_slice(&[0x00, 6]);
+    block.extend_from_slice(b"expect");
+    block.push(12);
+    block.extend_from_slice(b"100-continue");
+    block
+}
+
+/// The header block of a 100, the first of its connection.
+const CONTINUE: &[u8] = &[0x48, 0x82, 0x08, 0x01];
 
 #[test]
 fn prior_knowledge_is_recognised_and_served() {
@@ -268,4 +283,72 @@ fn a_flag_that_ends_nothing_is_no_end() {
     client.send(DATA, END_STREAM, 1, b"abc");
     let answer = client.receive_kind(DATA).unwrap();
     assert_eq!((answer.flags & END_STREAM, answer.payload), (END_STREAM, b"read 3".to_vec()));
+}
+
+#[test]
+fn a_client_that_waits_for_it_is_told_to_continue() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    client.send(HEADERS, END_HEADERS, 1, &waiting_head("/read"));
+    let told = client.receive_kind(HEADERS).unwrap();
+    assert_eq!((told.stream, told.flags, &*told.payload), (1, END_HEADERS, CONTINUE));
+    client.send(DATA, END_STREAM, 1, b"hello");
+    let head = client.receive_kind(HEADERS).unwrap();
+    assert_eq!((head.stream, head.payload.first()), (1, Some(&0x88)), "one 100 and then the answer");
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"read 5");
+}
+
+#[test]
+fn nobody_is_told_to_continue_whose_body_is_not_asked_for_or_is_there() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    client.send(HEADERS, END_HEADERS, 1, &waiting_head("/refuse"));
+    let refused = client.receive_kind(HEADERS).unwrap();
+    assert_ne!(&refused.payload[..CONTINUE.len()], CONTINUE);
+    assert_eq!(client.receive_kind(DATA).unwrap().payload, b"refused");
+    // In one write, so that it is there when it is asked for.
+    let whole = [frame(HEADERS, END_HEADERS, 3, &waiting_head("/read")), frame(DATA, END_STREAM, 3, b"hello")].concat();
+    client.0.write_all(&whole).unwrap();
+    let answer = client.receive_kind(HEADERS).unwrap();
+    assert_eq!((answer.stream, answer.payload.first()), (3, Some(&0x88)));
+}
+
+#[test]
+fn a_body_that_its_client_breaks_off_is_not_taken_for_whole_whatever_the_reason() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    for (stream, reason) in [(1, 0u32), (5, 8), (9, 2)] {
+        client.request(stream, "/read", 0);
+        client.send(DATA, 0, stream, b"abc");
+        running.wait_for(|event| *event == Event::Began("/read".into()));
+        client.send(RST_STREAM, 0, stream, &reason.to_be_bytes());
+        // Dropped with its stream, or told before that.
+        client.request(stream + 2, "/", END_STREAM);
+        assert_eq!(client.receive_kind(DATA).unwrap().payload, b"hello");
+    }
+    while let Ok(event) = running.events.try_recv() {
+        assert!(!matches!(event, Event::Body(Ok(_))), "{event:?}");
+    }
+}
+
+#[test]
+fn answers_have_a_date_and_a_length_and_no_field_of_a_connection() {
+    let running = Running::cleartext(limits());
+    let settings = HttpSettings::new(&limits());
+    let mut fields = http::HeaderMap::new();
+    for name in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"] {
+        fields.insert(name, http::HeaderValue::from_static("x"));
+    }
+    settings.complete(&mut fields, Some(5));
+    assert_eq!(fields.len(), 2, "{fields:?}");
+    assert_eq!(fields["content-length"], "5");
+    assert!(fields["date"].to_str().unwrap().ends_with(" GMT"));
+    // A length that is said already stays.
+    settings.complete(&mut fields, Some(6));
+    assert_eq!(fields["content-length"], "5");
+    // `Connection: close` of the service is not sent: h2 would refuse the answer.
+    let mut client = Client::connect(&running);
+    let padded = [head("/"), vec![0x00, 1, b'x', 2, b' ', b'a']].concat();
+    client.send(HEADERS, END_HEADERS | END_STREAM, 1, &padded);
+    assert_eq!(client.receive_kind(HEADERS).unwrap().payload.first(), Some(&0x8c), "400");
 }

@@ -1,0 +1,257 @@
+//! One request and its answer, on a stream of its own.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, ext::Protocol, server::SendResponse};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body::Body;
+use tokio::sync::Notify;
+
+use super::{duplex::DuplexStream, incoming::IncomingBody};
+use crate::{
+    body::{BoxError, Received, ReceivedStream, ResponseBody, Serve, StreamCut, Tail, Watched},
+    server::{
+        connection::{Serving, answer},
+        settings::HttpSettings,
+    },
+};
+
+/// Why a stream ends before its answer does. Dropping its halves resets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// The client takes nothing, does not want the answer, or is gone.
+    Gone,
+    /// The answer could not be had to its end.
+    Broken(Reason),
+}
+
+impl From<h2::Error> for Over {
+    fn from(_: h2::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// Has a request answered, and sends the answer.
+pub(super) fn run<S: Serve>(
+    serving: &Serving<S>,
+    request: Request<RecvStream>,
+    reply: SendResponse<Bytes>,
+) -> impl Future<Output = ()> + Unpin + use<S> {
+    let exchange = serving.info.watch.begin();
+    let cut = exchange.stream_cut();
+    let is_head = request.method() == Method::HEAD;
+    let Taken { request, switchable, asked } = take(request);
+    let answering = answer(Rc::clone(&serving.service), Rc::clone(&serving.info), request, exchange, (false, None));
+    let stage = Stage::Answering(Answering {
+        answering: Box::pin(answering),
+        reply,
+        settings: Rc::clone(&serving.settings),
+        is_head,
+        switchable,
+        asked: asked.map(|asked| {
+            let asked: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move { asked.notified().await });
+            asked
+        }),
+    });
+    StreamTask { stage, cut }
+}
+
+/// What becomes of a stream. Not an `async fn`: that would take more than twice the room, in each of the streams.
+struct StreamTask<F, T: Tail> {
+    stage: Stage<F, T>,
+    cut: Option<StreamCut>,
+}
+
+enum Stage<F, T: Tail> {
+    Answering(Answering<F>),
+    Sending(Sending<T>),
+    /// It goes on as another protocol's, and ends by that.
+    Switched(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+impl<F, T> Future for StreamTask<F, T>
+where
+    F: Future<Output = Result<Response<ResponseBody<T>>, Infallible>>,
+    T: Tail,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { stage, cut } = self.get_mut();
+        loop {
+            let is_switched = matches!(stage, Stage::Switched(_));
+            if !is_switched && cut.as_ref().is_some_and(|cut| cut.poll(cx.waker())) {
+                return Poll::Ready(());
+            }
+            *stage = match stage {
+                Stage::Answering(answering) => match ready!(answering.poll(cx)) {
+                    Ok(response) => match answering.begin(response) {
+                        Some(stage) => stage,
+                        None => return Poll::Ready(()),
+                    },
+                    Err(_) => return Poll::Ready(()),
+                },
+                Stage::Sending(sending) => {
+                    if let Err(Over::Broken(reason)) = ready!(sending.poll(cx)) {
+                        sending.stream.send_reset(reason);
+                    }
+                    return Poll::Ready(());
+                }
+                Stage::Switched(stream) => return stream.as_mut().poll(cx),
+            };
+        }
+    }
+}
+
+/// What a stream is as it comes.
+struct Taken {
+    request: Request<Received>,
+    /// What an extended CONNECT goes on with, if that is agreed to: it has no body.
+    switchable: Option<RecvStream>,
+    /// Where its client may be waiting for a 100 (Continue).
+    asked: Option<Rc<Notify>>,
+}
+
+fn take(request: Request<RecvStream>) -> Taken {
+    let (head, stream) = request.into_parts();
+    if head.method == Method::CONNECT {
+        let switchable = head.extensions.get::<Protocol>().is_some().then_some(stream);
+        return Taken { request: Request::from_parts(head, Received::Nothing), switchable, asked: None };
+    }
+    if stream.is_end_stream() {
+        return Taken { request: Request::from_parts(head, Received::Nothing), switchable: None, asked: None };
+    }
+    let mut body = IncomingBody::new(stream, &head.headers);
+    let asked = head.headers.contains_key(header::EXPECT).then(|| body.tell_when_asked());
+    let body: ReceivedStream = Box::pin(body);
+    Taken { request: Request::from_parts(head, Received::from(body)), switchable: None, asked }
+}
+
+/// A request that the service has yet to answer.
+struct Answering<F> {
+    /// Boxed: it is large, a task is moved six times before it begins, and while the body is sent there is no need for it.
+    answering: Pin<Box<F>>,
+    reply: SendResponse<Bytes>,
+    settings: Rc<HttpSettings>,
+    is_head: bool,
+    switchable: Option<RecvStream>,
+    /// Ready when a client that may be waiting for a 100 (Continue) is to be told.
+    asked: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl<F> Answering<F> {
+    /// Waits for the answer as long as the client wants it.
+    fn poll<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Over>>
+    where
+        F: Future<Output = Result<T, Infallible>>,
+    {
+        if let Poll::Ready(Ok(response)) = self.answering.as_mut().poll(cx) {
+            return Poll::Ready(Ok(response));
+        }
+        if self.asked.as_mut().is_some_and(|asked| asked.as_mut().poll(cx).is_ready()) {
+            self.asked = None;
+            let mut head = Response::new(());
+            *head.status_mut() = StatusCode::CONTINUE;
+            self.reply.send_informational(head)?;
+        }
+        self.reply.poll_reset(cx).map(|_| Err(Over::Gone))
+    }
+
+    /// Sends the head; gives how the stream goes on, if it does.
+    fn begin<T: Tail>(&mut self, response: Response<ResponseBody<T>>) -> Option<Stage<F, T>> {
+        let (mut head, mut body) = response.into_parts();
+        if let Some((switch, exchange)) = body.take_switched() {
+            self.settings.complete(&mut head.headers, None);
+            let recv = self.switchable.take()?;
+            let send = self.reply.send_response(Response::from_parts(head, ()), false).ok()?;
+            return Some(Stage::Switched(
+                switch.go_on(Box::pin(Watched::new(DuplexStream::new(send, recv), exchange))),
+            ));
+        }
+        let unsent = self.is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let ends = unsent || body.is_end_stream();
+        self.settings.complete(&mut head.headers, if ends { None } else { body.size_hint().exact() });
+        match self.reply.send_response(Response::from_parts(head, ()), ends) {
+            Ok(stream) => (!ends).then(|| Stage::Sending(Sending { stream, body, held: None })),
+            Err(_) => {
+                // It cannot be said in HTTP/2, or nobody is there.
+                self.reply.send_reset(Reason::INTERNAL_ERROR);
+                None
+            }
+        }
+    }
+}
+
+/// An answer's body on its way.
+struct Sending<T: Tail> {
+    stream: SendStream<Bytes>,
+    body: ResponseBody<T>,
+    /// What waits for room in the client's windows, and whether it is the last.
+    held: Option<(Bytes, bool)>,
+}
+
+impl<T: Tail> Sending<T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        if self.stream.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Over::Gone));
+        }
+        loop {
+            if let Some((data, is_last)) = self.held.take() {
+                if !data.is_empty() && self.poll_room(cx)?.is_pending() {
+                    self.held = Some((data, is_last));
+                    return Poll::Pending;
+                }
+                self.stream.send_data(data, is_last)?;
+                if is_last {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
+                return Poll::Ready(Ok(self.stream.send_data(Bytes::new(), true)?));
+            };
+            match frame.map_err(|error| Over::Broken(reason_of(&error)))?.into_data() {
+                // The room is asked for now, and not before: what one stream keeps others go without.
+                Ok(data) => self.held = Some((data, self.body.is_end_stream())),
+                Err(frame) => {
+                    if let Ok(trailers) = frame.into_trailers() {
+                        return Poll::Ready(Ok(self.stream.send_trailers(trailers)?));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the client's windows have room for a byte; h2 keeps the rest until they have room for that.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Over> {
+        if self.stream.capacity() == 0 {
+            self.stream.reserve_capacity(1);
+        }
+        while self.stream.capacity() == 0 {
+            match self.stream.poll_capacity(cx) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(_)) | None) => return Err(Over::Gone),
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+}
+
+/// What the client is told of a body that broke off: what a service of HTTP/2 said, where it did.
+fn reason_of(error: &BoxError) -> Reason {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
+    while let Some(error) = cause {
+        if let Some(reason) = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
+            return reason;
+        }
+        cause = error.source();
+    }
+    Reason::INTERNAL_ERROR
+}
