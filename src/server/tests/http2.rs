@@ -89,8 +89,8 @@ fn head(path: &str) -> Vec<u8> {
 
 /// The same for a POST whose client waits for a 100 (Continue) before it sends.
 fn waiting_head(path: &str) -> Vec<u8> {
-    let mut block = head(path);
-    block[0] = 0x83;
+    let mut block = vec![0x83];
+    block.extend(head(path).into_iter().skip(1));
     block.extend_from_slice(&[0x00, 6]);
     block.extend_from_slice(b"expect");
     block.push(12);
@@ -304,7 +304,7 @@ fn nobody_is_told_to_continue_whose_body_is_not_asked_for_or_is_there() {
     let mut client = Client::connect(&running);
     client.send(HEADERS, END_HEADERS, 1, &waiting_head("/refuse"));
     let refused = client.receive_kind(HEADERS).unwrap();
-    assert_ne!(&refused.payload[..CONTINUE.len()], CONTINUE);
+    assert!(!refused.payload.starts_with(CONTINUE));
     assert_eq!(client.receive_kind(DATA).unwrap().payload, b"refused");
     // In one write, so that it is there when it is asked for.
     let whole = [frame(HEADERS, END_HEADERS, 3, &waiting_head("/read")), frame(DATA, END_STREAM, 3, b"hello")].concat();
@@ -341,11 +341,11 @@ fn answers_have_a_date_and_a_length_and_no_field_of_a_connection() {
     }
     settings.complete(&mut fields, Some(5));
     assert_eq!(fields.len(), 2, "{fields:?}");
-    assert_eq!(fields["content-length"], "5");
-    assert!(fields["date"].to_str().unwrap().ends_with(" GMT"));
+    assert_eq!(fields.get("content-length").unwrap(), "5");
+    assert!(fields.get("date").unwrap().to_str().unwrap().ends_with(" GMT"));
     // A length that is said already stays.
     settings.complete(&mut fields, Some(6));
-    assert_eq!(fields["content-length"], "5");
+    assert_eq!(fields.get("content-length").unwrap(), "5");
     // `Connection: close` of the service is not sent: h2 would refuse the answer.
     let mut client = Client::connect(&running);
     let padded = [head("/"), vec![0x00, 1, b'x', 2, b' ', b'a']].concat();
