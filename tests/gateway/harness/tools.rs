@@ -11,6 +11,12 @@ pub fn curl(arguments: &[&str]) -> Finished {
     run(Command::new("curl").args(["--disable", "--silent", "--show-error", "--max-time", "20"]).args(arguments), "")
 }
 
+/// Runs nghttp, which has come with h2load, and gives what it printed.
+pub fn nghttp(arguments: &[&str]) -> String {
+    let finished = run(Command::new("nghttp").args(arguments), "");
+    finished.stdout + &finished.stderr
+}
+
 /// What h2load counted.
 #[derive(Debug)]
 pub struct Load {
