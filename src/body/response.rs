@@ -172,7 +172,7 @@ impl<T: Tail> ResponseBody<T> {
         self
     }
 
-    /// Takes the bytes away from an answer to HEAD, of which hyper would send them over HTTP/2 all the same; how many they were.
+    /// Takes the bytes away from an answer to HEAD, where there is nothing but a head to be sent; how many they were.
     pub(crate) fn leave_out(&mut self) -> Option<u64> {
         let Source::Full(bytes) = &self.source else { return None };
         let length = bytes.len() as u64;
@@ -190,6 +190,19 @@ impl<T: Tail> ResponseBody<T> {
         self.exchange = Some(exchange);
     }
 
+    /// HTTP/2 and HTTP/3: the client has room for so many bytes of what was handed over.
+    pub(crate) fn taken(&self, count: usize) {
+        if let Some(exchange) = &self.exchange {
+            exchange.moved(count as u64);
+        }
+    }
+
+    /// What was handed over and the client had no room for, when there is nobody any more to send it to.
+    pub(crate) fn take_back(&mut self, unsent: Bytes) {
+        self.bytes = self.bytes.saturating_sub(unsent.len() as u64);
+        self.rest = unsent;
+    }
+
     fn end(&mut self, how: HowEnded) {
         self.source = Source::Ended;
         self.rest = Bytes::new();
@@ -204,7 +217,6 @@ impl<T: Tail> ResponseBody<T> {
         }
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         if let Some(wait) = self.exchange.as_ref().and_then(Exchange::wait) {
-            wait.moved(data.len() as u64);
             // Until this is asked for more, the client has not taken what it has.
             wait.pause(None);
         }

@@ -101,8 +101,8 @@ impl Wait {
     }
 }
 
-/// Tells the task of one HTTP/2 stream that its client takes nothing.
-#[derive(Debug, Clone)]
+/// Tells the task of one stream of HTTP/2 or HTTP/3 that its client takes nothing.
+#[derive(Debug)]
 pub(crate) struct StreamCut(Rc<Wait>);
 
 impl StreamCut {

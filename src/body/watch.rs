@@ -512,7 +512,7 @@ impl Exchange {
         self.watch.last.get() && self.watch.protocol.get() == Protocol::Http1
     }
 
-    /// Goes on with `switch` when the answer that says so was sent: in place of the connection's protocol, or of this one stream's.
+    /// HTTP/1.1: goes on with `switch` in place of the connection's protocol, when the answer that says so was sent.
     pub(crate) fn switch(self, switch: Switch) {
         let watch = Rc::clone(&self.watch);
         *watch.switched.borrow_mut() = Some((switch, self));

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::{body::Incoming, service::service_fn, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
@@ -208,7 +208,7 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
             info.watch.offer_switch();
         }
         // Without a body, nobody waits for a 100 (Continue).
-        let waits = !request.body().is_end_stream() && request.headers().contains_key(header::EXPECT);
+        let waits = !request.body().is_end_stream() && waits_for_continue(request.headers());
         answer(service, info, request.map(Received::from), exchange, (waits, challenges.as_deref()))
     });
     let (mut told, mut verdict) = (false, None);
@@ -279,6 +279,11 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
             },
         };
     }
+}
+
+/// Whether a client may be waiting for a 100 (Continue) before it sends its body (RFC 9110 §10.1.1).
+pub(super) fn waits_for_continue(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Lets the service answer, and ties the answer's body to the exchange. A client that `waits` may be waiting for a 100

@@ -1,6 +1,6 @@
 //! A look at the frames that a client sends in HTTP/2 (RFC 9113 §4.1), nine bytes each, nothing else kept.
 //!
-//! The protocol itself is hyper's and h2's. What they leave open is seen here: a header block that never ends
+//! The protocol itself is h2's. What it leaves open is seen here: a header block that never ends
 //! (§6.2, §6.10), streams that are opened only to be reset (CVE-2023-44487), and frames that carry nothing.
 
 use crate::body::ConnectionWatch;

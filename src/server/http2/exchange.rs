@@ -10,15 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, ext::Protocol, server::SendResponse};
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::sync::Notify;
 
-use super::{duplex::DuplexStream, incoming::IncomingBody};
+use super::{incoming::IncomingBody, tunnel::Tunnel};
 use crate::{
     body::{BoxError, Received, ReceivedStream, ResponseBody, Serve, StreamCut, Tail, Watched},
     server::{
-        connection::{Serving, answer},
+        connection::{Serving, answer, waits_for_continue},
         settings::HttpSettings,
     },
 };
@@ -129,7 +129,7 @@ fn take(request: Request<RecvStream>) -> Taken {
         return Taken { request: Request::from_parts(head, Received::Nothing), switchable: None, asked: None };
     }
     let mut body = IncomingBody::new(stream, &head.headers);
-    let asked = head.headers.contains_key(header::EXPECT).then(|| body.tell_when_asked());
+    let asked = waits_for_continue(&head.headers).then(|| body.tell_when_asked());
     let body: ReceivedStream = Box::pin(body);
     Taken { request: Request::from_parts(head, Received::from(body)), switchable: None, asked }
 }
@@ -155,13 +155,16 @@ impl<F> Answering<F> {
         if let Poll::Ready(Ok(response)) = self.answering.as_mut().poll(cx) {
             return Poll::Ready(Ok(response));
         }
+        if self.reply.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(Over::Gone));
+        }
         if self.asked.as_mut().is_some_and(|asked| asked.as_mut().poll(cx).is_ready()) {
             self.asked = None;
             let mut head = Response::new(());
             *head.status_mut() = StatusCode::CONTINUE;
             self.reply.send_informational(head)?;
         }
-        self.reply.poll_reset(cx).map(|_| Err(Over::Gone))
+        Poll::Pending
     }
 
     /// Sends the head; gives how the stream goes on, if it does.
@@ -171,9 +174,7 @@ impl<F> Answering<F> {
             self.settings.complete(&mut head.headers, None);
             let recv = self.switchable.take()?;
             let send = self.reply.send_response(Response::from_parts(head, ()), false).ok()?;
-            return Some(Stage::Switched(
-                switch.go_on(Box::pin(Watched::new(DuplexStream::new(send, recv), exchange))),
-            ));
+            return Some(Stage::Switched(switch.go_on(Box::pin(Watched::new(Tunnel::new(send, recv), exchange)))));
         }
         let unsent = self.is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let ends = unsent || body.is_end_stream();
@@ -189,6 +190,9 @@ impl<F> Answering<F> {
     }
 }
 
+/// The most of a body that is asked room for at once: a frame.
+const PART: usize = 16 * 1024;
+
 /// An answer's body on its way.
 struct Sending<T: Tail> {
     stream: SendStream<Bytes>,
@@ -203,53 +207,72 @@ impl<T: Tail> Sending<T> {
             return Poll::Ready(Err(Over::Gone));
         }
         loop {
-            if let Some((data, is_last)) = self.held.take() {
-                if !data.is_empty() && self.poll_room(cx)?.is_pending() {
-                    self.held = Some((data, is_last));
-                    return Poll::Pending;
+            if let Some((data, is_last)) = &mut self.held {
+                // As much as there is room for, so that what the client takes is seen, however little it is at a time.
+                let room = ready!(poll_room(&mut self.stream, data.len(), cx))?;
+                let part = data.split_to(room.min(data.len()));
+                self.body.taken(part.len());
+                let ends = *is_last && data.is_empty();
+                if data.is_empty() {
+                    self.held = None;
                 }
-                self.stream.send_data(data, is_last)?;
-                if is_last {
+                self.stream.send_data(part, ends)?;
+                if ends {
                     return Poll::Ready(Ok(()));
                 }
+                continue;
             }
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
                 return Poll::Ready(Ok(self.stream.send_data(Bytes::new(), true)?));
             };
             match frame.map_err(|error| Over::Broken(reason_of(&error)))?.into_data() {
                 // The room is asked for now, and not before: what one stream keeps others go without.
-                Ok(data) => self.held = Some((data, self.body.is_end_stream())),
+                Ok(data) => {
+                    let is_last = self.body.is_end_stream();
+                    self.held = (is_last || !data.is_empty()).then_some((data, is_last));
+                }
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        return Poll::Ready(Ok(self.stream.send_trailers(trailers)?));
+                        let sent = self.stream.send_trailers(trailers);
+                        return Poll::Ready(sent.map_err(|_| Over::Broken(Reason::INTERNAL_ERROR)));
                     }
                 }
             }
         }
     }
+}
 
-    /// Waits until the client's windows have room for a byte; h2 keeps the rest until they have room for that.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Over> {
-        if self.stream.capacity() == 0 {
-            self.stream.reserve_capacity(1);
+/// What was not sent is no part of what the client got.
+impl<T: Tail> Drop for Sending<T> {
+    fn drop(&mut self) {
+        if let Some((unsent, _)) = self.held.take() {
+            self.body.take_back(unsent);
         }
-        while self.stream.capacity() == 0 {
-            match self.stream.poll_capacity(cx) {
-                Poll::Pending => return Ok(Poll::Pending),
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(_)) | None) => return Err(Over::Gone),
-            }
-        }
-        Ok(Poll::Ready(()))
     }
 }
 
-/// What the client is told of a body that broke off: what a service of HTTP/2 said, where it did.
+/// Waits until the client's windows have room for some of `wanted` bytes; gives for how many.
+fn poll_room(stream: &mut SendStream<Bytes>, wanted: usize, cx: &mut Context<'_>) -> Poll<Result<usize, Over>> {
+    if wanted == 0 {
+        return Poll::Ready(Ok(0));
+    }
+    stream.reserve_capacity(wanted.min(PART));
+    while stream.capacity() == 0 {
+        match ready!(stream.poll_capacity(cx)) {
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Poll::Ready(Err(Over::Gone)),
+        }
+    }
+    Poll::Ready(Ok(stream.capacity()))
+}
+
+/// What the client is told of a body that broke off. Most of what a service of HTTP/2 says is between it and us, and some of it would
+/// have the client send the request again (RFC 9113 §8.7), which was looked at.
 fn reason_of(error: &BoxError) -> Reason {
     let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
     while let Some(error) = cause {
-        if let Some(reason) = error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) {
-            return reason;
+        if error.downcast_ref::<h2::Error>().and_then(h2::Error::reason) == Some(Reason::CANCEL) {
+            return Reason::CANCEL;
         }
         cause = error.source();
     }

@@ -4,14 +4,14 @@
 //!   connection   handshake ─> streams ─> tasks; GOAWAY, verdicts, the end
 //!     └ exchange     one request ─> Serve ─> its answer
 //!         ├ incoming     the request's body, and the 100 (Continue) that its client may be waiting for
-//!         └ duplex       a stream that was switched to another protocol (RFC 8441)
+//!         └ tunnel       a stream that was switched to another protocol (RFC 8441)
 //! ```
 //!
 //! Under it, [`super::wire`] looks at what clients send, frame by frame.
 
 mod connection;
-mod duplex;
 mod exchange;
 mod incoming;
+mod tunnel;
 
 pub(super) use connection::serve;

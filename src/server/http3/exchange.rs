@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body;
 use quinn::{RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     body::{Received, ReceivedStream, ResponseBody, Serve, StreamCut, Tail},
-    server::connection::answer,
+    server::connection::{answer, waits_for_continue},
 };
 
 /// How often it is looked how much of an answer the client has taken, once all of it is with QUIC.
@@ -151,7 +151,7 @@ async fn respond<S: Serve>(
     let exchange = serving.info.watch.begin();
     let cut = exchange.stream_cut();
     let is_head = request.method() == Method::HEAD;
-    let waits = !body.is_end_stream() && request.headers().contains_key(header::EXPECT);
+    let waits = !body.is_end_stream() && waits_for_continue(request.headers());
     let asked = waits.then(|| body.tell_when_asked());
     let body: ReceivedStream = Box::pin(body);
     let request = request.map(|()| Received::from(body));
@@ -231,6 +231,7 @@ impl Reply {
             match frame.into_data() {
                 Ok(data) if data.is_empty() => {}
                 Ok(data) => {
+                    body.taken(data.len());
                     let mut head = BytesMut::with_capacity(9);
                     frames::write_head(&mut head, frames::DATA, data.len());
                     self.stream.write_all_chunks(&mut [head.freeze(), data]).await?;

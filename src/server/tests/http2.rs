@@ -352,3 +352,92 @@ fn answers_have_a_date_and_a_length_and_no_field_of_a_connection() {
     client.send(HEADERS, END_HEADERS | END_STREAM, 1, &padded);
     assert_eq!(client.receive_kind(HEADERS).unwrap().payload.first(), Some(&0x8c), "400");
 }
+
+/// An extended CONNECT (RFC 8441 §4).
+fn connect_head(path: &str) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in
+        [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", path), (":authority", "a")]
+    {
+        for text in [name, value] {
+            if text == name {
+                block.push(0x00);
+            }
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
+}
+
+#[test]
+fn a_switched_stream_that_its_client_resets_is_over_at_once_whatever_the_reason() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    for (stream, reason) in [(1, 0u32), (3, 8), (5, 2)] {
+        client.send(HEADERS, END_HEADERS, stream, &connect_head("/switch"));
+        client.receive_kind(HEADERS).unwrap();
+        client.send(DATA, 0, stream, b"abc");
+        client.send(RST_STREAM, 0, stream, &reason.to_be_bytes());
+        running.wait_for(|event| *event == Event::Body(Err(BodyFault::ClientGone)));
+        running.wait_for(|event| *event == Event::Abandoned);
+    }
+    // The same when its end came first.
+    client.send(HEADERS, END_HEADERS, 7, &connect_head("/switch"));
+    client.receive_kind(HEADERS).unwrap();
+    client.send(DATA, END_STREAM, 7, b"abc");
+    running.wait_for(|event| *event == Event::Body(Ok(3)));
+    client.send(RST_STREAM, 0, 7, &8u32.to_be_bytes());
+    running.wait_for(|event| *event == Event::Abandoned);
+    // And when the connection goes.
+    client.send(HEADERS, END_HEADERS, 9, &connect_head("/switch"));
+    client.receive_kind(HEADERS).unwrap();
+    drop(client);
+    running.wait_for(|event| *event == Event::Abandoned);
+}
+
+#[test]
+fn a_client_that_takes_little_at_a_time_but_enough_is_not_cut() {
+    let running = Running::cleartext(ServerLimits { body_idle_timeout: SHORT, ..limits() });
+    let mut client = Client::with_settings(&running, &[0, 4, 0, 0, 0, 0]);
+    client.request(1, "/some", END_STREAM);
+    client.receive_kind(HEADERS).unwrap();
+    let mut taken = 0;
+    let begun = Instant::now();
+    // Far longer than it may be silent, and far less than is handed over at once.
+    while begun.elapsed() < 5 * SHORT {
+        client.send(WINDOW_UPDATE, 0, 1, &500u32.to_be_bytes());
+        let part = client.receive().unwrap();
+        assert_eq!((part.kind, part.payload.len()), (DATA, 500));
+        taken += 500;
+        std::thread::sleep(SHORT / 6);
+    }
+    client.send(RST_STREAM, 0, 1, &8u32.to_be_bytes());
+    let ended = running.wait_for(|event| matches!(event, Event::Ended(_)));
+    assert_eq!(ended, Event::Ended(StreamEnd { bytes: taken, how: HowEnded::ClientGone }));
+}
+
+#[test]
+fn an_answer_of_which_the_client_took_nothing_is_not_told_to_be_complete() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::with_settings(&running, &[0, 4, 0, 0, 0, 0]);
+    client.request(1, "/", END_STREAM);
+    client.receive_kind(HEADERS).unwrap();
+    client.send(RST_STREAM, 0, 1, &8u32.to_be_bytes());
+    let ended = running.wait_for(|event| matches!(event, Event::Ended(_)));
+    assert_eq!(ended, Event::Ended(StreamEnd { bytes: 0, how: HowEnded::ClientGone }));
+}
+
+#[test]
+fn an_expectation_that_is_another_is_not_answered() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    let mut block = waiting_head("/read");
+    block.truncate(block.len() - 13);
+    block.extend_from_slice(&[7]);
+    block.extend_from_slice(b"bananas");
+    client.send(HEADERS, END_HEADERS, 1, &block);
+    running.wait_for(|event| *event == Event::Began("/read".into()));
+    client.send(DATA, END_STREAM, 1, b"hello");
+    assert_eq!(client.receive_kind(HEADERS).unwrap().payload.first(), Some(&0x88));
+}

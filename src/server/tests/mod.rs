@@ -9,9 +9,11 @@ mod limits;
 mod tls;
 
 use std::{
+    future::poll_fn,
     io::{Read, Write},
     net::TcpStream,
     sync::mpsc as std_mpsc,
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -21,8 +23,8 @@ use rustls::{crypto::aws_lc_rs::default_provider, pki_types::PrivateKeyDer, sign
 use super::*;
 use crate::{
     body::{
-        BodyFault, Bounds, ConnectionInfo, HowEnded, Received, RequestBody, ResponseBody, StreamEnd, Tail, Verdict,
-        check_framing,
+        BodyFault, Bounds, ConnectionInfo, HowEnded, Received, RequestBody, ResponseBody, StreamEnd, Switch, Tail,
+        Verdict, check_framing,
     },
     config::ServerLimits,
 };
@@ -131,7 +133,8 @@ impl EdgeObserver for Observer {
     }
 }
 
-/// Answers by path: `/read` reads the body whole, `/refuse` does not look at it, `/big` is long, `/never` hangs.
+/// Answers by path: `/read` reads the body whole, `/refuse` does not look at it, `/big` is long, `/never` hangs, `/switch` reads what
+/// comes over a switched stream.
 struct Sample {
     log: Log,
 }
@@ -175,6 +178,22 @@ impl Serve for Sample {
             "/refuse" => status(StatusCode::UNAUTHORIZED, "refused".into()),
             "/big" => Response::new(ResponseBody::full(vec![b'x'; 32 << 20], self.log.clone())),
             "/some" => Response::new(ResponseBody::full(vec![b'x'; 1 << 20], self.log.clone())),
+            "/switch" => {
+                use tokio::io::AsyncReadExt as _;
+                let log = self.log.clone();
+                Response::new(ResponseBody::switched(Switch::new(async move |mut client| {
+                    let mut read = Vec::new();
+                    let end = client.as_mut().read_to_end(&mut read).await;
+                    log.say(Event::Body(end.map_err(|_| BodyFault::ClientGone)));
+                    // As a service that is silent: only a client that is gone ends it.
+                    poll_fn(|cx| match client.as_mut().poll_flush(cx) {
+                        Poll::Ready(Err(_)) => Poll::Ready(()),
+                        Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                    })
+                    .await;
+                    log.say(Event::Abandoned);
+                })))
+            }
             "/never" => {
                 let _abandoned = OnDrop(self.log.clone());
                 std::future::pending().await

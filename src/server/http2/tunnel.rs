@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The client's side of a stream. Dropped before it was shut down, it is reset.
 #[derive(Debug)]
-pub(super) struct DuplexStream {
+pub(super) struct Tunnel {
     send: SendStream<Bytes>,
     recv: RecvStream,
     /// Of a frame, what has not been read.
@@ -20,9 +20,17 @@ pub(super) struct DuplexStream {
     shut: bool,
 }
 
-impl DuplexStream {
+impl Tunnel {
     pub(super) fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
         Self { send, recv, unread: Bytes::new(), shut: false }
+    }
+
+    /// Whether the client has reset the stream. Whatever reason it gives, it is what TCP calls a reset (RFC 8441 §5).
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
+        match self.send.poll_reset(cx) {
+            Poll::Ready(reset) if !self.shut => Some(reset.map_or_else(io_error, |reason| io_error(reason.into()))),
+            Poll::Ready(_) | Poll::Pending => None,
+        }
     }
 }
 
@@ -33,15 +41,11 @@ fn io_error(error: h2::Error) -> io::Error {
     }
 }
 
-impl AsyncRead for DuplexStream {
+impl AsyncRead for Tunnel {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.unread.is_empty() {
             match ready!(self.recv.poll_data(cx)) {
                 Some(Ok(data)) => self.unread = data,
-                // RFC 8441 §5: what TCP calls a reset, CANCEL is here. Nothing more comes, and nothing is cut short by it.
-                Some(Err(error)) if matches!(error.reason(), Some(Reason::NO_ERROR | Reason::CANCEL)) => {
-                    return Poll::Ready(Ok(()));
-                }
                 Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
                 None => return Poll::Ready(Ok(())),
             }
@@ -55,13 +59,13 @@ impl AsyncRead for DuplexStream {
     }
 }
 
-impl AsyncWrite for DuplexStream {
+impl AsyncWrite for Tunnel {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        if let Poll::Ready(reset) = self.send.poll_reset(cx) {
-            return Poll::Ready(Err(reset.map_or_else(io_error, |reason| io_error(reason.into()))));
+        if let Some(reset) = self.poll_reset(cx) {
+            return Poll::Ready(Err(reset));
         }
         // As much of the windows as is there to be sent, and none before: what is kept by one stream others go without.
         self.send.reserve_capacity(bytes.len());
@@ -77,9 +81,13 @@ impl AsyncWrite for DuplexStream {
         Poll::Ready(Ok(part.len()))
     }
 
-    /// The connection sends by itself.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// The connection sends by itself. Who flushes before it waits is woken by a client that resets the stream, although it may have
+    /// sent its end before.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.poll_reset(cx) {
+            Some(reset) => Poll::Ready(Err(reset)),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
