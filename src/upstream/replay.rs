@@ -1,5 +1,5 @@
 //! The head of a request that may be sent a second time. hyper takes a request for good, so it is written down before.
-//! Values are copied into one buffer: a clone of the map would count each of them once more and give it back again.
+//! Names and values are copied into one buffer: a clone of the map would count each of them once more and give it back again.
 
 use std::cell::Cell;
 
@@ -8,8 +8,8 @@ use http_body::Body;
 
 use super::upload::Upload;
 
-/// What values there usually are, so that the buffer need not grow.
-const VALUE_BYTES: usize = 512;
+/// What names and values there usually are, so that the buffer need not grow.
+const TEXT_BYTES: usize = 768;
 /// Room for more than that is not kept for the next head.
 const SPARE_BYTES: usize = 4096;
 const SPARE_FIELDS: usize = 100;
@@ -20,14 +20,14 @@ pub(super) struct Replay {
     method: Method,
     uri: Uri,
     fields: Vec<Field>,
-    values: Vec<u8>,
+    text: Vec<u8>,
 }
 
-/// A field whose value is what comes next.
-#[derive(Debug)]
+/// A field whose name and value are what comes next.
+#[derive(Debug, Clone, Copy)]
 struct Field {
-    name: HeaderName,
-    length: usize,
+    name: usize,
+    value: usize,
     is_sensitive: bool,
 }
 
@@ -38,10 +38,10 @@ pub(super) struct Spare(Cell<Option<Box<Replay>>>);
 impl Spare {
     /// Takes back the room of a head that will not be sent again.
     pub(super) fn put(&self, mut replay: Box<Replay>) {
-        if replay.values.capacity() <= SPARE_BYTES && replay.fields.capacity() <= SPARE_FIELDS {
+        if replay.text.capacity() <= SPARE_BYTES && replay.fields.capacity() <= SPARE_FIELDS {
             replay.uri = Uri::default();
             replay.fields.clear();
-            replay.values.clear();
+            replay.text.clear();
             self.0.set(Some(replay));
         }
     }
@@ -79,14 +79,16 @@ impl Replay {
     fn keep<B>(&mut self, request: &Request<B>) {
         let headers = request.headers();
         self.fields.clear();
-        self.values.clear();
+        self.text.clear();
         self.method.clone_from(request.method());
         self.uri.clone_from(request.uri());
         self.fields.reserve(headers.len());
-        self.values.reserve(VALUE_BYTES);
+        self.text.reserve(TEXT_BYTES);
         for (name, value) in headers {
-            self.values.extend_from_slice(value.as_bytes());
-            self.fields.push(Field { name: name.clone(), length: value.len(), is_sensitive: value.is_sensitive() });
+            let name = name.as_str().as_bytes();
+            self.text.extend_from_slice(name);
+            self.text.extend_from_slice(value.as_bytes());
+            self.fields.push(Field { name: name.len(), value: value.len(), is_sensitive: value.is_sensitive() });
         }
     }
 
@@ -98,12 +100,13 @@ impl Replay {
     /// The same with a body.
     pub(super) fn request_with<B>(self, body: Upload<B>) -> Option<Request<Upload<B>>> {
         let mut headers = HeaderMap::with_capacity(self.fields.len());
-        let mut rest = &*self.values;
-        for Field { name, length, is_sensitive } in self.fields {
-            let (value, after) = rest.split_at_checked(length)?;
+        let mut rest = &*self.text;
+        for Field { name, value, is_sensitive } in self.fields {
+            let (name, after) = rest.split_at_checked(name)?;
+            let (value, after) = after.split_at_checked(value)?;
             let mut value = HeaderValue::from_bytes(value).ok()?;
             value.set_sensitive(is_sensitive);
-            headers.append(name, value);
+            headers.append(HeaderName::from_bytes(name).ok()?, value);
             rest = after;
         }
         let mut request = Request::new(body);
@@ -158,13 +161,13 @@ mod tests {
             request.headers_mut().append("x-own", value.parse().unwrap());
             let replay = Replay::of_in(&spare, &request).unwrap();
             assert!(spare.0.take().is_none());
-            let kept = (replay.uri.to_string(), replay.fields.len(), &*replay.values);
-            assert_eq!(kept, (path.to_owned(), 1, value.as_bytes()));
+            let kept = (replay.uri.to_string(), replay.fields.len(), &*replay.text);
+            assert_eq!(kept, (path.to_owned(), 1, format!("x-own{value}").as_bytes()));
             spare.put(replay);
         }
         let kept = spare.0.take().unwrap();
-        assert_eq!((kept.fields.len(), kept.values.len(), kept.uri), (0, 0, Uri::default()));
-        spare.put(Box::new(Replay { values: Vec::with_capacity(SPARE_BYTES + 1), ..Replay::default() }));
+        assert_eq!((kept.fields.len(), kept.text.len(), kept.uri), (0, 0, Uri::default()));
+        spare.put(Box::new(Replay { text: Vec::with_capacity(SPARE_BYTES + 1), ..Replay::default() }));
         assert!(spare.0.take().is_none());
     }
 

@@ -74,7 +74,7 @@ fn a_plain_request_takes_what_is_written() {
 
 #[test]
 fn a_browsers_request_takes_what_is_written() {
-    Case { fields: BROWSER, ..Case::PLAIN }.takes(23.0, 30_655);
+    Case { fields: BROWSER, ..Case::PLAIN }.takes(18.0, 30_535);
 }
 
 #[test]
