@@ -101,7 +101,7 @@ use crate::{
     limit::RateHeaders,
     policy::{Credential, Evidence, Reason},
     runtime::{Backend, CompiledShaping, Live, LiveView, OnWorker, Services, Snapshot},
-    upstream::{Introduced, Pools, Sending, UpstreamBody, UpstreamObserver},
+    upstream::{Answer, Introduced, Pools, Sending, UpstreamBody, UpstreamObserver},
 };
 
 /// One worker's gateway.
@@ -217,8 +217,8 @@ impl Serve for Gateway {
             let handshake = cleared.held.handshake.take();
             match self.forward(cleared, body, (&mut exchange.record, &info), sent, handshake.is_some()).await {
                 Ok(answer) => match handshake {
-                    None => exchange.forwarded(answer),
-                    Some(handshake) => match exchange.shaken(answer, *handshake, &self.streams) {
+                    None => exchange.forwarded(*answer),
+                    Some(handshake) => match exchange.shaken(*answer, *handshake, &self.streams) {
                         Ok(answer) => answer,
                         Err(refused) => {
                             let (exchange, refusal) = *refused;
@@ -439,7 +439,7 @@ impl Gateway {
         (record, info): (&mut Record, &ConnectionInfo),
         now: Now,
         upgrade: bool,
-    ) -> impl Future<Output = Result<Response<UpstreamBody<RequestBody>>, Refusal>> {
+    ) -> impl Future<Output = Result<Answer<RequestBody>, Refusal>> {
         let Cleared { clearance, outbound, backend, held: Held { deadline, overridden, form, .. } } = cleared;
         let balance = &backend.upstream.balancing.balance;
         let principal = clearance.principal().map(|principal| &**principal);

@@ -20,8 +20,19 @@ use super::{
 
 type Received = Result<Frame<Bytes>, hyper::Error>;
 
-/// The body of an upstream's answer.
-pub struct UpstreamBody<B> {
+/// The body of an upstream's answer. What is usual is small, as an answer passes many hands.
+pub struct UpstreamBody<B>(Source<B>);
+
+/// Where the body comes from.
+enum Source<B> {
+    /// All of it was here with the head, and its connection is given back.
+    Whole(Bytes),
+    /// The connection.
+    Line(Box<Reading<B>>),
+}
+
+/// A body that is being read.
+struct Reading<B> {
     /// What came together with the head.
     first: Option<Received>,
     incoming: Incoming,
@@ -35,23 +46,31 @@ impl<B: 'static> UpstreamBody<B> {
         let mut first = None;
         if incoming.is_end_stream() {
             lease.end();
-        } else if lease.drives()
+            return Self(Source::Whole(Bytes::new()));
+        }
+        if lease.drives()
             // Most answers are whole by now, and then their connection need not wait for the client. That nobody is
             // woken is right: there will be another poll.
             && let Poll::Ready(Some(received)) =
                 lease.taking(|| Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop())))
         {
-            if received.is_ok() && incoming.is_end_stream() {
+            let is_whole = incoming.is_end_stream();
+            if received.is_ok() && is_whole {
                 lease.end();
             }
-            first = Some(received);
+            first = Some(match received.map(Frame::into_data) {
+                Ok(Ok(data)) if is_whole => return Self(Source::Whole(data)),
+                Ok(Ok(data)) => Ok(Frame::data(data)),
+                Ok(Err(frame)) => Ok(frame),
+                Err(error) => Err(error),
+            });
         }
-        Self { first, incoming, lease, is_switching: false }
+        Self(Source::Line(Box::new(Reading { first, incoming, lease, is_switching: false })))
     }
 
     /// The body of a 101, which is none: its connection goes on with what it was switched to.
-    pub(super) const fn switching(incoming: Incoming, lease: Lease<B>) -> Self {
-        Self { first: None, incoming, lease, is_switching: true }
+    pub(super) fn switching(incoming: Incoming, lease: Lease<B>) -> Self {
+        Self(Source::Line(Box::new(Reading { first: None, incoming, lease, is_switching: true })))
     }
 
     /// Goes on with the connection of a 101.
@@ -59,36 +78,29 @@ impl<B: 'static> UpstreamBody<B> {
     /// # Errors
     /// When the connection broke, or the answer was no 101 that had been asked for.
     pub fn take_over(self) -> impl Future<Output = Result<SwitchedService<B>, UpstreamFault>> + use<B> {
-        let Self { lease, is_switching, .. } = self;
+        let lease = match self.0 {
+            Source::Line(reading) if reading.is_switching => Some(reading.lease),
+            Source::Line(_) | Source::Whole(_) => None,
+        };
         async move {
-            match is_switching {
-                true => SwitchedService::take_over(lease).await,
-                false => Err(UpstreamFault::Invalid(InvalidAnswer::Upgrade)),
+            match lease {
+                Some(lease) => SwitchedService::take_over(lease).await,
+                None => Err(UpstreamFault::Invalid(InvalidAnswer::Upgrade)),
             }
         }
     }
 
     /// Takes the body if all of it is here already; nothing more will come then.
     pub fn take_whole(&mut self) -> Option<Bytes> {
-        if !self.incoming.is_end_stream() {
-            return None;
-        }
-        match self.first.take() {
-            None => Some(Bytes::new()),
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => Some(data),
-                Err(frame) => {
-                    self.first = Some(Ok(frame));
-                    None
-                }
-            },
-            first @ Some(Err(_)) => {
-                self.first = first;
-                None
-            }
+        match &mut self.0 {
+            Source::Whole(bytes) => Some(std::mem::take(bytes)),
+            // Over HTTP/2, where the end came after the head.
+            Source::Line(reading) => (reading.first.is_none() && reading.incoming.is_end_stream()).then(Bytes::new),
         }
     }
+}
 
+impl<B: 'static> Reading<B> {
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(first));
@@ -105,16 +117,8 @@ impl<B: 'static> UpstreamBody<B> {
             }
         }
     }
-}
 
-impl<B: 'static> Body for UpstreamBody<B> {
-    type Data = Bytes;
-    type Error = UpstreamFault;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
         if self.lease.is_overdue(cx) {
             return Poll::Ready(Some(Err(self.lease.failed(UpstreamFault::Deadline))));
         }
@@ -138,10 +142,6 @@ impl<B: 'static> Body for UpstreamBody<B> {
         })
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.incoming.is_end_stream()
-    }
-
     fn size_hint(&self) -> SizeHint {
         let rest = self.incoming.size_hint();
         let Some(Ok(first)) = &self.first else { return rest };
@@ -153,8 +153,45 @@ impl<B: 'static> Body for UpstreamBody<B> {
     }
 }
 
+impl<B: 'static> Body for UpstreamBody<B> {
+    type Data = Bytes;
+    type Error = UpstreamFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        match &mut self.0 {
+            Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Line(reading) => reading.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Line(reading) => reading.first.is_none() && reading.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Source::Line(reading) => reading.size_hint(),
+        }
+    }
+}
+
 impl<B> fmt::Debug for UpstreamBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamBody").field("first", &self.first).field("incoming", &self.incoming).finish()
+        match &self.0 {
+            Source::Whole(bytes) => f.debug_tuple("UpstreamBody").field(bytes).finish(),
+            Source::Line(reading) => f
+                .debug_struct("UpstreamBody")
+                .field("first", &reading.first)
+                .field("incoming", &reading.incoming)
+                .finish(),
+        }
     }
 }

@@ -11,12 +11,11 @@
 use std::{future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use http_body::Body;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    body::UpstreamBody,
     choose::{Pick, Tried},
     connect::Purpose,
     connection::Lost,
@@ -24,7 +23,7 @@ use super::{
     fault::{BoxError, UpstreamFault},
     gate::{Entry, Place},
     observer::Repetition,
-    pools::{From, ServicePool, TURNED_AWAY},
+    pools::{Answer, From, ServicePool, TURNED_AWAY},
     replay::Replay,
     sending::Sending,
     service::LONGEST_TIMEOUT,
@@ -37,7 +36,7 @@ use crate::config::{Balance, Balancing};
 const STALE: u8 = 2;
 
 /// An answer, or why there is none.
-type Outcome<B> = Result<Response<UpstreamBody<B>>, UpstreamFault>;
+type Outcome<B> = Result<Answer<B>, UpstreamFault>;
 
 /// A request on its way, with all that is asked for.
 pub(super) type Journey<B> = Pin<Box<dyn Future<Output = Outcome<B>>>>;

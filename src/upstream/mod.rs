@@ -70,7 +70,7 @@ pub use body::UpstreamBody;
 pub use fault::{ConnectFault, FaultKind, InvalidAnswer, UpstreamFault};
 pub use introduction::Introduced;
 pub use observer::{Repetition, ServiceObserver, UpstreamObserver};
-pub use pools::Pools;
+pub use pools::{Answer, Pools};
 pub use sending::Sending;
 pub use service::{Service, Upstreams};
 pub use switched::SwitchedService;

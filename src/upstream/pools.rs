@@ -117,8 +117,11 @@ pub(super) struct Sent<B> {
     replay: Option<Box<Replay>>,
 }
 
+/// What a service answered. Boxed, as it goes a long way: each layer's future has room for it.
+pub type Answer<B> = Box<Response<UpstreamBody<B>>>;
+
 /// An answer that is being waited for.
-type Outcome<B> = Pin<Box<dyn Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>>>>;
+type Outcome<B> = Pin<Box<dyn Future<Output = Result<Answer<B>, UpstreamFault>>>>;
 
 /// What has been done for a request at once.
 enum Begun<B> {
@@ -179,7 +182,7 @@ where
         service: &Arc<Service>,
         request: Request<B>,
         sending: &Sending,
-    ) -> impl Future<Output = Result<Response<UpstreamBody<B>>, UpstreamFault>> + use<B> {
+    ) -> impl Future<Output = Result<Answer<B>, UpstreamFault>> + use<B> {
         let pool = self.0.service(service);
         let now = Instant::from_std(sending.now.instant);
         let mut request = request.map(|body| Upload::new(body, now));
@@ -288,11 +291,7 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    async fn exchange(
-        self: &Rc<Self>,
-        begun: Begun<B>,
-        now: Instant,
-    ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
+    async fn exchange(self: &Rc<Self>, begun: Begun<B>, now: Instant) -> Result<Answer<B>, UpstreamFault> {
         let mut sent = match begun {
             Begun::Sent(sent) => sent,
             Begun::Careful(answer) => return answer.await,
@@ -373,17 +372,17 @@ where
         held: Held<B>,
         pool: Rc<TargetPool<B>>,
         (dues, upgrade): (Option<Box<Dues>>, bool),
-    ) -> Result<Response<UpstreamBody<B>>, UpstreamFault> {
+    ) -> Result<Answer<B>, UpstreamFault> {
         let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
         let mut lease = Lease::new(held, afterwards, pool, Rc::clone(self), dues);
         // A handshake has no body, so that nothing of it is left to be sent.
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(answer.map(|incoming| UpstreamBody::switching(incoming, lease)));
+            return Ok(Box::new(answer.map(|incoming| UpstreamBody::switching(incoming, lease))));
         }
         if is_early {
             lease.go_on_sending();
         }
-        Ok(answer.map(|incoming| UpstreamBody::new(incoming, lease)))
+        Ok(Box::new(answer.map(|incoming| UpstreamBody::new(incoming, lease))))
     }
 
     /// The usual case, in which nothing has to be chosen or waited for.

@@ -173,7 +173,7 @@ impl Client {
         &self,
         service: &Arc<Service>,
         request: Request<TestBody>,
-    ) -> Result<Response<UpstreamBody<TestBody>>, UpstreamFault> {
+    ) -> Result<Answer<TestBody>, UpstreamFault> {
         self.send_at(service, request, SystemClock.now()).await
     }
 
@@ -182,7 +182,7 @@ impl Client {
         service: &Arc<Service>,
         request: Request<TestBody>,
         now: Now,
-    ) -> Result<Response<UpstreamBody<TestBody>>, UpstreamFault> {
+    ) -> Result<Answer<TestBody>, UpstreamFault> {
         self.pools.send(service, request, &Sending::plain(now)).await
     }
 
@@ -204,7 +204,7 @@ impl Client {
     }
 }
 
-async fn read(answer: Response<UpstreamBody<TestBody>>) -> Result<(String, Option<HeaderMap>), UpstreamFault> {
+async fn read(answer: Answer<TestBody>) -> Result<(String, Option<HeaderMap>), UpstreamFault> {
     let body = answer.into_body().collect().await?;
     let trailers = body.trailers().cloned();
     Ok((String::from_utf8(body.to_bytes().to_vec()).unwrap(), trailers))
