@@ -55,7 +55,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    runtime::LocalOptions,
+    sync::{Notify, mpsc, oneshot},
+};
 
 pub use admin::{AdminAnswer, AdminApi, AdminServer};
 pub use check::check_tls;
@@ -479,16 +482,25 @@ fn start_thread<S: Serve>(
 ) -> io::Result<Thread> {
     let (orders, receiver) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let beat = Arc::new(AtomicU64::new(0));
     let own_beat = Arc::clone(&beat);
+    let (begin, begun) = std::sync::mpsc::sync_channel(1);
     let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        // Made here, as it stays on its thread. Its tasks are its own, where a `LocalSet` would be a second scheduler within it.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(why) => return drop(begin.send(Err(why))),
+        };
+        drop(begin.send(Ok(())));
         let alarm = Alarm(failed);
         runtime.block_on(worker::run(factory, (observer, own_beat), shared, &alarm, receiver));
         // Dropping it would wait for the resolver's answers, however long they take.
         runtime.shutdown_background();
         let _ = end.send(());
     })?;
+    // Nothing was said by a thread that has panicked.
+    begun.recv().map_err(io::Error::other)??;
     Ok(Thread { orders, ended, handle, beat })
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc},
-    task::{LocalSet, spawn_local},
+    task::spawn_local,
     time::{sleep, sleep_until},
 };
 
@@ -197,47 +197,42 @@ pub(super) async fn run<S: Serve>(
     alarm: &Alarm,
     mut orders: mpsc::UnboundedReceiver<Order>,
 ) {
-    let local = LocalSet::new();
-    local
-        .run_until(async {
-            let shared = Rc::new(Shared {
-                service: factory(),
-                redirects: RefCell::default(),
-                observer,
-                admission,
-                challenges,
-                connections: RefCell::default(),
-                free: RefCell::default(),
-                open: Cell::new(0),
-                all_closed: Notify::new(),
-            });
-            let period = Rc::new(Cell::new(Duration::from_millis(250)));
-            spawn_local(alarm.guard(cork::uncork()));
-            spawn_local(alarm.guard(sweep(Rc::clone(&shared), Rc::clone(&period), beat)));
-            let mut listening = HashMap::new();
-            let mut end = (Instant::now(), Vec::new());
-            while let Some(order) = orders.recv().await {
-                match order {
-                    Order::Listen(listeners, limits) => {
-                        let http = Rc::new(HttpSettings::new(&limits));
-                        period.set(http.bounds.sweep_period());
-                        listening = listen(&shared, alarm, listening, listeners, &http);
-                    }
-                    Order::Soften => listening.values().for_each(|listener| shared.soften(&listener.draining())),
-                    Order::Pause(done) => {
-                        pause(&listening).await;
-                        drop(done);
-                    }
-                    Order::Resume => resume(&shared, alarm, &listening),
-                    Order::Drain(deadline, left) => {
-                        end = (deadline, left);
-                        break;
-                    }
-                }
+    let shared = Rc::new(Shared {
+        service: factory(),
+        redirects: RefCell::default(),
+        observer,
+        admission,
+        challenges,
+        connections: RefCell::default(),
+        free: RefCell::default(),
+        open: Cell::new(0),
+        all_closed: Notify::new(),
+    });
+    let period = Rc::new(Cell::new(Duration::from_millis(250)));
+    spawn_local(alarm.guard(cork::uncork()));
+    spawn_local(alarm.guard(sweep(Rc::clone(&shared), Rc::clone(&period), beat)));
+    let mut listening = HashMap::new();
+    let mut end = (Instant::now(), Vec::new());
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Listen(listeners, limits) => {
+                let http = Rc::new(HttpSettings::new(&limits));
+                period.set(http.bounds.sweep_period());
+                listening = listen(&shared, alarm, listening, listeners, &http);
             }
-            drain(&shared, listening, end, &mut orders).await;
-        })
-        .await;
+            Order::Soften => listening.values().for_each(|listener| shared.soften(&listener.draining())),
+            Order::Pause(done) => {
+                pause(&listening).await;
+                drop(done);
+            }
+            Order::Resume => resume(&shared, alarm, &listening),
+            Order::Drain(deadline, left) => {
+                end = (deadline, left);
+                break;
+            }
+        }
+    }
+    drain(&shared, listening, end, &mut orders).await;
 }
 
 /// Makes the listeners what `orders` say; those without an order stop accepting and drain.

@@ -47,7 +47,7 @@ pub(super) const TURNED_AWAY: u8 = 16;
 
 /// One worker's connections to all services. Cloning it gives another handle to the same.
 ///
-/// It lives on one thread, inside of a `LocalSet`.
+/// It lives on one thread, inside of a `LocalRuntime` or a `LocalSet`.
 pub struct Pools<B>(Rc<Worker<B>>);
 
 struct Worker<B> {
