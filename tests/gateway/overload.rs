@@ -207,7 +207,7 @@ routes:
 fn a_worker_whose_queue_does_not_drain_refuses_the_low_first_and_serves_all_again_afterwards() {
     let world = World::new();
     let gateway = world.start(
-        "server: {workers: 1, overload: {queue_target: 1ms}}
+        "server: {workers: 1, overload: {queue_target: 5ms}}
 routes:
   - {path: /low, upstream: api, auth: none, priority: low}
   - {path: /critical, upstream: api, auth: none, priority: critical}
