@@ -83,7 +83,7 @@ trait Uncork {
 /// Sends what the tasks of this thread hold, after all that are ready have had their turn. Dropped, it sends what is left, and
 /// nothing is held any more.
 ///
-/// It must be a task of the same set as they are, or it would not come after them.
+/// It must be a task of the same runtime as they are, or it would not come after them.
 pub(crate) async fn uncork() {
     let _uncorking = Uncorking;
     let mut sending = Vec::new();

@@ -21,9 +21,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The most that is handed over at once: as much as is written behind.
 const SLICE: usize = 128 * 1024;
 
-/// The same in HTTP/2. There, what was handed over waits for the client's window out of our sight, so that it has to be
-/// little for the client's pace to be seen.
-const HTTP2_SLICE: usize = 32 * 1024;
+/// The same in HTTP/2 and HTTP/3, where others wait for the same connection. In HTTP/3, what was handed over waits for the client's window
+/// out of our sight besides, so that it has to be little for the client's pace to be seen.
+const STREAM_SLICE: usize = 32 * 1024;
 
 /// What is told, once, when an answer's body has ended.
 pub trait Tail: Unpin + 'static {
@@ -184,7 +184,7 @@ impl<T: Tail> ResponseBody<T> {
     pub(crate) fn attach(&mut self, exchange: Exchange, unsent: bool) {
         exchange.answered();
         if exchange.wait().is_some() {
-            self.slice = HTTP2_SLICE;
+            self.slice = STREAM_SLICE;
         }
         self.unsent = unsent;
         self.exchange = Some(exchange);
@@ -201,6 +201,11 @@ impl<T: Tail> ResponseBody<T> {
     pub(crate) fn take_back(&mut self, unsent: Bytes) {
         self.bytes = self.bytes.saturating_sub(unsent.len() as u64);
         self.rest = unsent;
+    }
+
+    /// All of it was sent, trailers and all, and nobody will ask whether there is more.
+    pub(crate) fn complete(&mut self) {
+        self.end(HowEnded::Complete);
     }
 
     fn end(&mut self, how: HowEnded) {

@@ -208,7 +208,8 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
             info.watch.offer_switch();
         }
         // Without a body, nobody waits for a 100 (Continue).
-        let waits = !request.body().is_end_stream() && waits_for_continue(request.headers());
+        // Whatever it expects, and however it says so: it may have been understood otherwise on the way here.
+        let waits = !request.body().is_end_stream() && request.headers().contains_key(header::EXPECT);
         answer(service, info, request.map(Received::from), exchange, (waits, challenges.as_deref()))
     });
     let (mut told, mut verdict) = (false, None);
@@ -281,7 +282,7 @@ async fn http1<S: Serve>(serving: Serving<S>, transport: &Rc<RefCell<Transport>>
     }
 }
 
-/// Whether a client may be waiting for a 100 (Continue) before it sends its body (RFC 9110 §10.1.1).
+/// Whether a client is to be told by a 100 (Continue) that its body is wanted (RFC 9110 §10.1.1). Over HTTP/1.1 hyper tells it.
 pub(super) fn waits_for_continue(headers: &HeaderMap) -> bool {
     headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

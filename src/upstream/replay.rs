@@ -106,7 +106,7 @@ impl Replay {
             let (value, after) = after.split_at_checked(value)?;
             let mut value = HeaderValue::from_bytes(value).ok()?;
             value.set_sensitive(is_sensitive);
-            headers.append(HeaderName::from_bytes(name).ok()?, value);
+            headers.append(HeaderName::from_lowercase(name).ok()?, value);
             rest = after;
         }
         let mut request = Request::new(body);

@@ -166,6 +166,8 @@ fn trailers_cross_in_both_directions_and_carry_nothing_that_is_the_gateways_to_s
     assert_eq!(text, "abc");
     assert_eq!(trailers.len(), 1, "{trailers:?}");
     assert_eq!(trailers["x-upstream"], "late");
+    let record = gateway.access(|record| record["path"] == "/x");
+    assert_eq!(record["reason"], "allowed", "all of it was sent: {record}");
 }
 
 #[test]

@@ -206,6 +206,7 @@ routes:
 #[test]
 fn a_worker_whose_queue_does_not_drain_refuses_the_low_first_and_serves_all_again_afterwards() {
     let world = World::new();
+    // Of much less a timer alone is late, which is exact to a millisecond or two.
     let gateway = world.start(
         "server: {workers: 1, overload: {queue_target: 5ms}}
 routes:

@@ -233,8 +233,11 @@ impl<T: Tail> Sending<T> {
                 }
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        let sent = self.stream.send_trailers(trailers);
-                        return Poll::Ready(sent.map_err(|_| Over::Broken(Reason::INTERNAL_ERROR)));
+                        if self.stream.send_trailers(trailers).is_err() {
+                            return Poll::Ready(Err(Over::Broken(Reason::INTERNAL_ERROR)));
+                        }
+                        self.body.complete();
+                        return Poll::Ready(Ok(()));
                     }
                 }
             }
@@ -277,4 +280,26 @@ fn reason_of(error: &BoxError) -> Reason {
         cause = error.source();
     }
     Reason::INTERNAL_ERROR
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("what stands above it")]
+    struct Above(#[source] BoxError);
+
+    #[test]
+    fn a_client_is_told_of_a_reset_by_the_service_only_what_has_it_not_ask_again() {
+        let told = |reason: Reason| {
+            let beneath: BoxError = h2::Error::from(reason).into();
+            (reason_of(&beneath), reason_of(&Above(beneath).into()))
+        };
+        assert_eq!(told(Reason::CANCEL), (Reason::CANCEL, Reason::CANCEL));
+        for reason in [Reason::REFUSED_STREAM, Reason::HTTP_1_1_REQUIRED, Reason::NO_ERROR, Reason::ENHANCE_YOUR_CALM] {
+            assert_eq!(told(reason), (Reason::INTERNAL_ERROR, Reason::INTERNAL_ERROR), "{reason:?}");
+        }
+        assert_eq!(reason_of(&"the service broke off".into()), Reason::INTERNAL_ERROR);
+    }
 }

@@ -174,6 +174,23 @@ fn a_client_that_waits_for_100_continue_gets_it_only_when_its_body_is_wanted() {
 }
 
 #[test]
+fn nothing_follows_the_refusal_of_a_body_that_was_expected_about_in_whatever_form() {
+    let running = Running::cleartext(limits());
+    for expect in [
+        "expect: x\r\nexpect: 100-continue",
+        "expect: 100-continue, x",
+        "expect: y 100-continue",
+        "expect:\t100-CONTINUE",
+    ] {
+        let mut client = running.connect();
+        let request = format!("POST /refuse HTTP/1.1\r\nhost: a\r\n{expect}\r\ncontent-length: 3\r\n\r\n");
+        client.write_all(request.as_bytes()).unwrap();
+        let answer = read_to_close(&mut client);
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("connection: close"), "{expect}: {answer}");
+    }
+}
+
+#[test]
 fn a_client_that_has_closed_its_sending_side_still_gets_its_answer() {
     let running = Running::cleartext(limits());
     let mut client = running.connect();

@@ -31,8 +31,9 @@ use http_body_util::BodyExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::LocalOptions,
     sync::mpsc,
-    task::{LocalSet, spawn_local},
+    task::spawn_local,
 };
 
 use super::*;
@@ -46,10 +47,11 @@ const AMPLE: Duration = Duration::from_secs(20);
 /// Short enough to wait for.
 const BRIEF: Duration = Duration::from_millis(80);
 
-/// Runs a test as a worker runs: one thread, one `LocalSet`.
+/// Runs a test as a worker runs, on one thread.
 fn worker<T>(test: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    LocalSet::new().block_on(&runtime, async {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()).unwrap();
+    runtime.block_on(async {
         spawn_local(crate::cork::uncork());
         tokio::time::timeout(AMPLE * 2, test).await.unwrap_or_else(|_| panic!("the test hangs"))
     })
