@@ -190,6 +190,11 @@ impl<T: Tail> ResponseBody<T> {
         self.exchange = Some(exchange);
     }
 
+    /// Whether the answer has no body on the wire, whatever this is.
+    pub(crate) const fn is_unsent(&self) -> bool {
+        self.unsent
+    }
+
     /// HTTP/2 and HTTP/3: the client has room for so many bytes of what was handed over.
     pub(crate) fn taken(&self, count: usize) {
         if let Some(exchange) = &self.exchange {

@@ -82,15 +82,9 @@ impl HttpSettings {
         http2
     }
 
-    /// Makes the fields of an answer whole over HTTP/2 and HTTP/3, as hyper does over HTTP/1.1: none that are of a connection (RFC 9113
-    /// §8.2.2, RFC 9114 §4.2), a date (RFC 9110 §6.6.1), and how long the body is, where that is known.
+    /// Makes the fields of an answer whole over HTTP/2 and HTTP/3, as hyper does over HTTP/1.1: a date (RFC 9110 §6.6.1), and how long
+    /// the body is, where that is known.
     pub(super) fn complete(&self, fields: &mut HeaderMap, length: Option<u64>) {
-        if fields.keys().any(is_of_connection) {
-            let names: Vec<HeaderName> = fields.keys().filter(|name| is_of_connection(name)).cloned().collect();
-            for name in names {
-                fields.remove(name);
-            }
-        }
         if !fields.contains_key(header::DATE)
             && let Some(date) = self.dates.at(SystemClock.now())
         {

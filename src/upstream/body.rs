@@ -94,8 +94,7 @@ impl<B: 'static> UpstreamBody<B> {
     pub fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.0 {
             Source::Whole(bytes) => Some(std::mem::take(bytes)),
-            // Over HTTP/2, where the end came after the head.
-            Source::Line(reading) => (reading.first.is_none() && reading.incoming.is_end_stream()).then(Bytes::new),
+            Source::Line(_) => None,
         }
     }
 }

@@ -10,16 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, ext::Protocol, server::SendResponse};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body;
-use tokio::sync::Notify;
 
 use super::{incoming::IncomingBody, tunnel::Tunnel};
 use crate::{
     body::{BoxError, Received, ReceivedStream, ResponseBody, Serve, StreamCut, Tail, Watched},
     server::{
         connection::{Serving, answer, waits_for_continue},
-        settings::HttpSettings,
+        settings::{HttpSettings, is_of_connection},
     },
 };
 
@@ -46,24 +45,14 @@ pub(super) fn run<S: Serve>(
 ) -> impl Future<Output = ()> + Unpin + use<S> {
     let exchange = serving.info.watch.begin();
     let cut = exchange.stream_cut();
-    let is_head = request.method() == Method::HEAD;
     let Taken { request, switchable, asked } = take(request);
-    let answering = answer(Rc::clone(&serving.service), Rc::clone(&serving.info), request, exchange, (false, None));
-    let stage = Stage::Answering(Answering {
-        answering: Box::pin(answering),
-        reply,
-        settings: Rc::clone(&serving.settings),
-        is_head,
-        switchable,
-        asked: asked.map(|asked| {
-            let asked: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async move { asked.notified().await });
-            asked
-        }),
-    });
-    StreamTask { stage, cut }
+    let answer = answer(Rc::clone(&serving.service), Rc::clone(&serving.info), request, exchange, (false, None));
+    let settings = Rc::clone(&serving.settings);
+    let answering = Answering { answer: Box::pin(answer), reply, settings, switchable, asked };
+    StreamTask { stage: Stage::Answering(answering), cut }
 }
 
-/// What becomes of a stream. Not an `async fn`: that would take more than twice the room, in each of the streams.
+/// What becomes of a stream. Not an `async fn`, which would have room for a thing in each place that it comes through.
 struct StreamTask<F, T: Tail> {
     stage: Stage<F, T>,
     cut: Option<StreamCut>,
@@ -116,7 +105,7 @@ struct Taken {
     /// What an extended CONNECT goes on with, if that is agreed to: it has no body.
     switchable: Option<RecvStream>,
     /// Where its client may be waiting for a 100 (Continue).
-    asked: Option<Rc<Notify>>,
+    asked: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 fn take(request: Request<RecvStream>) -> Taken {
@@ -129,7 +118,11 @@ fn take(request: Request<RecvStream>) -> Taken {
         return Taken { request: Request::from_parts(head, Received::Nothing), switchable: None, asked: None };
     }
     let mut body = IncomingBody::new(stream, &head.headers);
-    let asked = waits_for_continue(&head.headers).then(|| body.tell_when_asked());
+    let mut asked: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
+    if waits_for_continue(&head.headers) {
+        let body_asked = body.tell_when_asked();
+        asked = Some(Box::pin(async move { body_asked.notified().await }));
+    }
     let body: ReceivedStream = Box::pin(body);
     Taken { request: Request::from_parts(head, Received::from(body)), switchable: None, asked }
 }
@@ -137,10 +130,9 @@ fn take(request: Request<RecvStream>) -> Taken {
 /// A request that the service has yet to answer.
 struct Answering<F> {
     /// Boxed: it is large, a task is moved six times before it begins, and while the body is sent there is no need for it.
-    answering: Pin<Box<F>>,
+    answer: Pin<Box<F>>,
     reply: SendResponse<Bytes>,
     settings: Rc<HttpSettings>,
-    is_head: bool,
     switchable: Option<RecvStream>,
     /// Ready when a client that may be waiting for a 100 (Continue) is to be told.
     asked: Option<Pin<Box<dyn Future<Output = ()>>>>,
@@ -152,7 +144,7 @@ impl<F> Answering<F> {
     where
         F: Future<Output = Result<T, Infallible>>,
     {
-        if let Poll::Ready(Ok(response)) = self.answering.as_mut().poll(cx) {
+        if let Poll::Ready(Ok(response)) = self.answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(response));
         }
         if self.reply.poll_reset(cx).is_ready() {
@@ -170,14 +162,14 @@ impl<F> Answering<F> {
     /// Sends the head; gives how the stream goes on, if it does.
     fn begin<T: Tail>(&mut self, response: Response<ResponseBody<T>>) -> Option<Stage<F, T>> {
         let (mut head, mut body) = response.into_parts();
+        drop_fields_of_connection(&mut head.headers);
         if let Some((switch, exchange)) = body.take_switched() {
             self.settings.complete(&mut head.headers, None);
             let recv = self.switchable.take()?;
             let send = self.reply.send_response(Response::from_parts(head, ()), false).ok()?;
             return Some(Stage::Switched(switch.go_on(Box::pin(Watched::new(Tunnel::new(send, recv), exchange)))));
         }
-        let unsent = self.is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let ends = unsent || body.is_end_stream();
+        let ends = body.is_unsent() || body.is_end_stream();
         self.settings.complete(&mut head.headers, if ends { None } else { body.size_hint().exact() });
         match self.reply.send_response(Response::from_parts(head, ()), ends) {
             Ok(stream) => (!ends).then(|| Stage::Sending(Sending { stream, body, held: None })),
@@ -186,6 +178,16 @@ impl<F> Answering<F> {
                 self.reply.send_reset(Reason::INTERNAL_ERROR);
                 None
             }
+        }
+    }
+}
+
+/// There are none in HTTP/2 (RFC 9113 §8.2.2), and h2 refuses an answer that has one.
+fn drop_fields_of_connection(fields: &mut HeaderMap) {
+    if fields.keys().any(is_of_connection) {
+        let names: Vec<HeaderName> = fields.keys().filter(|name| is_of_connection(name)).cloned().collect();
+        for name in names {
+            fields.remove(name);
         }
     }
 }
@@ -284,7 +286,19 @@ fn reason_of(error: &BoxError) -> Reason {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn an_answer_has_no_field_of_a_connection() {
+        let mut fields = HeaderMap::new();
+        for name in ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "server"] {
+            fields.insert(name, HeaderValue::from_static("x"));
+        }
+        drop_fields_of_connection(&mut fields);
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ["server"]);
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("what stands above it")]

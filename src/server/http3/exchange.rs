@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use quinn::{RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio::time::timeout;
@@ -150,7 +150,6 @@ async fn respond<S: Serve>(
     let serving = &conversation.serving;
     let exchange = serving.info.watch.begin();
     let cut = exchange.stream_cut();
-    let is_head = request.method() == Method::HEAD;
     let waits = !body.is_end_stream() && waits_for_continue(request.headers());
     let asked = waits.then(|| body.tell_when_asked());
     let body: ReceivedStream = Box::pin(body);
@@ -164,25 +163,24 @@ async fn respond<S: Serve>(
             Poll::Pending => asked.as_mut().poll(cx).map(|()| None),
         });
         match unless_over(cut.as_ref(), stopped.as_mut(), first).await? {
-            Some(response) => return send(conversation, response, is_head, reply, cut.as_ref(), stopped).await,
+            Some(response) => return send(conversation, response, reply, cut.as_ref(), stopped).await,
             None => reply.head(StatusCode::CONTINUE, &HeaderMap::new()).await?,
         }
     }
     let Ok(response) = unless_over(cut.as_ref(), stopped.as_mut(), answering).await?;
-    send(conversation, response, is_head, reply, cut.as_ref(), stopped).await
+    send(conversation, response, reply, cut.as_ref(), stopped).await
 }
 
 /// Sends an answer.
 async fn send<S: Serve>(
     conversation: &Conversation<S>,
     response: Response<ResponseBody<S::Tail>>,
-    is_head: bool,
     reply: &mut Reply,
     cut: Option<&StreamCut>,
     mut stopped: Pin<&mut impl Future<Output = Stopped>>,
 ) -> Result<(), Over> {
     let (parts, body) = response.into_parts();
-    let unsent = is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let unsent = body.is_unsent();
     let mut headers = parts.headers;
     conversation.serving.settings.complete(&mut headers, if unsent { None } else { body.size_hint().exact() });
     unless_over(cut, stopped.as_mut(), reply.head(parts.status, &headers)).await??;
