@@ -20,6 +20,7 @@ use tokio::runtime::Runtime;
 use crate::harness::{
     Gateway, PATIENCE, Recorder, World, eventually,
     h2::{H2, get},
+    tools::nghttp,
 };
 
 const OPEN: &str = "routes:\n  - {path: /**, upstream: api, auth: none}\n";
@@ -187,6 +188,20 @@ fn who_waits_before_it_sends_is_refused_at_once_or_told_to_go_on() {
     body.send_data("hello".into(), true).unwrap();
     assert_eq!(client.answer(answer).status(), 200);
     assert_eq!(world.upstream.last().body, b"hello");
+}
+
+#[test]
+fn nghttp_waits_for_a_100_before_it_sends_and_its_body_arrives() {
+    let world = World::new();
+    let gateway = world.start(OPEN);
+    let file = world.folder().join("upload");
+    std::fs::write(&file, vec![b'x'; 200_000]).unwrap();
+    let url = format!("http://127.0.0.1:{}/upload", gateway.port);
+    let said = nghttp(&["--verbose", "--expect-continue", "--data", file.to_str().unwrap(), &url]);
+    // Without a 100 it waits for a second, and sends all the same.
+    let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("{what}: {said}"));
+    assert!(at(":status: 100") < at("send DATA frame") && at("send DATA frame") < at(":status: 200"), "{said}");
+    assert_eq!(world.upstream.last().body.len(), 200_000);
 }
 
 #[test]

@@ -248,6 +248,21 @@ fn requests_that_are_reset_at_once_end_their_connection_and_no_other() {
 }
 
 #[test]
+fn an_answer_that_has_no_body_says_no_length_of_its_own() {
+    for (method, head) in [
+        ("GET", "HTTP/1.1 204 No Content\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\netag: \"x\"\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+    ] {
+        let service = World::with(Recorder::answering(head));
+        let test = Http3::start_with(service, &listeners(", http3: true"), POLICIES);
+        let answer = test.ask(request(method, "/open/x", None));
+        assert!(header(&answer, "date").is_some(), "{answer}");
+        assert_eq!(header(&answer, "content-length"), None, "RFC 9110 section 8.6: {head} {answer}");
+    }
+}
+
+#[test]
 fn clients_over_tcp_are_told_and_a_services_own_word_on_it_is_dropped() {
     let service = Recorder::answering("HTTP/1.1 200 OK\r\nalt-svc: h3=\":4444\"; ma=1\r\ncontent-length: 2\r\n\r\nok");
     let test = Http3::start_with(World::with(service), &listeners(", http3: true, http3_port: 443"), POLICIES);

@@ -1,10 +1,10 @@
-//! End to end on parts that nobody here wrote: oidc-provider as the identity provider, nginx as the API, curl,
-//! nghttp and h2load as clients.
+//! End to end on parts that nobody here wrote: oidc-provider as the identity provider, nginx as the API, curl and h2load
+//! as clients.
 
 use crate::harness::{
     Authority, Gateway, World, eventually,
     idp::Idp,
-    tools::{Nginx, curl, h2load, nghttp},
+    tools::{Nginx, curl, h2load},
 };
 
 struct Real {
@@ -168,17 +168,4 @@ fn an_upload_by_curl_waits_for_100_and_arrives() {
         &["--http1.1", "--header", "Expect: 100-continue", "--data-binary", &data],
     );
     assert_eq!(status, 200, "{said}");
-}
-
-#[test]
-fn an_upload_by_nghttp_waits_for_100_and_arrives() {
-    let real = start();
-    let file = real.world.folder().join("upload");
-    std::fs::write(&file, vec![b'x'; 200_000]).unwrap();
-    let url = format!("https://localhost:{}/public/upload", real.gateway.tls);
-    let said = nghttp(&["--verbose", "--no-verify-peer", "--expect-continue", "--data", file.to_str().unwrap(), &url]);
-    // Without a 100 it waits for a second, and sends all the same.
-    let told = said.find(":status: 100").unwrap_or_else(|| panic!("{said}"));
-    let sent = said.find("send DATA frame").unwrap_or_else(|| panic!("{said}"));
-    assert!(told < sent && said.contains(":status: 200"), "{said}");
 }

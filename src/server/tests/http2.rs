@@ -321,6 +321,14 @@ fn nobody_is_told_to_continue_whose_body_is_not_asked_for_or_is_there() {
     client.0.write_all(&whole).unwrap();
     let answer = client.receive_kind(HEADERS).unwrap();
     assert_eq!((answer.stream, answer.payload.first()), (3, Some(&0x88)));
+    // Nor who has begun to send, although the rest is waited for.
+    let begun = [frame(HEADERS, END_HEADERS, 5, &expecting_head("/read", "100-continue")), frame(DATA, 0, 5, b"hel")];
+    client.0.write_all(&begun.concat()).unwrap();
+    running.wait_for(|event| *event == Event::Began("/read".into()));
+    running.wait_for(|event| *event == Event::Began("/read".into()));
+    client.send(DATA, END_STREAM, 5, b"lo");
+    let answer = client.receive_kind(HEADERS).unwrap();
+    assert_eq!((answer.stream, answer.payload.first()), (5, Some(&0x88)));
 }
 
 #[test]
