@@ -1,4 +1,4 @@
-//! Which answers may be passed on. hyper has parsed the head; what is left are heads that two readers could frame
+//! Which answers may be passed on. The head has been taken apart; what is left are heads that two readers could frame
 //! differently, and protocols that nobody asked for.
 
 use http::{
@@ -7,6 +7,9 @@ use http::{
 };
 
 use super::{fault::InvalidAnswer, lease::Afterwards};
+
+/// What 64 bits hold whatever the digits are.
+const LENGTH_DIGITS: usize = 19;
 
 /// Checks an answer's head, and takes away a `Content-Length` that `Transfer-Encoding` overrides. `upgrade`: whether it was asked for.
 pub(super) fn check<B>(answer: &mut Response<B>, upgrade: bool) -> Result<Afterwards, InvalidAnswer> {
@@ -23,6 +26,10 @@ pub(super) fn check<B>(answer: &mut Response<B>, upgrade: bool) -> Result<Afterw
     }
     if headers.contains_key(TRANSFER_ENCODING) {
         check_coding(headers)?;
+        if is_old {
+            // RFC 9112 §6.1: it has no such field, and whoever passed it on did not understand it.
+            return Err(InvalidAnswer::TransferCoding);
+        }
         // RFC 9112 §6.1: a length beside chunked is an attempt at response splitting, or a broken server.
         return Ok(if headers.remove(CONTENT_LENGTH).is_some() { Afterwards::Close } else { Afterwards::Reuse });
     }
@@ -39,7 +46,7 @@ fn check_coding(headers: &HeaderMap) -> Result<(), InvalidAnswer> {
 fn check_length(headers: &HeaderMap) -> Result<(), InvalidAnswer> {
     let mut fields = headers.get_all(CONTENT_LENGTH).iter();
     let Some(field) = fields.next() else { return Ok(()) };
-    let digits = !field.is_empty() && field.as_bytes().iter().all(u8::is_ascii_digit);
+    let digits = (1..=LENGTH_DIGITS).contains(&field.len()) && field.as_bytes().iter().all(u8::is_ascii_digit);
     if digits && fields.next().is_none() { Ok(()) } else { Err(InvalidAnswer::ContentLength) }
 }
 
@@ -77,7 +84,7 @@ mod tests {
 
     #[test]
     fn lengths_that_two_readers_could_take_differently_are_refused() {
-        for value in ["", "-1", "+1", "1,1", "1 1", "0x10"] {
+        for value in ["", "-1", "+1", "1,1", "1 1", "0x10", "18446744073709551616", "00000000000000000001"] {
             assert!(matches!(checked(200, &[("content-length", value)]).0, Err(InvalidAnswer::ContentLength)));
         }
         let twice = [("content-length", "1"), ("content-length", "1")];

@@ -5,7 +5,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -17,8 +17,6 @@ use super::{
     lease::Lease,
     switched::SwitchedService,
 };
-
-type Received = Result<Frame<Bytes>, hyper::Error>;
 
 /// The body of an upstream's answer. What is usual is small, as an answer passes many hands.
 pub struct UpstreamBody<B>(Source<B>);
@@ -33,44 +31,32 @@ enum Source<B> {
 
 /// A body that is being read.
 struct Reading<B> {
-    /// What came together with the head.
-    first: Option<Received>,
-    incoming: Incoming,
     lease: Lease<B>,
+    /// Where it comes from, if that is a stream.
+    incoming: Option<Incoming>,
+    /// Whether it was read to its end.
+    is_whole: bool,
     /// Whether it is the body of a 101.
     is_switching: bool,
 }
 
 impl<B: 'static> UpstreamBody<B> {
-    pub(super) fn new(mut incoming: Incoming, mut lease: Lease<B>) -> Self {
-        let mut first = None;
-        if incoming.is_end_stream() {
+    pub(super) fn new(incoming: Option<Incoming>, mut lease: Lease<B>) -> Self {
+        // Most answers are whole by now, and then their connection need not wait for the client.
+        let whole = match &incoming {
+            Some(incoming) => incoming.is_end_stream().then(Bytes::new),
+            None => lease.take_whole(),
+        };
+        if let Some(whole) = whole {
             lease.end();
-            return Self(Source::Whole(Bytes::new()));
+            return Self(Source::Whole(whole));
         }
-        if lease.drives()
-            // Most answers are whole by now, and then their connection need not wait for the client. That nobody is
-            // woken is right: there will be another poll.
-            && let Poll::Ready(Some(received)) =
-                lease.taking(|| Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop())))
-        {
-            let is_whole = incoming.is_end_stream();
-            if received.is_ok() && is_whole {
-                lease.end();
-            }
-            first = Some(match received.map(Frame::into_data) {
-                Ok(Ok(data)) if is_whole => return Self(Source::Whole(data)),
-                Ok(Ok(data)) => Ok(Frame::data(data)),
-                Ok(Err(frame)) => Ok(frame),
-                Err(error) => Err(error),
-            });
-        }
-        Self(Source::Line(Box::new(Reading { first, incoming, lease, is_switching: false })))
+        Self(Source::Line(Box::new(Reading { lease, incoming, is_whole: false, is_switching: false })))
     }
 
     /// The body of a 101, which is none: its connection goes on with what it was switched to.
-    pub(super) fn switching(incoming: Incoming, lease: Lease<B>) -> Self {
-        Self(Source::Line(Box::new(Reading { first: None, incoming, lease, is_switching: true })))
+    pub(super) fn switching(lease: Lease<B>) -> Self {
+        Self(Source::Line(Box::new(Reading { lease, incoming: None, is_whole: false, is_switching: true })))
     }
 
     /// Goes on with the connection of a 101.
@@ -84,7 +70,7 @@ impl<B: 'static> UpstreamBody<B> {
         };
         async move {
             match lease {
-                Some(lease) => SwitchedService::take_over(lease).await,
+                Some(lease) => SwitchedService::take_over(lease),
                 None => Err(UpstreamFault::Invalid(InvalidAnswer::Upgrade)),
             }
         }
@@ -100,54 +86,42 @@ impl<B: 'static> UpstreamBody<B> {
 }
 
 impl<B: 'static> Reading<B> {
-    fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Option<Received>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(first));
-        }
-        if !self.lease.drives() {
-            return Pin::new(&mut self.incoming).poll_frame(cx);
-        }
-        loop {
-            // What comes is handed over while the connection is driven, so nobody need be woken for it.
-            let Self { incoming, lease, .. } = self;
-            let polled = lease.taking(|| Pin::new(incoming).poll_frame(&mut Context::from_waker(Waker::noop())));
-            if polled.is_ready() || !lease.drive_or_listen(cx) {
-                return polled;
-            }
-        }
-    }
-
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
         if self.lease.is_overdue(cx) {
             return Poll::Ready(Some(Err(self.lease.failed(UpstreamFault::Deadline))));
         }
-        let received = ready!(self.poll_received(cx));
-        Poll::Ready(match received {
+        let Self { lease, incoming, is_whole, is_switching: _ } = self;
+        let Some(incoming) = incoming else {
+            let polled = ready!(lease.poll_body(cx));
+            *is_whole = !matches!(polled, Some(Err(_))) && lease.is_over();
+            return Poll::Ready(polled);
+        };
+        Poll::Ready(match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
-                // A body of known length ends with its last byte: nobody needs to ask again.
-                if frame.is_trailers() || self.incoming.is_end_stream() {
-                    self.lease.end();
+                if frame.is_trailers() || incoming.is_end_stream() {
+                    lease.end();
                 }
                 Some(Ok(frame))
             }
-            None if self.lease.ends_in_word() && !self.incoming.is_end_stream() => {
-                Some(Err(self.lease.failed(UpstreamFault::Reset(None))))
-            }
+            // hyper takes a stream that was reset without a reason for one that has ended.
+            None if !incoming.is_end_stream() => Some(Err(lease.failed(UpstreamFault::Reset(None)))),
             None => {
-                self.lease.end();
+                lease.end();
                 None
             }
-            Some(Err(error)) => Some(Err(self.lease.failed(UpstreamFault::from_hyper(error)))),
+            Some(Err(error)) => Some(Err(lease.failed(UpstreamFault::from_hyper(error)))),
         })
     }
 
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().map_or(self.is_whole, Body::is_end_stream)
+    }
+
     fn size_hint(&self) -> SizeHint {
-        let rest = self.incoming.size_hint();
-        let Some(Ok(first)) = &self.first else { return rest };
-        let here = first.data_ref().map_or(0, Bytes::len) as u64;
-        match rest.exact() {
-            Some(rest) => SizeHint::with_exact(rest.saturating_add(here)),
-            None => rest,
+        match &self.incoming {
+            Some(incoming) => incoming.size_hint(),
+            None if self.is_whole => SizeHint::with_exact(0),
+            None => self.lease.left().map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }
@@ -170,7 +144,7 @@ impl<B: 'static> Body for UpstreamBody<B> {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Source::Whole(bytes) => bytes.is_empty(),
-            Source::Line(reading) => reading.first.is_none() && reading.incoming.is_end_stream(),
+            Source::Line(reading) => reading.is_end_stream(),
         }
     }
 
@@ -188,7 +162,6 @@ impl<B> fmt::Debug for UpstreamBody<B> {
             Source::Whole(bytes) => f.debug_tuple("UpstreamBody").field(bytes).finish(),
             Source::Line(reading) => f
                 .debug_struct("UpstreamBody")
-                .field("first", &reading.first)
                 .field("incoming", &reading.incoming)
                 .finish(),
         }

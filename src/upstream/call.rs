@@ -23,8 +23,8 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    connection::{Answered, Lost},
     fault::{BoxError, UpstreamFault},
+    line::{Answered, Lost},
     replay::Replay,
     shared::Slot,
     upload::{BrokenOff, Progress, Upload},
@@ -118,21 +118,24 @@ where
         Self { sending, head: Some(head), stakes, stream, unanswered, progress, started, timer: None }
     }
 
-    /// Waits for the head of the answer; see [`Exchange::poll_answer`](super::connection::Exchange::poll_answer).
+    /// Waits for the head of the answer; see [`Exchange::poll_answer`](super::http1::Exchange::poll_answer).
     pub(super) fn poll_answer(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<Result<Answered, Lost<B>>> {
         let Some(sending) = &mut self.sending else {
-            return Poll::Ready(Err(Lost { fault: UpstreamFault::Reset(None), unsent: None, is_turned_away: false }));
+            return Poll::Ready(Err(Lost::of(UpstreamFault::Reset(None))));
         };
         if let Poll::Ready(answer) = sending.as_mut().poll(cx) {
             self.unanswered.0 = None;
             return Poll::Ready(match answer {
                 // The rest of the request is sent by a task of hyper's.
-                Ok(answer) => Ok(Answered { answer, is_early: false }),
+                Ok(answer) => {
+                    let (head, incoming) = answer.into_parts();
+                    Ok(Answered { answer: Response::from_parts(head, ()), is_early: false, incoming: Some(incoming) })
+                }
                 Err(lost) => Err(self.told_apart(lost)),
             });
         }
         if self.is_overdue(cx, patience) {
-            return Poll::Ready(Err(Lost { fault: UpstreamFault::Timeout, unsent: None, is_turned_away: false }));
+            return Poll::Ready(Err(Lost::of(UpstreamFault::Timeout)));
         }
         Poll::Pending
     }
@@ -173,14 +176,14 @@ where
         }
         let fault = match self.progress.as_ref().and_then(|progress| progress.take_error()) {
             Some(error) => {
-                return Lost { fault: UpstreamFault::RequestBody(error), unsent: None, is_turned_away: false };
+                return Lost::of(UpstreamFault::RequestBody(error));
             }
             None => UpstreamFault::from_hyper(error),
         };
         let may_be_sent_again = was_given_back || was_let_go || refusal.is_some();
         let unsent = may_be_sent_again.then(|| self.request_again()).flatten();
         let is_turned_away = unsent.is_some() && refusal != Some(Refused::Stream);
-        Lost { fault, unsent, is_turned_away }
+        Lost { unsent, is_turned_away, ..Lost::of(fault) }
     }
 
     fn request_again(&mut self) -> Option<Request<Upload<B>>> {

@@ -18,10 +18,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{
     choose::{Pick, Tried},
     connect::Purpose,
-    connection::Lost,
     dues::{Dues, UnderWay},
     fault::{BoxError, UpstreamFault},
     gate::{Entry, Place},
+    line::Lost,
     observer::Repetition,
     pools::{Answer, From, ServicePool, TURNED_AWAY},
     replay::Replay,
@@ -99,7 +99,7 @@ where
             let may_repeat = !sending.once && (reused || asks_for_more(rules));
             let replay = if may_repeat { Replay::of(&request) } else { None };
             let started = chosen.started(now);
-            let mut sent = self.begin_with(chosen, request, (started, sending.once), None);
+            let mut sent = self.begin_with(chosen, request, (started, sending.once));
             let answered = poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await;
             let replay = replay.and_then(Replay::request);
             match answered {
@@ -117,7 +117,7 @@ where
                     (request, from, now) = (again, From::PoolOrNetwork, Instant::now());
                     tried.disappointing.push(pick.at);
                 }
-                Err(Lost { fault: fault @ UpstreamFault::Reset(_), unsent, is_turned_away }) => {
+                Err(Lost { fault: fault @ UpstreamFault::Reset(_), unsent, is_turned_away, again: _ }) => {
                     let is_certain = unsent.is_some();
                     let Some(again) = unsent.or(replay) else {
                         self.judge_loss(&target, pick, reused);

@@ -9,8 +9,6 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Body;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -21,9 +19,8 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     ahead::Ahead,
-    connection::Sender,
-    drive::Driven,
     fault::{BoxError, ConnectFault, UpstreamFault},
+    http1::Io,
     introduction::{self, Introduced},
     names::Found,
     sending::Sending,
@@ -33,10 +30,6 @@ use super::{
 };
 use crate::{config::UpstreamProtocol, cork::Corked};
 
-/// The largest head of an answer: eight times what common servers send at most.
-const HEAD_BYTES: usize = 64 * 1024;
-/// What is read ahead of the client, per connection, when it reads slower than the upstream writes.
-const BUFFER_BYTES: usize = 128 * 1024;
 /// A silent connection is probed after a minute, so that a peer that vanished without a word is found out even while an
 /// answer is being streamed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -74,8 +67,8 @@ impl Purpose {
 
 /// A connection, by what is spoken on it.
 pub(super) enum Opened<B> {
-    /// HTTP/1.1: whoever uses the connection drives it.
-    Own(Sender<B>, Driven),
+    /// HTTP/1.1, for one request at a time.
+    Own(Box<dyn Io>),
     /// HTTP/2.
     Shared(Shared<B>),
 }
@@ -203,15 +196,7 @@ where
     if http2 {
         return Shared::speak(stream, ahead).await.map(Opened::Shared);
     }
-    // What hyper leaves off by default stays off: folded lines, spaces before the colon, HTTP/0.9, invalid fields.
-    // Its limit of 100 fields stays too, as a higher one costs two allocations for every answer.
-    let (sender, connection) = http1::Builder::new()
-        .max_buf_size(BUFFER_BYTES)
-        .max_header_size(HEAD_BYTES)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(UpstreamFault::from_hyper)?;
-    Ok(Opened::Own(sender, Box::new(connection)))
+    Ok(Opened::Own(Box::new(stream)))
 }
 
 impl Addresses {

@@ -2,6 +2,8 @@
 
 use std::{error::Error, io};
 
+use super::http1::BadAnswer;
+
 /// An error of somebody else's body.
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -26,10 +28,10 @@ pub enum UpstreamFault {
     },
     /// The connection was closed or broken before the answer was whole.
     #[error("connection lost before the answer was whole")]
-    Reset(#[source] Option<hyper::Error>),
+    Reset(#[source] Option<BoxError>),
     /// What came is not an answer that may be passed on.
     #[error("invalid answer: {0}")]
-    Invalid(InvalidAnswer),
+    Invalid(#[from] InvalidAnswer),
     /// No head of an answer came within the upstream's `timeouts.response`.
     #[error("no answer in time")]
     Timeout,
@@ -63,7 +65,10 @@ pub enum ConnectFault {
 pub enum InvalidAnswer {
     /// It breaks RFC 9112, or its head is too large.
     #[error("{0}")]
-    Http(#[source] hyper::Error),
+    Http1(#[from] BadAnswer),
+    /// It breaks RFC 9113.
+    #[error("{0}")]
+    Http2(#[source] hyper::Error),
     /// 101, though no upgrade was asked for.
     #[error("switching protocols without being asked")]
     Upgrade,
@@ -132,12 +137,12 @@ impl UpstreamFault {
         }
     }
 
-    /// Tells a broken connection from a broken answer.
+    /// Tells a broken connection of HTTP/2 from a broken answer.
     pub(super) fn from_hyper(error: hyper::Error) -> Self {
-        if error.is_parse() || is_bad_coding(&error) || h2_error(&error).is_some_and(h2::Error::is_library) {
-            Self::Invalid(InvalidAnswer::Http(error))
+        if h2_error(&error).is_some_and(h2::Error::is_library) {
+            Self::Invalid(InvalidAnswer::Http2(error))
         } else {
-            Self::Reset(Some(error))
+            Self::Reset(Some(error.into()))
         }
     }
 }
@@ -147,10 +152,8 @@ pub(super) fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
     error.source()?.downcast_ref()
 }
 
-/// Whether a body failed because its coding is broken, and not because the connection went away.
-fn is_bad_coding(error: &hyper::Error) -> bool {
-    error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>())
-        .is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
+impl From<BadAnswer> for UpstreamFault {
+    fn from(fault: BadAnswer) -> Self {
+        Self::Invalid(fault.into())
+    }
 }

@@ -2,15 +2,19 @@
 //! last byte and the answer read to its own, and both sides keep it. Dropped before, it is closed.
 
 use std::{
-    future::poll_fn,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use tokio::task::spawn_local;
+use bytes::Bytes;
+use http_body::Frame;
 
 use super::{
-    connection::Connection, drive::Bare, dues::Dues, fault::UpstreamFault, line::Held, pool::TargetPool,
+    dues::Dues,
+    fault::UpstreamFault,
+    http1::{Bare, Connection},
+    line::Held,
+    pool::TargetPool,
     pools::ServicePool,
 };
 
@@ -46,38 +50,60 @@ impl<B: 'static> Lease<B> {
         Self { connection: Some(connection), afterwards, pool, service, dues }
     }
 
-    /// Whether the connection has to be driven from here.
-    pub(super) const fn drives(&self) -> bool {
-        matches!(self.connection, Some(Held::Own(_)))
+    /// Takes the answer's body, if it came whole with its head.
+    pub(super) fn take_whole(&mut self) -> Option<Bytes> {
+        self.of_own(Connection::take_whole)?
     }
 
-    /// Whether a body that just stops is one that was cut off: hyper takes a stream that was reset without a reason for
-    /// one that has ended.
-    pub(super) const fn ends_in_word(&self) -> bool {
-        matches!(self.connection, Some(Held::Shared(_)))
+    /// Reads on in the answer's body, where the connection is this request's own. At its end the connection goes where it may.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
+        let polled = match self.of_own(|connection| (connection.poll_body(cx), connection.is_answered())) {
+            Some((polled, is_answered)) => ready!(polled).map(|frame| (frame, is_answered)),
+            None => return Poll::Ready(None),
+        };
+        Poll::Ready(match polled {
+            // A body of known length ends with its last byte: nobody needs to ask again.
+            Some((Ok(frame), is_answered)) => {
+                if is_answered {
+                    self.end();
+                }
+                Some(Ok(frame))
+            }
+            Some((Err(fault), _)) => Some(Err(self.failed(fault))),
+            None => {
+                self.end();
+                None
+            }
+        })
     }
 
-    /// Lets the connection do what it can. `false` if there was nothing to do; then this task is woken when there is.
-    pub(super) fn drive_or_listen(&mut self, cx: &Context<'_>) -> bool {
-        match &mut self.connection {
-            Some(Held::Own(connection)) => connection.drive_or_listen(cx),
-            Some(Held::Shared(_)) | None => false,
-        }
-    }
-
-    /// Waits until HTTP is done with the connection, and gives what lies beneath; `None` if there is nothing.
-    pub(super) fn poll_bare(&mut self, cx: &Context<'_>) -> Poll<Option<Bare>> {
-        match &mut self.connection {
-            Some(Held::Own(connection)) => connection.poll_bare(cx),
-            Some(Held::Shared(_)) | None => Poll::Ready(None),
-        }
-    }
-
-    /// Takes what has been received.
-    pub(super) fn taking<T>(&self, take: impl FnOnce() -> T) -> T {
+    /// How much is left of an answer's body, where that is known.
+    pub(super) fn left(&self) -> Option<u64> {
         match &self.connection {
-            Some(Held::Own(connection)) => connection.taking(take),
-            Some(Held::Shared(_)) | None => take(),
+            Some(Held::Own(connection)) => connection.left(),
+            Some(Held::Early(early)) => early.with(|connection| connection.left()),
+            Some(Held::Shared(_)) | None => None,
+        }
+    }
+
+    /// What lies beneath when HTTP is done with the connection; `None` if there is nothing.
+    pub(super) fn take_bare(&mut self) -> Option<Bare> {
+        match self.connection.take() {
+            Some(Held::Own(connection)) => connection.into_bare(),
+            Some(Held::Early(_) | Held::Shared(_)) | None => None,
+        }
+    }
+
+    /// Whether nothing more is to be expected of the connection.
+    pub(super) const fn is_over(&self) -> bool {
+        self.connection.is_none()
+    }
+
+    fn of_own<T>(&mut self, act: impl FnOnce(&mut Connection<B>) -> T) -> Option<T> {
+        match &mut self.connection {
+            Some(Held::Own(connection)) => Some(act(connection)),
+            Some(Held::Early(early)) => Some(early.with(act)),
+            Some(Held::Shared(_)) | None => None,
         }
     }
 
@@ -89,58 +115,48 @@ impl<B: 'static> Lease<B> {
     /// The answer has been read to its end.
     pub(super) fn end(&mut self) {
         self.dues = None;
-        let mut connection = match self.connection.take() {
+        let connection = match self.connection.take() {
             Some(Held::Own(connection)) => connection,
+            // If there is still something to be sent, who sends it gives the connection back.
+            Some(Held::Early(early)) => match early.end() {
+                Some(connection) => connection,
+                None => return,
+            },
             Some(Held::Shared(stream)) => return stream.end(),
             None => return,
         };
-        if self.afterwards == Afterwards::Close {
-            return;
-        }
-        if connection.is_ready() {
-            self.pool.put(connection);
-        } else if !connection.is_closed() {
-            see_off(connection, self.afterwards, &self.pool);
-        }
-    }
-
-    /// The answer came before the whole request was sent. The rest must not have to wait until the client takes more of
-    /// the answer, as it may take nothing before it has sent all: a task goes on with it.
-    pub(super) fn go_on_sending(&mut self) {
-        // On a stream hyper's tasks go on anyhow.
-        if self.drives()
-            && let Some(Held::Own(connection)) = self.connection.take()
-        {
-            see_off(connection, self.afterwards, &self.pool);
-        }
+        give_back(connection, self.afterwards, &self.pool);
     }
 
     /// The answer's body broke off.
     pub(super) fn failed(&mut self, fault: UpstreamFault) -> UpstreamFault {
-        if let Some(Held::Shared(stream)) = self.connection.take() {
-            stream.cut();
-        }
+        self.cut();
         self.dues = None;
         self.service.observer.fault(fault.kind());
         fault
     }
 }
 
-impl<B> Drop for Lease<B> {
-    fn drop(&mut self) {
-        if let Some(Held::Shared(stream)) = self.connection.take() {
-            stream.cut();
+impl<B> Lease<B> {
+    /// Nobody wants the rest: the service learns it, by the end of the connection or of the stream.
+    fn cut(&mut self) {
+        match self.connection.take() {
+            Some(Held::Shared(stream)) => stream.cut(),
+            Some(Held::Early(early)) => early.cut(),
+            Some(Held::Own(_)) | None => {}
         }
     }
 }
 
-/// Drives a connection until its exchange is over, in a task of its own.
-fn see_off<B: 'static>(mut connection: Box<Connection<B>>, afterwards: Afterwards, pool: &Rc<TargetPool<B>>) {
-    let pool = Rc::clone(pool);
-    spawn_local(async move {
-        poll_fn(|cx| connection.poll_done(cx)).await;
-        if afterwards == Afterwards::Reuse && connection.is_ready() {
-            pool.put(connection);
-        }
-    });
+impl<B> Drop for Lease<B> {
+    fn drop(&mut self) {
+        self.cut();
+    }
+}
+
+/// Puts a connection where the next request finds it, if it can take one.
+pub(super) fn give_back<B>(connection: Box<Connection<B>>, afterwards: Afterwards, pool: &TargetPool<B>) {
+    if afterwards == Afterwards::Reuse && connection.may_be_kept() {
+        pool.put(connection);
+    }
 }

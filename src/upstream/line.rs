@@ -7,14 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, uri::Scheme};
+use http::{Request, Response, uri::Scheme};
 use http_body::Body;
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
     call::{Call, Stakes, Stream},
-    connection::{Answered, Connection, Exchange, Lost},
-    fault::BoxError,
+    fault::{BoxError, UpstreamFault},
+    http1::{Connection, Early, Exchange},
     shared::Slot,
     target::Target,
     upload::Upload,
@@ -40,8 +41,38 @@ pub(super) enum Turn<B> {
 pub(super) enum Held<B> {
     /// The connection.
     Own(Box<Connection<B>>),
+    /// The connection while the request is still being sent.
+    Early(Early<B>),
     /// The stream.
     Shared(Box<Stream<B>>),
+}
+
+/// The head of an answer, and how the request stands.
+pub(super) struct Answered {
+    pub(super) answer: Response<()>,
+    /// Whether there is still something to be sent of the request on a connection of its own.
+    pub(super) is_early: bool,
+    /// The body of an answer on a stream.
+    pub(super) incoming: Option<Incoming>,
+}
+
+/// An exchange that brought no answer.
+#[derive(Debug)]
+pub(super) struct Lost<B> {
+    pub(super) fault: UpstreamFault,
+    /// The request, if the target certainly did nothing with it.
+    pub(super) unsent: Option<Request<Upload<B>>>,
+    /// The request as it was, if it could be sent once more: whether it may is for others to say.
+    pub(super) again: Option<Request<Upload<B>>>,
+    /// Whether it is unsent because the connection takes no more requests, which is nobody's trouble.
+    pub(super) is_turned_away: bool,
+}
+
+impl<B> Lost<B> {
+    /// A request that is gone.
+    pub(super) const fn of(fault: UpstreamFault) -> Self {
+        Self { fault, unsent: None, again: None, is_turned_away: false }
+    }
 }
 
 impl<B> Line<B> {

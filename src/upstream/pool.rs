@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::{
     ahead::Ahead,
     connect::{Addresses, Opened, Wanted, connect},
-    connection::Connection,
     fault::{BoxError, UpstreamFault},
+    http1::Connection,
     line::Line,
     shared::{Shares, Turn},
     target::Target,
@@ -84,7 +84,7 @@ impl<B> TargetPool<B> {
         while let Some(mut connection) = idle.pop_back() {
             if is_old(&connection, now) {
                 connection.close();
-            } else if connection.is_ready() {
+            } else if connection.is_quiet() {
                 return Some(Line::Own(connection));
             }
         }
@@ -97,6 +97,7 @@ impl<B> TargetPool<B> {
             return connection.close();
         }
         connection.reused = true;
+        connection.rest();
         let mut idle = self.idle.borrow_mut();
         while idle.len() >= idle_connections() || idle.front().is_some_and(|oldest| is_old(oldest, connection.used_at))
         {
@@ -116,7 +117,7 @@ impl<B> TargetPool<B> {
         for mut connection in std::mem::take(&mut *idle) {
             if is_old(&connection, now) {
                 connection.close();
-            } else if connection.is_ready() {
+            } else if connection.is_quiet() {
                 idle.push_back(connection);
             }
         }
@@ -160,11 +161,11 @@ where
         // Without others to share it with it is for one request.
         let ahead = self.shares.as_ref().map_or_else(|| Ahead::wide(1), |shares| shares.ahead());
         match connect(&self.target, &self.addresses, wanted, ahead).await {
-            Ok(Opened::Own(sender, driven)) => {
+            Ok(Opened::Own(stream)) => {
                 if !wanted.purpose.upgrade {
                     self.prefers_http1.set(true);
                 }
-                Opening::Made(Line::Own(Box::new(Connection::new(sender, driven, now))))
+                Opening::Made(Line::Own(Box::new(Connection::new(stream, now))))
             }
             Ok(Opened::Shared(connection)) => {
                 self.prefers_http1.set(false);

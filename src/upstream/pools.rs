@@ -22,16 +22,16 @@ use super::{
     body::UpstreamBody,
     choose::{Probing, Tried},
     connect::{Purpose, Wanted},
-    connection::{Answered, Lost},
     dues::Dues,
     fault::{BoxError, UpstreamFault},
     framing::frame,
     health::Admission,
-    lease::Lease,
-    line::{Held, Line, Turn},
+    http1::Early,
+    lease::{Lease, give_back},
+    line::{Answered, Held, Line, Lost, Turn},
     observer::{Repetition, ServiceObserver, UpstreamObserver},
     pool::{Opening, TargetPool},
-    replay::{Replay, Spare},
+    replay::Replay,
     sending::Sending,
     service::Service,
     target::Target,
@@ -62,8 +62,6 @@ pub(super) struct ServicePool<B> {
     view: RefCell<Rc<View<B>>>,
     /// How often something was drawn, from a first number of its own.
     pub(super) draws: Cell<u64>,
-    /// For the heads of plain requests.
-    spare: Spare,
     pub(super) observer: Rc<dyn ServiceObserver>,
 }
 
@@ -113,7 +111,9 @@ pub(super) enum From {
 pub(super) struct Sent<B> {
     pub(super) turn: Turn<B>,
     pub(super) pool: Rc<TargetPool<B>>,
-    /// Boxed, as it is made for the usual request and needed for the rare one.
+    /// Whether it may be sent once more.
+    may_repeat: bool,
+    /// For that, the head of one whose line does not keep it.
     replay: Option<Box<Replay>>,
 }
 
@@ -171,7 +171,7 @@ where
     /// The request is in origin-form with its header as the upstream shall see it; the fields that frame the message
     /// are set here, and `Host` where the upstream wants the target's. Dropping the future, or the answer before its end, closes the upstream connection.
     ///
-    /// A request is sent again only if hyper hands it back unwritten, or if it is a GET, HEAD or OPTIONS without a body
+    /// A request is sent again only if it certainly was not looked at, or if it is a GET, HEAD or OPTIONS without a body
     /// and a connection that had served before broke without an answer (RFC 9112 §9.3.1). Others, guarded deletions
     /// above all, are sent at most once.
     ///
@@ -235,7 +235,6 @@ impl<B> Worker<B> {
             view: RefCell::new(Rc::new(self.look(service))),
             service: Arc::clone(service),
             draws: Cell::new(RandomState::new().hash_one(service.id)),
-            spare: Spare::default(),
             observer: self.observer.service(service.name()),
         });
         self.services.borrow_mut().insert(service.id, Rc::clone(&pool));
@@ -303,9 +302,6 @@ where
             let patience = self.service.response_timeout();
             let request = match poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await {
                 Ok(answered) => {
-                    if let Some(replay) = sent.replay.take() {
-                        self.spare.put(replay);
-                    }
                     return self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
                 }
                 Err(lost) => {
@@ -313,7 +309,8 @@ where
                         turns_left -= 1;
                         attempts_left = attempts_left.saturating_add(1);
                     }
-                    Box::new(again(lost, sent.replay.take(), attempts_left)?)
+                    let replay = sent.replay.take();
+                    Box::new(again(lost, (sent.may_repeat, replay), attempts_left)?)
                 }
             };
             self.observer.retried(Repetition::Stale);
@@ -347,10 +344,13 @@ where
     }
 
     fn begin(&self, chosen: Chosen<B>, request: Request<Upload<B>>, now: Instant) -> Sent<B> {
-        let reused = chosen.line.is_reused();
-        let replay = if reused { Replay::of_in(&self.spare, &request) } else { None };
+        let may_repeat = chosen.line.is_reused() && Replay::is_harmless(&request);
+        let replay = match &chosen.line {
+            Line::Shared(_) if may_repeat => Some(Box::new(Replay::head(&request))),
+            Line::Shared(_) | Line::Own(_) => None,
+        };
         let started = chosen.started(now);
-        self.begin_with(chosen, request, (started, false), replay)
+        Sent { may_repeat, replay, ..self.begin_with(chosen, request, (started, false)) }
     }
 
     pub(super) fn begin_with(
@@ -358,31 +358,39 @@ where
         Chosen { line, pool, .. }: Chosen<B>,
         mut request: Request<Upload<B>>,
         (started, is_guarded): (Instant, bool),
-        replay: Option<Box<Replay>>,
     ) -> Sent<B> {
         if self.service.names_target_as_host() {
             request.headers_mut().insert(HOST, pool.target.host.clone());
         }
-        Sent { turn: Turn::begin(line, request, &pool.target, (started, is_guarded)), pool, replay }
+        let turn = Turn::begin(line, request, &pool.target, (started, is_guarded));
+        Sent { turn, pool, may_repeat: false, replay: None }
     }
 
     pub(super) fn accept(
         self: &Rc<Self>,
-        Answered { mut answer, is_early }: Answered,
-        held: Held<B>,
+        Answered { mut answer, is_early, incoming }: Answered,
+        mut held: Held<B>,
         pool: Rc<TargetPool<B>>,
         (dues, upgrade): (Option<Box<Dues>>, bool),
     ) -> Result<Answer<B>, UpstreamFault> {
-        let afterwards = answer::check(&mut answer, upgrade).map_err(UpstreamFault::Invalid)?;
-        let mut lease = Lease::new(held, afterwards, pool, Rc::clone(self), dues);
-        // A handshake has no body, so that nothing of it is left to be sent.
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Box::new(answer.map(|incoming| UpstreamBody::switching(incoming, lease))));
+        let afterwards = answer::check(&mut answer, upgrade)?;
+        if let Held::Own(connection) = &mut held {
+            connection.begin_body(&answer)?;
         }
-        if is_early {
-            lease.go_on_sending();
-        }
-        Ok(Box::new(answer.map(|incoming| UpstreamBody::new(incoming, lease))))
+        let is_switching = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let held = match held {
+            // A handshake has no body, so that nothing of it is left to be sent.
+            Held::Own(connection) if is_early && !is_switching => {
+                let pool = Rc::clone(&pool);
+                Held::Early(Early::new(connection, move |connection| give_back(connection, afterwards, &pool)))
+            }
+            held => held,
+        };
+        let lease = Lease::new(held, afterwards, pool, Rc::clone(self), dues);
+        Ok(Box::new(answer.map(|()| match is_switching {
+            true => UpstreamBody::switching(lease),
+            false => UpstreamBody::new(incoming, lease),
+        })))
     }
 
     /// The usual case, in which nothing has to be chosen or waited for.
@@ -447,13 +455,14 @@ where
 /// The request that may be sent again after an exchange was lost, or the fault that ends it.
 fn again<B>(
     lost: Lost<B>,
-    replay: Option<Box<Replay>>,
+    (may_repeat, replay): (bool, Option<Box<Replay>>),
     attempts_left: u8,
 ) -> Result<Request<Upload<B>>, UpstreamFault> {
     if attempts_left == 0 || !matches!(lost.fault, UpstreamFault::Reset(_)) {
         return Err(lost.fault);
     }
-    lost.unsent.or_else(|| replay.and_then(|replay| replay.request())).ok_or(lost.fault)
+    let again = lost.again.filter(|_| may_repeat).or_else(|| replay.and_then(|replay| replay.request()));
+    lost.unsent.or(again).ok_or(lost.fault)
 }
 
 impl<B> Clone for Pools<B> {

@@ -1,7 +1,6 @@
-//! The head of a request that may be sent a second time. hyper takes a request for good, so it is written down before.
+//! The head of a request that may be sent a second time, where it can't be had back from what it was sent on: hyper takes a request for
+//! good.
 //! Names and values are copied into one buffer: a clone of the map would count each of them once more and give it back again.
-
-use std::cell::Cell;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body::Body;
@@ -10,12 +9,9 @@ use super::upload::Upload;
 
 /// What names and values there usually are, so that the buffer need not grow.
 const TEXT_BYTES: usize = 768;
-/// Room for more than that is not kept for the next head.
-const SPARE_BYTES: usize = 4096;
-const SPARE_FIELDS: usize = 100;
 
 /// The head of a request that may be sent a second time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Replay {
     method: Method,
     uri: Uri,
@@ -31,22 +27,6 @@ struct Field {
     is_sensitive: bool,
 }
 
-/// The room of a head that is not needed any more, for the next one: nearly every request has one, and nearly none is sent again.
-#[derive(Default)]
-pub(super) struct Spare(Cell<Option<Box<Replay>>>);
-
-impl Spare {
-    /// Takes back the room of a head that will not be sent again.
-    pub(super) fn put(&self, mut replay: Box<Replay>) {
-        if replay.text.capacity() <= SPARE_BYTES && replay.fields.capacity() <= SPARE_FIELDS {
-            replay.uri = Uri::default();
-            replay.fields.clear();
-            replay.text.clear();
-            self.0.set(Some(replay));
-        }
-    }
-}
-
 impl Replay {
     /// Keeps the head of a request that does no harm when it arrives twice. Methods that are idempotent and not safe are
     /// left out: a deletion that is allowed is allowed once.
@@ -60,36 +40,17 @@ impl Replay {
         is_safe && request.body().is_end_stream()
     }
 
-    /// The same where there may be room from a head before.
-    pub(super) fn of_in<B: Body>(spare: &Spare, request: &Request<B>) -> Option<Box<Self>> {
-        Self::is_harmless(request).then(|| {
-            let mut replay = spare.0.take().unwrap_or_default();
-            replay.keep(request);
-            replay
-        })
-    }
-
     /// Keeps the head of a request that is sent again only if it certainly was not looked at.
     pub(super) fn head<B>(request: &Request<B>) -> Self {
-        let mut replay = Self::default();
-        replay.keep(request);
-        replay
-    }
-
-    fn keep<B>(&mut self, request: &Request<B>) {
         let headers = request.headers();
-        self.fields.clear();
-        self.text.clear();
-        self.method.clone_from(request.method());
-        self.uri.clone_from(request.uri());
-        self.fields.reserve(headers.len());
-        self.text.reserve(TEXT_BYTES);
+        let (mut fields, mut text) = (Vec::with_capacity(headers.len()), Vec::with_capacity(TEXT_BYTES));
         for (name, value) in headers {
             let name = name.as_str().as_bytes();
-            self.text.extend_from_slice(name);
-            self.text.extend_from_slice(value.as_bytes());
-            self.fields.push(Field { name: name.len(), value: value.len(), is_sensitive: value.is_sensitive() });
+            text.extend_from_slice(name);
+            text.extend_from_slice(value.as_bytes());
+            fields.push(Field { name: name.len(), value: value.len(), is_sensitive: value.is_sensitive() });
         }
+        Self { method: request.method().clone(), uri: request.uri().clone(), fields, text }
     }
 
     /// The request once more; `None` if that could not be had unchanged.
@@ -150,25 +111,6 @@ mod tests {
         );
         assert!(again.headers().get("authorization").unwrap().is_sensitive());
         assert!(!again.headers().get("host").unwrap().is_sensitive());
-    }
-
-    #[test]
-    fn room_that_is_used_again_holds_nothing_of_before() {
-        let spare = Spare::default();
-        for (path, value) in [("/long?secret=1", "a value that is longer than the next"), ("/", "b")] {
-            let mut request = Request::new(Empty::<Bytes>::new());
-            *request.uri_mut() = path.parse().unwrap();
-            request.headers_mut().append("x-own", value.parse().unwrap());
-            let replay = Replay::of_in(&spare, &request).unwrap();
-            assert!(spare.0.take().is_none());
-            let kept = (replay.uri.to_string(), replay.fields.len(), &*replay.text);
-            assert_eq!(kept, (path.to_owned(), 1, format!("x-own{value}").as_bytes()));
-            spare.put(replay);
-        }
-        let kept = spare.0.take().unwrap();
-        assert_eq!((kept.fields.len(), kept.text.len(), kept.uri), (0, 0, Uri::default()));
-        spare.put(Box::new(Replay { text: Vec::with_capacity(SPARE_BYTES + 1), ..Replay::default() }));
-        assert!(spare.0.take().is_none());
     }
 
     #[test]

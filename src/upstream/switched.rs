@@ -3,7 +3,6 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
@@ -11,7 +10,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{drive::Bare, fault::UpstreamFault, lease::Lease};
+use super::{fault::UpstreamFault, http1::Bare, lease::Lease};
 
 /// A connection whose protocol was switched.
 pub struct SwitchedService<B> {
@@ -21,9 +20,9 @@ pub struct SwitchedService<B> {
 }
 
 impl<B: 'static> SwitchedService<B> {
-    /// Takes the connection over once everything of HTTP is done on it.
-    pub(super) async fn take_over(mut lease: Lease<B>) -> Result<Self, UpstreamFault> {
-        match poll_fn(|cx| lease.poll_bare(cx)).await {
+    /// Takes the connection over, as HTTP is done on it.
+    pub(super) fn take_over(mut lease: Lease<B>) -> Result<Self, UpstreamFault> {
+        match lease.take_bare() {
             Some(bare) => Ok(Self { bare, _lease: lease }),
             None => Err(lease.failed(UpstreamFault::Reset(None))),
         }

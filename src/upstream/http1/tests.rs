@@ -1,0 +1,1 @@
+//! Answers of every kind, in any pieces.
