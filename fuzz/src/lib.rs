@@ -32,6 +32,7 @@ use stepgate::{
         ProxyHeaderFault, http3_frames, http3_head, http3_section, http3_trailers, parse_proxy_header,
         proxy_header_missing,
     },
+    upstream::read_answer,
 };
 
 pub use authority::{accounts_call, accounts_file, authority_call, passkey_response, request_proof};
@@ -49,6 +50,27 @@ pub fn config_document(data: &[u8]) {
             assert!(!problems.list.is_empty(), "a refusal without a reason");
             assert!(!problems.to_string().is_empty());
         }
+    }
+}
+
+/// A service's answer: read as the same however it is cut, with a body as its head says, and never more than was sent.
+pub fn upstream_answer(data: &[u8]) {
+    let Some((how, bytes)) = data.split_first() else { return };
+    let asked = if how & 1 == 0 { http::Method::GET } else { http::Method::HEAD };
+    let read = |size: usize| {
+        read_answer(bytes.chunks(size), &asked)
+            .map(|answer| (answer.head.status(), answer.head.headers().clone(), answer.body, answer.trailers))
+            .map_err(|fault| fault.kind())
+    };
+    let whole = read(bytes.len().max(1));
+    assert_eq!(whole, read(usize::from(how >> 1) + 1), "cut otherwise, it is another answer");
+    let Ok((status, headers, body, trailers)) = whole else { return };
+    assert!(body.len() <= bytes.len() && !status.is_informational(), "{status}");
+    if let Some(length) = headers.get("content-length") {
+        let length = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+        assert!(length.is_some() && !headers.contains_key("transfer-encoding"), "{headers:?}");
+        assert!(body.is_empty() || length == Some(body.len() as u64), "{headers:?}");
+        assert_eq!(trailers, None);
     }
 }
 

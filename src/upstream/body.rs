@@ -160,10 +160,7 @@ impl<B> fmt::Debug for UpstreamBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Source::Whole(bytes) => f.debug_tuple("UpstreamBody").field(bytes).finish(),
-            Source::Line(reading) => f
-                .debug_struct("UpstreamBody")
-                .field("incoming", &reading.incoming)
-                .finish(),
+            Source::Line(reading) => f.debug_struct("UpstreamBody").field("incoming", &reading.incoming).finish(),
         }
     }
 }

@@ -66,8 +66,8 @@ mod upload;
 mod tests;
 
 pub use body::UpstreamBody;
-pub use http1::{BadAnswer, WholeAnswer, read_answer};
 pub use fault::{ConnectFault, FaultKind, InvalidAnswer, UpstreamFault};
+pub use http1::{BadAnswer, WholeAnswer, read_answer};
 pub use introduction::Introduced;
 pub use observer::{Repetition, ServiceObserver, UpstreamObserver};
 pub use pools::{Answer, Pools};

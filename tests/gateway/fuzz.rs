@@ -158,6 +158,11 @@ fn mutated_request_heads_are_read_or_refused() {
 }
 
 #[test]
+fn mutated_answers_are_read_in_one_way_or_refused() {
+    run("upstream_answer", bodies::upstream_answer);
+}
+
+#[test]
 fn mutated_streams_of_http3_are_read_in_one_way_or_refused() {
     run("http3_stream", bodies::http3_stream);
 }

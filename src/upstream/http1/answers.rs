@@ -54,8 +54,10 @@ pub(super) struct Answers {
     buffer: BytesMut,
     /// What is read at once.
     read_bytes: usize,
-    /// How far the end of the head was looked for, once it was not there at the first look.
-    looked: Option<usize>,
+    /// How far the end of the head was looked for.
+    looked: usize,
+    /// When a head without an end is taken apart again, to see whether it can still become one.
+    next_try: usize,
     /// Where a head's fields are: room that is used again.
     places: Vec<Place>,
     coding: Coding,
@@ -79,13 +81,13 @@ pub(super) struct Head {
 impl Answers {
     pub(super) fn new() -> Self {
         let buffer = BytesMut::new();
-        Self { buffer, read_bytes: READ_BYTES, looked: None, places: Vec::new(), coding: Coding::Over }
+        Self { buffer, read_bytes: READ_BYTES, looked: 0, next_try: 0, places: Vec::new(), coding: Coding::Over }
     }
 
     /// Another request: nothing is known of its answer.
     pub(super) const fn begin(&mut self) {
         self.read_bytes = READ_BYTES;
-        self.looked = None;
+        (self.looked, self.next_try) = (0, 0);
     }
 
     /// Where to read to.
@@ -120,13 +122,12 @@ impl Answers {
         }
     }
 
-    /// Takes a head, if it is whole. The fields of one that is final go to `map`, which is emptied.
-    pub(super) fn head(&mut self, map: &mut HeaderMap) -> Result<Option<Head>, BadAnswer> {
+    /// Takes a head, if it is whole. The fields of one that is final go to `map`, which is emptied. `is_all`: no more will come.
+    pub(super) fn head(&mut self, map: &mut HeaderMap, is_all: bool) -> Result<Option<Head>, BadAnswer> {
         // Taken apart from its beginning each time, a head that comes byte by byte would cost its length squared.
-        if let Some(looked) = &mut self.looked
-            && !has_blank_line(&self.buffer, looked)
-        {
-            return if self.buffer.len() <= HEAD_BYTES { Ok(None) } else { Err(BadAnswer::HeadSize) };
+        let is_due = is_all || self.buffer.len() >= self.next_try;
+        if !is_due && !has_blank_line(&self.buffer, &mut self.looked) {
+            return Ok(None);
         }
         let mut parsed = [const { MaybeUninit::uninit() }; FIELDS];
         let mut response = httparse::Response::new(&mut []);
@@ -136,8 +137,12 @@ impl Answers {
             &mut parsed,
         )?;
         let httparse::Status::Complete(length) = parsing else {
-            has_blank_line(&self.buffer, self.looked.get_or_insert_default());
-            return if self.buffer.len() <= HEAD_BYTES { Ok(None) } else { Err(BadAnswer::HeadSize) };
+            if self.buffer.len() > HEAD_BYTES {
+                return Err(BadAnswer::HeadSize);
+            }
+            self.next_try = self.buffer.len().saturating_mul(2).min(HEAD_BYTES);
+            has_blank_line(&self.buffer, &mut self.looked);
+            return Ok(None);
         };
         if length > HEAD_BYTES {
             return Err(BadAnswer::HeadSize);
@@ -152,7 +157,7 @@ impl Answers {
         for field in response.headers.iter() {
             self.places.push(Place { name: place(field.name.as_bytes()), value: place(field.value) });
         }
-        self.looked = None;
+        (self.looked, self.next_try) = (0, 0);
         let head = self.buffer.split_to(length).freeze();
         let mut of_interim = HeaderMap::new();
         let map = if is_interim(status) { &mut of_interim } else { map };
@@ -281,10 +286,14 @@ pub fn read_answer<'p>(
         })
     };
     let mut head = loop {
-        match answers.head(&mut HeaderMap::new())? {
+        match answers.head(&mut HeaderMap::new(), false)? {
             Some(head) if is_interim(head.answer.status()) => {}
             Some(head) => break head.answer,
-            None => more(&mut answers).ok_or(UpstreamFault::Reset(None))?,
+            None if more(&mut answers).is_some() => {}
+            None => {
+                answers.head(&mut HeaderMap::new(), true)?;
+                return Err(UpstreamFault::Reset(None));
+            }
         }
     };
     answer::check(&mut head, false)?;

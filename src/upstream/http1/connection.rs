@@ -105,7 +105,8 @@ impl<B> Connection<B> {
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
         // By what tokio lets a task do at a time, a socket that has something would seem quiet.
-        let reading = pin!(unconstrained(std::future::poll_fn(|cx| Pin::new(&mut *self.io).poll_read(cx, &mut buffer))));
+        let reading =
+            pin!(unconstrained(std::future::poll_fn(|cx| Pin::new(&mut *self.io).poll_read(cx, &mut buffer))));
         reading.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
@@ -199,7 +200,7 @@ impl<B> Connection<B> {
         loop {
             if self.answers.has_more() {
                 let map = self.asked.as_mut().map_or(&mut without, |asked| &mut asked.headers);
-                if let Some(head) = self.answers.head(map)? {
+                if let Some(head) = self.answers.head(map, false)? {
                     if is_interim(head.answer.status()) {
                         continue;
                     }
@@ -209,7 +210,10 @@ impl<B> Connection<B> {
                 }
             }
             match ready!(self.poll_read(cx)) {
-                Ok(0) => return Poll::Ready(Err(UpstreamFault::Reset(self.deaf.take().map(Into::into)))),
+                Ok(0) => {
+                    self.answers.head(&mut without, true)?;
+                    return Poll::Ready(Err(UpstreamFault::Reset(self.deaf.take().map(Into::into))));
+                }
                 Ok(_) => {}
                 Err(fault) => return Poll::Ready(Err(UpstreamFault::Reset(Some(fault.into())))),
             }

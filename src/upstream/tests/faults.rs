@@ -353,3 +353,119 @@ fn a_client_that_breaks_off_while_the_answer_comes_ends_it_with_an_error() {
         ended.recv().await.unwrap();
     });
 }
+
+#[test]
+fn a_body_that_is_not_as_long_as_its_head_says_is_never_made_a_whole_request() {
+    worker(async {
+        for (sent, seen) in [(&["ab"][..], "ab"), (&["abcd"], ""), (&["ab", "cd"], "ab")] {
+            let (told, mut bodies) = mpsc::unbounded_channel();
+            let address = upstream(move |mut wire, _| {
+                let told = told.clone();
+                async move {
+                    let mut body = String::new();
+                    // What is too long at once is not even begun.
+                    if let Some(head) = wire.head().await {
+                        assert!(head.contains("content-length: 3\r\n"));
+                    }
+                    let _ = wire.0.read_to_string(&mut body).await;
+                    told.send(body).unwrap();
+                }
+            })
+            .await;
+            let (feed, request) = fed(Method::POST, "/");
+            let request = request.map(|body| match body {
+                TestBody::Fed(fed) => TestBody::Promised(fed, 3),
+                other => other,
+            });
+            let sending = spawn_local(async move { Client::new().fault(&service_of(&[address]), request).await });
+            for part in sent {
+                feed.send(data(*part)).unwrap();
+                settle().await;
+            }
+            drop(feed);
+            let fault = sending.await.unwrap();
+            assert!(matches!(fault, UpstreamFault::RequestBody(_)), "{sent:?}: {fault:?}");
+            assert_eq!(bodies.recv().await.unwrap(), seen);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_leaves_in_the_middle_of_both_bodies_ends_the_connection() {
+    worker(async {
+        let (seen, mut ended) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire, _| {
+            let seen = seen.clone();
+            async move {
+                wire.head().await;
+                wire.say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun").await;
+                wire.closed().await;
+                seen.send(()).unwrap();
+            }
+        })
+        .await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        let (feed, request) = fed(Method::POST, "/");
+        let mut answer = client.send(&service, request).await.unwrap();
+        feed.send(data("part")).unwrap();
+        assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
+        drop(answer);
+        ended.recv().await.unwrap();
+        settle().await;
+        assert!(feed.send(data("more")).is_err(), "nobody takes the rest");
+    });
+}
+
+#[test]
+fn an_upload_that_breaks_off_behind_its_answer_spoils_the_connection() {
+    worker(async {
+        let (seen, mut ended) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire, _| {
+            let seen = seen.clone();
+            async move {
+                wire.head().await;
+                wire.say(OK).await;
+                wire.closed().await;
+                seen.send(()).unwrap();
+            }
+        })
+        .await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        let (feed, request) = fed(Method::POST, "/");
+        assert_eq!(read(client.send(&service, request).await.unwrap()).await.unwrap().0, "ok");
+        feed.send(Err(std::io::Error::other("gone"))).unwrap();
+        ended.recv().await.unwrap();
+        assert_eq!(client.text(&service).await.unwrap(), "ok");
+        assert_eq!(client.told.opened.get(), 2);
+    });
+}
+
+#[test]
+fn what_a_service_said_is_heard_by_a_task_that_has_done_much_already() {
+    worker(async {
+        let address = upstream(|mut wire, nth| async move {
+            wire.head().await;
+            wire.say(OK).await;
+            if nth == 0 {
+                wire.say("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").await;
+            }
+            wire.answer_all(OK).await;
+        })
+        .await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        let first = client.send(&service, request(Method::GET, "/")).await.unwrap();
+        drop(first);
+        tokio::time::sleep(BRIEF).await;
+        // As it is for one task of many requests: sockets seem blocked to it until its next turn.
+        let mut sending = None;
+        std::future::poll_fn(|cx| {
+            while std::pin::pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+            let sent = client.pools.send(&service, request(Method::GET, "/"), &Sending::plain(SystemClock.now()));
+            sending = Some(sent);
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(read(sending.unwrap().await.unwrap()).await.unwrap().0, "ok");
+        assert_eq!((client.told.opened.get(), client.told.reused.get()), (2, 0));
+    });
+}

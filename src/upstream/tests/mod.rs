@@ -65,6 +65,8 @@ type Feed = mpsc::UnboundedSender<Result<Frame<Bytes>, std::io::Error>>;
 enum TestBody {
     Whole(http_body_util::Full<Bytes>),
     Fed(Fed),
+    /// What is fed, though it said that it would be so many bytes.
+    Promised(Fed, u64),
 }
 
 impl Body for TestBody {
@@ -76,14 +78,14 @@ impl Body for TestBody {
             Self::Whole(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
-            Self::Fed(Fed(frames)) => frames.poll_recv(cx),
+            Self::Fed(Fed(frames)) | Self::Promised(Fed(frames), _) => frames.poll_recv(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
-            Self::Fed(_) => false,
+            Self::Fed(_) | Self::Promised(..) => false,
         }
     }
 
@@ -91,6 +93,7 @@ impl Body for TestBody {
         match self {
             Self::Whole(body) => body.size_hint(),
             Self::Fed(_) => http_body::SizeHint::default(),
+            Self::Promised(_, length) => http_body::SizeHint::with_exact(*length),
         }
     }
 }

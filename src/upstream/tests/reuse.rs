@@ -243,3 +243,31 @@ fn no_more_connections_are_kept_than_a_burst_needs() {
         assert_eq!(usize::try_from(client.told.opened.get()).unwrap(), bound + 4);
     });
 }
+
+#[test]
+fn a_request_that_is_sent_again_after_an_interim_answer_is_the_same() {
+    worker(async {
+        let (seen, mut heads) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire, nth| {
+            let seen = seen.clone();
+            async move {
+                wire.head().await.unwrap();
+                wire.say(OK).await;
+                if let Some(head) = wire.head().await {
+                    seen.send(head).unwrap();
+                    wire.say("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n").await;
+                }
+                assert!(nth < 2);
+            }
+        })
+        .await;
+        let (client, service) = (Client::new(), service_of(&[address]));
+        client.text(&service).await.unwrap();
+        let mut again = request(Method::GET, "/again");
+        again.headers_mut().insert("x-kept", "yes".parse().unwrap());
+        let sent = "GET /again HTTP/1.1\r\nhost: api.example\r\nx-kept: yes\r\n\r\n";
+        assert_eq!(client.text_of(&service, again).await.unwrap(), "ok");
+        assert_eq!(heads.recv().await.unwrap(), sent);
+        assert_eq!(client.told.retried.get(), 1);
+    });
+}
