@@ -153,7 +153,10 @@ impl Answers {
         let reason = reason.map(|reason| Bytes::copy_from_slice(reason.as_bytes()));
         self.places.clear();
         let start = self.buffer.as_ptr().addr();
-        let place = |bytes: &[u8]| (bytes.as_ptr().addr().saturating_sub(start), bytes.len());
+        let place = |bytes: &[u8]| match bytes {
+            [] => (0, 0),
+            bytes => (bytes.as_ptr().addr().saturating_sub(start), bytes.len()),
+        };
         for field in response.headers.iter() {
             self.places.push(Place { name: place(field.name.as_bytes()), value: place(field.value) });
         }
@@ -164,9 +167,8 @@ impl Answers {
         map.clear();
         let mut keeps = true;
         for Place { name, value } in &self.places {
-            let name = HeaderName::from_bytes(head.get(name.0..).and_then(|at| at.get(..name.1)).unwrap_or_default())?;
-            let end = value.0.saturating_add(value.1);
-            let value = HeaderValue::from_maybe_shared(head.slice(value.0.min(end)..end.min(length)))?;
+            let name = HeaderName::from_bytes(within(&head, *name)?)?;
+            let value = HeaderValue::from_maybe_shared(head.slice_ref(within(&head, *value)?))?;
             keeps &= name != CONNECTION || !says_close(&value);
             map.append(name, value);
         }
@@ -204,6 +206,11 @@ impl Answers {
     pub(super) fn end(&mut self) -> bool {
         self.coding.end()
     }
+}
+
+/// What lies at a place of a head.
+fn within(head: &Bytes, (start, length): (usize, usize)) -> Result<&[u8], BadAnswer> {
+    head.get(start..).and_then(|rest| rest.get(..length)).ok_or(BadAnswer::Field)
 }
 
 /// Appends the fields of a section that ends with an empty line.

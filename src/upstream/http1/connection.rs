@@ -201,11 +201,11 @@ impl<B> Connection<B> {
             if self.answers.has_more() {
                 let map = self.asked.as_mut().map_or(&mut without, |asked| &mut asked.headers);
                 if let Some(head) = self.answers.head(map, false)? {
+                    self.keeps &= head.keeps;
                     if is_interim(head.answer.status()) {
                         continue;
                     }
                     self.asked = None;
-                    self.keeps &= head.keeps;
                     return Poll::Ready(Ok(head.answer));
                 }
             }
@@ -231,7 +231,8 @@ impl<B> Connection<B> {
         if self.timer.deadline() > started + patience {
             self.timer.as_mut().reset(started + patience);
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        // Whatever this task has done: who says more and more, and no answer, would never be found to be late.
+        while pin!(unconstrained(self.timer.as_mut())).poll(cx).is_ready() {
             let now = Instant::now();
             let stalled_since = progress.map_or(started, |progress| progress.upstream_stalls_since(now));
             let deadline = stalled_since + patience;
