@@ -8,11 +8,24 @@ use http::{
 
 use super::{fault::InvalidAnswer, lease::Afterwards};
 
+/// An answer's head was found good: it has at most one length, and no coding but `chunked`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Checked {
+    /// What may be done with the connection.
+    pub(super) afterwards: Afterwards,
+    /// Made here alone.
+    _checked: (),
+}
+
 /// What 64 bits hold whatever the digits are.
 const LENGTH_DIGITS: usize = 19;
 
 /// Checks an answer's head, and takes away a `Content-Length` that `Transfer-Encoding` overrides. `upgrade`: whether it was asked for.
-pub(super) fn check<B>(answer: &mut Response<B>, upgrade: bool) -> Result<Afterwards, InvalidAnswer> {
+pub(super) fn check<B>(answer: &mut Response<B>, upgrade: bool) -> Result<Checked, InvalidAnswer> {
+    Ok(Checked { afterwards: afterwards(answer, upgrade)?, _checked: () })
+}
+
+fn afterwards<B>(answer: &mut Response<B>, upgrade: bool) -> Result<Afterwards, InvalidAnswer> {
     // RFC 9110 §15.2.2: nothing may be switched that was not asked for.
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return if upgrade { Ok(Afterwards::Close) } else { Err(InvalidAnswer::Upgrade) };
@@ -65,7 +78,7 @@ mod tests {
         for (name, value) in headers {
             answer.headers_mut().append(*name, value.parse().unwrap());
         }
-        (check(&mut answer, false), answer.headers().clone())
+        (check(&mut answer, false).map(|checked| checked.afterwards), answer.headers().clone())
     }
 
     #[test]
@@ -103,6 +116,6 @@ mod tests {
         assert!(matches!(checked(101, &[]).0, Err(InvalidAnswer::Upgrade)));
         let mut answer = Response::new(());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        assert_eq!(check(&mut answer, true).unwrap(), Afterwards::Close);
+        assert_eq!(check(&mut answer, true).unwrap().afterwards, Afterwards::Close);
     }
 }

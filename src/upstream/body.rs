@@ -93,7 +93,7 @@ impl<B: 'static> Reading<B> {
         let Self { lease, incoming, is_whole, is_switching: _ } = self;
         let Some(incoming) = incoming else {
             let polled = ready!(lease.poll_body(cx));
-            *is_whole = !matches!(polled, Some(Err(_))) && lease.is_over();
+            *is_whole |= matches!(polled, None | Some(Ok(_))) && lease.has_ended();
             return Poll::Ready(polled);
         };
         Poll::Ready(match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {

@@ -129,7 +129,7 @@ where
                 // The rest of the request is sent by a task of hyper's.
                 Ok(answer) => {
                     let (head, incoming) = answer.into_parts();
-                    Ok(Answered { answer: Response::from_parts(head, ()), is_early: false, incoming: Some(incoming) })
+                    Ok(Answered { answer: Response::from_parts(head, ()), incoming: Some(incoming) })
                 }
                 Err(lost) => Err(self.told_apart(lost)),
             });

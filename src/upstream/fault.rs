@@ -30,7 +30,7 @@ pub enum UpstreamFault {
     #[error("connection lost before the answer was whole")]
     Reset(#[source] Option<BoxError>),
     /// What came is not an answer that may be passed on.
-    #[error("invalid answer: {0}")]
+    #[error("invalid answer")]
     Invalid(#[from] InvalidAnswer),
     /// No head of an answer came within the upstream's `timeouts.response`.
     #[error("no answer in time")]
@@ -64,11 +64,11 @@ pub enum ConnectFault {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidAnswer {
     /// It breaks RFC 9112, or its head is too large.
-    #[error("{0}")]
+    #[error(transparent)]
     Http1(#[from] BadAnswer),
     /// It breaks RFC 9113.
-    #[error("{0}")]
-    Http2(#[source] hyper::Error),
+    #[error(transparent)]
+    Http2(hyper::Error),
     /// 101, though no upgrade was asked for.
     #[error("switching protocols without being asked")]
     Upgrade,

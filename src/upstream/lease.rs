@@ -20,8 +20,10 @@ use super::{
 
 /// A connection in use.
 pub(super) struct Lease<B> {
-    /// `None` when it has gone, or when a task drives it.
+    /// `None` when it has gone.
     connection: Option<Held<B>>,
+    /// Whether the answer has been read to its end.
+    has_ended: bool,
     afterwards: Afterwards,
     pool: Rc<TargetPool<B>>,
     service: Rc<ServicePool<B>>,
@@ -47,7 +49,7 @@ impl<B: 'static> Lease<B> {
         service: Rc<ServicePool<B>>,
         dues: Option<Box<Dues>>,
     ) -> Self {
-        Self { connection: Some(connection), afterwards, pool, service, dues }
+        Self { connection: Some(connection), has_ended: false, afterwards, pool, service, dues }
     }
 
     /// Takes the answer's body, if it came whole with its head.
@@ -59,7 +61,9 @@ impl<B: 'static> Lease<B> {
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
         let polled = match self.of_own(|connection| (connection.poll_body(cx), connection.is_answered())) {
             Some((polled, is_answered)) => ready!(polled).map(|frame| (frame, is_answered)),
-            None => return Poll::Ready(None),
+            // What has failed goes on failing.
+            None if self.has_ended => return Poll::Ready(None),
+            None => return Poll::Ready(Some(Err(UpstreamFault::Reset(None)))),
         };
         Poll::Ready(match polled {
             // A body of known length ends with its last byte: nobody needs to ask again.
@@ -94,9 +98,9 @@ impl<B: 'static> Lease<B> {
         }
     }
 
-    /// Whether nothing more is to be expected of the connection.
-    pub(super) const fn is_over(&self) -> bool {
-        self.connection.is_none()
+    /// Whether the answer has been read to its end.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.has_ended
     }
 
     fn of_own<T>(&mut self, act: impl FnOnce(&mut Connection<B>) -> T) -> Option<T> {
@@ -115,6 +119,7 @@ impl<B: 'static> Lease<B> {
     /// The answer has been read to its end.
     pub(super) fn end(&mut self) {
         self.dues = None;
+        self.has_ended |= self.connection.is_some();
         let connection = match self.connection.take() {
             Some(Held::Own(connection)) => connection,
             // If there is still something to be sent, who sends it gives the connection back.
@@ -142,8 +147,7 @@ impl<B> Lease<B> {
     fn cut(&mut self) {
         match self.connection.take() {
             Some(Held::Shared(stream)) => stream.cut(),
-            Some(Held::Early(early)) => early.cut(),
-            Some(Held::Own(_)) | None => {}
+            Some(Held::Own(_) | Held::Early(_)) | None => {}
         }
     }
 }

@@ -41,18 +41,16 @@ pub(super) enum Turn<B> {
 pub(super) enum Held<B> {
     /// The connection.
     Own(Box<Connection<B>>),
-    /// The connection while the request is still being sent.
+    /// The connection, while the request is still being sent.
     Early(Early<B>),
     /// The stream.
     Shared(Box<Stream<B>>),
 }
 
-/// The head of an answer, and how the request stands.
+/// The head of an answer.
 pub(super) struct Answered {
     pub(super) answer: Response<()>,
-    /// Whether there is still something to be sent of the request on a connection of its own.
-    pub(super) is_early: bool,
-    /// The body of an answer on a stream.
+    /// The body of one that comes on a stream.
     pub(super) incoming: Option<Incoming>,
 }
 
@@ -121,7 +119,7 @@ where
     /// What it was sent on, once the answer's head is there.
     pub(super) fn into_held(self) -> Held<B> {
         match self {
-            Self::Own(exchange) => Held::Own(exchange.connection),
+            Self::Own(exchange) => Held::Own(exchange.into_connection()),
             Self::Shared(call) => Held::Shared(Box::new(call.into_stream())),
         }
     }

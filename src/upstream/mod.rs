@@ -19,7 +19,7 @@
 //! | which target | `choose` who may be chosen; `balance` whose turn it is, by arithmetic alone; `health` ejection and return; `check` health checks; `gate` how many at once, and the queue; `retry_budget` how much may be repeated |
 //! | names | `names` what is to be asked; `resolver` who asks; `discovery` the targets that come of it |
 //! | connections | `pool` one worker's idle ones to one target; `connect` a new one; `tls` whom we believe; `introduction` the PROXY protocol |
-//! | HTTP/1.1 | [`http1`] one connection and one exchange; `framing` how a request ends |
+//! | HTTP/1.1 | `http1` one connection and one exchange; `framing` how a request ends |
 //! | HTTP/2 | `shared` connections that requests share; `call` one stream; `ahead` how much is read before clients take it |
 //! | both | `line` what a request is sent on; `upload` its body; `answer` what is no answer; `body` the answer's; `lease` the connection until then; `switched` after 101; `fault` what went wrong |
 //!
@@ -67,7 +67,7 @@ mod tests;
 
 pub use body::UpstreamBody;
 pub use fault::{ConnectFault, FaultKind, InvalidAnswer, UpstreamFault};
-pub use http1::{BadAnswer, WholeAnswer, read_answer};
+pub use http1::{BadAnswer, CutOff, WholeAnswer, read_answer};
 pub use introduction::Introduced;
 pub use observer::{Repetition, ServiceObserver, UpstreamObserver};
 pub use pools::{Answer, Pools};

@@ -97,7 +97,7 @@ impl<B> TargetPool<B> {
             return connection.close();
         }
         connection.reused = true;
-        connection.rest();
+        connection.shrink();
         let mut idle = self.idle.borrow_mut();
         while idle.len() >= idle_connections() || idle.front().is_some_and(|oldest| is_old(oldest, connection.used_at))
         {

@@ -368,21 +368,24 @@ where
 
     pub(super) fn accept(
         self: &Rc<Self>,
-        Answered { mut answer, is_early, incoming }: Answered,
+        Answered { mut answer, incoming }: Answered,
         mut held: Held<B>,
         pool: Rc<TargetPool<B>>,
         (dues, upgrade): (Option<Box<Dues>>, bool),
     ) -> Result<Answer<B>, UpstreamFault> {
-        let afterwards = answer::check(&mut answer, upgrade)?;
+        let checked = answer::check(&mut answer, upgrade)?;
+        let afterwards = checked.afterwards;
         if let Held::Own(connection) = &mut held {
-            connection.begin_body(&answer)?;
+            connection.begin_body(&answer, &checked)?;
         }
         let is_switching = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let held = match held {
             // A handshake has no body, so that nothing of it is left to be sent.
-            Held::Own(connection) if is_early && !is_switching => {
+            Held::Own(connection) if connection.is_sending() && !is_switching => {
                 let pool = Rc::clone(&pool);
-                Held::Early(Early::new(connection, move |connection| give_back(connection, afterwards, &pool)))
+                let patience = self.service.response_timeout();
+                let last = move |connection| give_back(connection, afterwards, &pool);
+                Held::Early(Early::new(connection, patience, last))
             }
             held => held,
         };

@@ -29,22 +29,6 @@ impl<B: 'static> SwitchedService<B> {
     }
 }
 
-impl Bare {
-    /// Gives what HTTP had read, and then reads.
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // Taken, as even what is empty holds the block that HTTP read to.
-        let mut unread = std::mem::take(&mut self.unread);
-        if unread.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buffer);
-        }
-        buffer.put_slice(&unread.split_to(unread.len().min(buffer.remaining())));
-        if !unread.is_empty() {
-            self.unread = unread;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
 impl<B> fmt::Debug for SwitchedService<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SwitchedService")
@@ -76,42 +60,5 @@ impl<B: Unpin> AsyncWrite for SwitchedService<B> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.bare.io).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test that fails should panic")]
-
-    use bytes::{BufMut as _, BytesMut};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    use super::*;
-
-    struct Reading(Bare);
-
-    impl AsyncRead for Reading {
-        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-            self.0.poll_read(cx, buffer)
-        }
-    }
-
-    #[tokio::test]
-    async fn what_http_had_read_comes_first_and_its_block_is_let_go_of() {
-        let mut block = BytesMut::with_capacity(8192);
-        block.put_slice(b"head, then more");
-        let mut unread = block.freeze();
-        let head = unread.split_to(10);
-        let (mut peer, ours) = tokio::io::duplex(64);
-        peer.write_all(b" and more").await.unwrap();
-        drop(peer);
-        let mut reading = Reading(Bare { io: Box::new(ours), unread });
-        let mut buffer = [0; 3];
-        assert_eq!(reading.read(&mut buffer).await.unwrap(), 3);
-        assert_eq!(&buffer, b" mo");
-        let mut all = String::new();
-        reading.read_to_string(&mut all).await.unwrap();
-        assert_eq!(all, "re and more");
-        assert!(head.is_unique(), "the block is held");
     }
 }

@@ -74,6 +74,11 @@ impl Progress {
         if self.waits_for_client.get() { now } else { self.last.get() }
     }
 
+    /// When the body was asked for something last.
+    pub(super) const fn last(&self) -> Instant {
+        self.last.get()
+    }
+
     /// The error with which the client's side broke off, if it did.
     pub(super) fn take_error(&self) -> Option<BoxError> {
         self.error.borrow_mut().take()

@@ -10,11 +10,8 @@ use http::{
 use http_body::Frame;
 use hyper::ext::ReasonPhrase;
 
-use super::coding::Coding;
-use crate::upstream::{
-    answer,
-    fault::{InvalidAnswer, UpstreamFault},
-};
+use super::decoder::Decoder;
+use crate::upstream::{answer::Checked, fault::InvalidAnswer};
 
 /// The largest head of an answer: eight times what common servers send at most.
 const HEAD_BYTES: usize = 64 * 1024;
@@ -22,14 +19,14 @@ const HEAD_BYTES: usize = 64 * 1024;
 const FIELDS: usize = 100;
 /// What is read at once before it is known that there is more: as much as heads and small answers need.
 const READ_BYTES: usize = 8 * 1024;
-/// What is read ahead of the client, per connection, when it reads slower than the upstream writes.
-const AHEAD_BYTES: usize = 128 * 1024;
+/// What is read at once of long answers: a connection holds no more that a client has not taken.
+const MOST_READ_BYTES: usize = 128 * 1024;
 
 /// How an answer breaks RFC 9112.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAnswer {
     /// The head can't be taken apart.
-    #[error("its head: {0}")]
+    #[error("its head")]
     Head(#[from] httparse::Error),
     /// The head is larger than 64 KiB.
     #[error("its head is larger than {HEAD_BYTES} bytes")]
@@ -37,6 +34,9 @@ pub enum BadAnswer {
     /// A status that is none (RFC 9110 §15).
     #[error("its status")]
     Status,
+    /// More than a hundred answers of which none was the last (RFC 9110 §15.2).
+    #[error("too many interim ones before it")]
+    Interim,
     /// A field that can't be passed on.
     #[error("a field of its head or trailers")]
     Field,
@@ -54,13 +54,13 @@ pub(super) struct Answers {
     buffer: BytesMut,
     /// What is read at once.
     read_bytes: usize,
-    /// How far the end of the head was looked for.
-    looked: usize,
+    /// How far the end of the head was searched for.
+    searched: usize,
     /// When a head without an end is taken apart again, to see whether it can still become one.
     next_try: usize,
     /// Where a head's fields are: room that is used again.
     places: Vec<Place>,
-    coding: Coding,
+    decoder: Decoder,
 }
 
 /// A field's name and value within a head: where each begins, and how long it is.
@@ -81,13 +81,13 @@ pub(super) struct Head {
 impl Answers {
     pub(super) fn new() -> Self {
         let buffer = BytesMut::new();
-        Self { buffer, read_bytes: READ_BYTES, looked: 0, next_try: 0, places: Vec::new(), coding: Coding::Over }
+        Self { buffer, read_bytes: READ_BYTES, searched: 0, next_try: 0, places: Vec::new(), decoder: Decoder::Over }
     }
 
     /// Another request: nothing is known of its answer.
     pub(super) const fn begin(&mut self) {
         self.read_bytes = READ_BYTES;
-        (self.looked, self.next_try) = (0, 0);
+        (self.searched, self.next_try) = (0, 0);
     }
 
     /// Where to read to.
@@ -98,10 +98,10 @@ impl Answers {
         &mut self.buffer
     }
 
-    /// Something came. Where it was all that there was room for, there is more.
-    pub(super) fn came(&mut self) {
+    /// Something was read. Where it was all that there was room for, there is more.
+    pub(super) fn grow(&mut self) {
         if self.buffer.capacity() == self.buffer.len() {
-            self.read_bytes = self.read_bytes.saturating_mul(4).min(AHEAD_BYTES);
+            self.read_bytes = self.read_bytes.saturating_mul(4).min(MOST_READ_BYTES);
         }
     }
 
@@ -111,13 +111,13 @@ impl Answers {
     }
 
     /// What was read and belongs to nothing here.
-    pub(super) fn into_rest(self) -> Bytes {
+    pub(super) fn into_unread(self) -> Bytes {
         self.buffer.freeze()
     }
 
-    /// Lets go of room that long answers took.
-    pub(super) fn rest(&mut self) {
-        if self.buffer.capacity() > 2 * READ_BYTES {
+    /// Lets go of room that a long answer took: of its last block no more may be seen than what is left of it.
+    pub(super) fn shrink(&mut self) {
+        if self.read_bytes > READ_BYTES || self.buffer.capacity() > 2 * READ_BYTES {
             self.buffer = BytesMut::new();
         }
     }
@@ -126,7 +126,7 @@ impl Answers {
     pub(super) fn head(&mut self, map: &mut HeaderMap, is_all: bool) -> Result<Option<Head>, BadAnswer> {
         // Taken apart from its beginning each time, a head that comes byte by byte would cost its length squared.
         let is_due = is_all || self.buffer.len() >= self.next_try;
-        if !is_due && !has_blank_line(&self.buffer, &mut self.looked) {
+        if !is_due && !has_blank_line(&self.buffer, &mut self.searched) {
             return Ok(None);
         }
         let mut parsed = [const { MaybeUninit::uninit() }; FIELDS];
@@ -141,7 +141,7 @@ impl Answers {
                 return Err(BadAnswer::HeadSize);
             }
             self.next_try = self.buffer.len().saturating_mul(2).min(HEAD_BYTES);
-            has_blank_line(&self.buffer, &mut self.looked);
+            has_blank_line(&self.buffer, &mut self.searched);
             return Ok(None);
         };
         if length > HEAD_BYTES {
@@ -160,7 +160,7 @@ impl Answers {
         for field in response.headers.iter() {
             self.places.push(Place { name: place(field.name.as_bytes()), value: place(field.value) });
         }
-        (self.looked, self.next_try) = (0, 0);
+        (self.searched, self.next_try) = (0, 0);
         let head = self.buffer.split_to(length).freeze();
         let mut of_interim = HeaderMap::new();
         let map = if is_interim(status) { &mut of_interim } else { map };
@@ -182,29 +182,34 @@ impl Answers {
     }
 
     /// Goes on with the body of an answer whose head was found good.
-    pub(super) fn begin_body<T>(&mut self, answer: &Response<T>, asked: &Method) -> Result<(), InvalidAnswer> {
-        self.coding = Coding::of(answer, asked)?;
+    pub(super) fn begin_body<T>(
+        &mut self,
+        answer: &Response<T>,
+        checked: &Checked,
+        asked: &Method,
+    ) -> Result<(), InvalidAnswer> {
+        self.decoder = Decoder::of(answer, checked, asked)?;
         Ok(())
     }
 
     /// What of the body is yet to come.
-    pub(super) const fn coding(&self) -> &Coding {
-        &self.coding
+    pub(super) const fn decoder(&self) -> &Decoder {
+        &self.decoder
     }
 
     /// Takes the whole of a body whose length is known, if it is here.
     pub(super) fn take_whole(&mut self) -> Option<Bytes> {
-        self.coding.take_whole(&mut self.buffer)
+        self.decoder.take_whole(&mut self.buffer)
     }
 
     /// Takes what is here of a body; `None` if that is nothing.
     pub(super) fn take(&mut self) -> Result<Option<Frame<Bytes>>, BadAnswer> {
-        self.coding.take(&mut self.buffer)
+        self.decoder.take(&mut self.buffer)
     }
 
     /// The connection has ended in good order. `false` if something of the body is missing.
-    pub(super) fn end(&mut self) -> bool {
-        self.coding.end()
+    pub(super) fn at_eof(&mut self) -> bool {
+        self.decoder.at_eof()
     }
 }
 
@@ -216,7 +221,9 @@ fn within(head: &Bytes, (start, length): (usize, usize)) -> Result<&[u8], BadAns
 /// Appends the fields of a section that ends with an empty line.
 pub(super) fn fields(section: &Bytes, map: &mut HeaderMap) -> Result<(), BadAnswer> {
     let mut parsed = [httparse::EMPTY_HEADER; FIELDS];
-    let httparse::Status::Complete((length, parsed)) = httparse::parse_headers(section, &mut parsed)? else {
+    let httparse::Status::Complete((length, parsed)) =
+        httparse::parse_headers(section, &mut parsed).map_err(|_| BadAnswer::Trailers)?
+    else {
         return Err(BadAnswer::Trailers);
     };
     if length != section.len() {
@@ -229,21 +236,21 @@ pub(super) fn fields(section: &Bytes, map: &mut HeaderMap) -> Result<(), BadAnsw
     Ok(())
 }
 
-/// Whether a line is followed by an empty one, and so a head may end, from `looked` on. `looked` is moved to where to go on.
-fn has_blank_line(bytes: &[u8], looked: &mut usize) -> bool {
-    while let Some(line) = bytes.get(*looked..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
-        let end = looked.saturating_add(line);
-        *looked = end.saturating_add(1);
-        match bytes.get(*looked..).unwrap_or_default() {
+/// Whether a line is followed by an empty one, and so a head may end, from `searched` on. `searched` is moved to where to go on.
+fn has_blank_line(bytes: &[u8], searched: &mut usize) -> bool {
+    while let Some(line) = bytes.get(*searched..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')) {
+        let end = searched.saturating_add(line);
+        *searched = end.saturating_add(1);
+        match bytes.get(*searched..).unwrap_or_default() {
             [b'\n', ..] | [b'\r', b'\n', ..] => return true,
             [] | [b'\r'] => {
-                *looked = end;
+                *searched = end;
                 return false;
             }
             _ => {}
         }
     }
-    *looked = bytes.len();
+    *searched = bytes.len();
     false
 }
 
@@ -262,63 +269,6 @@ impl From<InvalidHeaderValue> for BadAnswer {
     fn from(_: InvalidHeaderValue) -> Self {
         Self::Field
     }
-}
-
-/// An answer that was read to its end, with what came behind it.
-#[derive(Debug)]
-pub struct WholeAnswer {
-    /// Its head.
-    pub head: Response<()>,
-    /// Its body.
-    pub body: Vec<u8>,
-    /// Its trailers.
-    pub trailers: Option<HeaderMap>,
-    /// What came behind it, which is no answer to anything.
-    pub rest: Bytes,
-}
-
-/// Reads the answer to a request from a connection of which `pieces` come, one at a time, and which then ends.
-///
-/// # Errors
-/// Why it is none that may be passed on, or not whole.
-pub fn read_answer<'p>(
-    pieces: impl IntoIterator<Item = &'p [u8]>,
-    asked: &Method,
-) -> Result<WholeAnswer, UpstreamFault> {
-    let (mut pieces, mut answers) = (pieces.into_iter(), Answers::new());
-    let mut more = |answers: &mut Answers| {
-        pieces.next().map(|piece| {
-            answers.room().extend_from_slice(piece);
-            answers.came();
-        })
-    };
-    let mut head = loop {
-        match answers.head(&mut HeaderMap::new(), false)? {
-            Some(head) if is_interim(head.answer.status()) => {}
-            Some(head) => break head.answer,
-            None if more(&mut answers).is_some() => {}
-            None => {
-                answers.head(&mut HeaderMap::new(), true)?;
-                return Err(UpstreamFault::Reset(None));
-            }
-        }
-    };
-    answer::check(&mut head, false)?;
-    answers.begin_body(&head, asked)?;
-    let (mut body, mut trailers) = (Vec::new(), None);
-    while !answers.coding().is_over() {
-        match answers.take()?.map(Frame::into_data) {
-            Some(Ok(data)) => body.extend_from_slice(&data),
-            Some(Err(frame)) => trailers = frame.into_trailers().ok(),
-            None if answers.coding().is_over() => {}
-            None => {
-                if more(&mut answers).is_none() && !answers.end() {
-                    return Err(UpstreamFault::Reset(None));
-                }
-            }
-        }
-    }
-    Ok(WholeAnswer { head, body, trailers, rest: answers.into_rest() })
 }
 
 /// Whether another answer follows to the same request (RFC 9110 §15.2).

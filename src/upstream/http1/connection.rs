@@ -3,6 +3,7 @@
 //! twice.
 
 use std::{
+    future::poll_fn,
     io,
     pin::{Pin, pin},
     rc::Rc,
@@ -14,31 +15,25 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, request::Parts};
 use http_body::{Body, Frame};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
+    io::{AsyncReadExt as _, ReadBuf},
     task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
 
 use super::{
-    answers::{Answers, is_interim},
+    answers::{Answers, BadAnswer, is_interim},
+    io::{Bare, Io},
     outgoing::{Outgoing, Unsendable},
 };
 use crate::upstream::{
+    answer::Checked,
     fault::{BoxError, InvalidAnswer, UpstreamFault},
     line::{Answered, Lost},
     upload::{Progress, Upload},
 };
 
-/// Bytes both ways.
-pub(in crate::upstream) trait Io: AsyncRead + AsyncWrite + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Unpin> Io for S {}
-
-/// A connection without its protocol.
-pub(in crate::upstream) struct Bare {
-    pub(in crate::upstream) io: Box<dyn Io>,
-    /// What was read and belongs to what comes after HTTP.
-    pub(in crate::upstream) unread: Bytes,
-}
+/// How often a service may say that it is still at it (102), or what the answer may need (103), before it answers.
+const INTERIM_ANSWERS: u8 = 100;
 
 /// A connection to a target.
 pub(in crate::upstream) struct Connection<B> {
@@ -47,14 +42,21 @@ pub(in crate::upstream) struct Connection<B> {
     answers: Answers,
     /// The head of the request that waits for its answer.
     asked: Option<Parts>,
+    /// Its method, which is needed for longer.
     method: Method,
-    /// Whether both sides keep it after this answer.
+    /// How far its body has come; `None` when it has none.
+    progress: Option<Rc<Progress>>,
+    /// When it began.
+    started: Instant,
+    /// How many answers came that were not the last.
+    interim: u8,
+    /// Whether the service keeps the connection after this answer.
     keeps: bool,
     /// Why the service takes no more of the request. It may say so in an answer.
-    deaf: Option<io::Error>,
-    /// Whether the client broke off while the answer came already.
-    is_broken_off: bool,
-    /// Who reads the answer while somebody else sends the request.
+    refused: Option<io::Error>,
+    /// Why there is no more of the request, where that was found while the answer came already.
+    broken_off: Option<BoxError>,
+    /// Who reads, while somebody else sends.
     reader: Option<Waker>,
     timer: Pin<Box<Sleep>>,
     /// When its last request began: the clock is read once a request, and counting idle time from the beginning rather
@@ -66,9 +68,21 @@ pub(in crate::upstream) struct Connection<B> {
 
 /// A request on its way, and the connection that it is sent on.
 pub(in crate::upstream) struct Exchange<B> {
-    pub(in crate::upstream) connection: Box<Connection<B>>,
-    progress: Option<Rc<Progress>>,
-    started: Instant,
+    connection: Box<Connection<B>>,
+}
+
+/// How far a connection got that ended too early.
+#[derive(Debug, thiserror::Error)]
+pub enum CutOff {
+    /// Nothing came.
+    #[error("closed without an answer")]
+    Unanswered,
+    /// It was closed within the head.
+    #[error("closed within the head of its answer")]
+    Head,
+    /// It was closed within the body.
+    #[error("closed within the body of its answer")]
+    Body,
 }
 
 impl<B> Connection<B> {
@@ -80,9 +94,12 @@ impl<B> Connection<B> {
             answers: Answers::new(),
             asked: None,
             method: Method::GET,
+            progress: None,
+            started: now,
+            interim: 0,
             keeps: true,
-            deaf: None,
-            is_broken_off: false,
+            refused: None,
+            broken_off: None,
             reader: None,
             timer: Box::pin(sleep_until(now)),
             used_at: now,
@@ -90,57 +107,71 @@ impl<B> Connection<B> {
         }
     }
 
-    /// Whether it can take another request, as far as is known without asking the socket.
+    /// Whether it can take another request, as far as is known without asking the socket: all of the request was written, all of the
+    /// answer read and nothing behind it, and the service keeps it.
     pub(in crate::upstream) fn may_be_kept(&self) -> bool {
         self.keeps
-            && self.deaf.is_none()
+            && self.refused.is_none()
+            && self.broken_off.is_none()
             && self.asked.is_none()
             && self.outgoing.is_over()
-            && self.answers.coding().is_over()
+            && self.answers.decoder().is_over()
             && !self.answers.has_more()
     }
 
     /// Whether the service has neither closed it nor said anything since it was put away: that would be no answer to anything.
     pub(in crate::upstream) fn is_quiet(&mut self) -> bool {
-        let mut byte = [0];
-        let mut buffer = ReadBuf::new(&mut byte);
         // By what tokio lets a task do at a time, a socket that has something would seem quiet.
-        let reading =
-            pin!(unconstrained(std::future::poll_fn(|cx| Pin::new(&mut *self.io).poll_read(cx, &mut buffer))));
-        reading.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        let listening = pin!(unconstrained(poll_fn(|cx| self.poll_unasked(cx))));
+        listening.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Waits until the service says or does anything, though nothing is to come.
+    pub(super) fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut byte = [0];
+        Pin::new(&mut *self.io).poll_read(cx, &mut ReadBuf::new(&mut byte)).map(drop)
     }
 
     /// Makes little of itself until it is used again.
-    pub(in crate::upstream) fn rest(&mut self) {
-        self.answers.rest();
-        self.outgoing.rest();
+    pub(in crate::upstream) fn shrink(&mut self) {
+        self.answers.shrink();
+        self.outgoing.shrink();
     }
 
     /// Says good-bye, where there is a way to: closing is the rest.
     pub(in crate::upstream) fn close(mut self) {
-        let closing = pin!(unconstrained(std::future::poll_fn(|cx| Pin::new(&mut *self.io).poll_shutdown(cx))));
+        let closing = pin!(unconstrained(poll_fn(|cx| Pin::new(&mut *self.io).poll_shutdown(cx))));
         let _ = closing.poll(&mut Context::from_waker(Waker::noop()));
     }
 
     /// What lies beneath, when HTTP is done with it; `None` if it is not.
     pub(in crate::upstream) fn into_bare(self) -> Option<Bare> {
-        let is_done = self.outgoing.is_over() && self.deaf.is_none();
-        is_done.then(|| Bare { io: self.io, unread: self.answers.into_rest() })
+        let is_done = self.outgoing.is_over() && self.refused.is_none();
+        is_done.then(|| Bare { io: self.io, unread: self.answers.into_unread() })
     }
 
-    /// Goes on with the body of an answer whose head was found good.
-    pub(in crate::upstream) fn begin_body<T>(&mut self, answer: &Response<T>) -> Result<(), InvalidAnswer> {
-        self.answers.begin_body(answer, &self.method)
+    /// Whether there is still something to be sent of the request.
+    pub(in crate::upstream) const fn is_sending(&self) -> bool {
+        !self.outgoing.is_over()
+    }
+
+    /// Goes on with the body of an answer whose head was checked.
+    pub(in crate::upstream) fn begin_body<T>(
+        &mut self,
+        answer: &Response<T>,
+        checked: &Checked,
+    ) -> Result<(), InvalidAnswer> {
+        self.answers.begin_body(answer, checked, &self.method)
     }
 
     /// Whether the answer's body was read to its end.
     pub(in crate::upstream) const fn is_answered(&self) -> bool {
-        self.answers.coding().is_over()
+        self.answers.decoder().is_over()
     }
 
     /// How much of the answer's body is left, where that is known.
     pub(in crate::upstream) const fn left(&self) -> Option<u64> {
-        self.answers.coding().left()
+        self.answers.decoder().left()
     }
 
     /// Takes the answer's body, if all of it is here and its length is known.
@@ -154,23 +185,20 @@ impl<B> Connection<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
         loop {
-            // Not after an end that was read.
-            if self.answers.coding().is_over() {
+            if self.is_answered() {
                 return Poll::Ready(None);
             }
-            if self.is_broken_off {
-                return Poll::Ready(Some(Err(UpstreamFault::Reset(None))));
+            if let Some(error) = self.broken_off.take() {
+                return Poll::Ready(Some(Err(UpstreamFault::RequestBody(error))));
             }
             match self.answers.take() {
                 Ok(Some(frame)) => return Poll::Ready(Some(Ok(frame))),
+                Ok(None) if self.is_answered() => return Poll::Ready(None),
                 Ok(None) => {}
                 Err(fault) => return Poll::Ready(Some(Err(fault.into()))),
             }
-            if self.answers.coding().is_over() {
-                return Poll::Ready(None);
-            }
             let Poll::Ready(read) = self.poll_read(cx) else {
-                if !self.outgoing.is_over() {
+                if self.is_sending() {
                     self.reader = Some(cx.waker().clone());
                 }
                 return Poll::Pending;
@@ -178,8 +206,8 @@ impl<B> Connection<B> {
             match read {
                 Ok(0) => {
                     self.keeps = false;
-                    if !self.answers.end() {
-                        return Poll::Ready(Some(Err(UpstreamFault::Reset(None))));
+                    if !self.answers.at_eof() {
+                        return Poll::Ready(Some(Err(CutOff::Body.into())));
                     }
                 }
                 Ok(_) => {}
@@ -190,51 +218,73 @@ impl<B> Connection<B> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let count = ready!(pin!(self.io.read_buf(self.answers.room())).poll(cx))?;
-        self.answers.came();
+        self.answers.grow();
         Poll::Ready(Ok(count))
     }
 
     /// Waits for the head of the answer. What the request's head was is gone then: its map holds the answer's fields.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<()>, UpstreamFault>> {
-        let mut without = HeaderMap::new();
+        let Some(mut asked) = self.asked.take() else { return Poll::Ready(Err(CutOff::Unanswered.into())) };
+        let polled = self.poll_head_into(&mut asked.headers, cx);
+        if !matches!(polled, Poll::Ready(Ok(_))) {
+            self.asked = Some(asked);
+        }
+        polled
+    }
+
+    fn poll_head_into(
+        &mut self,
+        map: &mut HeaderMap,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<()>, UpstreamFault>> {
         loop {
-            if self.answers.has_more() {
-                let map = self.asked.as_mut().map_or(&mut without, |asked| &mut asked.headers);
-                if let Some(head) = self.answers.head(map, false)? {
-                    self.keeps &= head.keeps;
-                    if is_interim(head.answer.status()) {
-                        continue;
-                    }
-                    self.asked = None;
+            if self.answers.has_more()
+                && let Some(head) = self.answers.head(map, false)?
+            {
+                self.keeps &= head.keeps;
+                if !is_interim(head.answer.status()) {
                     return Poll::Ready(Ok(head.answer));
                 }
+                self.interim = self.interim.saturating_add(1);
+                if self.interim > INTERIM_ANSWERS {
+                    return Poll::Ready(Err(BadAnswer::Interim.into()));
+                }
+                continue;
             }
             match ready!(self.poll_read(cx)) {
-                Ok(0) => {
-                    self.answers.head(&mut without, true)?;
-                    return Poll::Ready(Err(UpstreamFault::Reset(self.deaf.take().map(Into::into))));
-                }
+                Ok(0) => return Poll::Ready(Err(self.cut_off(map)?)),
                 Ok(_) => {}
                 Err(fault) => return Poll::Ready(Err(UpstreamFault::Reset(Some(fault.into())))),
             }
         }
     }
 
+    /// Why there is no answer on a connection that has ended.
+    fn cut_off(&mut self, map: &mut HeaderMap) -> Result<UpstreamFault, BadAnswer> {
+        if self.answers.has_more() {
+            self.answers.head(map, true)?;
+            return Ok(CutOff::Head.into());
+        }
+        // That the service took no more is the better reason.
+        Ok(self
+            .refused
+            .take()
+            .map_or_else(|| CutOff::Unanswered.into(), |fault| UpstreamFault::Reset(Some(fault.into()))))
+    }
+
     /// Whether the upstream has made us wait for too long; if not, this task is woken when that may be.
-    fn is_overdue(
-        &mut self,
-        cx: &mut Context<'_>,
-        progress: Option<&Progress>,
-        started: Instant,
-        patience: Duration,
-    ) -> bool {
-        if self.timer.deadline() > started + patience {
-            self.timer.as_mut().reset(started + patience);
+    pub(super) fn is_overdue(&mut self, cx: &mut Context<'_>, patience: Duration) -> bool {
+        if self.timer.deadline() > self.started + patience {
+            self.timer.as_mut().reset(self.started + patience);
         }
         // Whatever this task has done: who says more and more, and no answer, would never be found to be late.
         while pin!(unconstrained(self.timer.as_mut())).poll(cx).is_ready() {
             let now = Instant::now();
-            let stalled_since = progress.map_or(started, |progress| progress.upstream_stalls_since(now));
+            let stalled_since = match &self.progress {
+                Some(progress) if self.is_sending() => progress.upstream_stalls_since(now),
+                Some(progress) => progress.last(),
+                None => self.started,
+            };
             let deadline = stalled_since + patience;
             if deadline <= now {
                 return true;
@@ -250,25 +300,44 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    /// Sends what is left of the request. Ready when there is nothing more to be done for it, be it that it broke off.
-    pub(in crate::upstream) fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Sends what there is of the request. An error: the request itself broke off. What the service takes no more of is given up, and
+    /// its answer may say why.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        if self.outgoing.is_over() {
+            return Poll::Ready(Ok(()));
+        }
         match ready!(self.outgoing.poll_send(&mut *self.io, cx)) {
-            Ok(()) => {}
-            Err(Unsendable::Service(fault)) => self.hear_no_more(fault),
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(Unsendable::Service(fault)) => {
+                self.outgoing.give_up();
+                self.refused = Some(fault);
+                Poll::Ready(Ok(()))
+            }
             Err(Unsendable::Body) => {
                 self.outgoing.give_up();
-                (self.is_broken_off, self.keeps) = (true, false);
+                let error = self.progress.as_deref().and_then(Progress::take_error);
+                Poll::Ready(Err(error.unwrap_or_else(|| "it is not what its head says".into())))
+            }
+        }
+    }
+
+    /// Sends what is left of the request while the answer is read elsewhere. Ready when there is nothing more to be done for it.
+    pub(super) fn poll_send_rest(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+        match self.poll_send(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                self.broken_off = Some(error);
                 if let Some(reader) = self.reader.take() {
                     reader.wake();
                 }
             }
+            Poll::Pending if self.is_overdue(cx, patience) => {
+                self.outgoing.give_up();
+                self.refused = Some(io::ErrorKind::TimedOut.into());
+            }
+            Poll::Pending => return Poll::Pending,
         }
         Poll::Ready(())
-    }
-
-    fn hear_no_more(&mut self, fault: io::Error) {
-        self.outgoing.give_up();
-        self.deaf = Some(fault);
     }
 }
 
@@ -284,13 +353,14 @@ where
         started: Instant,
     ) -> Self {
         let (head, body) = request.into_parts();
-        let progress = body.progress();
-        connection.used_at = started;
+        (connection.started, connection.used_at) = (started, started);
+        (connection.interim, connection.reader) = (0, None);
+        connection.progress = body.progress();
         connection.answers.begin();
         connection.outgoing.begin(&head, body);
         connection.method.clone_from(&head.method);
         connection.asked = Some(head);
-        Self { connection, progress, started }
+        Self { connection }
     }
 
     /// Sends the request and waits for the head of its answer.
@@ -302,33 +372,31 @@ where
         cx: &mut Context<'_>,
         patience: Duration,
     ) -> Poll<Result<Answered, Lost<B>>> {
-        let Self { connection, progress, started } = self;
-        if !connection.outgoing.is_over() {
-            match connection.outgoing.poll_send(&mut *connection.io, cx) {
-                Poll::Ready(Err(Unsendable::Service(fault))) => connection.hear_no_more(fault),
-                Poll::Ready(Err(Unsendable::Body)) => {
-                    let error = progress.as_deref().and_then(Progress::take_error);
-                    let error = error.unwrap_or_else(|| "it is not what its head says".into());
-                    return Poll::Ready(Err(Lost::of(UpstreamFault::RequestBody(error))));
-                }
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-            }
+        let connection = &mut *self.connection;
+        if let Poll::Ready(Err(error)) = connection.poll_send(cx) {
+            return Poll::Ready(Err(Lost::of(UpstreamFault::RequestBody(error))));
         }
         match connection.poll_head(cx) {
-            Poll::Ready(Ok(answer)) => {
-                let is_early = !connection.outgoing.is_over();
-                Poll::Ready(Ok(Answered { answer, is_early, incoming: None }))
-            }
+            Poll::Ready(Ok(answer)) => Poll::Ready(Ok(Answered { answer, incoming: None })),
             Poll::Ready(Err(fault)) => {
-                let is_whole = progress.is_none() && matches!(fault, UpstreamFault::Reset(_));
+                let is_whole = connection.progress.is_none() && matches!(fault, UpstreamFault::Reset(_));
                 let again = connection.asked.take().filter(|_| is_whole);
                 let again = again.map(|head| Request::from_parts(head, Upload::empty()));
                 Poll::Ready(Err(Lost { again, ..Lost::of(fault) }))
             }
-            Poll::Pending if connection.is_overdue(cx, progress.as_deref(), *started, patience) => {
-                Poll::Ready(Err(Lost::of(UpstreamFault::Timeout)))
-            }
+            Poll::Pending if connection.is_overdue(cx, patience) => Poll::Ready(Err(Lost::of(UpstreamFault::Timeout))),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// What it was sent on, once the answer's head is there.
+    pub(in crate::upstream) fn into_connection(self) -> Box<Connection<B>> {
+        self.connection
+    }
+}
+
+impl From<CutOff> for UpstreamFault {
+    fn from(how: CutOff) -> Self {
+        Self::Reset(Some(how.into()))
     }
 }

@@ -1,7 +1,13 @@
 //! An answer that comes before its request is whole. The rest of the request must not have to wait until the client takes more of the
 //! answer, as it may take nothing before it has sent all: a task goes on with it, while whoever wants the answer reads.
 
-use std::{cell::RefCell, future::poll_fn, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -10,47 +16,81 @@ use tokio::task::{AbortHandle, spawn_local};
 use super::connection::Connection;
 use crate::upstream::fault::BoxError;
 
-/// A connection that is read from here, and written to by a task.
+/// A connection that is read from here, and written to by a task. Dropped, both end with it: nobody wants the rest of the answer, nor
+/// shall more of the request be sent.
 pub(in crate::upstream) struct Early<B> {
-    connection: Rc<RefCell<Box<Connection<B>>>>,
-    sending: AbortHandle,
+    both: Rc<Both<B>>,
+    sending: Sending,
 }
+
+struct Both<B> {
+    connection: RefCell<Box<Connection<B>>>,
+    /// Whom to tell that the answer is over.
+    sender: Cell<Option<Waker>>,
+    is_answered: Cell<bool>,
+}
+
+/// The task.
+struct Sending(Option<AbortHandle>);
 
 impl<B> Early<B>
 where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Goes on with the request. If the answer is over before that is, `last` has the connection.
+    /// Goes on with the request, for as long as the service takes some of it every so often (`patience`). If the answer is over before
+    /// that is, `last` has the connection.
     pub(in crate::upstream) fn new(
         connection: Box<Connection<B>>,
+        patience: Duration,
         last: impl FnOnce(Box<Connection<B>>) + 'static,
     ) -> Self {
-        let connection = Rc::new(RefCell::new(connection));
-        let shared = Rc::clone(&connection);
+        let (sender, is_answered) = (Cell::default(), Cell::new(false));
+        let both = Rc::new(Both { connection: RefCell::new(connection), sender, is_answered });
+        let shared = Rc::clone(&both);
         let sending = spawn_local(async move {
-            poll_fn(|cx| shared.borrow_mut().poll_rest(cx)).await;
-            if let Ok(connection) = Rc::try_unwrap(shared) {
-                last(connection.into_inner());
+            poll_fn(|cx| {
+                let mut connection = shared.connection.borrow_mut();
+                // A service that closes behind its answer, or says more, wants nothing more.
+                if shared.is_answered.get() && connection.poll_unasked(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                shared.sender.set(Some(cx.waker().clone()));
+                connection.poll_send_rest(cx, patience)
+            })
+            .await;
+            if let Ok(both) = Rc::try_unwrap(shared) {
+                last(both.connection.into_inner());
             }
         });
-        Self { connection, sending: sending.abort_handle() }
+        Self { both, sending: Sending(Some(sending.abort_handle())) }
     }
 }
 
 impl<B> Early<B> {
     /// The connection, for who reads.
     pub(in crate::upstream) fn with<T>(&self, act: impl FnOnce(&mut Connection<B>) -> T) -> T {
-        act(&mut self.connection.borrow_mut())
+        act(&mut self.both.connection.borrow_mut())
     }
 
     /// The answer is over. The connection, if the request is as well.
     pub(in crate::upstream) fn end(self) -> Option<Box<Connection<B>>> {
-        Rc::try_unwrap(self.connection).ok().map(RefCell::into_inner)
+        let Self { both, mut sending } = self;
+        sending.0 = None;
+        both.is_answered.set(true);
+        let sender = both.sender.take();
+        let connection = Rc::try_unwrap(both).ok().map(|both| both.connection.into_inner());
+        if let Some(sender) = sender {
+            sender.wake();
+        }
+        connection
     }
+}
 
-    /// Nobody wants the rest of the answer, nor shall more of the request be sent.
-    pub(in crate::upstream) fn cut(self) {
-        self.sending.abort();
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+        }
     }
 }

@@ -9,12 +9,12 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONTENT_LENGTH, TRAILER},
+    header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING},
     request::Parts,
 };
 use http_body::Body;
 
-use super::connection::Io;
+use super::io::Io;
 use crate::upstream::{fault::BoxError, upload::Upload};
 
 /// Parts of a body up to this are copied together, and so sent together; of more, copying costs more than it saves.
@@ -77,7 +77,7 @@ impl<B> Outgoing<B> {
     }
 
     /// Lets go of what a large head took.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.text.capacity() > KEPT_BYTES {
             self.text = Vec::new();
         }
@@ -95,7 +95,11 @@ where
         let text = &mut self.text;
         text.extend_from_slice(head.method.as_str().as_bytes());
         text.push(b' ');
-        text.extend_from_slice(head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        if !target.starts_with('/') && target != "*" {
+            text.push(b'/'); // `http` takes `?x=1` for a target, where a path may be left out
+        }
+        text.extend_from_slice(target.as_bytes());
         text.extend_from_slice(b" HTTP/1.1\r\n");
         for (name, value) in &head.headers {
             write_field(text, name, value);
@@ -124,10 +128,14 @@ where
 
     /// Takes of the body what may be sent together. Whether there will be more of it later.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<bool, Unsendable> {
-        while let Some(body) = &mut self.body
-            && self.data.is_empty()
-            && self.text.len() < TOGETHER_BYTES
+        while self.has_room()
+            && let Some(body) = &mut self.body
         {
+            // A length that is reached is the end, whether the client has said so or not.
+            if matches!(self.framing, Framing::Length(0)) {
+                self.body = None;
+                break;
+            }
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending => return Ok(true),
                 Poll::Ready(None) => self.end(None)?,
@@ -136,7 +144,6 @@ where
                     Ok(data) => {
                         let is_last = body.is_end_stream();
                         self.put(data)?;
-                        // Behind a large part the end is written when that is gone.
                         if is_last && self.data.is_empty() {
                             self.end(None)?;
                         }
@@ -146,6 +153,11 @@ where
             }
         }
         Ok(false)
+    }
+
+    /// Whether more may be put behind what is there: nothing may while a large part is, as it would be written before that.
+    const fn has_room(&self) -> bool {
+        self.data.is_empty() && self.tail.is_empty() && self.text.len() < TOGETHER_BYTES
     }
 
     /// A part of the body.
@@ -224,11 +236,12 @@ where
 
 impl Framing {
     fn of(headers: &HeaderMap) -> Self {
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        match length {
-            Some(length) => Self::Length(length),
-            None => Self::Chunked(announced(headers)),
+        if headers.contains_key(TRANSFER_ENCODING) {
+            return Self::Chunked(announced(headers));
         }
+        // Without either there is no body (RFC 9112 §6.3), whatever was meant: it would be read as the next request.
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        Self::Length(length.unwrap_or(0))
     }
 }
 

@@ -20,7 +20,7 @@ type Read = (u16, HeaderMap, Vec<u8>, Option<HeaderMap>);
 
 fn read(pieces: &[&[u8]], asked: &Method) -> Result<Read, FaultKind> {
     match read_answer(pieces.iter().copied(), asked) {
-        Ok(WholeAnswer { head, body, trailers, rest: _ }) => {
+        Ok(WholeAnswer { head, body, trailers, unread: _ }) => {
             Ok((head.status().as_u16(), head.headers().clone(), body, trailers))
         }
         Err(fault) => Err(fault.kind()),
@@ -250,7 +250,7 @@ fn what_came_behind_an_answer_is_told_and_no_part_of_it() {
     ] {
         let both = format!("{answer}HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil");
         let read = read_answer([both.as_bytes()], &Method::GET).unwrap();
-        assert_eq!((&*read.body, &*read.rest), (&b"a"[..], &both.as_bytes()[answer.len()..]));
+        assert_eq!((&*read.body, &*read.unread), (&b"a"[..], &both.as_bytes()[answer.len()..]));
     }
 }
 

@@ -8,7 +8,7 @@ use http::{
 use http_body::Frame;
 
 use super::answers::{BadAnswer, fields};
-use crate::upstream::fault::InvalidAnswer;
+use crate::upstream::{answer::Checked, fault::InvalidAnswer};
 
 /// Sixteen hexadecimal digits are all that 64 bits hold.
 const SIZE_DIGITS: usize = 16;
@@ -21,7 +21,7 @@ const TRAILER_BYTES: usize = 16 * 1024;
 
 /// What of a body is yet to come.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(super) enum Decoder {
     /// Nothing.
     Over,
     /// So many bytes.
@@ -50,9 +50,9 @@ pub(super) enum Part {
     Trailers,
 }
 
-impl Coding {
-    /// How the body of an answer ends whose head was found good.
-    pub(super) fn of<T>(answer: &Response<T>, asked: &Method) -> Result<Self, InvalidAnswer> {
+impl Decoder {
+    /// How the body of an answer ends (RFC 9112 §6.3) whose head was checked. CONNECT is never asked for.
+    pub(super) fn of<T>(answer: &Response<T>, _: &Checked, asked: &Method) -> Result<Self, InvalidAnswer> {
         let status = answer.status();
         let has_none = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         if has_none || *asked == Method::HEAD {
@@ -119,7 +119,7 @@ impl Coding {
     }
 
     /// The connection has ended in good order. `false` if something of the body is missing.
-    pub(super) fn end(&mut self) -> bool {
+    pub(super) fn at_eof(&mut self) -> bool {
         if matches!(self, Self::UntilClose) {
             *self = Self::Over;
         }
