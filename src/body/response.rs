@@ -11,9 +11,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
-use super::{switch::Switch, watch::Exchange};
+use super::{request::BodyFault, switch::Switch, watch::Exchange};
 
 /// An error that a body can end with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -89,7 +88,6 @@ pub struct ResponseBody<T: Tail> {
 enum Source {
     Ended,
     Full(Bytes),
-    Incoming(Incoming),
     Stream(Pin<Box<dyn Body<Data = Bytes, Error = BoxError>>>),
     /// There is no body: the protocol is switched, and this goes on.
     Switch(Switch),
@@ -105,11 +103,6 @@ impl<T: Tail> ResponseBody<T> {
     pub fn full(bytes: impl Into<Bytes>, tail: T) -> Self {
         let bytes = bytes.into();
         Self::new(if bytes.is_empty() { Source::Ended } else { Source::Full(bytes) }, tail)
-    }
-
-    /// A body as hyper reads it from an upstream.
-    pub fn incoming(incoming: Incoming, tail: T) -> Self {
-        Self::new(Source::Incoming(incoming), tail)
     }
 
     /// Any other body.
@@ -133,7 +126,7 @@ impl<T: Tail> ResponseBody<T> {
         }
         match std::mem::replace(&mut self.source, Source::Ended) {
             Source::Switch(switch) => Some(switch),
-            Source::Ended | Source::Full(_) | Source::Incoming(_) | Source::Stream(_) => None,
+            Source::Ended | Source::Full(_) | Source::Stream(_) => None,
         }
     }
 
@@ -254,9 +247,6 @@ impl<T: Tail> Body for ResponseBody<T> {
                 this.source = Source::Ended;
                 Some(Ok(Frame::data(bytes)))
             }
-            Source::Incoming(incoming) => {
-                ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BoxError::from))
-            }
             Source::Stream(stream) => ready!(stream.as_mut().poll_frame(cx)),
         };
         match frame {
@@ -265,7 +255,7 @@ impl<T: Tail> Body for ResponseBody<T> {
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
-                this.end(HowEnded::UpstreamFault(causes(&*error)));
+                this.end(how_broken(&*error));
                 Poll::Ready(Some(Err(error)))
             }
             Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
@@ -280,7 +270,6 @@ impl<T: Tail> Body for ResponseBody<T> {
             && match &self.source {
                 Source::Ended | Source::Switch(_) => true,
                 Source::Full(_) => false,
-                Source::Incoming(incoming) => incoming.is_end_stream(),
                 Source::Stream(stream) => stream.is_end_stream(),
             }
     }
@@ -289,7 +278,6 @@ impl<T: Tail> Body for ResponseBody<T> {
         let hint = match &self.source {
             Source::Ended | Source::Switch(_) => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Source::Incoming(incoming) => incoming.size_hint(),
             Source::Stream(stream) => stream.size_hint(),
         };
         let rest = self.rest.len() as u64;
@@ -315,13 +303,22 @@ impl<T: Tail> Drop for ResponseBody<T> {
     }
 }
 
-fn causes(error: &(dyn Error + 'static)) -> String {
+/// Whose fault it is that a body broke off: of the client, where it is its request that did.
+fn how_broken(error: &(dyn Error + 'static)) -> HowEnded {
     let mut text = error.to_string();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref() {
+            Some(BodyFault::TimedOut) => return HowEnded::TimedOut,
+            Some(BodyFault::ClientGone | BodyFault::Malformed | BodyFault::TooLarge) => return HowEnded::ClientGone,
+            None => cause = error.source(),
+        }
+    }
     let mut source = error.source();
     while let Some(cause) = source {
         text.push_str(": ");
         text.push_str(&cause.to_string());
         source = cause.source();
     }
-    text
+    HowEnded::UpstreamFault(text)
 }

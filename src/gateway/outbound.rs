@@ -148,7 +148,8 @@ impl Outbound {
 
 /// The target in origin form: the client's own, where that is one and its path did not change.
 fn target(uri: &mut Uri, path: &str) -> Option<Uri> {
-    let same = uri.path_and_query().filter(|target| target.path() == path);
+    // `http` takes `?x` for a target, where an absolute one may leave its path out: that of an origin is `/?x` (RFC 9112 §3.2.1).
+    let same = uri.path_and_query().filter(|target| target.path() == path && target.as_str().starts_with(path));
     let target = match (same, uri.query()) {
         (Some(_), _) if uri.scheme().is_none() && uri.authority().is_none() => return Some(std::mem::take(uri)),
         (Some(target), _) => target.clone(),

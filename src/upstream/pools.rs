@@ -314,9 +314,9 @@ where
                 }
             };
             self.observer.retried(Repetition::Stale);
-            // Where one idle connection was closed the others probably are, too.
-            // Its socket, too: connecting may take long.
+            // Its socket is closed first: connecting may take long.
             drop(sent);
+            // Where one idle connection was closed the others probably are, too.
             sent = self.begin_later(request, From::Network, now).await?;
         }
     }

@@ -1035,6 +1035,56 @@ fn h2_trailers_do_not_become_headers() {
 }
 
 #[test]
+fn h2_a_body_of_no_bytes_that_has_not_ended_is_nothing_to_the_service() {
+    let h2 = start_h2(YAML);
+    for (count, method) in [(2, "GET"), (4, "HEAD"), (6, "OPTIONS"), (8, "POST")] {
+        let mut client = h2.connect();
+        let mut fields = h2::get("/public/x");
+        fields[0] = (":method", method);
+        fields.extend([("content-length", "0"), ("trailer", "x-sum")]);
+        client.frame(h2::HEADERS, h2::END_HEADERS, 1, &block(&fields));
+        assert_eq!(client.status(1), Ending::Status(200), "{method}");
+        client.frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, &block(&[("x-sum", "smuggled")]));
+        // Another's, on the same connection to the service.
+        assert_eq!(h2.connect().request(1, &h2::get("/public/y")).status(1), Ending::Status(200));
+        assert_eq!(h2.world.upstream.count(), count);
+        let sent = String::from_utf8(h2.world.upstream.bytes()).unwrap();
+        assert!(!sent.contains("smuggled") && !sent.contains("chunked"), "{method} {sent}");
+        assert!(sent.split("\r\n\r\n").all(|head| !head.starts_with('0')), "{method} {sent}");
+    }
+}
+
+#[test]
+fn h2_a_length_that_is_reached_is_the_end_of_the_request_to_the_service() {
+    let h2 = start_h2(YAML);
+    let mut client = h2.connect();
+    let mut fields = h2::get("/public/x");
+    fields[0] = (":method", "POST");
+    fields.push(("content-length", "5"));
+    client.frame(h2::HEADERS, h2::END_HEADERS, 1, &block(&fields));
+    client.frame(h2::DATA, 0, 1, b"hello");
+    assert_eq!(client.status(1), Ending::Status(200));
+    assert_eq!(h2.world.upstream.last().body, b"hello");
+    let record = h2.gateway.access(|record| record["path"] == "/public/x");
+    assert_eq!(record["reason"], "allowed", "{record}");
+}
+
+#[test]
+fn a_target_without_a_path_is_the_root_to_the_service() {
+    let (world, gateway) = start("routes:\n  - {path: /**, upstream: api, auth: none}\n");
+    let mut wire = gateway.connect();
+    wire.send("GET http://gateway.example?x=1 HTTP/1.1\r\nHost: gateway.example\r\n\r\n");
+    assert_eq!(wire.answer().status, 200);
+    let h2 = start_h2("routes:\n  - {path: /**, upstream: api, auth: none}\n");
+    let mut fields = h2::get("?x=1");
+    fields.truncate(4);
+    h2.connect().request(1, &fields).status(1);
+    for seen in world.upstream.requests().iter().chain(&h2.world.upstream.requests()) {
+        assert_eq!(seen.line(), "GET /?x=1 HTTP/1.1");
+    }
+}
+
+#[test]
 fn h2_data_that_exceeds_the_length_is_refused() {
     let h2 = start_h2(YAML);
     let mut client = h2.connect();

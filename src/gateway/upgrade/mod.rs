@@ -30,6 +30,7 @@ use super::{Enforcement, Exchange, Record, Refusal, shaping::AnswerOf};
 use crate::{
     body::{HowEnded, RequestBody, ResponseBody, StreamEnd, Switch, Tail},
     policy::Reason,
+    telemetry::with_causes,
     upstream::UpstreamBody,
 };
 
@@ -89,7 +90,7 @@ impl Exchange {
                     poll_fn(|cx| joined.relay.poll(cx)).await;
                 }
                 Err(fault) => {
-                    let how = HowEnded::UpstreamFault(fault.to_string());
+                    let how = HowEnded::UpstreamFault(with_causes(&fault));
                     record.end(StreamEnd { bytes: 0, how });
                 }
             }

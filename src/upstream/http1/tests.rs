@@ -2,18 +2,30 @@
 //! anything else.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails should panic")]
 
-use std::fmt::Write as _;
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::TokioIo;
-use proptest::prelude::*;
-use tokio::io::AsyncWriteExt as _;
+use proptest::{prelude::*, test_runner::TestRunner};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use super::*;
-use crate::upstream::{FaultKind, InvalidAnswer, UpstreamFault};
+use super::{answers::Answers, outgoing::Outgoing, *};
+use crate::{
+    telemetry::with_causes,
+    upstream::{FaultKind, InvalidAnswer, UpstreamFault, answer, framing::frame, lease::Afterwards, upload::Upload},
+};
 
 /// Status, fields, body and trailers.
 type Read = (u16, HeaderMap, Vec<u8>, Option<HeaderMap>);
@@ -270,23 +282,31 @@ fn a_fault_says_what_is_wrong() {
     for (answer, said) in [
         ("HTTP/2 200 OK\r\n\r\n", "invalid answer: its head: invalid HTTP version"),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nx\r\n", "invalid answer: a chunk of its body"),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx y: z\r\n\r\n", "invalid answer: its trailers"),
         ("HTTP/1.1 099 Low\r\n\r\n", "invalid answer: its status"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", "invalid answer: ambiguous Content-Length"),
+        ("HTTP/1.1 200 OK\r\nx", "connection lost before the answer was whole: closed within the head of its answer"),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab",
+            "connection lost before the answer was whole: closed within the body of its answer",
+        ),
     ] {
-        assert_eq!(read_answer([answer.as_bytes()], &Method::GET).unwrap_err().to_string(), said);
+        assert_eq!(with_causes(&read_answer([answer.as_bytes()], &Method::GET).unwrap_err()), said);
     }
     let fault = read_answer([&b"HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n"[..]], &Method::GET).unwrap_err();
     assert!(matches!(fault, UpstreamFault::Invalid(InvalidAnswer::ContentLength)));
 }
 
-/// What hyper refuses is refused, and what is taken is taken as the same. Here more is refused.
-fn is_as_strict_as_hyper(bytes: &[u8], asked: &Method) {
-    let Ok(ours) = read(&[bytes], asked) else { return };
+/// What hyper refuses is refused, and what is taken is taken as the same. Here more is refused. Whether it was taken.
+fn is_as_strict_as_hyper(bytes: &[u8], asked: &Method) -> bool {
+    let Ok(ours) = read(&[bytes], asked) else { return false };
     let Some(mut hypers) = read_by_hyper(bytes, asked) else { panic!("hyper refuses {}", shown(bytes)) };
     // The one thing that is taken away: what `Transfer-Encoding` overrides (RFC 9112 §6.3).
     if hypers.1.contains_key("transfer-encoding") {
         hypers.1.remove("content-length");
     }
     assert_eq!(ours, hypers, "{}", shown(bytes));
+    true
 }
 
 /// Pieces of answers, of which any order may come.
@@ -337,27 +357,39 @@ const WORDS: [&str; 44] = [
     ":",
 ];
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+#[test]
+fn nothing_is_taken_that_hyper_refuses_nor_as_anything_else() {
+    let words = prop::collection::vec(0_usize..WORDS.len(), 0..8);
+    let inputs = (
+        0_usize..8,
+        prop::collection::vec(0_usize..WORDS.len(), 0..4),
+        words,
+        0_usize..10,
+        any::<prop::sample::Index>(),
+    );
+    let taken = Cell::new(0);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(3000));
+    let tried = runner.run(&inputs, |(begin, head, body, how, cut)| {
+        let words = [begin].into_iter().chain(head).map(|at| WORDS.get(at)).chain([Some(&"\r\n")]);
+        let answer: String = words.chain(body.iter().map(|at| WORDS.get(*at))).map(|word| *word.unwrap()).collect();
+        let asked = if how == 0 { Method::HEAD } else { Method::GET };
+        let is_taken = is_as_strict_as_hyper(answer.as_bytes(), &asked);
+        taken.set(taken.get() + u32::from(is_taken));
+        let whole = read_in_any_pieces(answer.as_bytes(), &asked);
+        let (first, second) = answer.as_bytes().split_at(cut.index(answer.len()));
+        prop_assert_eq!(read_on_a_connection([first, second], &asked, false).0, whole, "{:?}", answer);
+        Ok(())
+    });
+    tried.unwrap();
+    assert!(taken.get() > 300, "of 3000 only {} were answers", taken.get());
+}
 
-    #[test]
-    fn nothing_is_taken_that_hyper_refuses_nor_as_anything_else(
-        begin in 0_usize..8, head in prop::collection::vec(0_usize..WORDS.len(), 0..4),
-        body in prop::collection::vec(0_usize..WORDS.len(), 0..8), to_head in prop::bool::weighted(0.1),
-    ) {
-        let mut answer = String::new();
-        for word in [begin].iter().chain(&head).map(|at| WORDS.get(*at)).chain([Some(&"\r\n")]).chain(body.iter().map(|at| WORDS.get(*at))) {
-            write!(answer, "{}", word.unwrap()).unwrap();
-        }
-        let asked = if to_head { Method::HEAD } else { Method::GET };
-        is_as_strict_as_hyper(answer.as_bytes(), &asked);
-        let _ = read_in_any_pieces(answer.as_bytes(), &asked);
-    }
-
-    #[test]
-    fn an_answer_with_some_bytes_changed_is_read_as_hyper_reads_it_or_not_at_all(
-        chunked: bool, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-    ) {
+#[test]
+fn an_answer_with_some_bytes_changed_is_read_as_hyper_reads_it_or_not_at_all() {
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4);
+    let taken = Cell::new(0);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(3000));
+    let tried = runner.run(&(any::<bool>(), changes), |(chunked, changes)| {
         let answer = if chunked {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx-own: yes\r\n\r\n3;e=1\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\nx-sum: 1\r\n\r\n"
         } else {
@@ -367,6 +399,319 @@ proptest! {
         for (at, byte) in changes {
             *at.get_mut(&mut answer) = byte;
         }
-        is_as_strict_as_hyper(&answer, &Method::GET);
+        taken.set(taken.get() + u32::from(is_as_strict_as_hyper(&answer, &Method::GET)));
+        Ok(())
+    });
+    tried.unwrap();
+    assert!(taken.get() > 300, "of 3000 only {} were answers", taken.get());
+}
+
+/// What a socket does when it is written to: takes so many bytes, or none for now.
+struct Scripted {
+    takes: VecDeque<usize>,
+    wrote: Vec<u8>,
+}
+
+impl Scripted {
+    fn take(&mut self, slices: &[&[u8]], cx: &Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(most) = self.takes.pop_front() else { panic!("more writes than anybody needs") };
+        if most == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = self.wrote.len();
+        slices.iter().flat_map(|slice| *slice).take(most).for_each(|byte| self.wrote.push(*byte));
+        Poll::Ready(Ok(self.wrote.len() - before))
     }
+}
+
+impl AsyncRead for Scripted {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Scripted {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.take(&[bytes], cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let slices: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
+        self.take(&slices, cx)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A body that comes in these parts, with a pause before each that is `None`.
+struct Parts {
+    parts: VecDeque<Option<Frame<Bytes>>>,
+    length: Option<u64>,
+    /// Whether its end is known with its last part, or only when it is asked again.
+    tells_end: bool,
+}
+
+impl Body for Parts {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.parts.pop_front() {
+            Some(Some(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(None) => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.tells_end && self.parts.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// What is on the wire of a request, where the socket takes what it takes.
+fn wire_of(method: Method, target: &'static str, body: Parts, takes: impl IntoIterator<Item = usize>) -> String {
+    let mut request = Request::builder().method(method).uri(target).header("trailer", "X-Sum, x-other");
+    request = request.header("host", "a");
+    let mut request = request.body(Upload::new(body, tokio::time::Instant::now())).unwrap();
+    frame(&mut request);
+    let (head, body) = request.into_parts();
+    let (mut outgoing, mut socket) =
+        (Outgoing::new(), Scripted { takes: takes.into_iter().collect(), wrote: Vec::new() });
+    outgoing.begin(&head, body);
+    for _ in 0..100_000 {
+        if let Poll::Ready(sent) = outgoing.poll_send(&mut socket, &mut Context::from_waker(Waker::noop())) {
+            sent.unwrap();
+            assert!(outgoing.is_over());
+            return String::from_utf8(socket.wrote).unwrap();
+        }
+    }
+    panic!("it never ends: {}", shown(&socket.wrote))
+}
+
+fn parts(sizes: &[Option<usize>], length: Option<u64>, tells_end: bool) -> Parts {
+    let data = |size: &usize| Frame::data(Bytes::from(vec![b'x'; *size]));
+    Parts { parts: sizes.iter().map(|size| size.as_ref().map(data)).collect(), length, tells_end }
+}
+
+#[test]
+fn a_request_is_written_as_it_is() {
+    let sum =
+        HeaderMap::from_iter([("x-sum", "1"), ("x-not-announced", "2")].map(|(name, value)| {
+            (name.parse::<http::HeaderName>().unwrap(), value.parse::<http::HeaderValue>().unwrap())
+        }));
+    let with_trailers = |length| Parts {
+        parts: [Some(Frame::data("abc".into())), None, Some(Frame::trailers(sum.clone()))].into(),
+        length,
+        tells_end: false,
+    };
+    let whole = |method, target, body| wire_of(method, target, body, std::iter::repeat_n(usize::MAX, 9));
+    let nothing = || parts(&[], None, true);
+    for (target, sent) in
+        [("/a/%2f?b=c", "/a/%2f?b=c"), ("*", "*"), ("/", "/"), ("http://a?x=1", "/?x=1"), ("http://a", "/")]
+    {
+        let expected = format!("OPTIONS {sent} HTTP/1.1\r\ntrailer: X-Sum, x-other\r\nhost: a\r\n\r\n");
+        assert_eq!(whole(Method::OPTIONS, target, nothing()), expected);
+    }
+    let body = |wire: String| wire.split_once("\r\n\r\n").unwrap().1.to_owned();
+    assert_eq!(body(whole(Method::POST, "/", with_trailers(None))), "3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n");
+    assert_eq!(body(whole(Method::POST, "/", with_trailers(Some(3)))), "abc");
+    for method in [Method::GET, Method::DELETE, Method::POST] {
+        assert_eq!(body(whole(method, "/", parts(&[None, None], Some(0), false))), "");
+    }
+    // Nothing is no chunk: it would be the last.
+    assert_eq!(body(whole(Method::GET, "/", parts(&[Some(0), Some(1), Some(0)], None, false))), "1\r\nx\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_socket_that_takes_a_part_and_not_its_end_is_given_the_end_first() {
+    // The head, its size, the part; then nothing, or one byte of the two that end it, and nothing.
+    for (extra, size) in [(0, 5000), (1, 5000), (0, 4097), (1, 4096)] {
+        let sizes = [Some(size), Some(size), Some(3)];
+        let head = wire_of(Method::POST, "/", parts(&[], None, false), std::iter::repeat_n(usize::MAX, 9)).len() - 5;
+        let first = head + format!("{size:x}\r\n").len() + size + extra;
+        let takes = [first, 0, 0].into_iter().chain(std::iter::repeat_n(usize::MAX, 20));
+        let wire = wire_of(Method::POST, "/", parts(&sizes, None, false), takes);
+        let chunk = |size: usize| format!("{size:x}\r\n{}\r\n", "x".repeat(size));
+        assert!(
+            wire.ends_with(&format!("\r\n\r\n{}{}{}0\r\n\r\n", chunk(size), chunk(size), chunk(3))),
+            "{extra} {size}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_socket_takes_at_a_time_the_request_is_the_same(
+        sizes in prop::collection::vec(prop_oneof![
+            Just(None), Just(Some(0)), (1_usize..20).prop_map(Some), (4090_usize..4100).prop_map(Some), (4000_usize..9000).prop_map(Some),
+        ], 0..8),
+        takes in prop::collection::vec(prop_oneof![Just(0), 1_usize..4, 1_usize..5000, 4090_usize..4110], 0..30),
+        is_known: bool, tells_end: bool,
+    ) {
+        let all: usize = sizes.iter().flatten().sum();
+        let length = is_known.then_some(all as u64);
+        let takes = takes.into_iter().chain(std::iter::repeat_n(4001, 40));
+        let wire = wire_of(Method::POST, "/", parts(&sizes, length, tells_end), takes);
+        let (head, body) = wire.split_once("\r\n\r\n").unwrap();
+        let is_chunked = head.contains("transfer-encoding: chunked");
+        let chunks: String = sizes.iter().flatten().filter(|size| **size > 0).map(|size| format!("{size:x}\r\n{}\r\n", "x".repeat(*size))).collect();
+        let expected = if is_chunked { chunks + "0\r\n\r\n" } else { "x".repeat(all) };
+        prop_assert!(body == expected, "{} {} {}", sizes.len(), body.len(), expected.len());
+        prop_assert!(is_chunked != head.contains("content-length:"));
+    }
+}
+
+/// What a connection makes of an answer that comes in two pieces, and whether it could be used again.
+fn read_on_a_connection(pieces: [&[u8]; 2], asked: &Method, stays: bool) -> (Result<Read, FaultKind>, bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let (ours, mut service) = tokio::io::duplex(1 << 20);
+        let now = tokio::time::Instant::now();
+        let asked = Request::builder().method(asked.clone()).uri("/").body(Upload::<Empty<Bytes>>::empty()).unwrap();
+        let mut exchange = Exchange::begin(Box::new(Connection::new(Box::new(ours), now)), asked, now);
+        let exchanging = async move {
+            let patience = Duration::from_secs(20);
+            let answered = poll_fn(|cx| exchange.poll_answer(cx, patience)).await;
+            let mut answer = answered.map_err(|lost| (lost.fault.kind(), None))?.answer;
+            let mut connection = exchange.into_connection();
+            let invalid = |_| (FaultKind::Invalid, None);
+            let checked = answer::check(&mut answer, false).map_err(invalid)?;
+            connection.begin_body(&answer, &checked).map_err(invalid)?;
+            let (mut body, mut trailers) = (Vec::new(), None);
+            while let Some(frame) = poll_fn(|cx| connection.poll_body(cx)).await {
+                match frame.map_err(|fault| (fault.kind(), None))?.into_data() {
+                    Ok(data) => body.extend_from_slice(&data),
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                }
+            }
+            let is_kept = checked.afterwards == Afterwards::Reuse && connection.may_be_kept() && connection.is_quiet();
+            Ok((answer.status().as_u16(), answer.headers().clone(), body, trailers, is_kept))
+        };
+        let serving = async {
+            for piece in pieces {
+                // An answer that is not taken ends the connection at once.
+                let _ = service.write_all(piece).await;
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            if !stays {
+                let _ = service.shutdown().await;
+            }
+            service
+        };
+        let (read, _service) = tokio::join!(exchanging, serving);
+        match read {
+            Ok((status, fields, body, trailers, is_kept)) => (Ok((status, fields, body, trailers)), is_kept),
+            Err((kind, None::<()>)) => (Err(kind), false),
+            Err(_) => unreachable!(),
+        }
+    })
+}
+
+#[test]
+fn a_connection_is_kept_where_nothing_speaks_against_it() {
+    let get = Method::GET;
+    for (answer, asked, kept) in [
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", &get, true),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx: y\r\n\r\n", &get, true),
+        ("HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n", &get, true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n", &Method::HEAD, true),
+        ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", &get, true),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok\r\n", &get, false),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok", &get, false),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", &get, false),
+        ("HTTP/1.0 200 OK\r\ncontent-length: 2\r\nconnection: keep-alive\r\n\r\nok", &get, false),
+    ] {
+        for cut in 0..answer.len() {
+            let (first, second) = answer.as_bytes().split_at(cut);
+            let (read, is_kept) = read_on_a_connection([first, second], asked, true);
+            assert!(read.is_ok(), "{answer:?} cut at {cut}");
+            // What comes behind an answer may come later than its connection is put away; then it is heard there.
+            assert!(
+                is_kept == kept || (answer.ends_with("ok\r\n") && cut == answer.len() - 2),
+                "{answer:?} cut at {cut}"
+            );
+        }
+    }
+    let (read, is_kept) = read_on_a_connection([b"HTTP/1.1 200 OK\r\n\r\n", b"ok"], &get, false);
+    assert!(read.is_ok() && !is_kept);
+}
+
+#[test]
+fn a_service_that_is_deaf_and_dumb_is_found_to_be_late() {
+    struct Deaf;
+    impl AsyncRead for Deaf {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+    impl AsyncWrite for Deaf {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let now = tokio::time::Instant::now();
+        let body = Upload::new(parts(&[Some(5), None], None, false), now);
+        let mut request = Request::builder().method(Method::POST).uri("/").body(body).unwrap();
+        frame(&mut request);
+        let mut exchange = Exchange::begin(Box::new(Connection::new(Box::new(Deaf), now)), request, now);
+        let waiting = poll_fn(|cx| exchange.poll_answer(cx, Duration::from_millis(50)));
+        let lost = tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap().err().unwrap();
+        assert!(matches!(lost.fault, UpstreamFault::Timeout), "{:?}", lost.fault);
+    });
+}
+
+#[test]
+fn room_that_a_long_answer_took_is_let_go_of() {
+    let mut answers = Answers::new();
+    answers.begin();
+    let feed = |answers: &mut Answers, most: usize| {
+        let room = answers.room();
+        let count = most.min(room.capacity() - room.len());
+        room.resize(room.len() + count, b'x');
+        answers.grow();
+        count
+    };
+    assert_eq!(feed(&mut answers, usize::MAX), 8 * 1024);
+    drop(answers.into_unread());
+    let mut answers = Answers::new();
+    let mut steps = Vec::new();
+    for _ in 0..5 {
+        let count = feed(&mut answers, usize::MAX);
+        steps.push(count);
+        answers.room().clear();
+    }
+    assert!(steps.is_sorted() && steps.last().is_some_and(|last| *last >= 128 * 1024), "{steps:?}");
+    answers.shrink();
+    assert_eq!(answers.room().capacity() / 1024, 128, "of the last one, until another begins");
+    answers.begin();
+    answers.shrink();
+    assert!(answers.room().capacity() <= 16 * 1024);
 }

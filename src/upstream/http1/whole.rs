@@ -4,7 +4,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use http_body::Frame;
 
-use super::answers::{Answers, is_interim};
+use super::{
+    answers::{Answers, is_interim},
+    connection::CutOff,
+};
 use crate::upstream::{answer, fault::UpstreamFault};
 
 /// An answer that was read to its end, with what came behind it.
@@ -41,8 +44,9 @@ pub fn read_answer<'p>(
             Some(head) => break head.answer,
             None if more(&mut answers).is_some() => {}
             None => {
+                let has_begun = answers.has_more();
                 answers.head(&mut HeaderMap::new(), true)?;
-                return Err(UpstreamFault::Reset(None));
+                return Err(if has_begun { CutOff::Head } else { CutOff::Unanswered }.into());
             }
         }
     };
@@ -56,7 +60,7 @@ pub fn read_answer<'p>(
             None if answers.decoder().is_over() => {}
             None => {
                 if more(&mut answers).is_none() && !answers.at_eof() {
-                    return Err(UpstreamFault::Reset(None));
+                    return Err(CutOff::Body.into());
                 }
             }
         }

@@ -346,10 +346,14 @@ fn a_client_that_breaks_off_while_the_answer_comes_ends_it_with_an_error() {
         })
         .await;
         let (client, (feed, request)) = (Client::new(), fed(Method::POST, "/"));
-        let answer = client.send(&service_of(&[address]), request).await.unwrap();
+        let mut answer = client.send(&service_of(&[address]), request).await.unwrap();
+        assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
         feed.send(Err(std::io::Error::other("gone"))).unwrap();
-        assert_eq!(read(answer).await.unwrap_err().kind(), FaultKind::Reset);
-        assert_eq!(*client.told.faults.borrow(), [FaultKind::Reset]);
+        let fault = answer.body_mut().frame().await.unwrap().unwrap_err();
+        assert!(matches!(fault, UpstreamFault::RequestBody(_)), "{fault:?}");
+        assert_eq!(*client.told.faults.borrow(), [FaultKind::RequestBody]);
+        assert!(answer.body_mut().frame().await.unwrap().is_err(), "it is not whole, however often it is asked");
+        assert!(!answer.body().is_end_stream());
         ended.recv().await.unwrap();
     });
 }
@@ -373,10 +377,7 @@ fn a_body_that_is_not_as_long_as_its_head_says_is_never_made_a_whole_request() {
             })
             .await;
             let (feed, request) = fed(Method::POST, "/");
-            let request = request.map(|body| match body {
-                TestBody::Fed(fed) => TestBody::Promised(fed, 3),
-                other => other,
-            });
+            let request = promised(request, 3);
             let sending = spawn_local(async move { Client::new().fault(&service_of(&[address]), request).await });
             for part in sent {
                 feed.send(data(*part)).unwrap();
@@ -467,5 +468,148 @@ fn what_a_service_said_is_heard_by_a_task_that_has_done_much_already() {
         .await;
         assert_eq!(read(sending.unwrap().await.unwrap()).await.unwrap().0, "ok");
         assert_eq!((client.told.opened.get(), client.told.reused.get()), (2, 0));
+    });
+}
+
+#[test]
+fn a_service_that_says_that_it_closes_is_believed_though_it_stays() {
+    worker(async {
+        for said in ["connection: close", "Connection: keep-alive, CLOSE", "connection: x\r\nconnection: close"] {
+            for interim in ["", "HTTP/1.1 103 Early Hints\r\nconnection: close\r\n\r\n"] {
+                let (seen, mut closed) = mpsc::unbounded_channel();
+                let address = upstream(move |mut wire, _| {
+                    let seen = seen.clone();
+                    async move {
+                        while wire.head().await.is_some() {
+                            let said = if interim.is_empty() { said } else { "x: y" };
+                            wire.say(format!("{interim}HTTP/1.1 200 OK\r\n{said}\r\ncontent-length: 2\r\n\r\nok"))
+                                .await;
+                        }
+                        seen.send(()).unwrap();
+                    }
+                })
+                .await;
+                let (client, service) = (Client::new(), service_of(&[address]));
+                for _ in 0..2 {
+                    assert_eq!(client.text(&service).await.unwrap(), "ok");
+                    closed.recv().await.unwrap();
+                }
+                assert_eq!(client.told.opened.get(), 2, "{said} {interim}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_service_that_only_says_that_it_is_at_it_is_given_up() {
+    worker(async {
+        for count in [100, 101] {
+            let address = upstream(move |mut wire, _| async move {
+                wire.head().await;
+                wire.say("HTTP/1.1 102 Processing\r\n\r\n".repeat(count)).await;
+                wire.say(OK).await;
+            })
+            .await;
+            let answered = Client::new().text(&service_of(&[address])).await;
+            assert_eq!(answered.is_ok(), count == 100);
+            assert!(answered.is_ok_and(|text| text == "ok") || count == 101);
+        }
+    });
+}
+
+#[test]
+fn a_service_that_closes_behind_an_early_answer_ends_the_upload() {
+    worker(async {
+        for (length, ending) in [(4, ""), (4, "more"), (6, "")] {
+            let address = upstream(move |mut wire, _| async move {
+                wire.head().await;
+                let answer = format!("HTTP/1.1 413 Too Large\r\ncontent-length: {length}\r\n\r\nmuchly");
+                wire.say(answer.get(..answer.len() - 6 + length).unwrap()).await;
+                settle().await;
+                wire.say(ending).await;
+                if !ending.is_empty() {
+                    wire.closed().await;
+                }
+            })
+            .await;
+            let (feed, request) = fed(Method::POST, "/");
+            let answer = Client::new().send(&service_of(&[address]), request).await.unwrap();
+            assert_eq!(read(answer).await.unwrap().0.len(), length);
+            // Without a word of the client, which waits, too.
+            feed.closed().await;
+        }
+    });
+}
+
+#[test]
+fn a_service_that_answers_early_and_reads_no_more_does_not_keep_the_upload_for_ever() {
+    worker(async {
+        let address = upstream(|mut wire, _| async move {
+            wire.head().await;
+            wire.say(OK).await;
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let (feed, request) = fed(Method::POST, "/");
+        let answer = Client::new().send(&impatient(address), request).await.unwrap();
+        assert_eq!(read(answer).await.unwrap().0, "ok");
+        for _ in 0..1024 {
+            if feed.send(data(vec![b'x'; 65_536])).is_err() {
+                break;
+            }
+        }
+        feed.closed().await;
+    });
+}
+
+#[test]
+fn a_length_that_is_reached_is_the_end_though_the_client_has_not_said_so() {
+    worker(async {
+        let (client, service) =
+            (Client::new(), service_of(&[upstream(|wire, _| wire.answer_all_with("abc", OK)).await]));
+        for _ in 0..3 {
+            let (feed, request) = fed(Method::POST, "/");
+            feed.send(data("abc")).unwrap();
+            let answer = client.send(&service, promised(request, 3)).await.unwrap();
+            assert_eq!(read(answer).await.unwrap().0, "ok");
+            assert!(feed.is_closed());
+        }
+        assert_eq!(client.told.opened.get(), 1);
+    });
+}
+
+#[test]
+fn a_body_of_no_bytes_whose_end_is_still_to_come_is_nothing_on_the_wire() {
+    worker(async {
+        for method in [Method::GET, Method::HEAD, Method::DELETE, Method::OPTIONS, Method::POST] {
+            let (seen, mut heads) = mpsc::unbounded_channel();
+            let address = upstream(move |mut wire, _| {
+                let seen = seen.clone();
+                async move {
+                    while let Some(head) = wire.head().await {
+                        seen.send(head).unwrap();
+                        wire.say("HTTP/1.1 204 No Content\r\n\r\n").await;
+                    }
+                }
+            })
+            .await;
+            let (client, service) = (Client::new(), service_of(&[address]));
+            for _ in 0..2 {
+                let (feed, mut request) = fed(method.clone(), "/");
+                request.headers_mut().insert("trailer", "x-smuggled".parse().unwrap());
+                read(client.send(&service, promised(request, 0)).await.unwrap()).await.unwrap();
+                let mut trailers = HeaderMap::new();
+                trailers.insert("x-smuggled", "GET / HTTP/1.1".parse().unwrap());
+                let _ = feed.send(Ok(Frame::trailers(trailers)));
+                drop(feed);
+                settle().await;
+            }
+            client.text(&service).await.unwrap();
+            for _ in 0..2 {
+                assert!(heads.recv().await.unwrap().starts_with(&format!("{method} / HTTP/1.1\r\n")));
+            }
+            assert!(heads.recv().await.unwrap().starts_with("GET / HTTP/1.1\r\n"));
+            assert_eq!(client.told.opened.get(), 1);
+        }
     });
 }

@@ -118,6 +118,14 @@ fn fed(method: Method, path: &'static str) -> (Feed, Request<TestBody>) {
     (feed, request.unwrap())
 }
 
+/// A request whose body is said to be so long.
+fn promised(request: Request<TestBody>, length: u64) -> Request<TestBody> {
+    request.map(|body| match body {
+        TestBody::Fed(fed) => TestBody::Promised(fed, length),
+        other => other,
+    })
+}
+
 fn data(bytes: impl Into<Bytes>) -> Result<Frame<Bytes>, std::io::Error> {
     Ok(Frame::data(bytes.into()))
 }
@@ -350,6 +358,13 @@ impl Wire {
     async fn closed(&mut self) {
         let mut rest = [0; 1024];
         while matches!(self.0.read(&mut rest).await, Ok(1..)) {}
+    }
+
+    /// Answers every request that has this body.
+    async fn answer_all_with(mut self, body: &str, answer: &str) {
+        while self.head().await.is_some() && self.until(body).await.is_some() {
+            self.say(answer).await;
+        }
     }
 
     /// Answers every request with the same bytes.
