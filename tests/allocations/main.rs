@@ -69,27 +69,27 @@ const BROWSER: &[(&str, &str)] = &[
 
 #[test]
 fn a_plain_request_takes_what_is_written() {
-    Case::PLAIN.takes(14.0, 30_615);
+    Case::PLAIN.takes(9.0, 21_615);
 }
 
 #[test]
 fn a_browsers_request_takes_what_is_written() {
-    Case { fields: BROWSER, ..Case::PLAIN }.takes(19.0, 30_679);
+    Case { fields: BROWSER, ..Case::PLAIN }.takes(14.0, 21_679);
 }
 
 #[test]
 fn a_request_over_tls_takes_what_is_written() {
-    TLS.takes(17.0, 31_002);
+    TLS.takes(12.0, 22_002);
 }
 
 #[test]
 fn a_request_with_a_token_seen_before_takes_what_is_written() {
-    VERIFIED.takes(17.0, 31_678);
+    VERIFIED.takes(12.0, 22_678);
 }
 
 #[test]
 fn a_request_with_a_quota_and_an_access_log_takes_what_is_written() {
-    SECURED.takes(19.0, 31_789);
+    SECURED.takes(14.0, 22_789);
 }
 
 #[test]
@@ -99,10 +99,10 @@ fn a_request_over_its_quota_takes_what_is_written() {
 
 #[test]
 fn a_request_over_http2_takes_what_is_written() {
-    Case { http2: true, ..TLS }.takes(18.0, 16_446);
+    Case { http2: true, ..TLS }.takes(13.0, 7_622);
 }
 
 #[test]
 fn a_request_over_http2_with_all_of_that_takes_what_is_written() {
-    Case { http2: true, ..SECURED }.takes(24.4, 19_189);
+    Case { http2: true, ..SECURED }.takes(19.4, 10_364);
 }
