@@ -387,7 +387,7 @@ where
                 let last = move |connection| give_back(connection, afterwards, &pool);
                 Held::Early(Early::new(connection, patience, last))
             }
-            held => held,
+            held @ (Held::Own(_) | Held::Early(_) | Held::Shared(_)) => held,
         };
         let lease = Lease::new(held, afterwards, pool, Rc::clone(self), dues);
         Ok(Box::new(answer.map(|()| match is_switching {

@@ -1,6 +1,6 @@
 //! Answers of every kind, in any pieces: what they are read as, and that nothing is taken which hyper's client would not take, nor as
 //! anything else.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that fails should panic")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails should panic")]
 
 use std::{
     cell::Cell,

@@ -122,7 +122,7 @@ fn fed(method: Method, path: &'static str) -> (Feed, Request<TestBody>) {
 fn promised(request: Request<TestBody>, length: u64) -> Request<TestBody> {
     request.map(|body| match body {
         TestBody::Fed(fed) => TestBody::Promised(fed, length),
-        other => other,
+        other @ (TestBody::Whole(_) | TestBody::Promised(..)) => other,
     })
 }
 
