@@ -284,8 +284,9 @@ impl Body for RequestBody {
                     }
                     if let Some(copying) = this.told.as_mut().and_then(|told| told.copying.as_deref_mut()) {
                         copying.data(frame.data_ref().map_or(&[], |data| data));
-                        // Whoever knows that this was all does not ask again.
-                        if frame.is_trailers() || incoming.is_end_stream() {
+                        // Whoever knows that this was all does not ask again: by its end, or by the length that was said.
+                        let is_all = incoming.is_end_stream() || incoming.size_hint().exact() == Some(0);
+                        if frame.is_trailers() || is_all {
                             copying.end();
                         }
                     }

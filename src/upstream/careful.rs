@@ -109,10 +109,16 @@ where
                     let replay = replay.filter(|_| rules.retries.statuses.contains(&status));
                     let Some(again) = replay.filter(|_| self.may_repeat(&mut left, Repetition::Status)) else {
                         let dues = Dues::new(place.take(), under_way, ends);
-                        return self.accept(answered, sent.turn.into_held(), sent.pool, (dues, sending.upgrade));
+                        return self.accept(
+                            answered,
+                            sent.turn.into_held(),
+                            sent.pool,
+                            (dues, sending.upgrade),
+                            patience,
+                        );
                     };
                     // Read if it is here as a whole, so that its connection is kept.
-                    let answer = self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
+                    let answer = self.accept(answered, sent.turn.into_held(), sent.pool, (None, false), patience);
                     drop(answer.map(|mut answer| answer.body_mut().take_whole()));
                     (request, from, now) = (again, From::PoolOrNetwork, Instant::now());
                     tried.disappointing.push(pick.at);

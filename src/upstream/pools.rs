@@ -10,6 +10,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -172,7 +173,7 @@ where
     /// are set here, and `Host` where the upstream wants the target's. Dropping the future, or the answer before its end, closes the upstream connection.
     ///
     /// A request is sent again only if it certainly was not looked at, or if it is a GET, HEAD or OPTIONS without a body
-    /// and a connection that had served before broke without an answer (RFC 9112 §9.3.1). Others, guarded deletions
+    /// and a connection that had served before broke without a whole head of an answer (RFC 9112 §9.3.1). Others, guarded deletions
     /// above all, are sent at most once.
     ///
     /// # Errors
@@ -302,7 +303,7 @@ where
             let patience = self.service.response_timeout();
             let request = match poll_fn(|cx| sent.turn.poll_answer(cx, patience)).await {
                 Ok(answered) => {
-                    return self.accept(answered, sent.turn.into_held(), sent.pool, (None, false));
+                    return self.accept(answered, sent.turn.into_held(), sent.pool, (None, false), patience);
                 }
                 Err(lost) => {
                     if lost.is_turned_away && turns_left > 0 {
@@ -372,6 +373,7 @@ where
         mut held: Held<B>,
         pool: Rc<TargetPool<B>>,
         (dues, upgrade): (Option<Box<Dues>>, bool),
+        patience: Duration,
     ) -> Result<Answer<B>, UpstreamFault> {
         let checked = answer::check(&mut answer, upgrade)?;
         let afterwards = checked.afterwards;
@@ -383,7 +385,6 @@ where
             // A handshake has no body, so that nothing of it is left to be sent.
             Held::Own(connection) if connection.is_sending() && !is_switching => {
                 let pool = Rc::clone(&pool);
-                let patience = self.service.response_timeout();
                 let last = move |connection| give_back(connection, afterwards, &pool);
                 Held::Early(Early::new(connection, patience, last))
             }

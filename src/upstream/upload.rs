@@ -74,7 +74,12 @@ impl Progress {
         if self.waits_for_client.get() { now } else { self.last.get() }
     }
 
-    /// When the body was asked for something last.
+    /// The upstream took some of what it was given.
+    pub(super) fn moved(&self) {
+        self.last.set(Instant::now());
+    }
+
+    /// When something of the body moved last.
     pub(super) const fn last(&self) -> Instant {
         self.last.get()
     }

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Gateway, Recorder, Request, World, eventually, get, post};
+use crate::harness::{
+    Gateway, Recorder, Request, World, eventually, get,
+    h2::{self, H2},
+    post,
+};
 
 struct Split {
     world: World,
@@ -78,6 +82,22 @@ fn a_body_that_is_too_long_is_not_copied_and_arrives_all_the_same() {
     eventually("a copy that is not made", || (mirrored(&gateway, "too_long") == 1.0).then_some(()));
     post("/small", &"x".repeat(1024)).bearer(&token).send(&gateway).expect(200);
     assert_eq!(other.wait_for(1).remove(0).body.len(), 1024);
+}
+
+#[test]
+fn a_client_that_says_no_end_behind_the_length_is_copied_all_the_same() {
+    let route = "  - {path: /**, upstream: api, auth: none, mirror: {upstream: other, body_bytes: 1KiB}}\n";
+    let Split { world, other, gateway } = start(Recorder::new(), route);
+    let mut h2 = H2::over(gateway.connect());
+    let mut fields = h2::get("/x");
+    fields[0] = (":method", "POST");
+    fields[1] = (":scheme", "http");
+    fields.push(("content-length", "5"));
+    h2.frame(h2::HEADERS, h2::END_HEADERS, 1, &h2::block(&fields));
+    h2.frame(h2::DATA, 0, 1, b"hello");
+    assert_eq!(h2.status(1), h2::Ending::Status(200));
+    assert_eq!(other.wait_for(1).remove(0).body, b"hello");
+    assert_eq!(world.upstream.last().body, b"hello");
 }
 
 #[test]

@@ -306,7 +306,13 @@ where
         if self.outgoing.is_over() {
             return Poll::Ready(Ok(()));
         }
-        match ready!(self.outgoing.poll_send(&mut *self.io, cx)) {
+        let sent = self.outgoing.poll_send(&mut *self.io, cx);
+        if self.outgoing.take_moved()
+            && let Some(progress) = &self.progress
+        {
+            progress.moved();
+        }
+        match ready!(sent) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(Unsendable::Service(fault)) => {
                 self.outgoing.give_up();
@@ -321,8 +327,9 @@ where
         }
     }
 
-    /// Sends what is left of the request while the answer is read elsewhere. Ready when there is nothing more to be done for it.
-    pub(super) fn poll_send_rest(&mut self, cx: &mut Context<'_>, patience: Duration) -> Poll<()> {
+    /// Sends what is left of the request while the answer is read elsewhere, or was (`patience`). Ready when there is nothing more to be
+    /// done for it.
+    pub(super) fn poll_send_rest(&mut self, cx: &mut Context<'_>, patience: Option<Duration>) -> Poll<()> {
         match self.poll_send(cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => {
@@ -331,7 +338,7 @@ where
                     reader.wake();
                 }
             }
-            Poll::Pending if self.is_overdue(cx, patience) => {
+            Poll::Pending if patience.is_some_and(|patience| self.is_overdue(cx, patience)) => {
                 self.outgoing.give_up();
                 self.refused = Some(io::ErrorKind::TimedOut.into());
             }

@@ -38,8 +38,8 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    /// Goes on with the request, for as long as the service takes some of it every so often (`patience`). If the answer is over before
-    /// that is, `last` has the connection.
+    /// Goes on with the request. If the answer is over before that is, the service has to take some of it every so often (`patience`), and
+    /// `last` has the connection. Until then it may well wait for who reads, who may wait for the client.
     pub(in crate::upstream) fn new(
         connection: Box<Connection<B>>,
         patience: Duration,
@@ -56,7 +56,7 @@ where
                     return Poll::Ready(());
                 }
                 shared.sender.set(Some(cx.waker().clone()));
-                connection.poll_send_rest(cx, patience)
+                connection.poll_send_rest(cx, shared.is_answered.get().then_some(patience))
             })
             .await;
             if let Ok(both) = Rc::try_unwrap(shared) {

@@ -34,6 +34,8 @@ pub(super) struct Outgoing<B> {
     body: Option<Upload<B>>,
     framing: Framing,
     is_flushed: bool,
+    /// Whether the service took something since that was last asked.
+    has_moved: bool,
 }
 
 /// How the head says that the body ends.
@@ -63,12 +65,18 @@ impl<B> Outgoing<B> {
             body: None,
             framing: Framing::Length(0),
             is_flushed: true,
+            has_moved: false,
         }
     }
 
     /// Whether nothing is left to be sent.
     pub(super) const fn is_over(&self) -> bool {
         self.body.is_none() && self.is_flushed
+    }
+
+    /// Whether the service took something since this was last asked.
+    pub(super) const fn take_moved(&mut self) -> bool {
+        std::mem::replace(&mut self.has_moved, false)
     }
 
     /// Sends no more.
@@ -101,14 +109,20 @@ where
         }
         text.extend_from_slice(target.as_bytes());
         text.extend_from_slice(b" HTTP/1.1\r\n");
+        // How the body ends is what is written here, whatever else is known of it: without either field there is none (RFC 9112 §6.3),
+        // and anything behind the head would be read as the next request.
+        let (mut length, mut is_chunked) = (0, false);
         for (name, value) in &head.headers {
             write_field(text, name, value);
+            if *name == CONTENT_LENGTH {
+                length = value.to_str().ok().and_then(|length| length.parse().ok()).unwrap_or(0);
+            } else if *name == TRANSFER_ENCODING {
+                is_chunked = true;
+            }
         }
         text.extend_from_slice(b"\r\n");
-        if !body.is_end_stream() {
-            self.framing = Framing::of(&head.headers);
-            self.body = Some(body);
-        }
+        self.framing = if is_chunked { Framing::Chunked(announced(&head.headers)) } else { Framing::Length(length) };
+        self.body = (is_chunked || length > 0).then_some(body);
     }
 
     /// Sends what there is, until all is with the peer.
@@ -224,6 +238,7 @@ where
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.has_moved = true;
             let of_text = count.min(text.len());
             self.written = self.written.saturating_add(of_text);
             let of_data = count.saturating_sub(of_text).min(self.data.len());
@@ -231,17 +246,6 @@ where
             let of_tail = count.saturating_sub(of_text).saturating_sub(of_data);
             self.tail = self.tail.get(of_tail..).unwrap_or_default();
         }
-    }
-}
-
-impl Framing {
-    fn of(headers: &HeaderMap) -> Self {
-        if headers.contains_key(TRANSFER_ENCODING) {
-            return Self::Chunked(announced(headers));
-        }
-        // Without either there is no body (RFC 9112 §6.3), whatever was meant: it would be read as the next request.
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        Self::Length(length.unwrap_or(0))
     }
 }
 

@@ -536,6 +536,24 @@ fn a_request_is_written_as_it_is() {
     for method in [Method::GET, Method::DELETE, Method::POST] {
         assert_eq!(body(whole(method, "/", parts(&[None, None], Some(0), false))), "");
     }
+    // A body that was found to be empty after its head was made, as one is that comes back from another connection.
+    for (length, end) in [(None, "0\r\n\r\n"), (Some(3), "the error")] {
+        let mut request = Request::builder().method(Method::POST).uri("/");
+        request = request.header("host", "a");
+        let mut request =
+            request.body(Upload::new(parts(&[Some(3)], length, false), tokio::time::Instant::now())).unwrap();
+        frame(&mut request);
+        let (head, _) = request.into_parts();
+        let (mut outgoing, mut socket) =
+            (Outgoing::<Parts>::new(), Scripted { takes: [usize::MAX; 3].into(), wrote: Vec::new() });
+        outgoing.begin(&head, Upload::empty());
+        let Poll::Ready(sent) = outgoing.poll_send(&mut socket, &mut Context::from_waker(Waker::noop())) else {
+            panic!("it waits")
+        };
+        assert_eq!(sent.is_ok(), length.is_none());
+        let wrote = String::from_utf8(socket.wrote).unwrap();
+        assert_eq!(wrote.split_once("\r\n\r\n").map_or("the error", |(_, body)| body), end);
+    }
     // Nothing is no chunk: it would be the last.
     assert_eq!(body(whole(Method::GET, "/", parts(&[Some(0), Some(1), Some(0)], None, false))), "1\r\nx\r\n0\r\n\r\n");
 }

@@ -613,3 +613,47 @@ fn a_body_of_no_bytes_whose_end_is_still_to_come_is_nothing_on_the_wire() {
         }
     });
 }
+
+#[test]
+fn a_service_that_pauses_within_both_bodies_gets_the_whole_request() {
+    worker(async {
+        let (seen, mut lengths) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire, _| {
+            let seen = seen.clone();
+            async move {
+                wire.head().await;
+                wire.say("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbe").await;
+                tokio::time::sleep(BRIEF * 5).await;
+                let mut body = vec![0; 24 << 20];
+                seen.send(wire.0.read_exact(&mut body).await.is_ok()).unwrap();
+                wire.say("en").await;
+            }
+        })
+        .await;
+        let upload = with_body(Method::POST, "/", vec![b'x'; 24 << 20]);
+        let answer = Client::new().send(&impatient(address), upload).await.unwrap();
+        assert_eq!(read(answer).await.unwrap().0, "been");
+        assert!(lengths.recv().await.unwrap());
+    });
+}
+
+#[test]
+fn a_service_that_takes_a_body_slowly_but_steadily_is_not_late() {
+    worker(async {
+        let address = upstream(|mut wire, _| async move {
+            wire.head().await;
+            let mut part = vec![0; 2 << 20];
+            for _ in 0..12 {
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                wire.0.read_exact(&mut part).await.unwrap();
+            }
+            wire.say(OK).await;
+        })
+        .await;
+        let mut config = config_of(vec![target(false, "127.0.0.1", address.port())]);
+        config.response_timeout = Duration::from_millis(1200);
+        // In one part, of which the service sees a twelfth at a time.
+        let upload = with_body(Method::POST, "/", vec![b'x'; 24 << 20]);
+        assert_eq!(Client::new().send(&service(config), upload).await.unwrap().status(), 200);
+    });
+}
