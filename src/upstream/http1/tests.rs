@@ -707,6 +707,34 @@ fn a_service_that_is_deaf_and_dumb_is_found_to_be_late() {
 }
 
 #[test]
+fn a_service_that_takes_a_body_slowly_but_steadily_is_not_late() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        const STEP: usize = 64 * 1024;
+        // No more than one step is ever between the two, so that what is written is what is taken.
+        let (ours, mut service) = tokio::io::duplex(STEP);
+        let now = tokio::time::Instant::now();
+        // In one part: of the client there is nothing more to be heard.
+        let body = Upload::new(parts(&[Some(40 * STEP)], Some(40 * STEP as u64), true), now);
+        let mut request = Request::builder().method(Method::POST).uri("/").body(body).unwrap();
+        frame(&mut request);
+        let mut exchange = Exchange::begin(Box::new(Connection::new(Box::new(ours), now)), request, now);
+        let answered = poll_fn(|cx| exchange.poll_answer(cx, Duration::from_millis(600)));
+        let serving = async {
+            let mut step = vec![0; STEP];
+            for _ in 0..40 {
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                tokio::io::AsyncReadExt::read_exact(&mut service, &mut step).await.unwrap();
+            }
+            service.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            service
+        };
+        let (answered, _service) = tokio::join!(answered, serving);
+        assert_eq!(answered.map_err(|lost| lost.fault).unwrap().answer.status(), 204);
+    });
+}
+
+#[test]
 fn room_that_a_long_answer_took_is_let_go_of() {
     let mut answers = Answers::new();
     answers.begin();
