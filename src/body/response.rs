@@ -305,7 +305,6 @@ impl<T: Tail> Drop for ResponseBody<T> {
 
 /// Whose fault it is that a body broke off: of the client, where it is its request that did.
 fn how_broken(error: &(dyn Error + 'static)) -> HowEnded {
-    let mut text = error.to_string();
     let mut cause = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref() {
@@ -314,7 +313,7 @@ fn how_broken(error: &(dyn Error + 'static)) -> HowEnded {
             None => cause = error.source(),
         }
     }
-    let mut source = error.source();
+    let (mut text, mut source) = (error.to_string(), error.source());
     while let Some(cause) = source {
         text.push_str(": ");
         text.push_str(&cause.to_string());

@@ -1,5 +1,5 @@
 //! A connection that is being used, and where it goes afterwards: back to the pool, when the request was written to its
-//! last byte and the answer read to its own, and both sides keep it. Dropped before, it is closed.
+//! last byte and the answer read to its own, and the service keeps it. Dropped before, it is closed.
 
 use std::{
     rc::Rc,

@@ -324,6 +324,7 @@ fn nobody_is_told_to_continue_whose_body_is_not_asked_for_or_is_there() {
     // Nor who has begun to send, although the rest is waited for.
     let begun = [frame(HEADERS, END_HEADERS, 5, &expecting_head("/read", "100-continue")), frame(DATA, 0, 5, b"hel")];
     client.0.write_all(&begun.concat()).unwrap();
+    // That of the stream before, and this one.
     running.wait_for(|event| *event == Event::Began("/read".into()));
     running.wait_for(|event| *event == Event::Began("/read".into()));
     client.send(DATA, END_STREAM, 5, b"lo");

@@ -13,6 +13,22 @@ async fn saying(bytes: impl AsRef<[u8]> + Clone + 'static) -> SocketAddr {
     .await
 }
 
+/// Answers the head of a request, and tells when its connection is closed.
+async fn saying_and_waiting(answer: &'static str) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let (seen, ended) = mpsc::unbounded_channel();
+    let address = upstream(move |mut wire, _| {
+        let seen = seen.clone();
+        async move {
+            wire.head().await;
+            wire.say(answer).await;
+            wire.closed().await;
+            let _ = seen.send(());
+        }
+    })
+    .await;
+    (address, ended)
+}
+
 #[test]
 fn a_refused_connection_is_unreachable() {
     worker(async {
@@ -334,17 +350,7 @@ fn why_a_service_takes_no_more_is_passed_on_though_it_closes_on_us() {
 #[test]
 fn a_client_that_breaks_off_while_the_answer_comes_ends_it_with_an_error() {
     worker(async {
-        let (seen, mut ended) = mpsc::unbounded_channel();
-        let address = upstream(move |mut wire, _| {
-            let seen = seen.clone();
-            async move {
-                wire.head().await;
-                wire.say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun").await;
-                wire.closed().await;
-                seen.send(()).unwrap();
-            }
-        })
-        .await;
+        let (address, mut ended) = saying_and_waiting("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun").await;
         let (client, (feed, request)) = (Client::new(), fed(Method::POST, "/"));
         let mut answer = client.send(&service_of(&[address]), request).await.unwrap();
         assert_eq!(answer.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "begun");
@@ -394,17 +400,7 @@ fn a_body_that_is_not_as_long_as_its_head_says_is_never_made_a_whole_request() {
 #[test]
 fn a_client_that_leaves_in_the_middle_of_both_bodies_ends_the_connection() {
     worker(async {
-        let (seen, mut ended) = mpsc::unbounded_channel();
-        let address = upstream(move |mut wire, _| {
-            let seen = seen.clone();
-            async move {
-                wire.head().await;
-                wire.say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun").await;
-                wire.closed().await;
-                seen.send(()).unwrap();
-            }
-        })
-        .await;
+        let (address, mut ended) = saying_and_waiting("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbegun").await;
         let (client, service) = (Client::new(), service_of(&[address]));
         let (feed, request) = fed(Method::POST, "/");
         let mut answer = client.send(&service, request).await.unwrap();
@@ -420,17 +416,7 @@ fn a_client_that_leaves_in_the_middle_of_both_bodies_ends_the_connection() {
 #[test]
 fn an_upload_that_breaks_off_behind_its_answer_spoils_the_connection() {
     worker(async {
-        let (seen, mut ended) = mpsc::unbounded_channel();
-        let address = upstream(move |mut wire, _| {
-            let seen = seen.clone();
-            async move {
-                wire.head().await;
-                wire.say(OK).await;
-                wire.closed().await;
-                seen.send(()).unwrap();
-            }
-        })
-        .await;
+        let (address, mut ended) = saying_and_waiting(OK).await;
         let (client, service) = (Client::new(), service_of(&[address]));
         let (feed, request) = fed(Method::POST, "/");
         assert_eq!(read(client.send(&service, request).await.unwrap()).await.unwrap().0, "ok");
