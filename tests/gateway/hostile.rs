@@ -1097,6 +1097,61 @@ fn h2_data_that_exceeds_the_length_is_refused() {
     assert!(!String::from_utf8_lossy(&h2.world.upstream.bytes()).contains("smuggled"));
 }
 
+/// What is said of a body, what comes of it, and how it ends, in every mixture: what the service reads as requests are the requests.
+#[test]
+fn h2_whatever_is_said_of_a_body_and_whatever_comes_the_service_sees_no_other_request() {
+    let h2 = start_h2(YAML);
+    let long = "x".repeat(5000);
+    let hidden = "PUT /evil HTTP/1.1\r\nHost: a\r\n\r\n";
+    let bodies: [&[&str]; 9] =
+        [&[], &[""], &["hello"], &["", "hello"], &["hel"], &["hel", "lo"], &["hello", "!!"], &[&long], &["", hidden]];
+    let mut sent = Vec::new();
+    for method in ["GET", "HEAD", "POST", "PUT"] {
+        for length in [None, Some("0"), Some("5"), Some("5000")] {
+            for body in bodies {
+                for end in ["with its last part", "behind it", "trailers", "reset", "never"] {
+                    let path = format!("/public/{}", sent.len());
+                    let mut fields = h2::get(&path);
+                    fields[0] = (":method", method);
+                    fields.extend(length.map(|length| ("content-length", length)));
+                    let mut client = h2.connect();
+                    let ends_at = if end == "with its last part" { body.len() } else { usize::MAX };
+                    let flags = |part: usize| if part == ends_at { h2::END_STREAM } else { 0 };
+                    client.frame(h2::HEADERS, h2::END_HEADERS | flags(0), 1, &block(&fields));
+                    for (part, data) in body.iter().enumerate() {
+                        client.frame(h2::DATA, flags(part + 1), 1, data.as_bytes());
+                    }
+                    match end {
+                        "behind it" => client.frame(h2::DATA, h2::END_STREAM, 1, b""),
+                        "trailers" => {
+                            let flags = h2::END_HEADERS | h2::END_STREAM;
+                            client.frame(h2::HEADERS, flags, 1, &block(&[("x-sum", "1")]))
+                        }
+                        "reset" => client.frame(h2::RST_STREAM, 0, 1, &8_u32.to_be_bytes()),
+                        _ => &mut client,
+                    };
+                    let ending = client.request(3, &h2::get("/public/next")).status(3);
+                    let case = format!("{method} {length:?} {body:?} {end}");
+                    assert_eq!(ending, Ending::Status(200), "another beside {case}");
+                    let mut body = body.concat();
+                    // What comes behind the length may come too late for the service to be spared what came before.
+                    body.truncate(length.map_or(usize::MAX, |length| length.parse().unwrap()));
+                    sent.push((format!("{method} {path} HTTP/1.1"), body, case));
+                }
+            }
+        }
+    }
+    let seen = h2.world.upstream.requests();
+    let (next, others): (Vec<_>, Vec<_>) = seen.iter().partition(|seen| seen.line() == "GET /public/next HTTP/1.1");
+    assert_eq!(next.len(), sent.len());
+    assert!(next.iter().all(|next| next.body.is_empty()));
+    for other in others {
+        let (_, body, case) = sent.iter().find(|(line, ..)| line == other.line()).expect("a request that nobody sent");
+        assert_eq!(String::from_utf8_lossy(&other.body), *body, "{case}");
+    }
+    assert!(!seen.iter().any(|seen| seen.head.contains("evil")));
+}
+
 /// Floods until the other side hangs up or `count` is reached, and then looks whether the gateway still serves others.
 fn flood(h2: &H2World, count: usize, mut bytes: impl FnMut(usize) -> Vec<u8>) -> usize {
     let mut client = h2.connect();
