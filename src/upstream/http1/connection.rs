@@ -59,6 +59,8 @@ pub(in crate::upstream) struct Connection<B> {
     /// Who reads, while somebody else sends.
     reader: Option<Waker>,
     timer: Pin<Box<Sleep>>,
+    /// Since when the service has made this request wait, as far as the timer knows.
+    timed_since: Instant,
     /// When its last request began: the clock is read once a request, and counting idle time from the beginning rather
     /// than the end errs towards a fresh connection.
     pub(in crate::upstream) used_at: Instant,
@@ -102,6 +104,7 @@ impl<B> Connection<B> {
             broken_off: None,
             reader: None,
             timer: Box::pin(sleep_until(now)),
+            timed_since: now,
             used_at: now,
             reused: false,
         }
@@ -274,8 +277,9 @@ impl<B> Connection<B> {
 
     /// Whether the upstream has made us wait for too long; if not, this task is woken when that may be.
     pub(super) fn is_overdue(&mut self, cx: &mut Context<'_>, patience: Duration) -> bool {
-        if self.timer.deadline() > self.started + patience {
-            self.timer.as_mut().reset(self.started + patience);
+        // As another request may have left it. Only then: a timer that is set to the past wakes its task, which would set it again.
+        if self.timer.deadline() > self.timed_since + patience {
+            self.timer.as_mut().reset(self.timed_since + patience);
         }
         // Whatever this task has done: who says more and more, and no answer, would never be found to be late.
         while pin!(unconstrained(self.timer.as_mut())).poll(cx).is_ready() {
@@ -289,6 +293,7 @@ impl<B> Connection<B> {
             if deadline <= now {
                 return true;
             }
+            self.timed_since = stalled_since;
             self.timer.as_mut().reset(deadline);
         }
         false
@@ -360,7 +365,7 @@ where
         started: Instant,
     ) -> Self {
         let (head, body) = request.into_parts();
-        (connection.started, connection.used_at) = (started, started);
+        (connection.started, connection.used_at, connection.timed_since) = (started, started, started);
         (connection.interim, connection.reader) = (0, None);
         connection.progress = body.progress();
         connection.answers.begin();

@@ -293,6 +293,39 @@ fn a_request_goes_on_while_its_answer_is_read() {
 }
 
 #[test]
+fn an_upload_that_takes_longer_than_an_answer_may_costs_nothing_while_it_rests() {
+    worker(async {
+        for (early, late) in [("", OK), (OK, ""), ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no", "k")] {
+            let address = upstream(move |mut wire, _| async move {
+                wire.head().await;
+                wire.say(early).await;
+                wire.until("0\r\n\r\n").await;
+                wire.say(late).await;
+                wire.closed().await;
+            })
+            .await;
+            let (feed, request) = fed(Method::POST, "/");
+            let (asked, request) = counted(request);
+            let client = Client::new();
+            let exchange = async { read(client.send(&impatient(address), request).await.unwrap()).await.unwrap().0 };
+            let feeding = async {
+                // Of some parts the timer learns as soon as they come, of others when it fires.
+                for rest in [3 * BRIEF, BRIEF / 2, BRIEF / 2, BRIEF / 2, 3 * BRIEF, BRIEF / 3] {
+                    tokio::time::sleep(rest).await;
+                    feed.send(data("part")).unwrap();
+                }
+                tokio::time::sleep(BRIEF).await;
+                drop(feed);
+            };
+            let (answer, ()) = tokio::join!(exchange, feeding);
+            assert_eq!(answer, "ok");
+            settle().await;
+            assert!(asked.get() < 200, "asked {} times for six parts, after {early:?}", asked.get());
+        }
+    });
+}
+
+#[test]
 fn a_long_answer_in_chunks_or_without_a_length_arrives_byte_by_byte() {
     worker(async {
         let body: String = (0..400_000_u32).map(|n| char::from(b'a' + (n % 23) as u8)).collect();

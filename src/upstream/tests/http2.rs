@@ -66,6 +66,31 @@ fn h2c_config(addresses: &[SocketAddr]) -> config::Upstream {
 }
 
 #[test]
+fn an_upload_that_takes_longer_than_an_answer_may_costs_nothing_while_it_rests() {
+    worker(async {
+        let address = speaking(server::Builder::new(), |connection, _| serve(connection, echo)).await;
+        let service = service(config::Upstream { response_timeout: BRIEF, ..h2c_config(&[address]) });
+        let (feed, request) = fed(Method::POST, "/");
+        let (client, mut polls) = (Client::new(), 0_u32);
+        let mut exchange = std::pin::pin!(client.text_of(&service, request));
+        let counting = std::future::poll_fn(|cx| {
+            polls += 1;
+            exchange.as_mut().poll(cx)
+        });
+        let feeding = async {
+            for rest in [3 * BRIEF, BRIEF / 2, BRIEF / 2, BRIEF / 2, 3 * BRIEF, BRIEF / 3] {
+                tokio::time::sleep(rest).await;
+                feed.send(data("part")).unwrap();
+            }
+            drop(feed);
+        };
+        let (answer, ()) = tokio::join!(counting, feeding);
+        assert_eq!(answer.unwrap(), "POST api.example / 24");
+        assert!(polls < 200, "polled {polls} times for six parts");
+    });
+}
+
+#[test]
 fn requests_share_a_connection() {
     worker(async {
         let address = speaking(server::Builder::new(), |connection, _| serve(connection, echo)).await;

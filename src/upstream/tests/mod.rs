@@ -67,6 +67,8 @@ enum TestBody {
     Fed(Fed),
     /// What is fed, though it said that it would be so many bytes.
     Promised(Fed, u64),
+    /// What is fed, and how often it was asked for.
+    Counted(Fed, Rc<Cell<u32>>),
 }
 
 impl Body for TestBody {
@@ -79,20 +81,24 @@ impl Body for TestBody {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
             }
             Self::Fed(Fed(frames)) | Self::Promised(Fed(frames), _) => frames.poll_recv(cx),
+            Self::Counted(Fed(frames), asked) => {
+                asked.set(asked.get() + 1);
+                frames.poll_recv(cx)
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
-            Self::Fed(_) | Self::Promised(..) => false,
+            Self::Fed(_) | Self::Promised(..) | Self::Counted(..) => false,
         }
     }
 
     fn size_hint(&self) -> http_body::SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
-            Self::Fed(_) => http_body::SizeHint::default(),
+            Self::Fed(_) | Self::Counted(..) => http_body::SizeHint::default(),
             Self::Promised(_, length) => http_body::SizeHint::with_exact(*length),
         }
     }
@@ -122,8 +128,18 @@ fn fed(method: Method, path: &'static str) -> (Feed, Request<TestBody>) {
 fn promised(request: Request<TestBody>, length: u64) -> Request<TestBody> {
     request.map(|body| match body {
         TestBody::Fed(fed) => TestBody::Promised(fed, length),
-        other @ (TestBody::Whole(_) | TestBody::Promised(..)) => other,
+        other @ (TestBody::Whole(_) | TestBody::Promised(..) | TestBody::Counted(..)) => other,
     })
+}
+
+/// A request whose body counts how often it is asked for.
+fn counted(request: Request<TestBody>) -> (Rc<Cell<u32>>, Request<TestBody>) {
+    let asked = Rc::new(Cell::new(0));
+    let request = request.map(|body| match body {
+        TestBody::Fed(fed) => TestBody::Counted(fed, Rc::clone(&asked)),
+        other @ (TestBody::Whole(_) | TestBody::Promised(..) | TestBody::Counted(..)) => other,
+    });
+    (asked, request)
 }
 
 fn data(bytes: impl Into<Bytes>) -> Result<Frame<Bytes>, std::io::Error> {
