@@ -31,7 +31,7 @@ pub fn check_framing(version: Version, headers: &HeaderMap, max_fields: usize) -
         return Err(FramingFault::TooManyFields);
     }
     // In HTTP/1.1 hyper has trimmed them (RFC 9112 §5.1).
-    if matches!(version, Version::HTTP_2 | Version::HTTP_3) && headers.values().any(is_padded) {
+    if matches!(version, Version::HTTP_2 | Version::HTTP_3) && has_padding(headers) {
         return Err(FramingFault::PaddedValue);
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -43,6 +43,11 @@ pub fn check_framing(version: Version, headers: &HeaderMap, max_fields: usize) -
     } else {
         Err(FramingFault::TransferCoding)
     }
+}
+
+/// Whether a value begins or ends in white space.
+pub(super) fn has_padding(fields: &HeaderMap) -> bool {
+    fields.values().any(is_padded)
 }
 
 fn is_padded(value: &HeaderValue) -> bool {

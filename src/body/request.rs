@@ -16,6 +16,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::{
     ConnectionWatch, Received,
     copy::{CopyReceiver, Copying},
+    framing::has_padding,
     response::{TrailerFilter, clean},
     wait::Wait,
 };
@@ -156,7 +157,8 @@ impl RequestBody {
 
     /// Has a copy made of what is read from now on, of at most `max` bytes. `None`: there is nothing to read.
     pub fn copy(&mut self, max: usize) -> Option<CopyReceiver> {
-        if matches!(self.source, Source::Ended) {
+        // Whoever knows that nothing will come asks for nothing.
+        if self.size_hint().exact() == Some(0) {
             return None;
         }
         let told = self.told.as_mut()?;
@@ -277,6 +279,10 @@ impl Body for RequestBody {
                 }
                 Poll::Ready(Some(Err(fault))) => return this.fail(fault),
                 Poll::Ready(Some(Ok(frame))) => {
+                    // As in a head, where it refuses the request (RFC 9113 §8.2.1); HTTP/1.1 has none such.
+                    if frame.trailers_ref().is_some_and(has_padding) {
+                        return this.fail(BodyFault::Malformed);
+                    }
                     wait.resume();
                     wait.moved(frame.data_ref().map_or(0, |data| data.len() as u64));
                     if this.told.as_ref().is_some_and(|told| told.counter.get() > this.limit) {

@@ -26,6 +26,9 @@ const STREAM_SLICE: usize = 32 * 1024;
 
 /// What is told, once, when an answer's body has ended.
 pub trait Tail: Unpin + 'static {
+    /// Takes note of why there are no more bytes, where the upstream broke off; the end follows.
+    fn broke(&mut self, _: &(dyn Error + 'static)) {}
+
     /// Takes note of the end.
     fn end(self, end: StreamEnd);
 }
@@ -59,7 +62,7 @@ pub struct StreamEnd {
 }
 
 /// Why an answer's body has no more bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HowEnded {
     /// All of it was handed over.
     Complete,
@@ -67,8 +70,8 @@ pub enum HowEnded {
     ClientGone,
     /// The client took too little for too long.
     TimedOut,
-    /// The upstream broke off; with the causes, for the operator.
-    UpstreamFault(String),
+    /// The upstream broke off; why was told before ([`Tail::broke`]).
+    UpstreamFault,
 }
 
 /// An answer's body.
@@ -255,7 +258,11 @@ impl<T: Tail> Body for ResponseBody<T> {
                 Poll::Ready(None)
             }
             Some(Err(error)) => {
-                this.end(how_broken(&*error));
+                let how = how_broken(&*error);
+                if let Some(tail) = this.tail.as_mut().filter(|_| how == HowEnded::UpstreamFault) {
+                    tail.broke(&*error);
+                }
+                this.end(how);
                 Poll::Ready(Some(Err(error)))
             }
             Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
@@ -313,11 +320,5 @@ fn how_broken(error: &(dyn Error + 'static)) -> HowEnded {
             None => cause = error.source(),
         }
     }
-    let (mut text, mut source) = (error.to_string(), error.source());
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    HowEnded::UpstreamFault(text)
+    HowEnded::UpstreamFault
 }

@@ -1,5 +1,7 @@
 //! What goes wrong below this room, as refusals.
 
+use std::error::Error;
+
 use super::Refusal;
 use crate::{
     body::{BodyFault, FramingFault},
@@ -33,7 +35,25 @@ pub(super) fn body_refusal(fault: BodyFault) -> Refusal {
 
 /// A service that gave no answer.
 pub(super) fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
-    let reason = match fault {
+    let reason = reason_of(fault);
+    let retry_after = (reason == Reason::UpstreamBusy).then_some(BUSY_SECS);
+    Refusal { retry_after, ..Refusal::of(reason) }.because(with_causes(fault))
+}
+
+/// Why an answer broke off whose head was sent: a fault, or an error that wraps one.
+pub(super) fn upstream_reason(error: &(dyn Error + 'static)) -> Reason {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(fault) = error.downcast_ref() {
+            return reason_of(fault);
+        }
+        cause = error.source();
+    }
+    Reason::UpstreamReset
+}
+
+fn reason_of(fault: &UpstreamFault) -> Reason {
+    match fault {
         UpstreamFault::Unreachable { .. } => Reason::UpstreamUnreachable,
         UpstreamFault::Tls { .. } => Reason::UpstreamTls,
         UpstreamFault::Reset(_) => Reason::UpstreamReset,
@@ -41,7 +61,5 @@ pub(super) fn upstream_refusal(fault: &UpstreamFault) -> Refusal {
         UpstreamFault::Timeout | UpstreamFault::Deadline => Reason::UpstreamTimeout,
         UpstreamFault::Busy => Reason::UpstreamBusy,
         UpstreamFault::RequestBody(_) => Reason::ClientGone,
-    };
-    let retry_after = (reason == Reason::UpstreamBusy).then_some(BUSY_SECS);
-    Refusal { retry_after, ..Refusal::of(reason) }.because(with_causes(fault))
+    }
 }

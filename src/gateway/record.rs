@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    error::Error,
     net::IpAddr,
     rc::Rc,
     sync::Arc,
@@ -10,14 +11,17 @@ use std::{
 
 use http::{Method, Version};
 
-use super::ids::{RequestId, Trace};
+use super::{
+    faults::upstream_reason,
+    ids::{RequestId, Trace},
+};
 use crate::{
     body::{ConnectionInfo, HowEnded, StreamEnd, Tail, Verdict},
     clock::Now,
     limit::InFlightPlace,
     policy::{Principal, Reason},
     runtime::{CompiledShaping, OnWorker, Services, Side, Snapshot},
-    telemetry::AccessRecord,
+    telemetry::{AccessRecord, with_causes},
 };
 
 /// A request's record, filled in on its way and told when it is dropped.
@@ -194,12 +198,14 @@ impl Tail for Box<Record> {
                     self.reason = Reason::ClientGone;
                 }
             }
-            HowEnded::UpstreamFault(why) => {
-                tracing::warn!(request.id = self.request_id.as_str(), error = %why, "the answer's body broke off");
-                if self.reason == Reason::Allowed {
-                    self.reason = Reason::UpstreamReset;
-                }
-            }
+            HowEnded::UpstreamFault => {}
+        }
+    }
+
+    fn broke(&mut self, error: &(dyn Error + 'static)) {
+        tracing::warn!(request.id = self.request_id.as_str(), error = %with_causes(error), "the answer's body broke off");
+        if self.reason == Reason::Allowed {
+            self.reason = upstream_reason(error);
         }
     }
 }

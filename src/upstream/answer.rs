@@ -6,7 +6,7 @@ use http::{
     header::{CONTENT_LENGTH, TRANSFER_ENCODING},
 };
 
-use super::{fault::InvalidAnswer, lease::Afterwards};
+use super::{fault::InvalidAnswer, framing::is_plain, lease::Afterwards};
 
 /// An answer's head was found good: it has at most one length, and no coding but `chunked`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub(super) struct Checked {
 /// What 64 bits hold whatever the digits are.
 const LENGTH_DIGITS: usize = 19;
 
-/// Checks an answer's head, and takes away a `Content-Length` that `Transfer-Encoding` overrides. `upgrade`: whether it was asked for.
+/// Checks an answer's head, takes away a `Content-Length` that `Transfer-Encoding` overrides, and writes one that has zeros before it in
+/// the usual way. `upgrade`: whether it was asked for.
 pub(super) fn check<B>(answer: &mut Response<B>, upgrade: bool) -> Result<Checked, InvalidAnswer> {
     Ok(Checked { afterwards: afterwards(answer, upgrade)?, _checked: () })
 }
@@ -56,11 +57,18 @@ fn check_coding(headers: &HeaderMap) -> Result<(), InvalidAnswer> {
     if only_chunked && fields.next().is_none() { Ok(()) } else { Err(InvalidAnswer::TransferCoding) }
 }
 
-fn check_length(headers: &HeaderMap) -> Result<(), InvalidAnswer> {
+fn check_length(headers: &mut HeaderMap) -> Result<(), InvalidAnswer> {
     let mut fields = headers.get_all(CONTENT_LENGTH).iter();
     let Some(field) = fields.next() else { return Ok(()) };
     let digits = (1..=LENGTH_DIGITS).contains(&field.len()) && field.as_bytes().iter().all(u8::is_ascii_digit);
-    if digits && fields.next().is_none() { Ok(()) } else { Err(InvalidAnswer::ContentLength) }
+    if !digits || fields.next().is_some() {
+        return Err(InvalidAnswer::ContentLength);
+    }
+    if !is_plain(field) {
+        let length = field.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+        headers.insert(CONTENT_LENGTH, length.ok_or(InvalidAnswer::ContentLength)?.into());
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -102,6 +110,14 @@ mod tests {
         }
         let twice = [("content-length", "1"), ("content-length", "1")];
         assert!(matches!(checked(304, &twice).0, Err(InvalidAnswer::ContentLength)));
+    }
+
+    #[test]
+    fn a_length_with_zeros_before_it_is_said_in_the_usual_way() {
+        for (value, said) in [("0", "0"), ("000", "0"), ("0012", "12"), ("120", "120")] {
+            let (result, headers) = checked(200, &[("content-length", value)]);
+            assert_eq!((result.unwrap(), headers[CONTENT_LENGTH].as_bytes()), (Afterwards::Reuse, said.as_bytes()));
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
     fault::{InvalidAnswer, UpstreamFault},
     lease::Lease,
     switched::SwitchedService,
+    timed::Timed,
 };
 
 /// The body of an upstream's answer. What is usual is small, as an answer passes many hands.
@@ -27,10 +28,12 @@ enum Source<B> {
     Whole(Bytes),
     /// The connection.
     Line(Box<Reading<B>>),
+    /// The connection, which somebody takes away when the time is over.
+    Timed(Timed<B>),
 }
 
 /// A body that is being read.
-struct Reading<B> {
+pub(super) struct Reading<B> {
     lease: Lease<B>,
     /// Where it comes from, if that is a stream.
     incoming: Option<Incoming>,
@@ -51,7 +54,12 @@ impl<B: 'static> UpstreamBody<B> {
             lease.end();
             return Self(Source::Whole(whole));
         }
-        Self(Source::Line(Box::new(Reading { lease, incoming, is_whole: false, is_switching: false })))
+        let ends = lease.ends();
+        let reading = Box::new(Reading { lease, incoming, is_whole: false, is_switching: false });
+        Self(match ends {
+            Some(ends) => Source::Timed(Timed::until(ends, reading)),
+            None => Source::Line(reading),
+        })
     }
 
     /// The body of a 101, which is none: its connection goes on with what it was switched to.
@@ -66,7 +74,7 @@ impl<B: 'static> UpstreamBody<B> {
     pub fn take_over(self) -> impl Future<Output = Result<SwitchedService<B>, UpstreamFault>> + use<B> {
         let lease = match self.0 {
             Source::Line(reading) if reading.is_switching => Some(reading.lease),
-            Source::Line(_) | Source::Whole(_) => None,
+            Source::Line(_) | Source::Timed(_) | Source::Whole(_) => None,
         };
         async move {
             match lease {
@@ -80,16 +88,13 @@ impl<B: 'static> UpstreamBody<B> {
     pub fn take_whole(&mut self) -> Option<Bytes> {
         match &mut self.0 {
             Source::Whole(bytes) => Some(std::mem::take(bytes)),
-            Source::Line(_) => None,
+            Source::Line(_) | Source::Timed(_) => None,
         }
     }
 }
 
 impl<B: 'static> Reading<B> {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
-        if self.lease.is_overdue(cx) {
-            return Poll::Ready(Some(Err(self.lease.failed(UpstreamFault::Deadline))));
-        }
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
         let Self { lease, incoming, is_whole, is_switching: _ } = self;
         let Some(incoming) = incoming else {
             let polled = ready!(lease.poll_body(cx));
@@ -113,11 +118,20 @@ impl<B: 'static> Reading<B> {
         })
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// Gives it up for its time; `false` if it was over before.
+    pub(super) fn give_up(&mut self) -> bool {
+        let is_in_use = self.lease.is_in_use();
+        if is_in_use {
+            self.lease.failed(UpstreamFault::Deadline);
+        }
+        is_in_use
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
         self.incoming.as_ref().map_or(self.is_whole, Body::is_end_stream)
     }
 
-    fn size_hint(&self) -> SizeHint {
+    pub(super) fn size_hint(&self) -> SizeHint {
         match &self.incoming {
             Some(incoming) => incoming.size_hint(),
             None if self.is_whole => SizeHint::with_exact(0),
@@ -138,6 +152,7 @@ impl<B: 'static> Body for UpstreamBody<B> {
             Source::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Source::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Line(reading) => reading.poll_frame(cx),
+            Source::Timed(timed) => timed.poll_frame(cx),
         }
     }
 
@@ -145,6 +160,7 @@ impl<B: 'static> Body for UpstreamBody<B> {
         match &self.0 {
             Source::Whole(bytes) => bytes.is_empty(),
             Source::Line(reading) => reading.is_end_stream(),
+            Source::Timed(timed) => timed.is_end_stream(),
         }
     }
 
@@ -152,6 +168,7 @@ impl<B: 'static> Body for UpstreamBody<B> {
         match &self.0 {
             Source::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Line(reading) => reading.size_hint(),
+            Source::Timed(timed) => timed.size_hint(),
         }
     }
 }
@@ -161,6 +178,7 @@ impl<B> fmt::Debug for UpstreamBody<B> {
         match &self.0 {
             Source::Whole(bytes) => f.debug_tuple("UpstreamBody").field(bytes).finish(),
             Source::Line(reading) => f.debug_struct("UpstreamBody").field("incoming", &reading.incoming).finish(),
+            Source::Timed(_) => f.write_str("UpstreamBody"),
         }
     }
 }

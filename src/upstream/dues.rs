@@ -1,12 +1,8 @@
 //! What a request owes until its answer is over: places that others wait for, and an end.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, atomic::Ordering},
-    task::Context,
-};
+use std::sync::{Arc, atomic::Ordering};
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::{gate::Place, target::Target};
 
@@ -15,7 +11,7 @@ use super::{gate::Place, target::Target};
 pub(super) struct Dues {
     _place: Option<Place>,
     _under_way: Option<UnderWay>,
-    ends: Option<Pin<Box<Sleep>>>,
+    ends: Option<Instant>,
 }
 
 /// Counts among the requests that are under way to a target.
@@ -28,13 +24,12 @@ impl Dues {
         if place.is_none() && under_way.is_none() && ends.is_none() {
             return None;
         }
-        let ends = ends.map(|ends| Box::pin(sleep_until(ends)));
         Some(Box::new(Self { _place: place, _under_way: under_way, ends }))
     }
 
-    /// Whether the time is over; if not, this task is woken when it is.
-    pub(super) fn are_overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        self.ends.as_mut().is_some_and(|ends| ends.as_mut().poll(cx).is_ready())
+    /// When it must be over, whoever still waits.
+    pub(super) const fn ends(&self) -> Option<Instant> {
+        self.ends
     }
 }
 

@@ -38,10 +38,15 @@ fn expects_body(method: &Method) -> bool {
 /// Keeps the field as it came when it is right already, which it nearly always is.
 fn set_length(headers: &mut HeaderMap, length: u64) {
     let mut fields = headers.get_all(CONTENT_LENGTH).iter();
-    let said = fields.next().and_then(|field| field.to_str().ok()).and_then(|field| field.parse::<u64>().ok());
+    let said = fields.next().filter(|field| is_plain(field)).and_then(|field| field.to_str().ok()?.parse::<u64>().ok());
     if said != Some(length) || fields.next().is_some() {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
+}
+
+/// Whether a number is written in the one way in which nobody takes it for another: some read what begins with 0 as octal.
+pub(super) fn is_plain(number: &HeaderValue) -> bool {
+    matches!(number.as_bytes(), [b'0'] | [b'1'..=b'9', ..])
 }
 
 #[cfg(test)]
@@ -100,6 +105,15 @@ mod tests {
         let headers = framed(Method::DELETE, &claims, Full::new(Bytes::from_static(b"abc")));
         assert_eq!(headers.len(), 1);
         assert_eq!(headers.get(CONTENT_LENGTH).unwrap(), "3");
+    }
+
+    #[test]
+    fn a_length_that_some_would_read_as_octal_is_said_in_the_usual_way() {
+        for (claim, said) in [("03", "3"), ("0000003", "3"), ("+3", "3"), ("3", "3")] {
+            let headers = framed(Method::POST, &[("content-length", claim)], Full::new(Bytes::from_static(b"abc")));
+            assert_eq!(headers.get(CONTENT_LENGTH).unwrap(), said, "{claim}");
+        }
+        assert_eq!(framed(Method::POST, &[("content-length", "00")], Empty::<Bytes>::new())[CONTENT_LENGTH], "0");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! A connection that is being used, and where it goes afterwards: back to the pool, when the request was written to its
-//! last byte and the answer read to its own, and the service keeps it. Dropped before, it is closed.
+//! last byte before its answer came and the answer read to its own, and the service keeps it. Dropped before, it is closed.
 
 use std::{
     rc::Rc,
@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::Frame;
+use tokio::time::Instant;
 
 use super::{
     dues::Dues,
@@ -111,26 +112,28 @@ impl<B: 'static> Lease<B> {
         }
     }
 
-    /// Whether the time of the whole request is over.
-    pub(super) fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
-        self.dues.as_mut().is_some_and(|dues| dues.are_overdue(cx))
+    /// When the whole request must be over, if it must.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        self.dues.as_ref()?.ends()
+    }
+
+    /// Whether the answer is neither over nor given up.
+    pub(super) const fn is_in_use(&self) -> bool {
+        self.connection.is_some()
     }
 
     /// The answer has been read to its end.
     pub(super) fn end(&mut self) {
-        self.dues = None;
+        let dues = self.dues.take();
         self.has_ended |= self.connection.is_some();
-        let connection = match self.connection.take() {
-            Some(Held::Own(connection)) => connection,
-            // If there is still something to be sent, who sends it gives the connection back.
-            Some(Held::Early(early)) => match early.end() {
-                Some(connection) => connection,
-                None => return,
-            },
-            Some(Held::Shared(stream)) => return stream.end(),
-            None => return,
-        };
-        give_back(connection, self.afterwards, &self.pool);
+        match self.connection.take() {
+            Some(Held::Own(connection)) if self.afterwards == Afterwards::Reuse && connection.may_be_kept() => {
+                self.pool.put(connection);
+            }
+            Some(Held::Early(early)) => early.end(dues),
+            Some(Held::Shared(stream)) => stream.end(),
+            Some(Held::Own(_)) | None => {}
+        }
     }
 
     /// The answer's body broke off.
@@ -155,12 +158,5 @@ impl<B> Lease<B> {
 impl<B> Drop for Lease<B> {
     fn drop(&mut self) {
         self.cut();
-    }
-}
-
-/// Puts a connection where the next request finds it, if it can take one.
-pub(super) fn give_back<B>(connection: Box<Connection<B>>, afterwards: Afterwards, pool: &TargetPool<B>) {
-    if afterwards == Afterwards::Reuse && connection.may_be_kept() {
-        pool.put(connection);
     }
 }

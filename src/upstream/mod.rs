@@ -21,7 +21,7 @@
 //! | connections | `pool` one worker's idle ones to one target; `connect` a new one; `tls` whom we believe; `introduction` the PROXY protocol |
 //! | HTTP/1.1 | `http1` one connection and one exchange; `framing` how a request ends |
 //! | HTTP/2 | `shared` connections that requests share; `call` one stream; `ahead` how much is read before clients take it |
-//! | both | `line` what a request is sent on; `upload` its body; `answer` what is no answer; `body` the answer's; `lease` the connection until then; `switched` after 101; `fault` what went wrong |
+//! | both | `line` what a request is sent on; `upload` its body; `answer` what is no answer; `body` the answer's; `lease` the connection until then; `timed` where that has an end; `switched` after 101; `fault` what went wrong |
 //!
 //! This room never decides whether a request may pass, and never touches a header but those that frame the message
 //! (RFC 9112 §6) and, where the configuration says so, `Host`.
@@ -59,6 +59,7 @@ mod shared;
 mod switched;
 mod target;
 mod target_set;
+mod timed;
 mod tls;
 mod upload;
 

@@ -28,7 +28,7 @@ use super::{
     framing::frame,
     health::Admission,
     http1::Early,
-    lease::{Lease, give_back},
+    lease::Lease,
     line::{Answered, Held, Line, Lost, Turn},
     observer::{Repetition, ServiceObserver, UpstreamObserver},
     pool::{Opening, TargetPool},
@@ -384,9 +384,7 @@ where
         let held = match held {
             // A handshake has no body, so that nothing of it is left to be sent.
             Held::Own(connection) if connection.is_sending() && !is_switching => {
-                let pool = Rc::clone(&pool);
-                let last = move |connection| give_back(connection, afterwards, &pool);
-                Held::Early(Early::new(connection, patience, last))
+                Held::Early(Early::new(connection, patience))
             }
             held @ (Held::Own(_) | Held::Early(_) | Held::Shared(_)) => held,
         };

@@ -238,8 +238,15 @@ fn a_get_that_a_service_may_take_for_a_post_is_not_sent_twice() {
 #[test]
 fn a_request_that_is_not_over_in_its_time_is_ended() {
     let upstream = Recorder::with(|request, stream| {
-        if request.target() == "/streams" {
-            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
+        let rest = match request.target() {
+            "/streams" => "first\r\n",
+            "/is-broken" => "first\r\nno size\r\n",
+            "/ends" => "fir",
+            _ => return stream.read(&mut [0; 16]).is_err(),
+        };
+        write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{rest}").unwrap();
+        if request.target() == "/ends" {
+            return false;
         }
         // Until the gateway has had enough.
         let _ = stream.read(&mut [0; 16]);
@@ -257,4 +264,16 @@ fn a_request_that_is_not_over_in_its_time_is_ended() {
     let rest = String::from_utf8(wire.rest()).unwrap();
     assert!(rest.contains("first") && !rest.ends_with("0\r\n\r\n"), "{rest:?}");
     assert!(gateway.metric("stepgate_upstream_errors_total", &["kind=\"deadline\""]) >= 2.0);
+    // The log has the reason, though the status was sent before.
+    for (path, reason) in
+        [("/streams", "upstream_timeout"), ("/is-broken", "upstream_invalid"), ("/ends", "upstream_reset")]
+    {
+        if path != "/streams" {
+            let mut wire = gateway.connect();
+            wire.send(get(path).bytes());
+            wire.rest();
+        }
+        let record = gateway.access(|record| record["path"] == path);
+        assert_eq!((&record["status"], &record["reason"]), (&200.into(), &reason.into()), "{record}");
+    }
 }

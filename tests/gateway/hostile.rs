@@ -1054,6 +1054,52 @@ fn h2_a_body_of_no_bytes_that_has_not_ended_is_nothing_to_the_service() {
     }
 }
 
+/// A service that takes a leading 0 for octal would find the end of the body elsewhere, and a request behind it.
+#[test]
+fn a_length_is_told_to_the_service_in_the_one_way_that_all_read_alike() {
+    let h2 = start_h2(YAML);
+    for (count, length) in [(1, "010"), (3, "00000000000010"), (5, "10")] {
+        let mut wire = h2.gateway.connect();
+        wire.send(format!("POST /public/x HTTP/1.1\r\nHost: gateway.example\r\nContent-Length: {length}\r\n\r\n0123456789"));
+        assert_eq!(wire.answer().status, 200);
+        assert_eq!(h2.world.upstream.last().header("content-length"), "10");
+        let mut client = h2.connect();
+        let mut fields = h2::get("/public/x");
+        fields[0] = (":method", "POST");
+        fields.push(("content-length", length));
+        client.frame(h2::HEADERS, h2::END_HEADERS, 1, &block(&fields));
+        client.frame(h2::DATA, h2::END_STREAM, 1, b"0123456789");
+        assert_eq!(client.status(1), Ending::Status(200));
+        let seen = h2.world.upstream.wait_for(count + 1);
+        assert_eq!((seen[count].header("content-length"), &*seen[count].body), ("10", &b"0123456789"[..]));
+    }
+}
+
+#[test]
+fn h2_trailers_with_spaces_around_their_values_break_the_request_as_fields_do() {
+    let h2 = start_h2(YAML);
+    for value in [" v", "v ", "\tv", "v\t"] {
+        let mut client = h2.connect();
+        let mut fields = h2::get("/public/x");
+        fields[0] = (":method", "POST");
+        fields.push(("trailer", "x-sum"));
+        client.frame(h2::HEADERS, h2::END_HEADERS, 1, &block(&fields));
+        client.frame(h2::DATA, 0, 1, b"hello");
+        client.frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, &block(&[("x-sum", value)]));
+        assert_eq!(client.status(1), Ending::Status(400), "{value:?}");
+    }
+    assert_eq!(h2.world.upstream.count(), 0, "none was whole");
+    let mut client = h2.connect();
+    let mut fields = h2::get("/public/x");
+    fields[0] = (":method", "POST");
+    fields.push(("trailer", "x-sum"));
+    client.frame(h2::HEADERS, h2::END_HEADERS, 1, &block(&fields));
+    client.frame(h2::DATA, 0, 1, b"hello");
+    client.frame(h2::HEADERS, h2::END_HEADERS | h2::END_STREAM, 1, &block(&[("x-sum", "a b")]));
+    assert_eq!(client.status(1), Ending::Status(200));
+    assert_eq!(h2.world.upstream.last().trailers, "x-sum: a b\n");
+}
+
 #[test]
 fn h2_a_length_that_is_reached_is_the_end_of_the_request_to_the_service() {
     let h2 = start_h2(YAML);

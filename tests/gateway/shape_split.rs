@@ -98,6 +98,13 @@ fn a_client_that_says_no_end_behind_the_length_is_copied_all_the_same() {
     assert_eq!(h2.status(1), h2::Ending::Status(200));
     assert_eq!(other.wait_for(1).remove(0).body, b"hello");
     assert_eq!(world.upstream.last().body, b"hello");
+    // Nor behind a length of nothing.
+    let mut h2 = H2::over(gateway.connect());
+    fields[4] = ("content-length", "0");
+    h2.frame(h2::HEADERS, h2::END_HEADERS, 1, &h2::block(&fields));
+    assert_eq!(h2.status(1), h2::Ending::Status(200));
+    h2.frame(h2::DATA, h2::END_STREAM, 1, b"");
+    assert_eq!(other.wait_for(2).remove(1).header("content-length"), "0");
 }
 
 #[test]

@@ -30,7 +30,6 @@ use super::{Enforcement, Exchange, Record, Refusal, shaping::AnswerOf};
 use crate::{
     body::{HowEnded, RequestBody, ResponseBody, StreamEnd, Switch, Tail},
     policy::Reason,
-    telemetry::with_causes,
     upstream::UpstreamBody,
 };
 
@@ -90,8 +89,8 @@ impl Exchange {
                     poll_fn(|cx| joined.relay.poll(cx)).await;
                 }
                 Err(fault) => {
-                    let how = HowEnded::UpstreamFault(with_causes(&fault));
-                    record.end(StreamEnd { bytes: 0, how });
+                    record.broke(&fault);
+                    record.end(StreamEnd { bytes: 0, how: HowEnded::UpstreamFault });
                 }
             }
         });

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{CONNECTION, InvalidHeaderName, InvalidHeaderValue},
@@ -124,6 +124,7 @@ impl Answers {
 
     /// Takes a head, if it is whole. The fields of one that is final go to `map`, which is emptied. `is_all`: no more will come.
     pub(super) fn head(&mut self, map: &mut HeaderMap, is_all: bool) -> Result<Option<Head>, BadAnswer> {
+        self.skip_blank_lines();
         // Taken apart from its beginning each time, a head that comes byte by byte would cost its length squared.
         let is_due = is_all || self.buffer.len() >= self.next_try;
         if !is_due && !has_blank_line(&self.buffer, &mut self.searched) {
@@ -179,6 +180,22 @@ impl Answers {
             answer.extensions_mut().insert(reason);
         }
         Ok(Some(Head { answer, keeps }))
+    }
+
+    /// Some end a body with a line end too many. Of a head that has not begun nothing need be kept.
+    fn skip_blank_lines(&mut self) {
+        let mut blank: usize = 0;
+        while let Some(line) = self.buffer.get(blank..) {
+            match line {
+                [b'\n', ..] => blank = blank.saturating_add(1),
+                [b'\r', b'\n', ..] => blank = blank.saturating_add(2),
+                _ => break,
+            }
+        }
+        if blank > 0 {
+            self.buffer.advance(blank);
+            (self.searched, self.next_try) = (0, 0);
+        }
     }
 
     /// Goes on with the body of an answer whose head was found good.

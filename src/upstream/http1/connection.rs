@@ -131,6 +131,9 @@ impl<B> Connection<B> {
 
     /// Waits until the service says or does anything, though nothing is to come.
     pub(super) fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.answers.has_more() {
+            return Poll::Ready(());
+        }
         let mut byte = [0];
         Pin::new(&mut *self.io).poll_read(cx, &mut ReadBuf::new(&mut byte)).map(drop)
     }

@@ -46,8 +46,8 @@ pub(super) enum Part {
     Data(u64),
     /// The line's end behind a chunk.
     DataEnd,
-    /// The trailer section.
-    Trailers,
+    /// The trailer section, of which so much was searched for its end.
+    Trailers(usize),
 }
 
 impl Decoder {
@@ -150,7 +150,7 @@ fn chunked(next: &mut Part, extensions: &mut usize, buffer: &mut BytesMut) -> Re
                 if *extensions > EXTENSION_BYTES {
                     return Err(BadAnswer::Chunk);
                 }
-                *next = if size == 0 { Part::Trailers } else { Part::Data(size) };
+                *next = if size == 0 { Part::Trailers(0) } else { Part::Data(size) };
             }
             Part::Data(left) => {
                 if buffer.is_empty() {
@@ -170,7 +170,7 @@ fn chunked(next: &mut Part, extensions: &mut usize, buffer: &mut BytesMut) -> Re
                 }
                 *next = Part::Size;
             }
-            Part::Trailers => return Ok(trailers(buffer)?.map(Taken::End)),
+            Part::Trailers(searched) => return Ok(trailers(searched, buffer)?.map(Taken::End)),
         }
     }
 }
@@ -210,14 +210,19 @@ fn size(line: &[u8]) -> Result<(u64, usize), BadAnswer> {
 
 /// Takes the trailer section, if it is whole.
 #[expect(clippy::option_option, reason = "not whole yet, whole without a field, whole")]
-fn trailers(buffer: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, BadAnswer> {
+fn trailers(searched: &mut usize, buffer: &mut BytesMut) -> Result<Option<Option<HeaderMap>>, BadAnswer> {
     if buffer.starts_with(b"\r\n") {
         buffer.advance(2);
         return Ok(Some(None));
     }
-    let Some(end) = buffer.windows(4).take(TRAILER_BYTES).position(|bytes| bytes == b"\r\n\r\n") else {
+    let rest = buffer.get(*searched..).unwrap_or_default();
+    let Some(end) = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|end| end.saturating_add(*searched)) else {
+        *searched = buffer.len().saturating_sub(3);
         return if buffer.len() < TRAILER_BYTES { Ok(None) } else { Err(BadAnswer::Trailers) };
     };
+    if end >= TRAILER_BYTES {
+        return Err(BadAnswer::Trailers);
+    }
     let section = buffer.split_to(end.saturating_add(4)).freeze();
     let mut before = None;
     for byte in &section {

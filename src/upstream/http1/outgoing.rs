@@ -109,18 +109,25 @@ where
         }
         text.extend_from_slice(target.as_bytes());
         text.extend_from_slice(b" HTTP/1.1\r\n");
-        // How the body ends is what is written here, whatever else is known of it: without either field there is none (RFC 9112 §6.3),
-        // and anything behind the head would be read as the next request.
-        let (mut length, mut is_chunked) = (0, false);
+        // What is counted is what is written, whatever else is known of the body: without either field there is none (RFC 9112 §6.3), and
+        // anything behind the head would be read as the next request.
+        let (mut length, mut is_chunked) = (None, false);
         for (name, value) in &head.headers {
-            write_field(text, name, value);
             if *name == CONTENT_LENGTH {
-                length = value.to_str().ok().and_then(|length| length.parse().ok()).unwrap_or(0);
+                length = value.to_str().ok().and_then(|length| length.parse().ok());
             } else if *name == TRANSFER_ENCODING {
                 is_chunked = true;
+            } else {
+                write_field(text, name, value);
             }
         }
+        match length {
+            _ if is_chunked => text.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Some(length) => write_field(text, &CONTENT_LENGTH, &HeaderValue::from(length)),
+            None => {}
+        }
         text.extend_from_slice(b"\r\n");
+        let length: u64 = length.unwrap_or(0);
         self.framing = if is_chunked { Framing::Chunked(announced(&head.headers)) } else { Framing::Length(length) };
         self.body = (is_chunked || length > 0).then_some(body);
     }

@@ -127,6 +127,27 @@ fn a_body_ends_where_its_head_says() {
 }
 
 #[test]
+fn blank_lines_before_an_answer_are_nothing_however_many() {
+    let answer = format!("{}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", "\r\n".repeat(100_000));
+    let pieces: Vec<&[u8]> = answer.as_bytes().chunks(1).collect();
+    assert_eq!(read(&pieces, &Method::GET).unwrap().2, b"ok");
+    assert_eq!(text("\n\r\n\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap(), "ok");
+    assert!(text("\r\rHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_err());
+}
+
+#[test]
+fn a_trailer_section_is_found_however_it_comes_and_bounded() {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n";
+    for (length, is_taken) in [(10_000, true), (16_000, true), (16_400, false), (60_000, false)] {
+        let answer = format!("{head}x: {}\r\n\r\n", "y".repeat(length));
+        for size in [1, 2, 3, 4, 5, 8192, 100_000] {
+            let pieces: Vec<&[u8]> = answer.as_bytes().chunks(size).collect();
+            assert_eq!(read(&pieces, &Method::GET).is_ok(), is_taken, "{length} by {size}");
+        }
+    }
+}
+
+#[test]
 fn what_is_not_there_is_missed() {
     let answers = [
         "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",

@@ -485,6 +485,79 @@ fn a_request_has_an_end_before_its_answer_and_in_it() {
 }
 
 #[test]
+fn an_answer_that_nobody_takes_ends_in_time_all_the_same() {
+    worker(async {
+        let (closed, mut gone) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire: Wire, _| {
+            let closed = closed.clone();
+            async move {
+                wire.head().await;
+                wire.say(long()).await;
+                wire.closed().await;
+                closed.send(()).unwrap();
+            }
+        })
+        .await;
+        let service = ruled(&[address], |config| {
+            config.request_timeout = Some(BRIEF);
+            config.balancing.concurrency = Some(Concurrency { requests: 1, queue: 0, queue_timeout: AMPLE });
+        });
+        let client = Client::new();
+        let mut body = client.send(&service, request(Method::GET, "/")).await.unwrap().into_body();
+        body.frame().await.unwrap().unwrap();
+        // A client that takes nothing more makes nobody ask for more.
+        gone.recv().await.unwrap();
+        assert_eq!(service.load(), Some((0, 0)));
+        for _ in 0..2 {
+            assert_eq!(body.frame().await.unwrap().unwrap_err().kind(), FaultKind::Deadline);
+        }
+        assert_eq!(*client.told.faults.borrow(), [FaultKind::Deadline]);
+        // One that was read to its end is not late.
+        let mut body = client.send(&service, request(Method::GET, "/")).await.unwrap().into_body();
+        while !body.is_end_stream() {
+            body.frame().await.unwrap().unwrap();
+        }
+        tokio::time::sleep(BRIEF * 2).await;
+        assert!(body.frame().await.is_none());
+        assert_eq!(client.told.faults.borrow().len(), 1);
+    });
+}
+
+#[test]
+fn what_is_sent_behind_an_early_answer_keeps_its_place_until_it_is_over_too() {
+    worker(async {
+        let (closed, mut gone) = mpsc::unbounded_channel();
+        let address = upstream(move |mut wire: Wire, _| {
+            let closed = closed.clone();
+            async move {
+                wire.head().await;
+                wire.say(OK).await;
+                wire.closed().await;
+                closed.send(()).unwrap();
+            }
+        })
+        .await;
+        for time in [None, Some(BRIEF)] {
+            let service = ruled(&[address], |config| {
+                config.request_timeout = time;
+                config.balancing.concurrency = Some(Concurrency { requests: 1, queue: 0, queue_timeout: AMPLE });
+            });
+            let client = Client::new();
+            let (feed, request) = fed(Method::POST, "/");
+            assert_eq!(client.text_of(&service, request).await.unwrap(), "ok");
+            settle().await;
+            assert_eq!(service.load(), Some((1, 0)));
+            if time.is_none() {
+                feed.send(data("the rest")).unwrap();
+                drop(feed);
+            }
+            gone.recv().await.unwrap();
+            assert_eq!(service.load(), Some((0, 0)), "{time:?}");
+        }
+    });
+}
+
+#[test]
 fn a_route_says_another_end_and_a_client_an_earlier_one() {
     worker(async {
         let (silent, _open) = held().await;

@@ -239,7 +239,7 @@ fn a_long_answer_is_read_no_faster_than_the_client_takes_it() {
 }
 
 #[test]
-fn a_service_that_answers_early_and_reads_on_gets_the_whole_request_and_keeps_its_connection() {
+fn a_service_that_answers_early_and_reads_on_gets_the_whole_request_and_no_other_on_that_connection() {
     worker(async {
         let (seen, mut bodies) = mpsc::unbounded_channel();
         let address = upstream(move |mut wire, _| {
@@ -263,7 +263,15 @@ fn a_service_that_answers_early_and_reads_on_gets_the_whole_request_and_keeps_it
         assert_eq!(bodies.recv().await.unwrap(), "4\r\nlate\r\n0\r\n\r\n");
         settle().await;
         assert_eq!(client.text(&service).await.unwrap(), "ok");
-        assert_eq!(client.told.opened.get(), 1);
+        assert_eq!(client.told.opened.get(), 2);
+        // Nor where the request was over first.
+        let (feed, request) = fed(Method::POST, "/");
+        let answer = client.send(&service, request).await.unwrap();
+        drop(feed);
+        assert_eq!(bodies.recv().await.unwrap(), "0\r\n\r\n");
+        assert_eq!(read(answer).await.unwrap().0, "ok");
+        assert_eq!(client.text(&service).await.unwrap(), "ok");
+        assert_eq!(client.told.opened.get(), 3);
     });
 }
 
