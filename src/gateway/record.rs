@@ -183,6 +183,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        // To the request it is the same, whichever side closed its connection.
+        if self.reason == Reason::ClientGone && self.info.watch.verdict() == Some(Verdict::Drain) {
+            self.reason = Reason::Drained;
+        }
         self.tell();
         self.leave();
     }

@@ -643,8 +643,8 @@ fn problem(reason: Reason) -> Problem {
         R::UpstreamTimeout => of("gateway-timeout", StatusCode::GATEWAY_TIMEOUT, "Gateway timeout",
             "The service behind the gateway did not answer in time."),
         // Nobody is there to read the answer; the records say 499 as other proxies do.
-        R::ClientGone => of("client-gone", StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), "Client gone",
-            "The client closed the connection."),
+        R::ClientGone | R::Drained => of("client-gone", StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST), "Client gone",
+            "The connection was closed."),
         // Never refused; a bug that made a refusal of it must not let anything through.
         R::Allowed => of("internal-error", StatusCode::INTERNAL_SERVER_ERROR, "Internal error",
             "The gateway failed. The request id finds the cause in its log."),
@@ -800,7 +800,11 @@ mod tests {
         let is_there = |name: &str| document.contains(&format!("`{name}`"));
         for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::Allowed) {
             assert!(is_there(reason.name()), "{}", reason.name());
-            assert!(reason == Reason::ClientGone || is_there(problem(reason).name), "{}", problem(reason).name);
+            assert!(
+                matches!(reason, Reason::ClientGone | Reason::Drained) || is_there(problem(reason).name),
+                "{}",
+                problem(reason).name
+            );
         }
     }
 

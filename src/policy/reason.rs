@@ -216,11 +216,13 @@ pub enum Reason {
     UpstreamBusy,
     /// The client went away before the answer.
     ClientGone,
+    /// The gateway was told to end, and the request was not over in the time that it had for that.
+    Drained,
 }
 
 impl Reason {
     /// Every reason, in the order of the request's path.
-    pub const ALL: [Self; 100] = [
+    pub const ALL: [Self; 101] = [
         Self::Allowed,
         Self::MalformedRequest,
         Self::AmbiguousPath,
@@ -321,6 +323,7 @@ impl Reason {
         Self::UpstreamTimeout,
         Self::UpstreamBusy,
         Self::ClientGone,
+        Self::Drained,
     ];
 
     /// The name in metrics, logs and `explain`.
@@ -426,6 +429,7 @@ impl Reason {
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamBusy => "upstream_busy",
             Self::ClientGone => "client_gone",
+            Self::Drained => "drained",
         }
     }
 }

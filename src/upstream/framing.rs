@@ -113,7 +113,8 @@ mod tests {
             let headers = framed(Method::POST, &[("content-length", claim)], Full::new(Bytes::from_static(b"abc")));
             assert_eq!(headers.get(CONTENT_LENGTH).unwrap(), said, "{claim}");
         }
-        assert_eq!(framed(Method::POST, &[("content-length", "00")], Empty::<Bytes>::new())[CONTENT_LENGTH], "0");
+        let headers = framed(Method::POST, &[("content-length", "00")], Empty::<Bytes>::new());
+        assert_eq!(headers.get(CONTENT_LENGTH).unwrap(), "0");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::io::Write;
 
-use crate::harness::{Recorder, World, eventually, get};
+use crate::harness::{
+    Recorder, World, eventually, get,
+    h2::{self, H2},
+};
 
 const OPEN: &str = "routes:\n  - {path: /**, upstream: api, auth: none}\n";
 
@@ -49,6 +52,37 @@ fn a_second_signal_cuts_what_is_left() {
     gateway.signal("TERM");
     assert_eq!(gateway.wait(), 0);
     assert!(busy.is_closed());
+    let record = gateway.access(|record| record["path"] == "/x");
+    assert_eq!((&record["status"], &record["reason"]), (&499.into(), &"drained".into()), "{record}");
+}
+
+#[test]
+fn an_answer_that_is_cut_by_the_drain_is_not_told_as_its_clients_doing() {
+    let world = World::with(Recorder::with(move |_, stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf").unwrap();
+        std::thread::park();
+        false
+    }));
+    let mut gateway = world.start(&format!("server: {{workers: 1, drain_timeout: 100ms}}\n{OPEN}"));
+    let mut wire = gateway.connect();
+    wire.send(get("/one").bytes());
+    assert_eq!(wire.head().unwrap().0, 200);
+    let mut h2 = H2::over(gateway.connect());
+    let mut fields = h2::get("/two");
+    fields[1] = (":scheme", "http");
+    assert_eq!(h2.request(1, &fields).status(1), h2::Ending::Status(200));
+    // One that leaves by itself.
+    let mut gone = gateway.connect();
+    gone.send(get("/three").bytes());
+    assert_eq!(gone.head().unwrap().0, 200);
+    drop(gone);
+    gateway.access(|record| record["path"] == "/three");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait(), 0);
+    for (path, reason) in [("/one", "drained"), ("/two", "drained"), ("/three", "client_gone")] {
+        let record = gateway.access(|record| record["path"] == path);
+        assert_eq!((&record["status"], &record["reason"]), (&200.into(), &reason.into()), "{record}");
+    }
 }
 
 #[test]

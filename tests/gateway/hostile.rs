@@ -1060,7 +1060,9 @@ fn a_length_is_told_to_the_service_in_the_one_way_that_all_read_alike() {
     let h2 = start_h2(YAML);
     for (count, length) in [(1, "010"), (3, "00000000000010"), (5, "10")] {
         let mut wire = h2.gateway.connect();
-        wire.send(format!("POST /public/x HTTP/1.1\r\nHost: gateway.example\r\nContent-Length: {length}\r\n\r\n0123456789"));
+        wire.send(format!(
+            "POST /public/x HTTP/1.1\r\nHost: gateway.example\r\nContent-Length: {length}\r\n\r\n0123456789"
+        ));
         assert_eq!(wire.answer().status, 200);
         assert_eq!(h2.world.upstream.last().header("content-length"), "10");
         let mut client = h2.connect();

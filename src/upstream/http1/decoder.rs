@@ -216,7 +216,8 @@ fn trailers(searched: &mut usize, buffer: &mut BytesMut) -> Result<Option<Option
         return Ok(Some(None));
     }
     let rest = buffer.get(*searched..).unwrap_or_default();
-    let Some(end) = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|end| end.saturating_add(*searched)) else {
+    let Some(end) = rest.windows(4).position(|bytes| bytes == b"\r\n\r\n").map(|end| end.saturating_add(*searched))
+    else {
         *searched = buffer.len().saturating_sub(3);
         return if buffer.len() < TRAILER_BYTES { Ok(None) } else { Err(BadAnswer::Trailers) };
     };
