@@ -122,6 +122,8 @@ impl<B: 'static> Reading<B> {
     pub(super) fn give_up(&mut self) -> bool {
         let is_in_use = self.lease.is_in_use();
         if is_in_use {
+            // First of all the stream is reset: its place on the connection is free when the service knows that.
+            self.incoming = None;
             self.lease.failed(UpstreamFault::Deadline);
         }
         is_in_use

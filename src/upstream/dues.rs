@@ -1,4 +1,4 @@
-//! What a request owes until its answer is over: places that others wait for, and an end.
+//! What a request owes until it and its answer are over: places that others wait for, and an end.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{gate::Place, target::Target};
 
-/// What a request owes until its answer is over; dropping it pays.
+/// What a request owes until it and its answer are over; dropping it pays.
 #[derive(Debug)]
 pub(super) struct Dues {
     _place: Option<Place>,

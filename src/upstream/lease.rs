@@ -1,5 +1,5 @@
 //! A connection that is being used, and where it goes afterwards: back to the pool, when the request was written to its
-//! last byte before its answer came and the answer read to its own, and the service keeps it. Dropped before, it is closed.
+//! last byte before its answer was seen and the answer read to its own, and the service keeps it. Dropped before, it is closed.
 
 use std::{
     rc::Rc,
@@ -131,7 +131,7 @@ impl<B: 'static> Lease<B> {
                 self.pool.put(connection);
             }
             Some(Held::Early(early)) => early.end(dues),
-            Some(Held::Shared(stream)) => stream.end(),
+            Some(Held::Shared(stream)) => stream.end(dues),
             Some(Held::Own(_)) | None => {}
         }
     }

@@ -14,7 +14,7 @@
 //!
 //! | what | files |
 //! |---|---|
-//! | the way of a request | `pools` the way in and the plain way; `careful` all else; `sending` what is to be known of a request; `replay` its head, to be sent again; `dues` what it owes until its answer is over |
+//! | the way of a request | `pools` the way in and the plain way; `careful` all else; `sending` what is to be known of a request; `replay` its head, to be sent again; `dues` what it owes until it and its answer are over |
 //! | services and targets | `service` one of the configuration, and all of them; `target_set` its targets as they are now; `target` one of them; `observer` who is told |
 //! | which target | `choose` who may be chosen; `balance` whose turn it is, by arithmetic alone; `health` ejection and return; `check` health checks; `gate` how many at once, and the queue; `retry_budget` how much may be repeated |
 //! | names | `names` what is to be asked; `resolver` who asks; `discovery` the targets that come of it |

@@ -110,6 +110,12 @@ impl Answers {
         !self.buffer.is_empty()
     }
 
+    /// Whether that is more than line ends, which are taken here.
+    pub(super) fn has_more_than_blank_lines(&mut self) -> bool {
+        self.skip_blank_lines();
+        !matches!(*self.buffer, [] | [b'\r'])
+    }
+
     /// What was read and belongs to nothing here.
     pub(super) fn into_unread(self) -> Bytes {
         self.buffer.freeze()

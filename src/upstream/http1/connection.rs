@@ -130,12 +130,23 @@ impl<B> Connection<B> {
     }
 
     /// Waits until the service says or does anything, though nothing is to come.
-    pub(super) fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.answers.has_more() {
-            return Poll::Ready(());
-        }
+    fn poll_unasked(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut byte = [0];
         Pin::new(&mut *self.io).poll_read(cx, &mut ReadBuf::new(&mut byte)).map(drop)
+    }
+
+    /// Waits until the service closes the connection or says more, behind an answer whose request is still being sent. Some end a body with
+    /// a line end too many, and read on.
+    pub(super) fn poll_enough(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.answers.has_more_than_blank_lines() {
+            return Poll::Ready(());
+        }
+        loop {
+            match ready!(self.poll_read(cx)) {
+                Ok(1..) if !self.answers.has_more_than_blank_lines() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 
     /// Makes little of itself until it is used again.

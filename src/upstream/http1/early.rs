@@ -61,7 +61,7 @@ where
             let (mut connection, mut answered) = (shared.connection.borrow_mut(), shared.answered.borrow_mut());
             // A service that closes behind its answer, or says more, wants nothing more.
             if let Some(answered) = &mut *answered
-                && (answered.is_overdue(cx) || connection.poll_unasked(cx).is_ready())
+                && (answered.is_overdue(cx) || connection.poll_enough(cx).is_ready())
             {
                 return Poll::Ready(());
             }

@@ -276,6 +276,34 @@ fn a_service_that_answers_early_and_reads_on_gets_the_whole_request_and_no_other
 }
 
 #[test]
+fn a_line_end_too_many_behind_an_early_answer_ends_nothing_and_anything_else_does() {
+    worker(async {
+        for (together, later, is_whole) in
+            [("\r\n", "", true), ("\n", "\r\n", true), ("", "\r\n\r", true), ("x", "", false), ("\r\n", "HTTP", false)]
+        {
+            let (seen, mut bodies) = mpsc::unbounded_channel();
+            let address = upstream(move |mut wire, _| {
+                let seen = seen.clone();
+                async move {
+                    wire.head().await;
+                    wire.say(format!("{OK}{together}")).await;
+                    tokio::time::sleep(BRIEF / 2).await;
+                    wire.say(later).await;
+                    seen.send(wire.until("0\r\n\r\n").await.is_some()).unwrap();
+                }
+            })
+            .await;
+            let (feed, request) = fed(Method::POST, "/");
+            assert_eq!(Client::new().text_of(&service_of(&[address]), request).await.unwrap(), "ok");
+            tokio::time::sleep(BRIEF).await;
+            let _ = feed.send(data("late"));
+            drop(feed);
+            assert_eq!(bodies.recv().await.unwrap(), is_whole, "{together:?} {later:?}");
+        }
+    });
+}
+
+#[test]
 fn a_request_goes_on_while_its_answer_is_read() {
     worker(async {
         let address = upstream(|mut wire, _| async move {
