@@ -268,9 +268,9 @@ impl<B> ServicePool<B> {
         self.service.is_plain() && sending.is_plain() && !self.view.borrow().targets.is_empty()
     }
 
-    /// Whether it has no targets because their names are still being asked for.
+    /// Whether it had no targets when it was last looked: their names may still be asked for, or have been answered since.
     fn has_nobody_yet(&self) -> bool {
-        self.view.borrow().targets.is_empty() && !self.service.has_looked()
+        self.view.borrow().targets.is_empty()
     }
 
     /// Looks whether the service has other targets now. What is known of those that stay stays; requests under way keep
