@@ -122,7 +122,7 @@ impl<B: 'static> Reading<B> {
     pub(super) fn give_up(&mut self) -> bool {
         let is_in_use = self.lease.is_in_use();
         if is_in_use {
-            // First of all the stream is reset: its place on the connection is free when the service knows that.
+            // First of all: what is left of a stream is reset when this goes, and its place on the connection is free only then.
             self.incoming = None;
             self.lease.failed(UpstreamFault::Deadline);
         }

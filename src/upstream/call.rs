@@ -20,13 +20,9 @@ use http::{
 };
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, client::conn::TrySendError};
-use tokio::{
-    task::spawn_local,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
-    dues::Dues,
     fault::{BoxError, UpstreamFault},
     line::{Answered, Lost},
     replay::Replay,
@@ -95,8 +91,6 @@ struct Carriage<B> {
     waiting: Option<Waker>,
     /// The stream is open as long as this has something to send.
     slot: Option<Rc<Slot<B>>>,
-    /// What is owed until then, where the answer is over.
-    dues: Option<Box<Dues>>,
 }
 
 impl<B> Call<B>
@@ -207,31 +201,19 @@ impl<B> Drop for Unanswered<B> {
 }
 
 impl<B> Stream<B> {
-    /// The answer has been read to its end. What is left of the request goes on being sent: what is owed is paid when that is over.
-    pub(super) fn end(self, dues: Option<Box<Dues>>)
-    where
-        B: 'static,
-    {
+    /// The answer has been read to its end. What is left of the request goes on being sent.
+    pub(super) fn end(self) {
         self.slot.connection.went_well();
-        let mut carriage = self.body.0.borrow_mut();
-        let Some(dues) = dues.filter(|_| carriage.slot.is_some()) else { return };
-        if let Some(ends) = dues.ends() {
-            let carriage = Rc::downgrade(&self.body.0);
-            spawn_local(async move {
-                sleep_until(ends).await;
-                if let Some(carriage) = carriage.upgrade() {
-                    Carried(carriage).cut();
-                }
-            });
-        }
-        carriage.dues = Some(dues);
     }
 
     /// Nobody wants the rest of the answer, nor shall more of the request be sent.
     pub(super) fn cut(self) {
         let Self { body, slot } = self;
         slot.connection.gave_up();
-        body.cut();
+        if body.cut() {
+            // The peer may neither read the rest nor reset the stream; hyper would wait for that for ever.
+            slot.connection.retire();
+        }
     }
 }
 
@@ -242,19 +224,20 @@ impl<B> Clone for Carried<B> {
 }
 
 impl<B> Carried<B> {
-    /// Drops what is left to be sent.
-    fn cut(&self) {
-        let (upload, slot, waiting, dues) = {
+    /// Drops what is left to be sent; `true` if there was something, and nobody waits for it who could be told.
+    fn cut(&self) -> bool {
+        let (upload, slot, waiting) = {
             let mut carriage = self.0.borrow_mut();
-            (carriage.upload.take(), carriage.slot.take(), carriage.waiting.take(), carriage.dues.take())
+            (carriage.upload.take(), carriage.slot.take(), carriage.waiting.take())
         };
-        drop((upload, dues));
-        match (waiting, slot) {
+        drop(upload);
+        match waiting {
             // Finds that there is nothing more, and resets the stream.
-            (Some(waiting), _) => waiting.wake(),
-            // The peer may neither read the rest nor reset the stream; hyper would wait for that for ever.
-            (None, Some(slot)) => slot.connection.retire(),
-            (None, None) => {}
+            Some(waiting) => {
+                waiting.wake();
+                false
+            }
+            None => slot.is_some(),
         }
     }
 }
@@ -266,8 +249,7 @@ where
 {
     fn new(upload: Upload<B>, slot: &Rc<Slot<B>>) -> Self {
         let slot = (!upload.is_end_stream()).then(|| Rc::clone(slot));
-        let carriage =
-            Carriage { upload: Some(upload), kept: Some(Vec::new()), kept_bytes: 0, waiting: None, slot, dues: None };
+        let carriage = Carriage { upload: Some(upload), kept: Some(Vec::new()), kept_bytes: 0, waiting: None, slot };
         Self(Rc::new(RefCell::new(carriage)))
     }
 
@@ -301,7 +283,7 @@ where
             carriage.keep(frame);
         }
         if is_over || !matches!(polled, Poll::Pending | Poll::Ready(Some(Ok(_)))) {
-            (carriage.slot, carriage.dues) = (None, None);
+            carriage.slot = None;
         }
         polled.map_err(|BrokenOff| GivenUp::new())
     }

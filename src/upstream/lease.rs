@@ -131,7 +131,7 @@ impl<B: 'static> Lease<B> {
                 self.pool.put(connection);
             }
             Some(Held::Early(early)) => early.end(dues),
-            Some(Held::Shared(stream)) => stream.end(dues),
+            Some(Held::Shared(stream)) => stream.end(),
             Some(Held::Own(_)) | None => {}
         }
     }

@@ -70,7 +70,7 @@ section! {
     /// How many requests may be under way to a service at once, over all of its targets. Those beyond wait, and clients take
     /// turns, so that none is kept waiting by another's many.
     "concurrency" Concurrency {
-        /// Under way, until the end of the answer, and of what is still sent of the request behind it.
+        /// Under way, until the end of the answer, and over HTTP/1.1 of what is still sent of the request behind it.
         requests: Count<1, 1_000_000>,
         /// Waiting; one more is refused at once.
         queue: Count<0, 100_000> = "512",

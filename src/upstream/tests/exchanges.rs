@@ -287,7 +287,7 @@ fn a_line_end_too_many_behind_an_early_answer_ends_nothing_and_anything_else_doe
                 async move {
                     wire.head().await;
                     wire.say(format!("{OK}{together}")).await;
-                    tokio::time::sleep(BRIEF / 2).await;
+                    tokio::time::sleep(BRIEF).await;
                     wire.say(later).await;
                     seen.send(wire.until("0\r\n\r\n").await.is_some()).unwrap();
                 }
@@ -295,7 +295,7 @@ fn a_line_end_too_many_behind_an_early_answer_ends_nothing_and_anything_else_doe
             .await;
             let (feed, request) = fed(Method::POST, "/");
             assert_eq!(Client::new().text_of(&service_of(&[address]), request).await.unwrap(), "ok");
-            tokio::time::sleep(BRIEF).await;
+            tokio::time::sleep(BRIEF * 5).await;
             let _ = feed.send(data("late"));
             drop(feed);
             assert_eq!(bodies.recv().await.unwrap(), is_whole, "{together:?} {later:?}");
