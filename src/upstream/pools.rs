@@ -44,7 +44,7 @@ use crate::clock::Now;
 const ATTEMPTS: u8 = 3;
 
 /// How often more where a connection took no further requests: each time there is another one, and the next may be as short.
-pub(super) const TURNED_AWAY: u8 = 16;
+pub(super) const TURNED_AWAY: u8 = 64;
 
 /// One worker's connections to all services. Cloning it gives another handle to the same.
 ///
