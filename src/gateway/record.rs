@@ -196,13 +196,13 @@ impl Tail for Box<Record> {
     fn end(mut self, end: StreamEnd) {
         self.bytes_out = end.bytes;
         match end.how {
-            HowEnded::Complete => {}
+            // What an upstream did was told before.
+            HowEnded::Complete | HowEnded::UpstreamFault => {}
             HowEnded::ClientGone | HowEnded::TimedOut => {
                 if self.reason == Reason::Allowed {
                     self.reason = Reason::ClientGone;
                 }
             }
-            HowEnded::UpstreamFault => {}
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{gate::Place, target::Target};
 
-/// What a request owes until it and its answer are over; dropping it pays.
+/// What a request owes until it and its answer are over (over HTTP/2, its answer alone); dropping it pays.
 #[derive(Debug)]
 pub(super) struct Dues {
     _place: Option<Place>,

@@ -54,7 +54,7 @@ families! {
     UPSTREAM_TARGET_HEALTHY = Gauge "stepgate_upstream_target_healthy" ["upstream", "target"]
         "1 for each target that is used; 0 while it is left out for failures or health checks.";
     UPSTREAM_UNDER_WAY = Gauge "stepgate_upstream_requests" ["upstream"]
-        "Requests under way to an upstream that has a bound (`concurrency`), until the end of the answer.";
+        "Requests that have a place under an upstream's bound (`concurrency`).";
     UPSTREAM_WAITING = Gauge "stepgate_upstream_requests_waiting" ["upstream"]
         "Requests that wait for their place at such an upstream.";
     UPSTREAM_NAMES_FAILING = Gauge "stepgate_upstream_names_failing" ["upstream"]

@@ -123,7 +123,9 @@ where
         }
         match length {
             _ if is_chunked => text.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            Some(length) => write_field(text, &CONTENT_LENGTH, &HeaderValue::from(length)),
+            Some(length) => {
+                let _ = write!(text, "content-length: {length}\r\n"); // memory takes it
+            }
             None => {}
         }
         text.extend_from_slice(b"\r\n");

@@ -487,17 +487,7 @@ fn a_request_has_an_end_before_its_answer_and_in_it() {
 #[test]
 fn an_answer_that_nobody_takes_ends_in_time_all_the_same() {
     worker(async {
-        let (closed, mut gone) = mpsc::unbounded_channel();
-        let address = upstream(move |mut wire: Wire, _| {
-            let closed = closed.clone();
-            async move {
-                wire.head().await;
-                wire.say(long()).await;
-                wire.closed().await;
-                closed.send(()).unwrap();
-            }
-        })
-        .await;
+        let (address, mut gone) = saying_and_waiting(long()).await;
         let service = ruled(&[address], |config| {
             config.request_timeout = Some(BRIEF);
             config.balancing.concurrency = Some(Concurrency { requests: 1, queue: 0, queue_timeout: AMPLE });
@@ -526,17 +516,7 @@ fn an_answer_that_nobody_takes_ends_in_time_all_the_same() {
 #[test]
 fn what_is_sent_behind_an_early_answer_keeps_its_place_until_it_is_over_too() {
     worker(async {
-        let (closed, mut gone) = mpsc::unbounded_channel();
-        let address = upstream(move |mut wire: Wire, _| {
-            let closed = closed.clone();
-            async move {
-                wire.head().await;
-                wire.say(OK).await;
-                wire.closed().await;
-                closed.send(()).unwrap();
-            }
-        })
-        .await;
+        let (address, mut gone) = saying_and_waiting(OK).await;
         for time in [None, Some(BRIEF)] {
             let service = ruled(&[address], |config| {
                 config.request_timeout = time;

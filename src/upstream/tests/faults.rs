@@ -13,22 +13,6 @@ async fn saying(bytes: impl AsRef<[u8]> + Clone + 'static) -> SocketAddr {
     .await
 }
 
-/// Answers the head of a request, and tells when its connection is closed.
-async fn saying_and_waiting(answer: &'static str) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
-    let (seen, ended) = mpsc::unbounded_channel();
-    let address = upstream(move |mut wire, _| {
-        let seen = seen.clone();
-        async move {
-            wire.head().await;
-            wire.say(answer).await;
-            wire.closed().await;
-            let _ = seen.send(());
-        }
-    })
-    .await;
-    (address, ended)
-}
-
 #[test]
 fn a_refused_connection_is_unreachable() {
     worker(async {

@@ -327,6 +327,22 @@ where
     address
 }
 
+/// Answers the head of a request, and tells when its connection is closed.
+async fn saying_and_waiting(answer: impl Into<String>) -> (SocketAddr, mpsc::UnboundedReceiver<()>) {
+    let (answer, (seen, ended)) = (answer.into(), mpsc::unbounded_channel());
+    let address = upstream(move |mut wire, _| {
+        let (answer, seen) = (answer.clone(), seen.clone());
+        async move {
+            wire.head().await;
+            wire.say(answer).await;
+            wire.closed().await;
+            let _ = seen.send(());
+        }
+    })
+    .await;
+    (address, ended)
+}
+
 /// An address where nobody listens, and that nobody else is given while the socket is held.
 fn nobody() -> (SocketAddr, TcpSocket) {
     let socket = TcpSocket::new_v4().unwrap();
