@@ -322,16 +322,18 @@ fn a_fault_says_what_is_wrong() {
 fn is_as_strict_as_hyper(bytes: &[u8], asked: &Method) -> bool {
     let Ok(ours) = read(&[bytes], asked) else { return false };
     let Some(mut hypers) = read_by_hyper(bytes, asked) else { panic!("hyper refuses {}", shown(bytes)) };
-    // The one thing that is taken away: what `Transfer-Encoding` overrides (RFC 9112 §6.3).
+    // What `Transfer-Encoding` overrides is taken away (RFC 9112 §6.3), and a length is written in the usual way.
     if hypers.1.contains_key("transfer-encoding") {
         hypers.1.remove("content-length");
+    } else if let Some(length) = hypers.1.get_mut("content-length") {
+        *length = length.to_str().unwrap().parse::<u64>().unwrap().into();
     }
     assert_eq!(ours, hypers, "{}", shown(bytes));
     true
 }
 
 /// Pieces of answers, of which any order may come.
-const WORDS: [&str; 44] = [
+const WORDS: [&str; 45] = [
     "HTTP/1.1 200 OK\r\n",
     "HTTP/1.1 204 No Content\r\n",
     "HTTP/1.1 304 x\r\n",
@@ -343,6 +345,7 @@ const WORDS: [&str; 44] = [
     "content-length: 3\r\n",
     "Content-Length: 0\r\n",
     "content-length: 10\r\n",
+    "content-length: 03\r\n",
     "content-length : 3\r\n",
     "content-length: +3\r\n",
     "transfer-encoding: chunked\r\n",
@@ -403,6 +406,16 @@ fn nothing_is_taken_that_hyper_refuses_nor_as_anything_else() {
     });
     tried.unwrap();
     assert!(taken.get() > 300, "of 3000 only {} were answers", taken.get());
+}
+
+#[test]
+fn a_length_with_zeros_before_it_is_the_same_length_written_in_the_usual_way() {
+    for (written, body, usual) in [("010", "0123456789", "10"), ("00", "", "0"), ("0003", "abc", "3")] {
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {written}\r\n\r\n{body}");
+        assert!(is_as_strict_as_hyper(answer.as_bytes(), &Method::GET), "{written}");
+        let (_, headers, read, _) = read_in_any_pieces(answer.as_bytes(), &Method::GET).unwrap();
+        assert_eq!((&headers["content-length"], &*read), (&usual.parse().unwrap(), body.as_bytes()), "{written}");
+    }
 }
 
 #[test]
