@@ -29,6 +29,18 @@ pub fn method_override(data: &[u8]) {
     let fits = |between: &[u8]| [data, between].concat();
     let then = |before: &[u8]| [before, data].concat();
     found(form(URL_ENCODED, &fits(b"&_method=DELETE")), "the last of a form");
+    for name in
+        ["[_method]", "][_method", "_method[]", "%5B_method", "_method%00x", "%u005fmethod", "x-http-method-override"]
+    {
+        let parameter = format!("&{name}=DELETE");
+        found(form(URL_ENCODED, &fits(parameter.as_bytes())), name);
+    }
+    const JSON: &str = "application/json";
+    form(JSON, data);
+    if !data.is_empty() {
+        found(form(JSON, &[b"{\"a\":", data, b",\"_method\":\"DELETE\"}"].concat()), "the last member");
+        found(form(JSON, &[b"{\"_method\":\"DELETE\",\"a\":", data, b"}"].concat()), "the first member");
+    }
     found(form(URL_ENCODED, &then(b"_method=delete&")), "the first of a form");
     const PART: &[u8] = b"--XX\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nDELETE\r\n--XX";
     found(form(MULTIPART, &fits(&[b"\r\n", PART, b"--\r\n"].concat())), "the last part");

@@ -21,9 +21,7 @@ use crate::{
     client::MachineRoots,
     clock::{Clock, Now, SystemClock},
     config::{AccessLog, Config, Covered, LimitKey, Materials},
-    gateway::{
-        Enforcement, Gathered, Inbound, Matched, Planned, Refusal, RequestId, form_to_read, gather, known_method, own,
-    },
+    gateway::{Enforcement, Gathered, Inbound, Matched, Planned, Refusal, RequestId, form_to_read, gather, own},
     identity::{Authenticator, SourceServices, Unobserved, revocation::Revocations},
     limit::Quota,
     policy::{
@@ -64,7 +62,7 @@ pub(crate) struct ExplainArgs {
     client: IpAddr,
 }
 
-/// Explains a request: exit code 0 if it would be forwarded, 1 if not.
+/// Explains a request: exit code 0 if it would be forwarded, or served by the gateway itself, 1 if not.
 pub(crate) fn explain(args: &ExplainArgs) -> Exit {
     let loaded = match load::load(&args.config, &DiskMaterials) {
         Ok(loaded) => loaded,
@@ -209,9 +207,13 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
     print_line(&format!("request    {} {}", parts.method, uri));
     let judged = async {
         let inbound = Inbound::parse(&mut parts, &info, &snapshot.config.server, RequestId::Given("explain".into()))?;
-        known_method(&inbound.method, &snapshot.config.server.methods)?;
-        let path = NormalPath::parse(uri.path())
-            .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
+        if let Some((route, answered)) = inbound.preflight(snapshot, uri.path()) {
+            print_line(&format!("route      {}: a preflight is answered from its cors, whoever asks", route.name));
+            let status = answered?.as_u16();
+            print_line(&format!("decision   allowed: the gateway would answer it {status}, as far as quotas allow"));
+            return Ok(());
+        }
+        let path = own::path(snapshot, &inbound, uri.path())?;
         if let Some(own) = own::find(snapshot, &inbound, &path) {
             print_line(&format!("route      none: {}", own.describe()));
             own.check_method(&inbound.method)?;
@@ -222,24 +224,19 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_line("body       a form: the service may find another method in it, which is not looked for here");
         }
         let matched = Matched::find(snapshot, &inbound, &path, None)?;
-        let Gathered { evidence, .. } = gather(snapshot, &inbound, &info, &matched, now).await;
         print_matched(&inbound, &path, &matched);
+        matched.refuse_doubtful()?;
+        let Gathered { evidence, .. } = gather(snapshot, &inbound, &info, &matched, now).await;
         print_credential(&evidence.credential, now);
         if let Some(possession) = evidence.possession {
             print_line(&format!("possession {possession}"));
         }
-        let mut denial = None;
         let enforcement = Enforcement { inbound: &inbound, path: &path, matched: &matched, now };
         let (several, guarded) = (matched.ways().count() > 1, matched.guarded());
         for (route, method) in matched.ways() {
             let checks = enforcement.facts(route, method, &evidence, |facts| explain_policy(&route.policy, facts));
             let way = several.then(|| format!("{method} {}", route.name));
             print_checks(way.as_deref(), &checks);
-            let first = checks.into_iter().find_map(|check| match check.held {
-                Held::No(denial) => Some(denial),
-                Held::Yes | Held::BySecondFactor | Held::Instead | Held::NotAsked => None,
-            });
-            denial = denial.or(first);
             print_second_factor(
                 way.as_deref(),
                 snapshot,
@@ -251,8 +248,8 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             print_line("           the code or grant that came is not looked at here");
         }
         print_quotas(&matched, &evidence.credential);
-        if let Some(denial) = denial {
-            return Err(Refusal::from(denial));
+        if let Some(refusal) = enforcement.refusal(&evidence) {
+            return Err(refusal);
         }
         if matched.covered.iter().any(|cover| cover.what == Covered::Whole) {
             return Err(Refusal::of(Reason::DeletionCovered));
@@ -260,7 +257,6 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
         let outcome = match matched.planned {
             None if matched.route.backend(Side::Own).is_none() => "the client would be sent elsewhere".to_owned(),
             None => "the request would be forwarded".to_owned(),
-            Some(Planned { is_exact: false, .. }) => return Err(Refusal::of(Reason::DeletionAmbiguous)),
             Some(Planned { plan, .. }) => {
                 format!("plan {} would take the deletion over, if it is of the caller's own data", plan.plan.name)
             }
@@ -431,7 +427,7 @@ fn print_quotas(matched: &Matched<'_>, credential: &Credential) {
     let guarded = matched.guarded() && matched.all().any(|route| route.policy.deletion.is_some());
     let own = matched.all().flat_map(|route| route.early_quotas.iter().chain(&route.late_quotas));
     let mut names: Vec<String> = Vec::new();
-    // Each quota is charged once, however many of the routes name it.
+    // Each quota is named once, however many of the routes name it.
     for name in own.chain(guarded.then(|| matched.deletion_quotas()).into_iter().flatten()).map(named) {
         if !names.contains(&name) {
             names.push(name);

@@ -77,8 +77,7 @@ fn print_cors(cors: &Cors, inbound: &Inbound, route: &CompiledRoute) {
     let credentials = if cors.credentials { ", with cookies" } else { "" };
     print_line(&format!("cors       pages of {origins} may ask: {methods}{credentials}"));
     if inbound.method == Method::OPTIONS {
-        print_line(
-            "           a preflight would be answered by the gateway, from the route of the method that it asks for",
-        );
+        print_line("           a preflight has Origin and Access-Control-Request-Method (-H), and no credential:");
+        print_line("           that is answered by the gateway, from the route of the method that it asks for");
     }
 }

@@ -260,14 +260,16 @@ impl Running {
         handle.spawn(sweep(live.downgrade(), Arc::downgrade(&services)));
         handle.spawn(give_back(live.downgrade()));
         let control = Control::new(services.clone(), live.clone());
-        let admin = AdminServer::start(admin, admin_token, control.clone(), observer, &inherited)?;
+        let (file, parts) = (file.to_owned(), (server.clone(), acme));
+        // Before anybody can ask for the metrics: it puts all that is configured in.
+        let reloader =
+            Reloader::new(file.clone(), materials.clone(), services.clone(), live, parts, control.clone(), seen);
+        let admin = AdminServer::start(admin, admin_token, control, observer, &inherited)?;
         server.adopt();
         if let Some(before) = before {
             // Should it be gone, it serves no more, which is what it was to be told for.
             let _ = before.serving(&inherited.taken());
         }
-        let (file, parts) = (file.to_owned(), (server, acme));
-        let reloader = Reloader::new(file.clone(), materials.clone(), services.clone(), live, parts, control, seen);
         for (listener, address) in reloader.listeners() {
             tracing::info!(listener = &*listener, address = %address, "listening");
         }

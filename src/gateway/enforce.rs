@@ -21,7 +21,7 @@ use crate::{
     runtime::CompiledRoute,
     telemetry::{
         Metrics,
-        audit::{Attempt, AuditLog, IntentId, Outcome},
+        audit::{Attempt, AuditFault, AuditLog, IntentId, Outcome},
     },
 };
 
@@ -149,23 +149,34 @@ pub(super) fn charge_early(
 /// A permit whose quotas have been charged.
 pub(super) struct Charged(Permit);
 
-/// Charges the other quotas, all or none.
+/// Charges the other quotas, all or none. While the audit log cannot be written a guarded operation is refused before: what was
+/// refused does not count, and its grant stays good. Only what was on its way to the log when that failed stays charged.
 pub(super) fn charge_late(
     permit: Permit,
     enforcement: &Enforcement<'_>,
     limiter: &RateLimiter,
+    audit: &AuditLog,
     metrics: &Metrics,
 ) -> (Option<RateHeaders>, Result<Charged, Refusal>) {
     let Enforcement { matched, .. } = *enforcement;
+    if permit.guarded() && !audit.is_writable() {
+        metrics.audit().failed(1);
+        return (None, Err(unaudited(&AuditFault::Unwritable)));
+    }
     let principal = permit.principal().map(|principal| &**principal);
     let own = match own_quotas(principal, limiter) {
         Ok(own) => own,
         Err(refusal) => return (None, Err(refusal)),
     };
-    let own = own.iter().map(|quota| (&*matched.route.name, quota));
     let deletion = permit.guarded().then(|| matched.deletion_quotas()).into_iter().flatten();
-    let deletion = deletion.map(|quota| (&*matched.route.name, quota));
-    let quotas = matched.all().flat_map(|route| charged(route, &route.late_quotas)).chain(deletion).chain(own);
+    // These are no route's: one that counts by route counts on each that the request may be taken for.
+    let others = deletion.chain(&own).flat_map(|quota| matched.all().map(move |route| (&*route.name, quota)));
+    // One that counts by address may stand among the others as well, and has been charged.
+    let is_charged = |quota: &Arc<Quota>| {
+        matched.all().any(|route| route.early_quotas.iter().any(|early| Arc::ptr_eq(early, quota)))
+    };
+    let quotas = matched.all().flat_map(|route| charged(route, &route.late_quotas)).chain(others);
+    let quotas = quotas.filter(|(_, quota)| !is_charged(quota));
     let (rates, charged) = charge(quotas, enforcement, principal, metrics);
     (rates, charged.map(|()| Charged(permit)))
 }
@@ -307,12 +318,15 @@ async fn intent(
         principal.ok_or_else(|| Refusal::of(Reason::InternalFault).because("a permit without a principal"))?;
     match audit.intent(attempt(enforcement, principal, proofs, Reason::Allowed)).await {
         Ok(intent) => Ok(AuditTicket { audit: audit.clone(), intent: Some(intent) }),
-        Err(fault) => {
-            let mut refusal = Refusal::of(Reason::AuditUnavailable).because(fault.to_string());
-            refusal.retry_after = Some(5);
-            Err(refusal)
-        }
+        Err(fault) => Err(unaudited(&fault)),
     }
+}
+
+/// Nothing is done that cannot be written down.
+fn unaudited(fault: &AuditFault) -> Refusal {
+    let mut refusal = Refusal::of(Reason::AuditUnavailable).because(fault.to_string());
+    refusal.retry_after = Some(5);
+    refusal
 }
 
 /// The rate-limit fields of both charges.

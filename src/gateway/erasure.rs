@@ -37,11 +37,13 @@ pub(super) struct Taken<'s> {
     proof: Proved,
 }
 
-/// Refuses what could pass for an operation of a plan, and is not in its exact form.
-pub(super) fn refuse_doubtful(matched: &Matched<'_>) -> Result<(), Refusal> {
-    match matched.planned {
-        Some(Planned { is_exact: false, .. }) => Err(Refusal::of(Reason::DeletionAmbiguous)),
-        Some(Planned { is_exact: true, .. }) | None => Ok(()),
+impl Matched<'_> {
+    /// Refuses what could pass for an operation of a plan, and is not in its exact form.
+    pub fn refuse_doubtful(&self) -> Result<(), Refusal> {
+        match self.planned {
+            Some(Planned { is_exact: false, .. }) => Err(Refusal::of(Reason::DeletionAmbiguous)),
+            Some(Planned { is_exact: true, .. }) | None => Ok(()),
+        }
     }
 }
 

@@ -257,7 +257,7 @@ impl Gateway {
         let path = NormalPath::parse(uri.path())
             .map_err(|fault| Refusal::of(Reason::AmbiguousPath).because(fault.to_string()))?;
         let matched = Matched::find(snapshot, &imagined, &path, None)?;
-        erasure::refuse_doubtful(&matched)?;
+        matched.refuse_doubtful()?;
         let planned = matched.planned.ok_or_else(|| Refusal {
             said: Some("No deletion plan takes such a request over."),
             ..Refusal::of(Reason::DeletionNotFound)

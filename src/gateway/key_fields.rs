@@ -8,9 +8,12 @@ use http::{
     uri::{PathAndQuery, Uri},
 };
 use smallvec::SmallVec;
-use url::form_urlencoded;
 
-use super::{Refusal, hygiene::fold};
+use super::{
+    Refusal,
+    hygiene::fold,
+    parameter::{is_called, readings},
+};
 use crate::{
     config::Server,
     identity::{ApiKeyField, ApiKeyPlace},
@@ -92,15 +95,10 @@ pub fn split_query(query: &str, name: &Arc<str>) -> (String, Option<ApiKeyField>
     (rest, Some(ApiKeyField { place: ApiKeyPlace::Parameter(name.clone()), value }))
 }
 
-/// The value of a piece, if it is the parameter, in any spelling that services take for it: any case, `key[]`, `k.e.y`; and
-/// with brackets that do not pair, of which some make `[key]` and `k[ey` the same.
+/// The value of a piece, if it is the parameter in any spelling that services take for it.
 fn value_of(piece: &str, name: &str) -> Option<Vec<u8>> {
-    let (found, value) = form_urlencoded::parse(piece.as_bytes()).next()?;
-    let whole = found.split('\0').next().unwrap_or_default().trim();
-    let inner = whole.trim_start_matches('[');
-    let inner = inner.split(['[', ']']).next().unwrap_or_default().trim();
-    let is_it = |found: &str| found.len() == name.len() && fold(found) == fold(name);
-    (is_it(whole) || is_it(inner)).then(|| value.into_owned().into_bytes())
+    let mut readings = readings(piece.as_bytes()).into_iter();
+    readings.find_map(|(found, value)| is_called(&found, name).then(|| value.into_owned().into_bytes()))
 }
 
 fn with_query(uri: &Uri, query: &str) -> Option<Uri> {
@@ -154,7 +152,17 @@ mod tests {
 
     #[test]
     fn brackets_hide_no_parameter() {
-        for query in ["api_key[]=k", "[api_key]=k", "%5Bapi.key%5D=k", "[[api_key]]=k", "api[key=k", "api_key]=k"] {
+        for query in [
+            "api_key[]=k",
+            "[api_key]=k",
+            "%5Bapi.key%5D=k",
+            "[[api_key]]=k",
+            "api[key=k",
+            "api_key]=k",
+            "]api_key=k",
+            "api_key%00x=k",
+            "api%u005fkey=k",
+        ] {
             assert_eq!(split(query), (String::new(), Some(Some("k".to_owned()))), "{query}");
         }
     }

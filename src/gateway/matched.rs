@@ -10,7 +10,7 @@ use super::{
     Refusal,
     covered::{self, Covers},
     inbound::Inbound,
-    method_override::{self, ConflictingOverride, Form, FormKind, Override},
+    method_override::{self, ConflictingOverride, Form, FormKind, Override, Ways},
     outbound::rewritten,
 };
 use crate::{
@@ -77,7 +77,7 @@ pub fn known_method(method: &Method, known: &[Method]) -> Result<(), Refusal> {
     }
 }
 
-/// The form that must be read before a request's routes can be found, because a service looks for the method in it, and
+/// The body that must be read before a request's routes can be found, because a service looks for the method in it, and
 /// how much of it at most. `None` where nothing must.
 pub fn form_to_read(
     snapshot: &Snapshot,
@@ -90,8 +90,22 @@ pub fn form_to_read(
     let Some(max) = snapshot.form_bytes(snapshot.table.routes_at(&inbound.site.host, path).routes()) else {
         return Ok(None);
     };
-    let kind = method_override::form_kind(&inbound.method, &inbound.headers).map_err(conflicting)?;
+    let honoured = honoured(snapshot, inbound, path);
+    let kind = method_override::form_kind(&inbound.method, &inbound.headers, &honoured).map_err(conflicting)?;
     Ok(kind.map(|kind| (kind, max)))
+}
+
+/// The ways in which any service at this path honours overrides.
+fn honoured(snapshot: &Snapshot, inbound: &Inbound, path: &NormalPath<'_>) -> Ways {
+    let at = snapshot.table.routes_at(&inbound.site.host, path);
+    let services = at.routes().filter_map(|number| snapshot.routes.get(number)).flat_map(CompiledRoute::backends);
+    let mut honoured = Ways::new();
+    for way in services.flat_map(|backend| backend.upstream.method_override.iter()) {
+        if !honoured.contains(way) {
+            honoured.push(*way);
+        }
+    }
+    honoured
 }
 
 /// The method that a service that honours overrides may see in place of the request line's.
@@ -101,10 +115,7 @@ fn seen_method(
     path: &NormalPath<'_>,
     form: Option<&Form<'_>>,
 ) -> Result<Option<Override>, Refusal> {
-    let at = snapshot.table.routes_at(&inbound.site.host, path);
-    let services = at.routes().filter_map(|number| snapshot.routes.get(number)).flat_map(CompiledRoute::backends);
-    let honoured: SmallVec<[_; 4]> =
-        services.flat_map(|backend| backend.upstream.method_override.iter().copied()).collect();
+    let honoured = honoured(snapshot, inbound, path);
     let overrides = &inbound.overrides;
     let seen = method_override::resolve(&inbound.method, &honoured, overrides, inbound.query(), form);
     let seen = seen.map_err(conflicting)?;
@@ -129,10 +140,12 @@ impl<'s> Matched<'s> {
         let (host, said) = (&*inbound.site.host, &inbound.method);
         let seen = if snapshot.honours_overrides { seen_method(snapshot, inbound, path, form)? } else { None };
         let method = seen.as_ref().map_or(said, |seen| &seen.method);
-        // What only some services honour may stay what the request line says, so it must be allowed as that, too.
-        let doubtful = seen.as_ref().is_some_and(|seen| !seen.certain && seen.method != *said);
         let at = snapshot.table.routes_at(host, path);
         let route = route_of(snapshot, chosen(at.choose(method))?)?;
+        // What the service may not honour may stay what the request line says, so it must be allowed as that, too.
+        let is_certain =
+            |seen: &Override| route.backends().all(|backend| seen.is_certain_for(&backend.upstream.method_override));
+        let doubtful = seen.as_ref().is_some_and(|seen| seen.method != *said && !is_certain(seen));
         let mut aliases: Vec<&CompiledRoute> = Vec::new();
         if method != said {
             match at.choose(said) {

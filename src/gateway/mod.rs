@@ -45,6 +45,7 @@ mod outbound;
 mod overload;
 pub mod own;
 mod page_cookie;
+mod parameter;
 mod prepare;
 mod record;
 mod refusal;
@@ -210,7 +211,7 @@ impl Serve for Gateway {
             let mut cleared = match passed {
                 Ok(Passed::Cleared(cleared)) => cleared,
                 Ok(Passed::Answered(answer, reason)) => return exchange.own(answer, reason),
-                Err(refusal) => return exchange.refused(&refusal, &snapshot, site::scheme(&info)),
+                Err(refusal) => return exchange.refused(refusal, &snapshot, site::scheme(&info)),
             };
             // The upstream's time begins with the request to it. Where nothing was waited for, that is now.
             let sent = if waited { self.services.clock.now() } else { now };
@@ -222,11 +223,11 @@ impl Serve for Gateway {
                         Ok(answer) => answer,
                         Err(refused) => {
                             let (exchange, refusal) = *refused;
-                            exchange.refused(&refusal, &snapshot, site::scheme(&info))
+                            exchange.refused(refusal, &snapshot, site::scheme(&info))
                         }
                     },
                 },
-                Err(refusal) => exchange.refused(&refusal, &snapshot, site::scheme(&info)),
+                Err(refusal) => exchange.refused(refusal, &snapshot, site::scheme(&info)),
             }
         }
     }
@@ -353,7 +354,7 @@ impl Gateway {
         exchange.record.step_up = permit.second_factors().first().map(|second| second.covers.way());
 
         let Services { audit, metrics, .. } = &**self.services;
-        let (rates, charged) = enforce::charge_late(permit, &enforcement, &snapshot.limiter, metrics);
+        let (rates, charged) = enforce::charge_late(permit, &enforcement, &snapshot.limiter, audit, metrics);
         exchange.rates = enforce::join_rates(exchange.rates.take(), rates);
         let cleared = match charged {
             Ok(charged) => enforce::clear(charged, &enforcement, used.as_ref(), audit).await,
@@ -385,7 +386,7 @@ impl Gateway {
         let charged;
         (exchange.rates, charged) = enforce::charge_early(enforcement, &self.services.metrics);
         charged?;
-        erasure::refuse_doubtful(matched)?;
+        matched.refuse_doubtful()?;
         let deadline = match exchange.grpc {
             Some(_) => grpc::deadline(&inbound.headers, now.instant)?,
             None => None,
@@ -565,12 +566,15 @@ impl Exchange {
 
     fn refused(
         mut self,
-        refusal: &Refusal,
+        mut refusal: Refusal,
         snapshot: &Snapshot,
         scheme: &'static str,
     ) -> Response<ResponseBody<Box<Record>>> {
         self.record.reason = refusal.reason;
-        log_refusal(refusal, &self.record);
+        log_refusal(&refusal, &self.record);
+        if let (Some(rates), Some(wait_secs)) = (&mut self.rates, refusal.retry_after) {
+            refusal.retry_after = Some(rates.fit(wait_secs));
+        }
         let accepted = self.record.route.and_then(|route| snapshot.route(route)).map(|route| &route.accepted);
         let context = RefusalContext {
             request_id: self.record.request_id.as_str(),

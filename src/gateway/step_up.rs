@@ -218,6 +218,13 @@ impl Case for Enforcement<'_> {
     }
 }
 
+impl Enforcement<'_> {
+    /// What a request is refused for by what is known of it so far; `None` where it is allowed. For `explain`, which proves nothing.
+    pub fn refusal(&self, evidence: &Evidence) -> Option<Refusal> {
+        self.judge(evidence).err()
+    }
+}
+
 impl Refusal {
     /// Whether no code could mend it.
     pub(super) fn is_beyond_codes(&self) -> bool {

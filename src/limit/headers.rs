@@ -16,23 +16,28 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateHeaders {
     policy: HeaderValue,
-    limit: HeaderValue,
+    /// `None` where a refusal names a wait of its own that ends before a `t`.
+    limit: Option<HeaderValue>,
     retry_after: Option<HeaderValue>,
+    /// The latest `t` that `limit` tells.
+    reset_secs: u64,
+    /// The same of what is used up; 0 if nothing is.
+    used_up_secs: u64,
 }
 
 impl RateHeaders {
     /// Makes the fields, the most binding quota first; `None` without a quota.
     ///
     /// On a refusal `RateLimit` speaks only of the quotas that refuse: any other could name a later reset than
-    /// Retry-After does, which the draft forbids (§4.4).
+    /// Retry-After does, which the draft forbids (§6).
     pub fn new(combined: &Combined<'_>) -> Option<Self> {
-        let told = |verdict: &&Verdict<'_>| verdict.outcome == combined.outcome;
+        let told = combined.verdicts.iter().filter(|verdict| verdict.outcome == combined.outcome);
         let policy = match &*combined.verdicts {
             // The usual one.
             [only] => only.quota.policy().clone(),
             all => list(all.iter(), |text, verdict| text.extend_from_slice(verdict.quota.policy().as_bytes()))?,
         };
-        let limit = list(combined.verdicts.iter().filter(told), |text, verdict| {
+        let limit = list(told.clone(), |text, verdict| {
             text.extend_from_slice(verdict.quota.quoted_name().as_bytes());
             for (parameter, value) in [(b";r=", u64::from(verdict.remaining)), (b";t=", verdict.reset_secs)] {
                 text.extend_from_slice(parameter);
@@ -43,7 +48,10 @@ impl RateHeaders {
             Outcome::Admit => None,
             Outcome::Refuse => Some(combined.retry_after_secs().max(1).into()),
         };
-        Some(Self { policy, limit, retry_after })
+        let used_up = told.clone().filter(|verdict| verdict.remaining == 0);
+        let used_up_secs = used_up.map(|verdict| verdict.reset_secs).max().unwrap_or(0);
+        let reset_secs = told.map(|verdict| verdict.reset_secs).max().unwrap_or(0);
+        Some(Self { policy, limit: Some(limit), retry_after, reset_secs, used_up_secs })
     }
 
     /// The fields of one answer for quotas that were charged in two steps. A later refusal alone names the wait.
@@ -53,18 +61,36 @@ impl RateHeaders {
             let text = [first.as_bytes(), b", ", second.as_bytes()].concat();
             HeaderValue::from_bytes(&text).unwrap_or_else(|_| second.clone())
         };
-        let refuses = later.retry_after.is_some();
-        Self {
-            policy: joined(&later.policy, &self.policy),
-            limit: if refuses { later.limit } else { joined(&later.limit, &self.limit) },
-            retry_after: later.retry_after,
+        let policy = joined(&later.policy, &self.policy);
+        if later.retry_after.is_some() {
+            return Self { policy, ..later };
         }
+        Self {
+            policy,
+            limit: later.limit.zip(self.limit).map(|(later, early)| joined(&later, &early)),
+            retry_after: None,
+            reset_secs: self.reset_secs.max(later.reset_secs),
+            used_up_secs: self.used_up_secs.max(later.used_up_secs),
+        }
+    }
+
+    /// Makes the fields fit a refusal that names a wait of its own, and gives the wait to tell: Retry-After is never before a `t`
+    /// (§6). Until a quota that is used up admits again nobody need come back, so the wait is at least that. The `t` of one that
+    /// still admits is no wait: `RateLimit` is left out then.
+    pub fn fit(&mut self, wait_secs: u64) -> u64 {
+        let wait_secs = wait_secs.max(self.used_up_secs);
+        if wait_secs < self.reset_secs {
+            self.limit = None;
+        }
+        wait_secs
     }
 
     /// Puts the fields on an answer, in place of any that the upstream sent.
     pub fn apply(self, headers: &mut HeaderMap) {
         headers.insert(POLICY, self.policy);
-        headers.insert(LIMIT, self.limit);
+        if let Some(limit) = self.limit {
+            headers.insert(LIMIT, limit);
+        }
         if let Some(retry_after) = self.retry_after {
             headers.insert(RETRY_AFTER, retry_after);
         }
@@ -180,6 +206,22 @@ mod tests {
         let expected =
             [pair("ratelimit-policy", policy), pair("ratelimit", r#""daily";r=0;t=60"#), pair("retry-after", "60")];
         assert_eq!(refused, expected);
+    }
+
+    /// A refusal's own `Retry-After: 5` stood beside `t=600` of a quota that counted the request.
+    #[test]
+    fn the_wait_of_a_refusal_for_another_reason_is_never_before_a_reset_either() {
+        let (quota, now) = (per_minute("q", 3), Instant::now());
+        let beside = |own_secs| {
+            let mut rates = RateHeaders::new(&check_all(&[(&quota, QuotaKey::shared())], now)).unwrap();
+            let (wait_secs, mut headers) = (rates.fit(own_secs), HeaderMap::new());
+            rates.apply(&mut headers);
+            assert!(headers.contains_key(POLICY));
+            (wait_secs, headers.contains_key(LIMIT))
+        };
+        assert_eq!(beside(5), (5, false), "two are left, so nobody need wait for a minute");
+        assert_eq!(beside(60), (60, true));
+        assert_eq!(beside(5), (60, true), "none is left");
     }
 
     #[test]

@@ -121,6 +121,52 @@ mod tests {
         assert_eq!(middle.check(key(1), now).remaining, 499);
     }
 
+    /// The first key alone was charged: whoever had used that one up came through by another spelling of its path, whose route is
+    /// another one and comes first.
+    #[test]
+    fn a_request_in_several_buckets_of_a_quota_is_charged_in_each_once_or_in_none() {
+        for limit in [per_period("a", 3, MINUTE), per_second("b", 3, 3)] {
+            let (quota, now) = (quota(&limit, 10), Instant::now());
+            assert_eq!(quota.check(key(1), now).remaining, 2);
+            let charges = [key(2), key(1), key(2)].map(|key| (&quota, key));
+            for left in [1, 0] {
+                let both = check_all(&charges, now);
+                let told: Vec<u32> = both.verdicts.iter().map(|verdict| verdict.remaining).collect();
+                assert_eq!((both.outcome, told), (Outcome::Admit, vec![left]), "one verdict, the tighter");
+            }
+            let refused = check_all(&charges, now);
+            assert_eq!((refused.outcome, refused.verdicts.len()), (Outcome::Refuse, 1));
+            assert!(refused.retry_after_secs() >= 1);
+            let last = quota.check(key(2), now);
+            assert_eq!((last.outcome, last.remaining), (Outcome::Admit, 0));
+        }
+    }
+
+    #[test]
+    fn threads_that_charge_several_keys_of_a_quota_are_counted_exactly_and_never_wait_for_each_other_in_a_circle() {
+        // Without room for new keys, with a little and with enough: the overflow is locked after the shards, and counts once.
+        for cap in [0, 1, 100_000] {
+            let (quota, now, admitted) = (quota(&per_period("p", 300, MINUTE), cap), Instant::now(), AtomicU32::new(0));
+            thread::scope(|scope| {
+                for turn in 0..4 {
+                    let (quota, admitted) = (&quota, &admitted);
+                    scope.spawn(move || {
+                        for n in 0..500 {
+                            let mut keys = [key(0), key(1 + n), key(1000 + (n * 7 + turn) % 500)];
+                            if turn % 2 == 0 {
+                                keys.reverse();
+                            }
+                            if check_all(&keys.map(|key| (quota, key)), now).outcome == Outcome::Admit {
+                                admitted.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    });
+                }
+            });
+            assert_eq!(admitted.load(Ordering::Relaxed), 300, "room for {cap}");
+        }
+    }
+
     #[test]
     fn a_reload_keeps_the_counters_of_what_did_not_change() {
         let now = Instant::now();

@@ -5,6 +5,7 @@
 
 use std::{
     cmp::Reverse,
+    iter,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use std::{
 use http::HeaderValue;
 use smallvec::SmallVec;
 
-use super::{KeyFacts, QuotaKey, Reading, gcra::Gcra, headers, table::Place, table::Table, window::Window};
+use super::{KeyFacts, QuotaKey, Reading, gcra::Gcra, headers, table::Places, table::Table, window::Window};
 use crate::config::{Limit, LimitKey, Rate};
 
 /// Keys that a quota holds before new ones share the overflow: some 350 MB, more than any honest population.
@@ -53,7 +54,7 @@ pub enum Outcome {
     Refuse,
 }
 
-/// What a quota said of a request.
+/// What a quota said of a request; of the bucket that binds it the most, where it falls in several.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'a> {
     /// The quota.
@@ -121,7 +122,7 @@ impl Quota {
 
     /// Charges a request that arrived at `now`, or refuses it and charges nothing.
     pub fn check(&self, key: QuotaKey, now: Instant) -> Verdict<'_> {
-        self.verdict(self.lock(key, now).charge())
+        self.verdict(self.lock(iter::once(key), now).charge())
     }
 
     /// How many keys have a state of their own.
@@ -160,11 +161,11 @@ impl Quota {
         u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn lock(&self, key: QuotaKey, now: Instant) -> Locked<'_> {
+    fn lock(&self, keys: impl Iterator<Item = QuotaKey> + Clone, now: Instant) -> Locked<'_> {
         let now_ns = self.since_origin_ns(now);
         match &self.tables {
-            Tables::PerSecond(table) => Locked::PerSecond(table.lock(key, now_ns), now_ns),
-            Tables::PerPeriod(table) => Locked::PerPeriod(table.lock(key, now_ns), now_ns),
+            Tables::PerSecond(table) => Locked::PerSecond(table.lock(keys, now_ns), now_ns),
+            Tables::PerPeriod(table) => Locked::PerPeriod(table.lock(keys, now_ns), now_ns),
         }
     }
 
@@ -178,45 +179,51 @@ impl Quota {
     }
 }
 
-/// The place of a key under its lock, with the quota's own time.
+/// The places of a request's keys under their locks, with the quota's own time.
 enum Locked<'a> {
-    PerSecond(Place<'a, Gcra>, u64),
-    PerPeriod(Place<'a, Window>, u64),
+    PerSecond(Places<'a, Gcra>, u64),
+    PerPeriod(Places<'a, Window>, u64),
 }
 
 impl Locked<'_> {
     fn look(&mut self) -> Reading {
         match self {
-            Self::PerSecond(place, now_ns) => place.look(*now_ns),
-            Self::PerPeriod(place, now_ns) => place.look(*now_ns),
+            Self::PerSecond(places, now_ns) => places.look(*now_ns),
+            Self::PerPeriod(places, now_ns) => places.look(*now_ns),
         }
     }
 
     fn charge(&mut self) -> Reading {
         match self {
-            Self::PerSecond(place, now_ns) => place.charge(*now_ns),
-            Self::PerPeriod(place, now_ns) => place.charge(*now_ns),
+            Self::PerSecond(places, now_ns) => places.charge(*now_ns),
+            Self::PerPeriod(places, now_ns) => places.charge(*now_ns),
         }
     }
 }
 
 /// Charges a request against all of these quotas, or against none if one of them refuses.
 ///
-/// A quota that is named twice counts once, by its first key: a request falls in one bucket of a quota.
+/// A quota that is named twice with one key counts once. With several keys it counts in the bucket of each, all or none, and gives one
+/// verdict: a request that may be taken for either of two routes counts on both.
 pub fn check_all<'a>(charges: &[(&'a Quota, QuotaKey)], now: Instant) -> Combined<'a> {
     let mut ordered: SmallVec<[(&'a Quota, QuotaKey); 4]> = SmallVec::from_slice(charges);
-    // Everybody locks in this order, so nobody waits in a circle. The sort is stable: the first of two stays first.
-    ordered.sort_by_key(|(quota, _)| quota.ordinal);
-    ordered.dedup_by_key(|(quota, _)| quota.ordinal);
-    let mut places: SmallVec<[(&'a Quota, Locked<'a>); 4]> =
-        ordered.iter().map(|&(quota, key)| (quota, quota.lock(key, now))).collect();
+    // Everybody locks the quotas in this order, and the keys of each in the order of its table, so nobody waits in a circle.
+    ordered.sort_unstable_by_key(|(quota, key)| (quota.ordinal, key.halves()));
+    ordered.dedup_by_key(|(quota, key)| (quota.ordinal, *key));
+    let each = ordered.chunk_by(|(one, _), (other, _)| one.ordinal == other.ordinal);
+    let mut locked: SmallVec<[(&'a Quota, Locked<'a>); 4]> = each
+        .filter_map(|charges| {
+            let &(quota, _) = charges.first()?;
+            Some((quota, quota.lock(charges.iter().map(|&(_, key)| key), now)))
+        })
+        .collect();
     let mut verdicts: SmallVec<[Verdict<'a>; 4]> =
-        places.iter_mut().map(|(quota, place)| quota.verdict(place.look())).collect();
+        locked.iter_mut().map(|(quota, places)| quota.verdict(places.look())).collect();
     let refused = verdicts.iter().any(|verdict| verdict.outcome == Outcome::Refuse);
     if !refused {
-        verdicts = places.iter_mut().map(|(quota, place)| quota.verdict(place.charge())).collect();
+        verdicts = locked.iter_mut().map(|(quota, places)| quota.verdict(places.charge())).collect();
     }
-    drop(places);
+    drop(locked);
     verdicts.sort_by_key(|verdict| (Reverse(verdict.retry_after_secs), verdict.remaining, Reverse(verdict.reset_secs)));
     Combined { outcome: if refused { Outcome::Refuse } else { Outcome::Admit }, verdicts }
 }

@@ -10,8 +10,8 @@ use crate::{
     assertion::Assertions,
     authority::{Authority, AuthorityMeans, AuthorityObserver, accounts::SessionEnds},
     config::{
-        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, MethodOverride, Priority, Problem, Rewrite,
-        RouteDeletion, Upgrades,
+        self, Auth, Config, DeletionPlan, Limit, LimitKey, Materials, Priority, Problem, Rewrite, RouteDeletion,
+        Upgrades,
     },
     erasure::{ErasureMeans, Erasures, OwnData, none_left},
     identity::{Accepted, Authenticator, SourceServices},
@@ -394,12 +394,12 @@ impl Snapshot {
         all.map(|route| of_route(route).unwrap_or(usual)).max().unwrap_or(usual)
     }
 
-    /// Whether a form must be read before the decision on any of these routes, and how much of it at most.
+    /// Whether a body may have to be read before the decision on any of these routes, and how much of it at most.
     pub fn form_bytes(&self, routes: impl Iterator<Item = usize>) -> Option<usize> {
         routes
             .filter_map(|number| self.routes.get(number))
             .flat_map(CompiledRoute::backends)
-            .filter(|backend| backend.upstream.method_override.contains(&MethodOverride::Form))
+            .filter(|backend| backend.upstream.method_override.iter().any(|way| way.is_in_body()))
             .map(|backend| backend.upstream.form_bytes)
             .max()
     }

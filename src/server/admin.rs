@@ -1,4 +1,4 @@
-//! The operator's listener: health and metrics for everybody who can reach it, the rest for who has the token.
+//! The operator's listener: health, metrics and public keys for everybody who can reach it, the rest for who has the token.
 //! On a thread of its own, under the same bounds as any other listener.
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};

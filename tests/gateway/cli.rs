@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Finished, World, stepgate, unix_now};
+use crate::harness::{Finished, Request, World, get, stepgate, unix_now};
 
 const YAML: &str = "assurance:
   recent-mfa: {acr: [urn:example:acr:mfa], max_age: 5m}
@@ -327,6 +327,62 @@ fn explain_knows_the_metadata_that_the_gateway_serves() {
     let finished = explain(&world, &["GET", "/.well-known/oauth-protected-resource"]);
     assert!(finished.code == 0 && finished.stdout.contains("RFC 9728"), "{finished:?}");
     assert_eq!(explain(&world, &["DELETE", "/.well-known/oauth-protected-resource"]).code, 1);
+}
+
+#[test]
+fn explain_says_of_a_request_that_may_be_for_several_routes_what_the_gateway_says_first() {
+    let world = World::new();
+    // A lax server takes `/Admin` for `/admin`: one of the two wants more assurance, the other a scope.
+    let gateway = world.start(
+        "routes:
+  - {path: '/{name}', upstream: api, auth: [main], assurance: {acr: [urn:example:acr:mfa], max_age: 5m}}
+  - {path: /admin, upstream: api, auth: [main], scopes: [admin:all]}
+",
+    );
+    let token = world.token(json!({}));
+    assert_eq!(get("/Admin").bearer(&token).send(&gateway).problem(403), "insufficient-scope");
+    let finished = stepgate(world.folder(), &["explain", "GET", "/Admin", "--token", &token]);
+    assert_eq!(finished.code, 1, "{finished:?}");
+    for said in
+        ["MISSING: acr_insufficient", "MISSING: scope_missing", "refused: 403 insufficient-scope — scope_missing"]
+    {
+        assert!(finished.stdout.contains(said), "{said}: {}", finished.stdout);
+    }
+    let scoped = world.token(json!({"scope": "admin:all"}));
+    assert_eq!(get("/Admin").bearer(&scoped).send(&gateway).problem(401), "insufficient-user-authentication");
+    let finished = stepgate(world.folder(), &["explain", "GET", "/Admin", "--token", &scoped]);
+    assert!(finished.stdout.contains("refused: 401 insufficient-user-authentication"), "{finished:?}");
+}
+
+#[test]
+fn explain_answers_a_preflight_as_the_gateway_does_and_no_other_options() {
+    let world = World::new();
+    let gateway = world.start(
+        "routes:
+  - {path: /x, upstream: api, auth: [main], cors: {origins: ['https://app.example'], methods: [PUT]}}
+",
+    );
+    let asks = |fields: &[(&str, &str)]| {
+        let request = Request::new("OPTIONS", "/x");
+        let request = fields.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let fields = fields.iter().flat_map(|field| ["-H", field.as_str()]);
+        let arguments: Vec<&str> = ["explain", "OPTIONS", "/x"].into_iter().chain(fields).collect();
+        (request.send(&gateway).status, stepgate(world.folder(), &arguments))
+    };
+    let (origin, method) = (("Origin", "https://app.example"), ("Access-Control-Request-Method", "PUT"));
+    let (status, said) = asks(&[origin, method]);
+    assert_eq!((status, said.code), (204, 0), "{said:?}");
+    assert!(said.stdout.contains("decision   allowed: the gateway would answer it 204"), "{said:?}");
+    let (status, said) = asks(&[("Origin", "https://evil.example"), method]);
+    assert_eq!((status, said.code), (403, 1), "{said:?}");
+    assert!(said.stdout.contains("refused: 403 cors-refused") && said.stdout.contains("`cors.origins`"), "{said:?}");
+    for fields in [&[][..], &[origin], &[method]] {
+        let (status, said) = asks(fields);
+        assert_eq!((status, said.code), (401, 1), "{said:?}");
+        assert!(said.stdout.contains("a preflight has Origin and Access-Control-Request-Method"), "{said:?}");
+        assert!(said.stdout.contains("token_missing"), "{said:?}");
+    }
 }
 
 // -- schema, usage

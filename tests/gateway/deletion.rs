@@ -1,10 +1,14 @@
 //! The deletion guard: on every route by default, however the deletion is spelt; its quota; and the audit that every
 //! attempt leaves behind.
 
+use std::process::Command;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Finished, Gateway, Recorder, Request, World, delete, eventually, get, post, stepgate};
+use crate::harness::{
+    Answer, Finished, Gateway, Recorder, Request, World, delete, eventually, get, post, run, stepgate,
+};
 
 const YAML: &str = "assurance:
   recent-mfa: {acr: [urn:example:acr:mfa], max_age: 5m}
@@ -563,6 +567,38 @@ fn while_the_audit_cannot_be_written_guarded_operations_alone_are_refused() {
     assert!(gateway.metric("stepgate_audit_failures_total", &[]) >= 1.0);
     gateway.kill();
     assert_eq!(verify(&world, "state/audit.jsonl", &[]).code, 0, "no torn line is left behind");
+}
+
+/// Three refusals for a full disk used up a quota of three, so nothing could be deleted for ten minutes after it.
+#[test]
+fn a_deletion_that_is_refused_while_the_audit_cannot_be_written_does_not_count() {
+    if !std::path::Path::new("/proc/self/limits").exists() {
+        return; // Linux lets another process give back what was taken from this one; elsewhere there is nothing to fill without harm.
+    }
+    let world = World::new();
+    world.configure(YAML);
+    // No file may grow beyond two blocks for now, and who tries is told so rather than killed: a disk that fills up.
+    let gateway = world.start_in("trap '' XFSZ; ulimit -S -f 2").ready();
+    let token = world.fresh(5);
+    let fill = delete("/public/x").bearer(&token);
+    eventually("the disk to be full", || (fill.send(&gateway).status == 503).then_some(()));
+    let deletion = delete("/own/x").bearer(&token);
+    for _ in 0..3 {
+        let refused = deletion.send(&gateway);
+        assert_eq!(refused.problem(503), "temporarily-unavailable");
+        assert_eq!(refused.header("retry-after"), "5");
+        assert!(!refused.has("ratelimit"), "no quota was charged");
+    }
+    assert!(gateway.metric("stepgate_audit_failures_total", &[]) >= 4.0, "each counts as a record that is not there");
+    let given_back = run(Command::new("prlimit").args(["--pid", &gateway.pid().to_string(), "--fsize=unlimited"]), "");
+    assert_eq!(given_back.code, 0, "{given_back:?}");
+    eventually("the trail to be written again", || {
+        (gateway.metric("stepgate_audit_writable", &[]) == 1.0).then_some(())
+    });
+    for _ in 0..2 {
+        deletion.send(&gateway).expect(200);
+    }
+    assert_eq!(deletion.send(&gateway).problem(429), "quota-exceeded");
 }
 
 #[test]

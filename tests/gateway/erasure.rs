@@ -857,6 +857,30 @@ fn explain_says_which_plan_takes_a_request_over_and_what_it_needs() {
 }
 
 #[test]
+fn explain_refuses_what_could_pass_for_a_deletion_before_it_asks_for_a_credential() {
+    let scene = Scene::new();
+    let gateway = scene.start(PLAIN);
+    assert_eq!(delete("/accounts/alice;v=1").send(&gateway).problem(400), "ambiguous-deletion");
+    let said = stepgate(scene.world.folder(), &["explain", "DELETE", "https://gateway.example/accounts/alice;v=1"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stdout.contains("not in the exact form that is taken over by plan account"), "{said:?}");
+    assert!(said.stdout.contains("refused: 400 ambiguous-deletion — deletion_ambiguous"), "{said:?}");
+    assert!(!said.stdout.contains("token_missing"), "{said:?}");
+}
+
+#[test]
+fn explain_knows_that_the_deletions_endpoints_bring_methods_of_their_own() {
+    let scene = Scene::new();
+    let gateway = scene.start(Plan { sections: "server: {workers: 1, methods: [GET, DELETE]}\n", ..PLAIN });
+    for (path, code) in [("/deletions/x/cancel", 0), ("/items/1", 1)] {
+        let status = post(path, "").send(&gateway).status;
+        let said = stepgate(scene.world.folder(), &["explain", "POST", path]);
+        assert_eq!((status == 405, said.code), (code == 1, code), "{status} {said:?}");
+        assert_eq!(said.stdout.contains("refused: 405"), code == 1, "{said:?}");
+    }
+}
+
+#[test]
 fn a_file_without_deletions_is_refused_while_the_store_has_any_and_one_without_plans_carries_them_out() {
     let scene = Scene::new();
     let gateway = scene.start(Plan { lines: "        grace: 6s\n", ..PLAIN });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Answer, Gateway, Request, World, get, let_pass};
+use crate::harness::{Answer, Gateway, Jwks, Request, World, delete, get, let_pass};
 
 /// One route `/x` with these quotas; `definitions` are the lines under `limits:`.
 fn limited(definitions: &str, names: &str) -> (World, Gateway) {
@@ -52,6 +52,36 @@ fn answers_say_what_the_quota_is_and_what_is_left() {
     assert!(wait >= item(refused.header("ratelimit"), "t"), "Retry-After is never before t");
     assert!(wait <= 61);
     assert_eq!(refused.json()["limit"], "per-user");
+}
+
+#[test]
+fn a_refusal_for_another_reason_says_no_wait_that_ends_before_t() {
+    let world = World::new();
+    let jwks = Jwks::down(world.signer().jwks());
+    let gateway = world.start_unready(&format!(
+        "issuers:
+  main: {{issuer: https://idp.example/, audience: [https://api.example], keys: {{jwks_url: \"{}\"}}, algorithms: [ES256]}}
+limits:
+  door: {{key: ip, rate: 2/10m}}
+routes:
+  - {{path: /x, upstream: api, auth: [main], limits: [door]}}
+",
+        jwks.url()
+    ));
+    let request = get("/x").bearer(&world.token(json!({})));
+    let wait = |answer: &Answer| -> u64 { answer.header("retry-after").parse().unwrap() };
+    let first = request.send(&gateway);
+    assert_eq!(first.problem(503), "temporarily-unavailable");
+    assert!(wait(&first) <= 60, "one is left, so nobody need wait until the quota admits one more");
+    assert!(!first.has("ratelimit"), "and no `t` says otherwise");
+    assert!(first.header("ratelimit-policy").starts_with("\"door\";"));
+    let second = request.send(&gateway);
+    assert_eq!(second.problem(503), "temporarily-unavailable");
+    let limit = second.header("ratelimit");
+    assert_eq!(item(limit, "r"), 0);
+    assert!(wait(&second) >= item(limit, "t") && item(limit, "t") > 500, "{limit}");
+    assert_eq!(second.json()["retry_after"], wait(&second));
+    assert_eq!(request.send(&gateway).problem(429), "quota-exceeded");
 }
 
 #[test]
@@ -203,6 +233,68 @@ fn a_quota_by_address() {
 #[test]
 fn a_quota_by_route() {
     keyed("route", |world| get("/x").bearer(&world.token(json!({}))), |_| get("/open").from("127.0.0.9"));
+}
+
+/// Only the first of a request's buckets was charged, and that was the one of the route that its bytes name: `/ADMIN/x` is `/**`'s,
+/// though a lax service takes it for `/admin/x`, and had as many requests again.
+#[test]
+fn a_quota_by_route_is_not_doubled_by_another_spelling_of_the_path() {
+    let world = World::new();
+    let gateway = world.start(
+        "limits:
+  r: {key: route, rate: 5/minute}
+routes:
+  - {path: /admin/**, upstream: api, auth: none, limits: [r]}
+  - {path: /**, upstream: api, auth: none, limits: [r]}
+",
+    );
+    let alias = get("/ADMIN/x").send(&gateway).expect(200);
+    assert_eq!(alias.all("ratelimit-policy").join(", ").matches("\"r\"").count(), 1, "a policy is named once");
+    assert_eq!(alias.all("ratelimit").join(", ").matches("\"r\"").count(), 1);
+    assert_eq!(item(alias.header("ratelimit"), "r"), 4);
+    assert_eq!(statuses(&get("/admin/x"), &gateway, 5), [200, 200, 200, 200, 429]);
+    for path in ["/ADMIN/x", "/Admin/x", "/admin;a/x"] {
+        assert!([400, 429].contains(&get(path).send(&gateway).status), "{path}");
+    }
+    assert_eq!(get("/ADMIN/x").send(&gateway).problem(429), "quota-exceeded");
+    let other = get("/open").send(&gateway).expect(200);
+    assert_eq!(item(other.header("ratelimit"), "r"), 3, "one of the alias, and none of what was refused");
+    assert_eq!(world.upstream.count(), 6);
+}
+
+#[test]
+fn nor_is_the_quota_by_route_of_a_guarded_operation() {
+    let world = World::new();
+    let gateway = world.start(
+        "limits:
+  r: {key: route, rate: 2/10m}
+deletion_guard: {operations: [{match: \"DELETE /**\", limit: r}]}
+routes:
+  - {path: /admin/**, upstream: api, auth: [main]}
+  - {path: /**, upstream: api, auth: [main]}
+",
+    );
+    let token = world.fresh(5);
+    assert_eq!(statuses(&delete("/admin/x").bearer(&token), &gateway, 3), [200, 200, 429]);
+    assert_eq!(delete("/ADMIN/x").bearer(&token).send(&gateway).problem(429), "quota-exceeded");
+    delete("/x").bearer(&token).send(&gateway).expect(200);
+}
+
+/// It was charged by its address first, and again as the quota of the deletion; and both were told.
+#[test]
+fn a_quota_by_address_that_a_deletion_names_as_well_is_charged_and_told_once() {
+    let world = World::new();
+    let gateway = world.start(
+        "limits:
+  q: {key: ip, rate: 4/minute}
+routes:
+  - {path: /x, upstream: api, auth: [main], limits: [q], deletion: {limit: q}}
+",
+    );
+    let answer = delete("/x").bearer(&world.fresh(5)).send(&gateway).expect(200);
+    assert_eq!(answer.all("ratelimit-policy").join(", ").matches("\"q\"").count(), 1);
+    assert_eq!(answer.all("ratelimit").join(", ").matches("\"q\"").count(), 1);
+    assert_eq!(item(answer.header("ratelimit"), "r"), 3);
 }
 
 #[test]

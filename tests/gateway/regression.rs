@@ -125,6 +125,87 @@ routes:
     post("/public/x", &ordinary).header("Content-Type", "multipart/form-data; boundary=x").send(&gateway).expect(200);
 }
 
+/// Names of parameters were read more strictly than services read them, and a deletion passed as a POST; JSON was never looked at.
+#[test]
+fn a_deletion_cannot_hide_behind_a_name_that_the_service_takes_for_the_parameter() {
+    let world = World::new();
+    let gateway = world.start(
+        "upstreams:
+  api: {targets: [http://127.0.0.1:<upstream>], method_override: [header, query, form, json]}
+routes:
+  - {path: /public/**, upstream: api, auth: none}
+",
+    );
+    let (urlencoded, multipart) = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x");
+    let names = [
+        "%5B_method%5D",
+        "_method%5D",
+        "%5B%5B_method",
+        "%5D_method",
+        "_method%00x",
+        "%u005fmethod",
+        "X-HTTP-Method-Override",
+    ];
+    for name in names {
+        let said = format!("{name}=DELETE");
+        post(&format!("/public/7?{said}"), "x").send(&gateway).problem(401);
+        post("/public/7", &said).header("Content-Type", urlencoded).send(&gateway).problem(401);
+    }
+    for name in ["[_method]", "_method]", "_method\0x", "X-HTTP-Method-Override"] {
+        let part = format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\nDELETE\r\n--x--\r\n");
+        post("/public/7", &part).header("Content-Type", multipart).send(&gateway).problem(401);
+    }
+    let json = |body: &str| post("/public/7", body).header("Content-Type", "application/json").send(&gateway);
+    for body in [r#"{"_method":"DELETE"}"#, r#"{"a":[1,{}],"\u005fMethod":"delete"}"#] {
+        json(body).problem(401);
+    }
+    for body in [r#"{"_method":"PUT","_method":"DELETE"}"#, "{'_method':'DELETE'}", r#"{"_method":["DELETE"]}"#] {
+        assert_eq!(json(body).problem(400), "conflicting-method-override", "{body}");
+    }
+    json(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20))).problem(413);
+    world.upstream.assert_untouched();
+    // A name that only ends like it is another, and a body that was read goes on as it came.
+    let part = "--x\r\nContent-Disposition: form-data; name=\"payment_method\"\r\n\r\ncard\r\n--x--\r\n";
+    post("/public/7", part).header("Content-Type", multipart).send(&gateway).expect(200);
+    post("/public/7", "payment_method=card").header("Content-Type", urlencoded).send(&gateway).expect(200);
+    let order = r#"{ "payment_method": "card", "a": {"_method": "DELETE"} }"#;
+    json(order).expect(200);
+    assert_eq!(world.upstream.last().body, order.as_bytes());
+}
+
+/// An override counted as certain though many services leave it alone, and the request line's method was not judged.
+#[test]
+fn an_override_that_a_service_may_leave_alone_is_judged_as_what_the_request_line_says_too() {
+    let world = World::new();
+    let gateway = world.start(
+        "upstreams:
+  api: {targets: [http://127.0.0.1:<upstream>], method_override: [header, form, json]}
+  query: {targets: [http://127.0.0.1:<upstream>], method_override: [query]}
+routes:
+  - {path: /items/**, upstream: api, auth: none, methods: [GET, PUT]}
+  - {path: /when/**, upstream: api, auth: none, when: 'request.method == \"PUT\"'}
+  - {path: /two/**, upstream: query, auth: none, methods: [GET]}
+  - {path: /two/**, upstream: api, auth: none, methods: [PUT]}
+",
+    );
+    let urlencoded = "application/x-www-form-urlencoded";
+    for (path, status) in [("/items/1", 405), ("/when/1", 403)] {
+        let put = |body: &str, kind: &str| post(path, body).header("Content-Type", kind).send(&gateway).problem(status);
+        put("_method=%20PUT", urlencoded);
+        put("_method=PUT", "application/x-urlencoded");
+        put("X-HTTP-Method-Override=PUT", urlencoded);
+        put(r#"{"_method":"PUT"}"#, "application/json");
+        post(path, "x").header("X-Method-Override", "PUT").send(&gateway).problem(status);
+        post(path, "x").header("X-HTTP-Method", "PUT").send(&gateway).problem(status);
+    }
+    // Honoured by one service on this path, but not by the one that a PUT goes to.
+    post("/two/1?_method=PUT", "x").send(&gateway).problem(405);
+    world.upstream.assert_untouched();
+    post("/items/1", "_method=put").header("Content-Type", urlencoded).send(&gateway).expect(200);
+    post("/when/1", "x").header("X-HTTP-Method-Override", "PUT").send(&gateway).expect(200);
+    post("/two/1", "x").header("X-HTTP-Method-Override", "PUT").send(&gateway).expect(200);
+}
+
 /// A quota of a route's own took the operation's place even where the request could be for another route without one, so
 /// that `/account/DELETE` escaped the quota of `/account/delete`.
 #[test]

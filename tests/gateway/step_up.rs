@@ -64,6 +64,20 @@ fn refused(gateway: &Gateway, request: &Request, status: u16, problem: &str, rea
 const STEP_UP: &str = "insufficient-user-authentication";
 
 #[test]
+fn explain_knows_that_the_authority_brings_methods_of_its_own() {
+    let world = World::new();
+    world.seal();
+    world.configure(&format!("server: {{workers: 1, methods: [GET, DELETE]}}\n{ROUTES}"));
+    let gateway = world.restart().ready();
+    for (path, code) in [("/second/api/v1/challenges", 0), ("/plain", 1)] {
+        let status = post(path, "{}").send(&gateway).status;
+        let finished = stepgate(world.folder(), &["explain", "POST", path]);
+        assert_eq!((status == 405, finished.code), (code == 1, code), "{finished:?}");
+        assert_eq!(finished.stdout.contains("refused: 405"), code == 1, "{finished:?}");
+    }
+}
+
+#[test]
 fn an_elevated_token_passes_where_it_was_refused_and_no_other_token_does() {
     let world = world();
     let (token, other) = (weak(&world, "alice"), world.token(json!({"sub": "alice", "jti": "alice-2"})));

@@ -14,11 +14,11 @@ use crate::config::{
 };
 
 section! {
-    /// The operator's listener: `/metrics`, `/livez`, `/readyz` and the admin API.
+    /// The operator's listener: `/metrics`, `/livez`, `/readyz`, `/jwks.json` and the admin API.
     "admin" Admin {
         /// The address and port that it listens on; never a public one.
         address: At<SocketAddr> = "127.0.0.1:9090",
-        /// What everything here but `/metrics`, `/livez` and `/readyz` asks for; without it the admin API is off.
+        /// What everything here but `/metrics`, `/livez`, `/readyz` and `/jwks.json` (public keys) asks for; without it the admin API is off.
         token: Option<SecretText>,
     }
 }

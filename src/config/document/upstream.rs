@@ -37,7 +37,7 @@ section! {
         assertion: Option<Assertion>,
         /// Which method overrides the service honours: the method that it will see is then the one that is judged.
         method_override: Vec<At<MethodOverride>> = "[]",
-        /// The longest form that is read before the decision, where `method_override` has `form`.
+        /// The longest body that is read before the decision, where `method_override` has `form` or `json`.
         form_bytes: Size<1, 1_073_741_824> = "1MiB",
         /// What it is told as `Host`.
         host: UpstreamHost = "preserve",
@@ -102,8 +102,9 @@ section! {
 
 words! { MethodOverride, "a way to override a method":
     "header" => Self::Header, "`X-HTTP-Method-Override`, `X-HTTP-Method` or `X-Method-Override`";
-    "query" => Self::Query, "`_method` in the query";
-    "form" => Self::Form, "`_method` in a form body";
+    "query" => Self::Query, "`_method` in the query, or ASP.NET's `X-HTTP-Method-Override`";
+    "form" => Self::Form, "the same in a form body";
+    "json" => Self::Json, "the same in a JSON body";
 }
 
 words! { UpstreamHost, "a choice for `Host`":

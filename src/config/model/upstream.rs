@@ -35,7 +35,7 @@ pub struct Upstream {
     pub assertion: Option<Assertion>,
     /// Which method overrides the service honours; empty: none.
     pub method_override: Vec<MethodOverride>,
-    /// The longest form that is read before the decision, where `method_override` has `form`.
+    /// The longest body that is read before the decision, where `method_override` has `form` or `json`.
     pub form_bytes: usize,
     /// What it is told as `Host`.
     pub host: UpstreamHost,
@@ -131,4 +131,16 @@ pub enum MethodOverride {
     Query,
     /// `_method` in a form body.
     Form,
+    /// `_method` in a JSON body.
+    Json,
+}
+
+impl MethodOverride {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Header, Self::Query, Self::Form, Self::Json];
+
+    /// Whether it is said in the body.
+    pub const fn is_in_body(self) -> bool {
+        matches!(self, Self::Form | Self::Json)
+    }
 }

@@ -396,11 +396,9 @@ fn other_service(
         to.error(&name.span, format!("`{}` is the route's own upstream: a {what} is another", name.shown));
         return None;
     }
-    let ways = |upstream: &Upstream| {
-        let all = [MethodOverride::Header, MethodOverride::Query, MethodOverride::Form];
-        all.map(|way| upstream.method_override.contains(&way))
-    };
-    let is_same_form = !own.method_override.contains(&MethodOverride::Form) || own.form_bytes == other.form_bytes;
+    let ways = |upstream: &Upstream| MethodOverride::ALL.map(|way| upstream.method_override.contains(&way));
+    let reads_bodies = own.method_override.iter().any(|way| way.is_in_body());
+    let is_same_form = !reads_bodies || own.form_bytes == other.form_bytes;
     if ways(own) != ways(&other) || !is_same_form {
         let message = format!(
             "`{}` and `{}` differ in `method_override`: what is judged for one would be another request for the other",

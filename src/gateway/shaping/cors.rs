@@ -33,6 +33,14 @@ struct Asked<'a> {
     headers: Vec<&'a str>,
 }
 
+/// A preflight that is answered from its route's `cors`.
+struct Preflight<'s, 'r> {
+    path: NormalPath<'r>,
+    route: &'s CompiledRoute,
+    cors: &'s Cors,
+    asked: Asked<'r>,
+}
+
 /// What is said of CORS in an answer.
 #[derive(Debug)]
 pub(super) enum CorsAnswer {
@@ -53,15 +61,11 @@ impl Gateway {
         (inbound, raw): (&Inbound, &str),
         now: Now,
     ) -> Option<Result<Passed<'s>, Refusal>> {
-        let asked = asked(snapshot, inbound)?;
-        let path = NormalPath::parse(raw).ok()?;
-        if own::find(snapshot, inbound, &path).is_some() {
-            return None;
-        }
-        let (route, cors) = route_of(snapshot, inbound, &path, &asked)?;
+        let preflight = Preflight::find(snapshot, inbound, raw)?;
+        let Preflight { path, route, .. } = &preflight;
         exchange.record.route = Some(route.number);
         let matched = Matched::alone(route, inbound.method.clone());
-        let enforcement = Enforcement { inbound, path: &path, matched: &matched, now };
+        let enforcement = Enforcement { inbound, path, matched: &matched, now };
         if let Err(refusal) = self.admit(snapshot, (&route.holders, route.priority), &mut exchange.record) {
             return Some(Err(refusal));
         }
@@ -70,12 +74,44 @@ impl Gateway {
         if let Err(refusal) = charged {
             return Some(Err(refusal));
         }
+        Some(preflight.answer(snapshot).map(|answer| Passed::Answered(answer, Reason::Allowed)))
+    }
+}
+
+impl Inbound {
+    /// The status that a preflight is answered with, and from which route; `None` where a request is none, or its route has no
+    /// `cors`. For `explain`, which charges nothing.
+    pub fn preflight<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+        raw: &str,
+    ) -> Option<(&'s CompiledRoute, Result<StatusCode, Refusal>)> {
+        let preflight = Preflight::find(snapshot, self, raw)?;
+        let answer = preflight.answer(snapshot);
+        Some((preflight.route, answer.map(|answer| answer.status())))
+    }
+}
+
+impl<'s, 'r> Preflight<'s, 'r> {
+    /// `None` where a request is none, or its route has no `cors`.
+    fn find(snapshot: &'s Snapshot, inbound: &'r Inbound, raw: &'r str) -> Option<Self> {
+        let asked = asked(snapshot, inbound)?;
+        let path = NormalPath::parse(raw).ok()?;
+        if own::find(snapshot, inbound, &path).is_some() {
+            return None;
+        }
+        let (route, cors) = route_of(snapshot, inbound, &path, &asked)?;
+        Some(Self { path, route, cors, asked })
+    }
+
+    /// What it is told.
+    fn answer(&self, snapshot: &Snapshot) -> Result<Response<Bytes>, Refusal> {
+        let Self { cors, asked, .. } = self;
         let known = snapshot.config.server.methods.contains(&asked.method);
-        let answer = match refused(cors, &asked, known) {
+        match refused(cors, asked, known) {
             Some(why) => Err(Refusal::of(Reason::CorsRefused).because(why)),
-            None => Ok(Passed::Answered(answer_to(cors, &asked), Reason::Allowed)),
-        };
-        Some(answer)
+            None => Ok(answer_to(cors, asked)),
+        }
     }
 }
 

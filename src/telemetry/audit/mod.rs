@@ -54,7 +54,7 @@ use self::{
     head::{Signer, beside, replace},
     record::{Entry, Recovered},
     strike::Striker,
-    writer::{Shared, Writer},
+    writer::{Shared, UnderWay, Writer},
 };
 use crate::{clock::Clock, policy::Reason, telemetry::metrics::AuditMetrics};
 
@@ -138,6 +138,9 @@ pub struct AuditLog {
 pub struct IntentId {
     seq: u64,
     shared: Option<Arc<Shared>>,
+    /// What is recorded when it is dropped.
+    dropped: Outcome,
+    _under_way: UnderWay,
 }
 
 impl AuditLog {
@@ -190,9 +193,8 @@ impl AuditLog {
     /// Records that an operation is about to be forwarded; comes back when that is durable, and only then may it be.
     pub async fn intent(&self, attempt: Attempt) -> Result<IntentId, AuditFault> {
         let answered = self.shared.intend(attempt)?;
-        let Place { seq, .. } = answered.await.map_err(|_| AuditFault::Unwritable)??;
-        self.shared.begin();
-        Ok(IntentId { seq, shared: Some(Arc::clone(&self.shared)) })
+        let intent = answered.await.map_err(|_| AuditFault::Unwritable)??;
+        Ok(intent.taken_over())
     }
 
     /// Records what happened in the life of a deletion; comes back with its place when that is durable. After a fault it may be in
@@ -240,7 +242,7 @@ impl AuditLog {
         self.shared.count(reason, route);
     }
 
-    /// How many operations are under way whose outcome is still to come.
+    /// How many operations are under way whose outcome is still to come, from when their intents are queued.
     pub fn under_way(&self) -> usize {
         self.shared.under_way()
     }
@@ -261,6 +263,20 @@ impl AuditLog {
     }
 }
 
+impl IntentId {
+    /// One that its request has not seen yet. If that has gone away, nothing was forwarded.
+    fn written(seq: u64, shared: Arc<Shared>, under_way: UnderWay) -> Self {
+        let dropped = Outcome::Failed { reason: Reason::ClientGone };
+        Self { seq, shared: Some(shared), dropped, _under_way: under_way }
+    }
+
+    /// The same in the hands of its request, which may forward the operation.
+    fn taken_over(mut self) -> Self {
+        self.dropped = Outcome::Unknown;
+        self
+    }
+}
+
 impl Drop for AuditLog {
     fn drop(&mut self) {
         self.close();
@@ -270,7 +286,7 @@ impl Drop for AuditLog {
 impl Drop for IntentId {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            shared.conclude(self.seq, Outcome::Unknown);
+            shared.conclude(self.seq, self.dropped);
         }
     }
 }

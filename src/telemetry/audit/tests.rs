@@ -5,7 +5,11 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     process::{Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Instant,
 };
 
@@ -461,6 +465,103 @@ fn an_intent_that_is_dropped_records_that_nobody_knows() {
     drop(intend(&log));
     log.close();
     assert_eq!(records(folder.path())[1]["result"], "unknown");
+}
+
+/// Says when a task is woken.
+struct Woken(mpsc::Sender<()>);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(());
+    }
+}
+
+/// Asks for an intent and leaves without looking for the answer again; what its outcome is to be.
+fn leave(log: &AuditLog, meanwhile: impl FnOnce(&mpsc::Receiver<()>)) -> &'static str {
+    let (told, answered) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Woken(told)));
+    let mut asked = Box::pin(log.intent(attempt(Reason::Allowed)));
+    match asked.as_mut().poll(&mut Context::from_waker(&waker)) {
+        Poll::Pending => {
+            meanwhile(&answered);
+            "failed"
+        }
+        // The disk was faster than the look.
+        Poll::Ready(intent) => {
+            drop(intent.unwrap());
+            "unknown"
+        }
+    }
+}
+
+/// What became of each intent of a log under which nothing is under way any more.
+fn outcomes(log: &AuditLog, folder: &Path) -> Vec<(Value, Value)> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while log.under_way() > 0 {
+        assert!(Instant::now() < deadline, "{} are under way", log.under_way());
+        thread::yield_now();
+    }
+    assert!(log.close());
+    assert_eq!(log.under_way(), 0);
+    let report = verify(text(folder).as_bytes(), Some(&head(folder)), None).unwrap();
+    assert_eq!(report.open_intents, 0, "{:?}", kinds(folder));
+    let records = records(folder).into_iter().filter(|record| record["kind"] == "outcome");
+    records.map(|record| (record["result"].clone(), record["reason"].clone())).collect()
+}
+
+/// A result with the reason that belongs to it.
+fn with_reason(result: &str) -> (Value, Value) {
+    (json!(result), if result == "failed" { json!("client_gone") } else { Value::Null })
+}
+
+#[test]
+fn a_client_that_leaves_while_its_intent_waits_is_counted_once_and_its_outcome_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let mut expected = Vec::new();
+    for _ in 0..20 {
+        // Keeps the disk busy.
+        for _ in 0..50 {
+            log.refusal(attempt(Reason::AcrInsufficient));
+        }
+        expected.push(with_reason(leave(&log, |_| ())));
+        assert!(log.under_way() <= 20, "{}", log.under_way());
+    }
+    let mut told = outcomes(&log, folder.path());
+    told.sort_by_key(|(result, _)| result.to_string());
+    expected.sort_by_key(|(result, _)| result.to_string());
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_client_that_leaves_before_it_has_seen_the_answer_is_counted_once_and_its_outcome_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let result = leave(&log, |answered| {
+        answered.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert_eq!(log.under_way(), 1, "nobody has taken it over yet");
+    });
+    assert_eq!(outcomes(&log, folder.path()), [with_reason(result)]);
+}
+
+#[test]
+fn an_intent_that_waits_for_the_disk_is_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let mut asked = Box::pin(log.intent(attempt(Reason::Allowed)));
+    let first = asked.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(log.under_way(), 1);
+    let intent = match first {
+        Poll::Pending => block_on(asked),
+        Poll::Ready(intent) => intent,
+    };
+    assert_eq!(log.under_way(), 1);
+    log.outcome(intent.unwrap(), Outcome::Answered { status: 204 });
+    assert_eq!(log.under_way(), 0);
+    fs::rename(folder.path().join("audit.jsonl"), folder.path().join("moved")).unwrap();
+    assert!(block_on(log.intent(attempt(Reason::Allowed))).is_err());
+    assert!(block_on(log.intent(Attempt { path: "x".repeat(100_000).into(), ..attempt(Reason::Allowed) })).is_err());
+    assert_eq!(log.under_way(), 0, "what is refused is not");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    AuditFault, AuthorityRecord, Place,
+    AuditFault, AuthorityRecord, IntentId, Place,
     erasure::ErasureRecord,
     file::{ChainFile, Tip},
     head::{Signer, replace},
@@ -51,7 +51,7 @@ pub(super) struct Shared {
     wake: Condvar,
     failed: AtomicBool,
     /// Operations that were allowed and are not over.
-    open: AtomicUsize,
+    open: Arc<AtomicUsize>,
     /// Where the last durable record ends, in bytes: nothing before it is ever taken back.
     pub(super) durable: AtomicU64,
     pub(super) metrics: AuditMetrics,
@@ -75,35 +75,75 @@ struct Queue {
 /// A record on its way, and who waits for it to be durable.
 struct Waiting {
     entry: Entry,
-    answer: Option<oneshot::Sender<Answer>>,
+    asker: Option<Asker>,
 }
 
-/// Where a record stands once it is durable.
-pub(super) type Answer = Result<Place, AuditFault>;
+/// Who waits for a record to be durable.
+enum Asker {
+    /// A request, with its operation.
+    Intent(oneshot::Sender<Answer<IntentId>>, UnderWay),
+    /// Whoever tells of a deletion, or strikes somebody out.
+    Event(oneshot::Sender<Answer<Place>>),
+}
+
+/// What a record is to who waited for it, once it is durable.
+pub(super) type Answer<T> = Result<T, AuditFault>;
 
 impl From<Entry> for Waiting {
     fn from(entry: Entry) -> Self {
-        Self { entry, answer: None }
+        Self { entry, asker: None }
     }
 }
 
-/// Counts an operation as over when it is dropped.
-struct Concluded<'a>(&'a AtomicUsize);
+/// An operation, counted as under way until this is dropped: by then its outcome is queued.
+pub(super) struct UnderWay(Arc<AtomicUsize>);
 
-impl Drop for Concluded<'_> {
+impl UnderWay {
+    fn begin(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-impl Shared {
-    /// Counts an operation that is about to be forwarded.
-    pub(super) fn begin(&self) {
-        self.open.fetch_add(1, Ordering::AcqRel);
+impl Asker {
+    /// Says where the record stands.
+    fn tell(self, place: Place, shared: &Arc<Shared>) {
+        // Who asked may have gone away, or may go before the answer is looked at: an intent is dropped then, here or there, and
+        // concludes itself.
+        match self {
+            Self::Intent(answer, under_way) => {
+                let _ = answer.send(Ok(IntentId::written(place.seq, Arc::clone(shared), under_way)));
+            }
+            Self::Event(answer) => {
+                let _ = answer.send(Ok(place));
+            }
+        }
     }
 
+    /// Says that the record cannot be made durable.
+    fn refuse(self) {
+        match self {
+            Self::Intent(answer, under_way) => {
+                // By the time that this is heard.
+                drop(under_way);
+                let _ = answer.send(Err(AuditFault::Unwritable));
+            }
+            Self::Event(answer) => {
+                let _ = answer.send(Err(AuditFault::Unwritable));
+            }
+        }
+    }
+}
+
+impl Shared {
     pub(super) fn new(durable: u64, metrics: AuditMetrics, clock: Arc<dyn Clock>) -> Self {
-        let (durable, failed, open) = (AtomicU64::new(durable), AtomicBool::new(false), AtomicUsize::new(0));
+        let (durable, failed, open) = (AtomicU64::new(durable), AtomicBool::new(false), Arc::default());
         Self { open, queue: Mutex::default(), wake: Condvar::new(), failed, durable, metrics, clock }
     }
 
@@ -111,32 +151,33 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues an intent; the answer comes when it is durable, or cannot be made so.
-    pub(super) fn intend(&self, attempt: Attempt) -> Result<oneshot::Receiver<Answer>, AuditFault> {
+    /// Queues an intent; the answer comes when it is durable, or cannot be made so. Its operation is under way from here on.
+    pub(super) fn intend(&self, attempt: Attempt) -> Result<oneshot::Receiver<Answer<IntentId>>, AuditFault> {
         let weight = attempt.weight();
-        self.queue_answered(Entry::Intent(attempt), weight, |queue| (&mut queue.intents, INTENTS))
+        let asker = |answer| Asker::Intent(answer, UnderWay::begin(&self.open));
+        self.queue_answered((Entry::Intent(attempt), weight), asker, |queue| (&mut queue.intents, INTENTS))
     }
 
     /// Queues an event of a deletion; the answer comes when it is durable, or cannot be made so.
-    pub(super) fn tell(&self, record: ErasureRecord) -> Result<oneshot::Receiver<Answer>, AuditFault> {
+    pub(super) fn tell(&self, record: ErasureRecord) -> Result<oneshot::Receiver<Answer<Place>>, AuditFault> {
         let weight = record.weight();
-        self.queue_answered(Entry::Erasure(record), weight, |queue| (&mut queue.events, EVENTS))
+        self.queue_answered((Entry::Erasure(record), weight), Asker::Event, |queue| (&mut queue.events, EVENTS))
     }
 
     /// Queues what is about to be struck out; the answer comes when it is durable, or cannot be made so.
-    pub(super) fn strike(&self, values: u64, records: String) -> Result<oneshot::Receiver<Answer>, AuditFault> {
+    pub(super) fn strike(&self, values: u64, records: String) -> Result<oneshot::Receiver<Answer<Place>>, AuditFault> {
         let weight = records.len();
         let unix_ms = self.clock.now().unix_ms;
         let entry = Entry::Struck(StruckRecord { unix_ms, values, records });
-        self.queue_answered(entry, weight, |queue| (&mut queue.events, EVENTS))
+        self.queue_answered((entry, weight), Asker::Event, |queue| (&mut queue.events, EVENTS))
     }
 
-    fn queue_answered(
+    fn queue_answered<T>(
         &self,
-        entry: Entry,
-        weight: usize,
+        (entry, weight): (Entry, usize),
+        asker: impl FnOnce(oneshot::Sender<Answer<T>>) -> Asker,
         counted: impl FnOnce(&mut Queue) -> (&mut usize, usize),
-    ) -> Result<oneshot::Receiver<Answer>, AuditFault> {
+    ) -> Result<oneshot::Receiver<Answer<T>>, AuditFault> {
         let fault = if self.failed.load(Ordering::Acquire) {
             AuditFault::Unwritable
         } else if weight > ATTEMPT_BYTES {
@@ -148,7 +189,7 @@ impl Shared {
             if !closing && *count < most {
                 let (answer, answered) = oneshot::channel();
                 *count += 1;
-                queue.waiting.push_back(Waiting { entry, answer: Some(answer) });
+                queue.waiting.push_back(Waiting { entry, asker: Some(asker(answer)) });
                 drop(queue);
                 self.wake.notify_all();
                 return Ok(answered);
@@ -161,8 +202,6 @@ impl Shared {
 
     /// Queues an outcome. There are never more than intents were answered, so they need no bound of their own.
     pub(super) fn conclude(&self, intent: u64, outcome: Outcome) {
-        // Queued or not, it is not waited for any more.
-        let _one_less = Concluded(&self.open);
         let unix_ms = self.clock.now().unix_ms;
         let mut queue = self.queue();
         if !queue.closing {
@@ -350,11 +389,8 @@ impl Writer {
             self.tip.count += 1;
             let seq = self.tip.count;
             self.shared.metrics.written(waiting.entry.kind());
-            let gone =
-                waiting.answer.is_some_and(|answer| answer.send(Ok(Place { seq, hash: (*hash).into() })).is_err());
-            if gone && matches!(waiting.entry, Entry::Intent(_)) {
-                // The request went away while it waited, so nothing was forwarded.
-                self.shared.conclude(seq, Outcome::Failed { reason: Reason::ClientGone });
+            if let Some(asker) = waiting.asker {
+                asker.tell(Place { seq, hash: (*hash).into() }, &self.shared);
             }
             self.tip.hash = hash;
         }
@@ -373,11 +409,10 @@ impl Writer {
     /// Refuses the intents of a batch and keeps the rest for later, as much as there is room for.
     fn put_off(&mut self, batch: Vec<Waiting>) {
         for waiting in batch {
-            match (waiting.answer, waiting.entry) {
-                (Some(answer), _) => {
+            match (waiting.asker, waiting.entry) {
+                (Some(asker), _) => {
                     self.shared.metrics.failed(1);
-                    // The request may have gone away meanwhile.
-                    let _ = answer.send(Err(AuditFault::Unwritable));
+                    asker.refuse();
                 }
                 // It is made anew, with the time of the next attempt.
                 (None, Entry::Recovered(_)) => {}

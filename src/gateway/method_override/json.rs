@@ -1,0 +1,83 @@
+//! An override among the members of a JSON body: Laravel, Phoenix and Slim read it there, as many an Express application does.
+
+use std::{borrow::Cow, fmt};
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::{Add, ConflictingOverride, Spelling, is_parameter};
+
+/// Finds overrides. A body that is no JSON to us may be some to a lax reader, so it is refused.
+pub(super) fn find(body: &[u8], add: &mut Add<'_>) -> Result<(), ConflictingOverride> {
+    let text = std::str::from_utf8(body).map_err(|_| ConflictingOverride)?.trim_ascii();
+    if text.is_empty() {
+        return Ok(());
+    }
+    if !text.starts_with('{') {
+        // A list has no members, nor has a number.
+        return serde_json::from_str::<IgnoredAny>(text).map(|_| ()).map_err(|_| ConflictingOverride);
+    }
+    let Said(values) = serde_json::from_str(text).map_err(|_| ConflictingOverride)?;
+    values.iter().try_for_each(|value| match value {
+        Value::String(value) => add(value.as_bytes(), Spelling::Lax),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(ConflictingOverride)
+        }
+    })
+}
+
+/// What the members of an object say that are overrides, each as often as it is there.
+struct Said(Vec<Value>);
+
+impl<'de> Deserialize<'de> for Said {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Said;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Said, A::Error> {
+        let mut found = Vec::new();
+        while let Some(Name(name)) = map.next_key()? {
+            if is_parameter(&name) {
+                found.push(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Said(found))
+    }
+}
+
+/// A name, borrowed where it has no escapes.
+struct Name<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        from.deserialize_str(Text)
+    }
+}
