@@ -869,18 +869,6 @@ fn explain_refuses_what_could_pass_for_a_deletion_before_it_asks_for_a_credentia
 }
 
 #[test]
-fn explain_knows_that_the_deletions_endpoints_bring_methods_of_their_own() {
-    let scene = Scene::new();
-    let gateway = scene.start(Plan { sections: "server: {workers: 1, methods: [GET, DELETE]}\n", ..PLAIN });
-    for (path, code) in [("/deletions/x/cancel", 0), ("/items/1", 1)] {
-        let status = post(path, "").send(&gateway).status;
-        let said = stepgate(scene.world.folder(), &["explain", "POST", path]);
-        assert_eq!((status == 405, said.code), (code == 1, code), "{status} {said:?}");
-        assert_eq!(said.stdout.contains("refused: 405"), code == 1, "{said:?}");
-    }
-}
-
-#[test]
 fn a_file_without_deletions_is_refused_while_the_store_has_any_and_one_without_plans_carries_them_out() {
     let scene = Scene::new();
     let gateway = scene.start(Plan { lines: "        grace: 6s\n", ..PLAIN });

@@ -67,11 +67,11 @@ const STEP_UP: &str = "insufficient-user-authentication";
 fn explain_knows_that_the_authority_brings_methods_of_its_own() {
     let world = World::new();
     world.seal();
-    world.configure(&format!("server: {{workers: 1, methods: [GET, DELETE]}}\n{ROUTES}"));
+    world.configure(&format!("server: {{workers: 1, methods: [GET, POST]}}\n{ROUTES}"));
     let gateway = world.restart().ready();
-    for (path, code) in [("/second/api/v1/challenges", 0), ("/plain", 1)] {
-        let status = post(path, "{}").send(&gateway).status;
-        let finished = stepgate(world.folder(), &["explain", "POST", path]);
+    for (path, code) in [("/second/api/v1/factors/x", 0), ("/plain", 1)] {
+        let status = delete(path).send(&gateway).status;
+        let finished = stepgate(world.folder(), &["explain", "DELETE", path]);
         assert_eq!((status == 405, finished.code), (code == 1, code), "{finished:?}");
         assert_eq!(finished.stdout.contains("refused: 405"), code == 1, "{finished:?}");
     }
