@@ -221,7 +221,7 @@ async fn report(snapshot: &Snapshot, request: Request<()>, info: ConnectionInfo)
             return Ok(());
         }
         if form_to_read(snapshot, &inbound, &path)?.is_some() {
-            print_line("body       a form: the service may find another method in it, which is not looked for here");
+            print_line("body       the service may find another method in it, which is not looked for here");
         }
         let matched = Matched::find(snapshot, &inbound, &path, None)?;
         print_matched(&inbound, &path, &matched);

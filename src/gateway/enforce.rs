@@ -159,9 +159,10 @@ pub(super) fn charge_late(
     metrics: &Metrics,
 ) -> (Option<RateHeaders>, Result<Charged, Refusal>) {
     let Enforcement { matched, .. } = *enforcement;
-    if permit.guarded() && !audit.is_writable() {
-        metrics.audit().failed(1);
-        return (None, Err(unaudited(&AuditFault::Unwritable)));
+    if permit.guarded()
+        && let Err(fault) = audit.ready()
+    {
+        return (None, Err(unaudited(&fault)));
     }
     let principal = permit.principal().map(|principal| &**principal);
     let own = match own_quotas(principal, limiter) {

@@ -38,7 +38,7 @@ struct Squeezed {
 }
 
 impl Squeezed {
-    /// Whether it goes on a word that ends at `end`, or begins at `begin`, of the head: it is written as itself, with nothing between.
+    /// Whether every reader takes it for a part of the word beside it: a letter, digit, `_` or `-` that is written as itself.
     fn is_of_word(&self) -> bool {
         self.end == self.begin + 1 && (self.byte.is_ascii_alphanumeric() || matches!(self.byte, b'_' | b'-'))
     }
@@ -58,6 +58,7 @@ fn names_parameter(head: &[u8]) -> Result<Option<usize>, ConflictingOverride> {
             let (first, last) = (place.first()?, place.last()?);
             let before = at.checked_sub(1).and_then(|before| squeezed.get(before));
             let after = squeezed.get(at + name.len());
+            // Nothing that some reader leaves out stands between.
             let is_longer = before.is_some_and(|before| before.end == first.begin && before.is_of_word())
                 || after.is_some_and(|after| after.begin == last.end && after.is_of_word());
             (text == name.as_bytes() && !is_longer).then_some(last.end)

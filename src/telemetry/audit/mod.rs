@@ -190,6 +190,15 @@ impl AuditLog {
         Ok(Self { shared, striker, signer, public_key })
     }
 
+    /// Whether an intent could be written now. One that is not asked for because it could not counts as one that could not.
+    pub fn ready(&self) -> Result<(), AuditFault> {
+        if self.is_writable() {
+            return Ok(());
+        }
+        self.shared.metrics.failed(1);
+        Err(AuditFault::Unwritable)
+    }
+
     /// Records that an operation is about to be forwarded; comes back when that is durable, and only then may it be.
     pub async fn intent(&self, attempt: Attempt) -> Result<IntentId, AuditFault> {
         let answered = self.shared.intend(attempt)?;

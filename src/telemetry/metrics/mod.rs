@@ -555,7 +555,7 @@ impl AuditMetrics {
     }
 
     /// Counts records that were not.
-    pub fn failed(&self, records: usize) {
+    pub(super) fn failed(&self, records: usize) {
         self.failures.inc_by(u64::try_from(records).unwrap_or(u64::MAX));
     }
 

@@ -120,6 +120,11 @@ impl World {
         Gateway::start_in(self.folder(), self.port, self.tls, self.admin, preamble)
     }
 
+    /// The same on a disk that fills up: no file may grow beyond two blocks for now, and who tries is told so rather than killed.
+    pub fn start_on_a_small_disk(&self) -> Gateway {
+        self.start_in("trap '' XFSZ; ulimit -S -f 2").ready()
+    }
+
     /// Runs `stepgate check` over a configuration.
     pub fn check(&self, says: &str) -> Finished {
         self.configure(says);
