@@ -23,7 +23,7 @@ pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Requests fields that are the gateway's to say, folded: lower case, `-` for anything but letters and digits.
 /// Sorted, for binary search.
-const SPOOFABLE: [&str; 38] = [
+const SPOOFABLE: [&str; 39] = [
     "cf-connecting-ip",
     // RFC 9440 §4: what a proxy in front of the service would say of a client certificate.
     "client-cert",
@@ -63,6 +63,8 @@ const SPOOFABLE: [&str; 38] = [
     "x-remote-ip",
     "x-remote-user",
     "x-rewrite-url",
+    // ASP.NET reads what is sent by the character set that it names.
+    "x-up-devcap-post-charset",
 ];
 
 /// Fields that frame a message or say what it is. Another spelling of one (`Content_Length`) is nothing to us and may be

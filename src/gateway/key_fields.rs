@@ -162,6 +162,9 @@ mod tests {
             "]api_key=k",
             "api_key%00x=k",
             "api%u005fkey=k",
+            "api_key.0=k",
+            "[api.key.x]=k",
+            "?api_key=k",
         ] {
             assert_eq!(split(query), (String::new(), Some(Some("k".to_owned()))), "{query}");
         }

@@ -10,7 +10,7 @@ use super::{
     Refusal,
     covered::{self, Covers},
     inbound::Inbound,
-    method_override::{self, ConflictingOverride, Form, FormKind, Override, Ways},
+    method_override::{self, ConflictingOverride, Form, FormKind, Ways},
     outbound::rewritten,
 };
 use crate::{
@@ -87,12 +87,11 @@ pub fn form_to_read(
     if !snapshot.honours_overrides {
         return Ok(None);
     }
-    let Some(max) = snapshot.form_bytes(snapshot.table.routes_at(&inbound.site.host, path).routes()) else {
-        return Ok(None);
-    };
     let honoured = honoured(snapshot, inbound, path);
-    let kind = method_override::form_kind(&inbound.method, &inbound.headers, &honoured).map_err(conflicting)?;
-    Ok(kind.map(|kind| (kind, max)))
+    let kind = method_override::form_kind(&inbound.method, &inbound.headers, inbound.query(), &honoured);
+    let Some(kind) = kind.map_err(conflicting)? else { return Ok(None) };
+    let max = snapshot.form_bytes(snapshot.table.routes_at(&inbound.site.host, path).routes());
+    Ok(Some((kind, max.unwrap_or_default())))
 }
 
 /// The ways in which any service at this path honours overrides.
@@ -114,13 +113,13 @@ fn seen_method(
     inbound: &Inbound,
     path: &NormalPath<'_>,
     form: Option<&Form<'_>>,
-) -> Result<Option<Override>, Refusal> {
+) -> Result<Option<Method>, Refusal> {
     let honoured = honoured(snapshot, inbound, path);
     let overrides = &inbound.overrides;
-    let seen = method_override::resolve(&inbound.method, &honoured, overrides, inbound.query(), form);
+    let seen = method_override::resolve(&honoured, overrides, inbound.query(), form);
     let seen = seen.map_err(conflicting)?;
     if let Some(seen) = &seen {
-        known_method(&seen.method, &snapshot.config.server.methods)?;
+        known_method(seen, &snapshot.config.server.methods)?;
     }
     Ok(seen)
 }
@@ -139,13 +138,11 @@ impl<'s> Matched<'s> {
     ) -> Result<Self, Refusal> {
         let (host, said) = (&*inbound.site.host, &inbound.method);
         let seen = if snapshot.honours_overrides { seen_method(snapshot, inbound, path, form)? } else { None };
-        let method = seen.as_ref().map_or(said, |seen| &seen.method);
+        let method = seen.as_ref().unwrap_or(said);
         let at = snapshot.table.routes_at(host, path);
         let route = route_of(snapshot, chosen(at.choose(method))?)?;
-        // What the service may not honour may stay what the request line says, so it must be allowed as that, too.
-        let is_certain =
-            |seen: &Override| route.backends().all(|backend| seen.is_certain_for(&backend.upstream.method_override));
-        let doubtful = seen.as_ref().is_some_and(|seen| seen.method != *said && !is_certain(seen));
+        // A service may leave an override alone for reasons of its own, so it must be allowed as what the request line says, too.
+        let doubtful = method != said;
         let mut aliases: Vec<&CompiledRoute> = Vec::new();
         if method != said {
             match at.choose(said) {

@@ -87,7 +87,7 @@ pub use self::{
     ids::RequestId,
     inbound::{Inbound, SoleField},
     matched::{Matched, Planned, form_to_read, known_method},
-    method_override::{Form, FormKind, Override, overridden},
+    method_override::{Form, FormKind, overridden},
     outbound::{Outbound, clean_response},
     record::Record,
     refusal::{DpopOffer, HeldAccount, METADATA_PATH, Problem, Refusal, RefusalContext},

@@ -7,19 +7,23 @@ use url::form_urlencoded;
 
 use super::hygiene::fold;
 
-/// Whether some service takes a parameter of one name for another's: in any case, as `key[]`, `k.e.y` or `[key]`, with brackets that
-/// do not pair, of which some drop the outer ones and others end the name at the first, and with what a C string ends at.
+/// Whether some service takes a parameter of one name for another's: in any case, as `key[]`, `key.0`, `k.e.y` or `[key]`, with brackets
+/// that do not pair, of which some drop the outer ones and others end the name at the first, with another `?` before it, and with what
+/// a C string ends at.
 pub(super) fn is_called(found: &str, name: &str) -> bool {
     let cut = found.split('\0').next().unwrap_or_default();
     is_spelling(cut, name) || (cut.len() != found.len() && is_spelling(&found.replace('\0', ""), name))
 }
 
 fn is_spelling(found: &str, name: &str) -> bool {
+    const BEFORE: [char; 3] = ['[', ']', '?'];
     const BRACKETS: [char; 2] = ['[', ']'];
     let is_it = |found: &str| found.len() == name.len() && fold(found) == fold(name);
     let whole = found.trim();
-    let inner = whole.trim_start_matches(BRACKETS).split(BRACKETS).next().unwrap_or_default();
-    is_it(whole) || is_it(inner.trim())
+    let inner = whole.trim_start_matches(BEFORE).split(BRACKETS).next().unwrap_or_default().trim_start();
+    // The first dot of a name may be a part of it.
+    let ends = inner.match_indices('.').map(|(at, _)| at).chain([inner.len()]);
+    is_it(whole) || ends.filter_map(|end| inner.get(..end)).any(|inner| is_it(inner.trim_end()))
 }
 
 /// A name with its value.
@@ -86,12 +90,26 @@ mod tests {
             "\0_method",
             "_met\0hod",
             "[_method\0",
+            "_method.0",
+            ".method.a",
+            "_method.a[b]",
+            "?_method",
         ] {
             assert!(is_called(found, "_method"), "{found:?}");
         }
-        for found in
-            ["", "method", "payment_method", "_methods", "a[_method]", "x\0_method", "_method_", "[]", "a_method["]
-        {
+        for found in [
+            "",
+            "method",
+            "payment_method",
+            "_methods",
+            "a[_method]",
+            "x\0_method",
+            "_method_",
+            "[]",
+            "a_method[",
+            "a._method",
+            "?",
+        ] {
             assert!(!is_called(found, "_method"), "{found:?}");
         }
     }

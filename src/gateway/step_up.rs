@@ -12,13 +12,14 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 
 use super::{
     Enforcement, Gateway, Refusal,
     evidence::is_confidential,
     forms::HeldForm,
     inbound::{Inbound, SoleField},
+    method_override,
 };
 use crate::{
     authority::{Authority, Grant, GrantBinding, Target, Way},
@@ -204,8 +205,11 @@ impl Case for Enforcement<'_> {
 
     fn binding(&self, body: &[u8]) -> Result<GrantBinding, Refusal> {
         let Enforcement { inbound, path, matched, .. } = *self;
-        // Where the service may act on either of two methods, no grant is for just one.
-        if matched.said.is_some() {
+        // A grant is for what an override makes of the request, which is within what it is bound to. A header is not, and must be one that
+        // leaves no doubt.
+        let is_doubtful = matched.said.as_ref().is_some_and(|said| *said != Method::POST)
+            || (matched.said.is_some() && !method_override::is_usual(&inbound.overrides));
+        if is_doubtful {
             return Err(
                 Refusal::of(Reason::GrantInvalid).because("the service may take the request for another method")
             );

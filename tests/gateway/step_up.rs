@@ -205,6 +205,47 @@ fn a_factor_without_another_one_behind_it_deletes_nothing_yet() {
     world.upstream.requests().iter().for_each(|request| assert!(request.line().starts_with("GET")));
 }
 
+/// What an override makes of a request is within the body or the query that a grant is bound to; a header is in neither.
+#[test]
+fn a_bound_grant_is_for_the_method_that_an_override_makes_of_a_post() {
+    let world = World::new();
+    world.seal();
+    let lenient = "{targets: [http://127.0.0.1:<upstream>], method_override: [header, query, form]}";
+    world.configure(&format!(
+        "upstreams:\n  api: {{targets: [http://127.0.0.1:<upstream>]}}\n  lenient: {lenient}\n{ROUTES}  \
+         - {{path: /lenient/**, upstream: lenient, auth: [main], deletion: {{bind: request, assurance: other}}}}\n"
+    ));
+    let token = weak(&world, "alice");
+    let people = People::of(&world);
+    let codes = people.enrol(&token);
+    let mut fresh = codes.recovery.iter();
+    let mut make = |method: &str, target: &str, body: &str| {
+        people.grant(&token, "other", fresh.next().unwrap(), Some((method, target, body)))
+    };
+    let form = make("DELETE", "/lenient/1", "_method=delete&a=b");
+    let (query, header) = (make("DELETE", "/lenient/2?_method=DELETE", ""), make("DELETE", "/lenient/3", ""));
+    let posted = make("POST", "/lenient/4", "_method=delete");
+    drop(people);
+    let gateway = world.restart().ready();
+    let with = |request: Request, grant: &str| request.bearer(&token).header("Stepgate-Grant", grant);
+    let urlencoded =
+        |target: &str, body: &str| post(target, body).header("Content-Type", "application/x-www-form-urlencoded");
+    let overridden = |name: &str| post("/lenient/3", "").header(name, "DELETE");
+    for request in [
+        with(urlencoded("/lenient/1", "_method=delete&a=c"), &form),
+        with(get("/lenient/2?_method=DELETE"), &query),
+        with(overridden("X-HTTP-Method"), &header),
+        with(overridden("X-HTTP-Method-Override").header("X-HTTP-Method-Override", "DELETE"), &header),
+        with(urlencoded("/lenient/4", "_method=delete"), &posted),
+    ] {
+        refused(&gateway, &request, 403, "invalid-proof", "grant_invalid");
+    }
+    world.upstream.assert_untouched();
+    with(urlencoded("/lenient/1", "_method=delete&a=b"), &form).send(&gateway).expect(200);
+    with(post("/lenient/2?_method=DELETE", ""), &query).send(&gateway).expect(200);
+    with(overridden("X-HTTP-Method-Override"), &header).send(&gateway).expect(200);
+}
+
 #[test]
 fn a_bound_grant_is_good_for_its_own_request_and_once() {
     let world = world();

@@ -14,20 +14,15 @@ pub struct Form<'a> {
     pub body: &'a [u8],
 }
 
-/// What kind of form a body is. `is_usual` says whether its type is written so that everybody takes it for that.
+/// What kind of form a body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FormKind {
     /// `application/x-www-form-urlencoded` and its kin.
-    UrlEncoded {
-        /// The very type.
-        is_usual: bool,
-    },
+    UrlEncoded,
     /// `multipart/form-data` (RFC 7578) and its kin.
     Multipart {
         /// The boundary, without its dashes.
         boundary: Vec<u8>,
-        /// The very type.
-        is_usual: bool,
     },
     /// JSON (RFC 8259): to some frameworks its members are what a form's fields are.
     Json,
@@ -38,6 +33,7 @@ pub enum FormKind {
 pub(in crate::gateway) fn form_kind(
     said: &Method,
     headers: &HeaderMap,
+    query: Option<&str>,
     honoured: &[MethodOverride],
 ) -> Result<Option<FormKind>, ConflictingOverride> {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
@@ -46,29 +42,35 @@ pub(in crate::gateway) fn form_kind(
     let (forms, json) = (honoured.contains(&MethodOverride::Form), honoured.contains(&MethodOverride::Json));
     let holds = |words: &[&str]| words.iter().any(|word| find(&lower, word.as_bytes()).is_some());
     // Some servers end the type at a space or a comma, so a word anywhere makes a form. Rack takes a POST without any
-    // type for one.
-    let multipart = forms && holds(&["multipart/"]);
+    // type for one. Others read the query, too, by the character set of the body.
+    let multipart = forms && holds(&["multipart"]);
     let urlencoded = forms && (holds(&["urlencoded", "url-encoded"]) || (first.is_empty() && *said == Method::POST));
     let json = json && holds(&["json"]);
     if types.next().is_some() {
         return Err(ConflictingOverride);
     }
     let kinds = [multipart, urlencoded, json].into_iter().filter(|it| *it).count();
-    if kinds == 0 {
+    let query = honoured.contains(&MethodOverride::Query) && query.is_some_and(|query| !query.is_empty());
+    if kinds == 0 && !query {
         return Ok(None);
     }
     let lower = std::str::from_utf8(&lower).map_err(|_| ConflictingOverride)?;
-    if kinds > 1 || is_encoded(headers) || !is_charset_plain(lower) {
+    if !is_charset_plain(lower) {
         return Err(ConflictingOverride);
     }
-    let essence = lower.split(';').next().unwrap_or_default().trim();
+    if kinds == 0 {
+        return Ok(None);
+    }
+    if kinds > 1 || is_encoded(headers) {
+        return Err(ConflictingOverride);
+    }
     Ok(Some(if json {
         FormKind::Json
     } else if urlencoded {
-        FormKind::UrlEncoded { is_usual: essence == "application/x-www-form-urlencoded" }
+        FormKind::UrlEncoded
     } else {
         let boundary = std::str::from_utf8(first).ok().and_then(boundary).ok_or(ConflictingOverride)?;
-        FormKind::Multipart { boundary, is_usual: essence == "multipart/form-data" }
+        FormKind::Multipart { boundary }
     }))
 }
 
@@ -92,7 +94,7 @@ pub(in crate::gateway) fn is_charset_plain(lower: &str) -> bool {
 }
 
 /// The boundary of a multipart type (RFC 2046 §5.1.1), if every parser reads the same out of it: some take the first
-/// `boundary` wherever it stands, end it at a comma, or keep spaces.
+/// `boundary` wherever it stands, end it at a comma, keep spaces, take quotes away, or decode words (RFC 2047).
 fn boundary(content_type: &str) -> Option<Vec<u8>> {
     const NAME: &str = "boundary";
     let lower = content_type.to_ascii_lowercase();
@@ -106,7 +108,7 @@ fn boundary(content_type: &str) -> Option<Vec<u8>> {
         Some(quoted) => quoted.split_once('"')?,
         None => value.split_at(value.find(';').unwrap_or(value.len())),
     };
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"'+_-./:=?".contains(&b);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"+_-./:=".contains(&b);
     let once = (after.is_empty() || after.starts_with(';')) && !after.to_ascii_lowercase().contains(NAME);
     let fits = (1..=70).contains(&value.len()) && value.bytes().all(plain);
     (once && fits).then(|| value.as_bytes().to_vec())

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::{Add, ConflictingOverride, Spelling, is_parameter};
+use super::{Add, ConflictingOverride, is_parameter};
 
 /// Finds overrides. A body that is no JSON to us may be some to a lax reader, so it is refused.
 pub(super) fn find(body: &[u8], add: &mut Add<'_>) -> Result<(), ConflictingOverride> {
@@ -19,7 +19,7 @@ pub(super) fn find(body: &[u8], add: &mut Add<'_>) -> Result<(), ConflictingOver
     }
     let Said(values) = serde_json::from_str(text).map_err(|_| ConflictingOverride)?;
     values.iter().try_for_each(|value| match value {
-        Value::String(value) => add(value.as_bytes(), Spelling::Lax),
+        Value::String(value) => add(value.as_bytes()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             Err(ConflictingOverride)
         }

@@ -204,7 +204,11 @@ impl Shared {
     pub(super) fn conclude(&self, intent: u64, outcome: Outcome) {
         let unix_ms = self.clock.now().unix_ms;
         let mut queue = self.queue();
-        if !queue.closing {
+        if queue.closing {
+            // The next start says of the intent that nobody knows.
+            drop(queue);
+            self.metrics.failed(1);
+        } else {
             queue.waiting.push_back(Entry::Outcome { intent, unix_ms, outcome }.into());
             drop(queue);
             self.wake.notify_all();
