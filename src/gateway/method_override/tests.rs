@@ -135,7 +135,7 @@ fn a_part_that_parsers_take_apart_in_two_ways_is_refused() {
         format!("{NAMED}\n \nDELETE"),
         format!("{NAMED}\r\rDELETE"),
         format!("{NAMED}; x=\"--x\"\r\n\r\nDELETE"),
-        format!("{NAMED}"),
+        NAMED.to_owned(),
         format!("{NAMED}\r\n"),
         format!("{NAMED}\0\r\n\r\nDELETE"),
         format!("X: a\n\n\r\n{NAMED}\r\n\r\nDELETE"),
