@@ -19,12 +19,12 @@ fn taken_for(fields: &[(HeaderName, &[u8])], query: &str, body: &[u8]) -> Option
 /// Whatever stands beside a field that makes a POST a DELETE, it is taken for one or refused: in a query, in forms of both kinds, in JSON,
 /// in the fields of a head, and by types of bodies that are read as forms. What is plain is taken for one.
 pub fn method_override(data: &[u8]) {
-    plain(data);
-    anything(data);
+    beside_plain(data);
+    beside_hostile(data);
 }
 
-/// Letters of a request's making beside the override: nothing to refuse.
-fn plain(data: &[u8]) {
+/// Only letters stand beside the override, so nothing is refused.
+fn beside_plain(data: &[u8]) {
     let word: String = data.iter().take(64).map(|byte| char::from(b'a' + byte % 26)).collect();
     let case =
         |at: usize, c: char| if data.get(at).is_some_and(|byte| byte & 32 != 0) { c.to_ascii_lowercase() } else { c };
@@ -52,7 +52,7 @@ fn plain(data: &[u8]) {
     }
 }
 
-fn anything(data: &[u8]) {
+fn beside_hostile(data: &[u8]) {
     let found = |method: Option<Method>, how: &str| {
         let refused = method.is_none() && !data.is_empty();
         assert!(refused || method == Some(Method::DELETE), "{method:?}: {how}");
@@ -64,9 +64,18 @@ fn anything(data: &[u8]) {
     let fits = |between: &[u8]| [data, between].concat();
     let then = |before: &[u8]| [before, data].concat();
     found(form(URL_ENCODED, &fits(b"&_method=DELETE")), "the last of a form");
-    for name in
-        ["[_method]", "][_method", "_method[]", "%5B_method", "_method%00x", "%u005fmethod", "x-http-method-override"]
-    {
+    for name in [
+        "[_method]",
+        "][_method",
+        "_method[]",
+        "%5B_method",
+        "_method%00x",
+        "_method.0",
+        "?_method",
+        ".method",
+        "%u005fmethod",
+        "x-http-method-override",
+    ] {
         let parameter = format!("&{name}=DELETE");
         found(form(URL_ENCODED, &fits(parameter.as_bytes())), name);
     }
@@ -78,7 +87,6 @@ fn anything(data: &[u8]) {
     found(form(URL_ENCODED, &then(b"_method=delete&")), "the first of a form");
     const PART: &[u8] = b"--XX\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nDELETE\r\n--XX";
     found(form(MULTIPART, &fits(&[b"\r\n", PART, b"--\r\n"].concat())), "the last part");
-    found(form(MULTIPART, &then(&[PART, b"--\r\n"].concat())), "the first part");
     let (head, end) = (&b"\r\nA: b\r\n"[..], &b"\r\n--XX--"[..]);
     found(form(MULTIPART, &[PART, head, b"\r\n", data, end].concat()), "the part before another");
     found(form(MULTIPART, &[PART, head, data, b"\r\n\r\n", end].concat()), "the part before a head");

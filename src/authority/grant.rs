@@ -40,7 +40,7 @@ pub struct GrantBasis {
 /// The one request that a grant is good for: all of it, or nothing is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantBinding {
-    /// The method that the service acts on, an override counted.
+    /// The effective method.
     pub method: http::Method,
     /// What it is done to.
     pub target: Target,

@@ -287,8 +287,11 @@ fn print_matched(inbound: &Inbound, path: &NormalPath<'_>, matched: &Matched<'_>
     } else {
         print_line(&format!("path       {}", path.as_str()));
     }
-    if matched.method != inbound.method {
-        print_line(&format!("method     {}, as the service will see it", matched.method));
+    if let Some(said) = &matched.said {
+        print_line(&format!(
+            "method     {} by an override, {said} by the request line: both are judged",
+            matched.method
+        ));
     }
     let route = matched.route;
     let target = matched.target_path.as_deref().unwrap_or(path.as_str());

@@ -75,7 +75,7 @@ pub fn not_for_request_rules(name: &str, kind: RuleKind, server: &Server) -> Opt
         "x-envoy-external-address",
         "cdn-loop",
     ];
-    const TARGETS: [&str; 11] = [
+    const TARGETS: [&str; 12] = [
         "x-envoy-original-path",
         "x-host",
         "x-http-method",
@@ -85,6 +85,7 @@ pub fn not_for_request_rules(name: &str, kind: RuleKind, server: &Server) -> Opt
         "x-original-method",
         "x-original-url",
         "x-rewrite-url",
+        "x-up-devcap-post-charset",
         "content-type",
         "max-forwards",
     ];

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_hide_no_parameter() {
+    fn no_spelling_hides_a_parameter() {
         for query in [
             "api_key[]=k",
             "[api_key]=k",

@@ -28,11 +28,12 @@ pub struct Matched<'s> {
     pub route: &'s CompiledRoute,
     /// Other routes to the same service that it may be taken for.
     pub aliases: Vec<&'s CompiledRoute>,
-    /// The effective method: the one that the upstream will act on.
+    /// The effective method: an override's, or else the request line's.
     pub method: Method,
-    /// The method of the request line, where the upstream may take the request for that instead: conditions are to hold
-    /// for both.
+    /// The method of the request line where an override says another. The upstream may leave that alone, so both are judged.
     pub said: Option<Method>,
+    /// Whether an override in a header, which no grant is bound to, leaves no doubt.
+    pub is_usual: bool,
     /// The path that the upstream gets, where a rewrite makes another of the request's.
     pub target_path: Option<String>,
     /// The guarded operations that it is, or may be taken for.
@@ -90,6 +91,7 @@ pub fn form_to_read(
     let honoured = honoured(snapshot, inbound, path);
     let kind = method_override::form_kind(&inbound.method, &inbound.headers, inbound.query(), &honoured);
     let Some(kind) = kind.map_err(conflicting)? else { return Ok(None) };
+    // There is one wherever a body is looked into; without one nothing may be read.
     let max = snapshot.form_bytes(snapshot.table.routes_at(&inbound.site.host, path).routes());
     Ok(Some((kind, max.unwrap_or_default())))
 }
@@ -124,8 +126,8 @@ fn seen_method(
     Ok(seen)
 }
 
-fn conflicting(_: ConflictingOverride) -> Refusal {
-    Refusal::of(Reason::ConflictingOverride)
+fn conflicting(fault: ConflictingOverride) -> Refusal {
+    Refusal::of(Reason::ConflictingOverride).because(fault.to_string())
 }
 
 impl<'s> Matched<'s> {
@@ -136,33 +138,34 @@ impl<'s> Matched<'s> {
         path: &NormalPath<'_>,
         form: Option<&Form<'_>>,
     ) -> Result<Self, Refusal> {
-        let (host, said) = (&*inbound.site.host, &inbound.method);
+        let host = &*inbound.site.host;
         let seen = if snapshot.honours_overrides { seen_method(snapshot, inbound, path, form)? } else { None };
-        let method = seen.as_ref().unwrap_or(said);
+        let method = seen.as_ref().unwrap_or(&inbound.method);
         let at = snapshot.table.routes_at(host, path);
         let route = route_of(snapshot, chosen(at.choose(method))?)?;
-        // A service may leave an override alone for reasons of its own, so it must be allowed as what the request line says, too.
-        let doubtful = method != said;
         let mut aliases: Vec<&CompiledRoute> = Vec::new();
-        if method != said {
-            match at.choose(said) {
-                Found::Route(number) => {
-                    let alias = route_of(snapshot, number)?;
-                    if !alias.goes_where(route) {
-                        return Err(Refusal::of(Reason::ConflictingOverride));
-                    }
-                    aliases.push(alias);
-                }
-                Found::MethodNotAllowed(allow) if doubtful => return Err(Refusal::method_not_allowed(allow)),
-                Found::MethodNotAllowed(_) | Found::Nothing => {}
+        // A service may leave an override alone for reasons of its own.
+        let said = Some(&inbound.method).filter(|said| *said != method);
+        if let Some(said) = said {
+            let other = chosen(at.choose(said)).map_err(|refusal| {
+                refusal.because(format!(
+                    "an override makes it {method}; the path's routes must take {said}, the request line's, too"
+                ))
+            })?;
+            let alias = route_of(snapshot, other)?;
+            if !alias.goes_where(route) {
+                let why = format!("an override makes it {method}, which goes to another service than {said}");
+                return Err(Refusal::of(Reason::ConflictingOverride).because(why));
             }
+            aliases.push(alias);
         }
+        let methods = || [Some(method), said].into_iter().flatten();
         if let Some(folded) = snapshot.table.routes_at_folded(host, path) {
             let numbers: SmallVec<[usize; 4]> = folded.routes().collect();
             let concerns = |number: &usize| snapshot.routes.get(*number).is_some_and(|other| other.is_beside(route));
             let is_ours = numbers.contains(&route.number);
             if !is_ours && numbers.iter().any(concerns) {
-                for method in [Some(method), doubtful.then_some(said)].into_iter().flatten() {
+                for method in methods() {
                     chosen(folded.choose(method))?;
                     for number in folded.taking(method) {
                         aliases.push(route_of(snapshot, number)?);
@@ -174,9 +177,8 @@ impl<'s> Matched<'s> {
         let target = target_path.as_deref().map(NormalPath::parse).transpose();
         let target = target.map_err(|_| Refusal::of(Reason::AmbiguousPath))?;
         if let Some(target) = &target {
-            aliases.extend(routes_of_target(snapshot, host, target, method, route)?);
-            if doubtful {
-                aliases.extend(routes_of_target(snapshot, host, target, said, route)?);
+            for method in methods() {
+                aliases.extend(routes_of_target(snapshot, host, target, method, route)?);
             }
         }
         aliases.retain(|alias| alias.number != route.number);
@@ -189,14 +191,16 @@ impl<'s> Matched<'s> {
             }
             None => &[path][..],
         };
-        let operations = guarded_operations(snapshot, paths, [said, method]);
-        let planned = planned(snapshot, paths, [said, method]);
+        let either = [&inbound.method, method];
+        let operations = guarded_operations(snapshot, paths, either);
+        let planned = planned(snapshot, paths, either);
         let covered = match &snapshot.config.deletions {
-            Some(deletions) => covered::find(deletions, paths, [said, method]),
+            Some(deletions) => covered::find(deletions, paths, either),
             None => Covers::new(),
         };
-        let said = doubtful.then(|| said.clone());
-        Ok(Self { route, aliases, method: method.clone(), said, target_path, operations, planned, covered })
+        let (method, said) = (method.clone(), said.cloned());
+        let is_usual = method_override::is_usual(&inbound.overrides);
+        Ok(Self { route, aliases, method, said, is_usual, target_path, operations, planned, covered })
     }
 
     /// What is for one route, and is no operation: a preflight.
@@ -206,6 +210,7 @@ impl<'s> Matched<'s> {
             aliases: Vec::new(),
             method,
             said: None,
+            is_usual: true,
             target_path: None,
             operations: Vec::new(),
             planned: None,
@@ -222,6 +227,17 @@ impl<'s> Matched<'s> {
     pub fn ways(&self) -> impl Iterator<Item = (&'s CompiledRoute, &Method)> {
         let methods = [Some(&self.method), self.said.as_ref()];
         self.all().flat_map(move |route| methods.into_iter().flatten().map(move |method| (route, method)))
+    }
+
+    /// The method that a grant for this request alone is made for, if there is one: an override's within the query or the body, which
+    /// the grant is bound to, or in a header that leaves no doubt. Nobody lets a POST become a GET in earnest.
+    pub fn bindable_method(&self) -> Option<&Method> {
+        let is_override = |said: &Method| {
+            *said == Method::POST
+                && [Method::PUT, Method::PATCH, Method::DELETE].contains(&self.method)
+                && self.is_usual
+        };
+        self.said.as_ref().is_none_or(is_override).then_some(&self.method)
     }
 
     /// Whether the operation is under the deletion guard, as those of a deletion plan always are.

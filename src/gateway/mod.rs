@@ -366,7 +366,7 @@ impl Gateway {
         if let Some(taken) = taken {
             return Box::pin(self.take_over(taken, clearance, now)).await;
         }
-        let held = Held { deadline, overridden: matched.method != inbound.method, handshake, form };
+        let held = Held { deadline, overridden: matched.said.is_some(), handshake, form };
         self.prepare((snapshot, info), exchange, clearance, (&mut inbound, &path, &matched, now), body, held)
     }
 

@@ -549,7 +549,7 @@ fn problem(reason: Reason) -> Problem {
         R::AmbiguousPath => of("ambiguous-path", StatusCode::BAD_REQUEST, "Ambiguous path",
             "The path can be read in more than one way. Send it without empty or dot segments, encoded slashes, backslashes or control characters."),
         R::ConflictingOverride => of("conflicting-method-override", StatusCode::BAD_REQUEST, "Conflicting method override",
-            "The request says more than one method, or a form that cannot be read without doubt."),
+            "The request says more than one method, or a form or query that cannot be read without doubt."),
         R::InvalidCredentials => of("invalid-request", StatusCode::BAD_REQUEST, "Invalid credentials",
             "Send exactly one token, in one Authorization header and nowhere else."),
         R::UriTooLong => of("uri-too-long", StatusCode::URI_TOO_LONG, "URI too long",

@@ -12,14 +12,13 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 
 use super::{
     Enforcement, Gateway, Refusal,
     evidence::is_confidential,
     forms::HeldForm,
     inbound::{Inbound, SoleField},
-    method_override,
 };
 use crate::{
     authority::{Authority, Grant, GrantBinding, Target, Way},
@@ -60,7 +59,7 @@ pub(super) trait Case {
     /// help is left alone.
     fn beyond_codes(&self, evidence: &Evidence) -> Option<Refusal>;
 
-    /// The request as a grant may be bound to it: what will be acted on.
+    /// The request as a grant may be bound to it, by its effective method.
     fn binding(&self, body: &[u8]) -> Result<GrantBinding, Refusal>;
 }
 
@@ -205,17 +204,12 @@ impl Case for Enforcement<'_> {
 
     fn binding(&self, body: &[u8]) -> Result<GrantBinding, Refusal> {
         let Enforcement { inbound, path, matched, .. } = *self;
-        // A grant is for what an override makes of the request, which is within what it is bound to. A header is not, and must be one that
-        // leaves no doubt.
-        let is_doubtful = matched.said.as_ref().is_some_and(|said| *said != Method::POST)
-            || (matched.said.is_some() && !method_override::is_usual(&inbound.overrides));
-        if is_doubtful {
-            return Err(
-                Refusal::of(Reason::GrantInvalid).because("the service may take the request for another method")
-            );
-        }
+        let Some(method) = matched.bindable_method() else {
+            let refusal = Refusal::of(Reason::GrantInvalid);
+            return Err(refusal.because("no grant for one request fits this override"));
+        };
         Ok(GrantBinding {
-            method: matched.method.clone(),
+            method: method.clone(),
             target: Target::new(&inbound.site.authority, path, inbound.query()),
             body: GrantBinding::digest(body),
         })

@@ -38,7 +38,7 @@ pub enum Reason {
     UpgradeVersion,
     /// An extended CONNECT asks for a protocol that the route does not switch to.
     UpgradeNotOffered,
-    /// Two method overrides, or an override that is not a method.
+    /// Overrides that differ or are no method, or a form or query in which one could hide.
     ConflictingOverride,
     /// More than one credential was sent, or one in a form that can be read in two ways.
     InvalidCredentials,

@@ -294,7 +294,7 @@ fn explain_lists_what_a_token_holds_beside_what_it_lacks() {
 }
 
 #[test]
-fn explain_judges_the_method_that_a_service_will_see() {
+fn explain_judges_an_override_and_the_request_line() {
     let world = World::new();
     world.configure(
         "upstreams:
@@ -305,20 +305,29 @@ limits:
 routes:
   - {path: /old/**, upstream: api, auth: none, deletion: {limit: few}}
   - {path: /new/**, upstream: plain, auth: none}
+  - {path: /read/**, upstream: api, auth: [main], methods: [GET, DELETE]}
 ",
     );
     let explain = |arguments: &[&str]| stepgate(world.folder(), &[&["explain", "POST"], arguments].concat());
     for overridden in [&["/old/x?_method=DELETE"][..], &["/old/x", "-H", "X-HTTP-Method-Override: delete"]] {
         let finished = explain(overridden);
         assert_eq!(finished.code, 1, "{finished:?}");
-        for said in ["DELETE, as the service will see it", "guarded", "few", "token_missing"] {
+        for said in
+            ["DELETE by an override, POST by the request line: both are judged", "guarded", "few", "token_missing"]
+        {
             assert!(finished.stdout.contains(said), "{said}: {}", finished.stdout);
         }
     }
     let plain = explain(&["/old/x"]);
     assert!(plain.code == 0 && !plain.stdout.contains("few"), "{plain:?}");
     assert_eq!(explain(&["/new/x?_method=DELETE", "-H", "X-HTTP-Method-Override: delete"]).code, 0);
-    assert!(explain(&["/old/x?_method=PUT", "-H", "X-HTTP-Method: GET"]).stdout.contains("conflicting_override"));
+    for (path, said) in [
+        ("/old/x?_method=PUT", &["conflicting_override", "two overrides differ"]),
+        ("/read/x?_method=DELETE", &["method_not_allowed", "makes it DELETE; the path's routes must take POST"]),
+    ] {
+        let finished = explain(&[path, "-H", "X-HTTP-Method: DELETE"]);
+        assert!(said.iter().all(|said| finished.stdout.contains(said)), "{finished:?}");
+    }
 }
 
 #[test]

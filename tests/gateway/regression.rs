@@ -85,7 +85,7 @@ routes:
   - {path: /both/**, upstream: api, auth: none, methods: [POST, PUT], when: 'request.method in [\"POST\", \"PUT\"]'}
 ",
     );
-    for path in ["/shop/x?_method=GET", "/shop/x?a;_METHOD=PUT", "/shop/x?_method[]=PUT", "/shop/x?_method=PUT"] {
+    for path in ["/shop/x?_method=GET", "/shop/x?a;_METHOD=GET", "/shop/x?_method[]=GET"] {
         post(path, "x").send(&gateway).problem(405);
     }
     post("/shop/x", "x").header("X-HTTP-Method-Override", "GET").send(&gateway).problem(405);
@@ -180,8 +180,8 @@ routes:
     assert_eq!(world.upstream.last().body, order.as_bytes());
 }
 
-/// Some overrides counted as certain, and the method of the request line was not judged; services leave any of them alone for reasons of
-/// their own.
+/// Overrides in the usual spelling were believed, and the method of the request line was not judged; services leave any of them alone for
+/// reasons of their own.
 #[test]
 fn an_override_that_a_service_may_leave_alone_is_judged_as_what_the_request_line_says_too() {
     let world = World::new();
@@ -193,8 +193,10 @@ routes:
   - {path: /items/**, upstream: api, auth: none, methods: [GET, PUT]}
   - {path: /when/**, upstream: api, auth: none, when: 'request.method == \"PUT\"'}
   - {path: /both/**, upstream: api, auth: none, methods: [POST, PUT]}
-  - {path: /two/**, upstream: query, auth: none, methods: [GET]}
+  - {path: /two/**, upstream: query, auth: none, methods: [GET, POST]}
   - {path: /two/**, upstream: api, auth: none, methods: [PUT]}
+  - {path: /strict/**, upstream: api, auth: none, methods: [PUT]}
+  - {path: /strict/**, upstream: api, auth: [main], methods: [POST]}
 ",
     );
     let urlencoded = "application/x-www-form-urlencoded";
@@ -221,7 +223,9 @@ routes:
         }
     }
     // Honoured by one service on this path, but not by the one that a PUT goes to.
-    post("/two/1?_method=PUT", "x").send(&gateway).problem(405);
+    assert_eq!(post("/two/1?_method=PUT", "x").send(&gateway).problem(400), "conflicting-method-override");
+    // A POST by its own route, which asks for more than that for PUT.
+    post("/strict/1", "x").header("X-HTTP-Method-Override", "PUT").send(&gateway).problem(401);
     assert!(world.upstream.requests().iter().all(|seen| seen.line().starts_with("POST /both/1 ")));
 }
 

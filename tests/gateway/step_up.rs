@@ -213,7 +213,8 @@ fn a_bound_grant_is_for_the_method_that_an_override_makes_of_a_post() {
     let lenient = "{targets: [http://127.0.0.1:<upstream>], method_override: [header, query, form]}";
     world.configure(&format!(
         "upstreams:\n  api: {{targets: [http://127.0.0.1:<upstream>]}}\n  lenient: {lenient}\n{ROUTES}  \
-         - {{path: /lenient/**, upstream: lenient, auth: [main], deletion: {{bind: request, assurance: other}}}}\n"
+         - {{path: /lenient/**, upstream: lenient, auth: [main], deletion: {{bind: request, assurance: other}}}}
+  - {{path: /read/**, upstream: lenient, auth: [main], assurance: other}}\n"
     ));
     let token = weak(&world, "alice");
     let people = People::of(&world);
@@ -224,7 +225,7 @@ fn a_bound_grant_is_for_the_method_that_an_override_makes_of_a_post() {
     };
     let form = make("DELETE", "/lenient/1", "_method=delete&a=b");
     let (query, header) = (make("DELETE", "/lenient/2?_method=DELETE", ""), make("DELETE", "/lenient/3", ""));
-    let posted = make("POST", "/lenient/4", "_method=delete");
+    let (posted, read) = (make("POST", "/lenient/4", "_method=delete"), make("GET", "/read/5", ""));
     drop(people);
     let gateway = world.restart().ready();
     let with = |request: Request, grant: &str| request.bearer(&token).header("Stepgate-Grant", grant);
@@ -237,6 +238,8 @@ fn a_bound_grant_is_for_the_method_that_an_override_makes_of_a_post() {
         with(overridden("X-HTTP-Method"), &header),
         with(overridden("X-HTTP-Method-Override").header("X-HTTP-Method-Override", "DELETE"), &header),
         with(urlencoded("/lenient/4", "_method=delete"), &posted),
+        // Services leave this one alone by rule, and carry the POST out.
+        with(post("/read/5", "").header("X-HTTP-Method-Override", "GET"), &read),
     ] {
         refused(&gateway, &request, 403, "invalid-proof", "grant_invalid");
     }

@@ -35,7 +35,7 @@ section! {
         credential: Option<Credential>,
         /// A signed token about the caller, which the service can verify; see `assertions`.
         assertion: Option<Assertion>,
-        /// Which method overrides the service honours: the method that it will see is then the one that is judged.
+        /// Which method overrides the service honours: what they make of a request is judged then, and what the request line says as well.
         method_override: Vec<At<MethodOverride>> = "[]",
         /// The longest body that is read before the decision, where `method_override` has `form` or `json`.
         form_bytes: Size<1, 1_073_741_824> = "1MiB",

@@ -127,11 +127,11 @@ pub enum UpstreamCredential {
 pub enum MethodOverride {
     /// `X-HTTP-Method-Override`, `X-HTTP-Method` or `X-Method-Override`.
     Header,
-    /// `_method` in the query.
+    /// `_method` in the query, or ASP.NET's name.
     Query,
-    /// `_method` in a form body.
+    /// The same in a form body.
     Form,
-    /// `_method` in a JSON body.
+    /// The same in a JSON body.
     Json,
 }
 

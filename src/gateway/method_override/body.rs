@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use super::{ConflictingOverride, find};
+use super::{
+    ConflictingOverride::{self, Unreadable},
+    find,
+};
 use crate::{config::MethodOverride, gateway::hygiene};
 
 /// A form body, read whole.
@@ -29,48 +32,58 @@ pub enum FormKind {
 }
 
 /// Whether a request's body may say a method to a service that honours overrides in these ways, so that it must be read before the
-/// decision. An error where it may, and frameworks may read it in two ways.
+/// decision. An error where it may, and services may read it in two ways, or where they may so read the query, by the body's character set.
 pub(in crate::gateway) fn form_kind(
     said: &Method,
     headers: &HeaderMap,
     query: Option<&str>,
     honoured: &[MethodOverride],
 ) -> Result<Option<FormKind>, ConflictingOverride> {
+    let looks_into = |way| honoured.contains(&way);
+    let (forms, json) = (looks_into(MethodOverride::Form), looks_into(MethodOverride::Json));
+    // Some services read the query by the character set of the body.
+    let query = looks_into(MethodOverride::Query) && query.is_some_and(|query| !query.is_empty());
+    if !forms && !json && !query {
+        return Ok(None);
+    }
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let first = types.next().map(HeaderValue::as_bytes).unwrap_or_default();
+    if types.next().is_some() {
+        return Err(Unreadable("there are two Content-Type fields"));
+    }
     let lower = first.to_ascii_lowercase();
-    let (forms, json) = (honoured.contains(&MethodOverride::Form), honoured.contains(&MethodOverride::Json));
     let holds = |words: &[&str]| words.iter().any(|word| find(&lower, word.as_bytes()).is_some());
     // Some servers end the type at a space or a comma, so a word anywhere makes a form. Rack takes a POST without any
-    // type for one. Others read the query, too, by the character set of the body.
+    // type for one.
     let multipart = forms && holds(&["multipart"]);
     let urlencoded = forms && (holds(&["urlencoded", "url-encoded"]) || (first.is_empty() && *said == Method::POST));
     let json = json && holds(&["json"]);
-    if types.next().is_some() {
-        return Err(ConflictingOverride);
-    }
     let kinds = [multipart, urlencoded, json].into_iter().filter(|it| *it).count();
-    let query = honoured.contains(&MethodOverride::Query) && query.is_some_and(|query| !query.is_empty());
     if kinds == 0 && !query {
         return Ok(None);
     }
-    let lower = std::str::from_utf8(&lower).map_err(|_| ConflictingOverride)?;
+    let lower = std::str::from_utf8(&lower).map_err(|_| Unreadable("the body's type is no text"))?;
     if !is_charset_plain(lower) {
-        return Err(ConflictingOverride);
+        return Err(Unreadable("the body is in a character set that may write names otherwise"));
     }
     if kinds == 0 {
         return Ok(None);
     }
-    if kinds > 1 || is_encoded(headers) {
-        return Err(ConflictingOverride);
+    if kinds > 1 {
+        return Err(Unreadable("the body's type is two kinds of form"));
+    }
+    if is_encoded(headers) {
+        return Err(Unreadable("the form is compressed"));
     }
     Ok(Some(if json {
         FormKind::Json
     } else if urlencoded {
         FormKind::UrlEncoded
     } else {
-        let boundary = std::str::from_utf8(first).ok().and_then(boundary).ok_or(ConflictingOverride)?;
-        FormKind::Multipart { boundary }
+        let boundary = std::str::from_utf8(first).ok().and_then(boundary);
+        FormKind::Multipart {
+            boundary: boundary.ok_or(Unreadable("the type has no boundary that every parser reads alike"))?,
+        }
     }))
 }
 

@@ -7,21 +7,23 @@ use serde_json::Value;
 
 use super::{Add, ConflictingOverride, is_parameter};
 
+const LAX: ConflictingOverride = ConflictingOverride::Unreadable("the body is no JSON, or only to lax readers");
+
 /// Finds overrides. A body that is no JSON to us may be some to a lax reader, so it is refused.
 pub(super) fn find(body: &[u8], add: &mut Add<'_>) -> Result<(), ConflictingOverride> {
-    let text = std::str::from_utf8(body).map_err(|_| ConflictingOverride)?.trim_ascii();
+    let text = std::str::from_utf8(body).map_err(|_| LAX)?.trim_ascii();
     if text.is_empty() {
         return Ok(());
     }
     if !text.starts_with('{') {
         // A list has no members, nor has a number.
-        return serde_json::from_str::<IgnoredAny>(text).map(|_| ()).map_err(|_| ConflictingOverride);
+        return serde_json::from_str::<IgnoredAny>(text).map(|_| ()).map_err(|_| LAX);
     }
-    let Said(values) = serde_json::from_str(text).map_err(|_| ConflictingOverride)?;
+    let Said(values) = serde_json::from_str(text).map_err(|_| LAX)?;
     values.iter().try_for_each(|value| match value {
         Value::String(value) => add(value.as_bytes()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            Err(ConflictingOverride)
+            Err(ConflictingOverride::NoMethod)
         }
     })
 }

@@ -1,5 +1,5 @@
-//! The method that the upstream will see. A service that honours overrides would otherwise be told DELETE by a request
-//! that was judged as POST.
+//! The method that overrides make of a request, and that the upstream may act on. A service that honours them would otherwise be told
+//! DELETE by a request that was judged as POST.
 
 mod body;
 mod json;
@@ -29,9 +29,19 @@ const MARKS: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff"];
 /// An override header that goes on to a service that honours it.
 pub(super) type OverrideHeader = (HeaderName, HeaderValue);
 
-/// Overrides that contradict each other, or that are no method.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ConflictingOverride;
+/// Why nobody can say which method a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ConflictingOverride {
+    /// Overrides that contradict each other.
+    #[error("two overrides differ")]
+    Differing,
+    /// An override that is no method.
+    #[error("an override is no method")]
+    NoMethod,
+    /// A body, or a query by its character set, that services read in two ways, so that one could hide in it.
+    #[error("an override could hide: {0}")]
+    Unreadable(&'static str),
+}
 
 /// Takes the override header out of a request's head. It is put back for a service that honours it.
 pub(super) fn take_headers(headers: &mut HeaderMap) -> Vec<OverrideHeader> {
@@ -62,14 +72,10 @@ pub(super) fn resolve(
     let mut found: Option<Method> = None;
     let mut add = |value: &[u8]| {
         let method = method(value)?;
-        match &found {
-            Some(known) if *known != method => Err(ConflictingOverride),
-            Some(_) => Ok(()),
-            None => {
-                found = Some(method);
-                Ok(())
-            }
+        if *found.get_or_insert_with(|| method.clone()) != method {
+            return Err(ConflictingOverride::Differing);
         }
+        Ok(())
     };
     for &way in honoured {
         match (way, form) {
@@ -78,7 +84,7 @@ pub(super) fn resolve(
             (MethodOverride::Form, Some(Form { kind: FormKind::UrlEncoded, body })) => {
                 // Some take a mark of an encoding away, and read what is behind it by that.
                 if MARKS.iter().any(|mark| body.starts_with(mark)) {
-                    return Err(ConflictingOverride);
+                    return Err(ConflictingOverride::Unreadable("a form begins with a byte order mark"));
                 }
                 parameters(body, &mut add)?;
             }
@@ -92,7 +98,7 @@ pub(super) fn resolve(
     Ok(found)
 }
 
-/// Whether what is taken out of a head is what every service that honours overrides there takes for one, and for the same.
+/// Whether there is at most one override header, by the usual name and without blanks.
 pub(super) fn is_usual(taken: &[OverrideHeader]) -> bool {
     match taken {
         [] => true,
@@ -115,9 +121,9 @@ fn method(value: &[u8]) -> Result<Method, ConflictingOverride> {
     const LONGEST: usize = 32;
     let value = value.trim_ascii();
     if value.len() > LONGEST {
-        return Err(ConflictingOverride);
+        return Err(ConflictingOverride::NoMethod);
     }
-    Method::from_bytes(&value.to_ascii_uppercase()).map_err(|_| ConflictingOverride)
+    Method::from_bytes(&value.to_ascii_uppercase()).map_err(|_| ConflictingOverride::NoMethod)
 }
 
 /// Finds overrides among the parameters of a query, or of a form.

@@ -2,7 +2,11 @@
 
 use http::HeaderName;
 
-use super::{Add, ConflictingOverride, PARAMETERS, find as place_of};
+use super::{
+    Add,
+    ConflictingOverride::{self, Unreadable},
+    PARAMETERS, find as place_of,
+};
 
 /// The longest head of a part that is looked into. PHP cuts lines of one off behind 5,120 bytes.
 const LONGEST_HEAD: usize = 4096;
@@ -18,17 +22,22 @@ pub(super) fn find(body: &[u8], boundary: &[u8], add: &mut Add<'_>) -> Result<()
     }
     let delimiter = [b"--", boundary].concat();
     let body = body.strip_prefix(LINE_END).unwrap_or(body);
-    let mut rest = body.strip_prefix(&*delimiter).ok_or(ConflictingOverride)?;
+    let mut rest =
+        body.strip_prefix(&*delimiter).ok_or(Unreadable("a multipart form begins otherwise than by its boundary"))?;
     loop {
         if let Some(behind) = rest.strip_prefix(b"--") {
-            return if behind.trim_ascii().is_empty() { Ok(()) } else { Err(ConflictingOverride) };
+            let is_over = behind.trim_ascii().is_empty();
+            return is_over
+                .then_some(())
+                .ok_or(Unreadable("something stands behind the last part of a multipart form"));
         }
-        let (part, behind) = split_at(rest, &delimiter).ok_or(ConflictingOverride)?;
+        let (part, behind) = split_at(rest, &delimiter).ok_or(Unreadable("a multipart form has no end"))?;
         let part = part.strip_prefix(LINE_END).and_then(|part| part.strip_suffix(LINE_END));
-        let (head, content) = part.and_then(|part| split_at(part, HEAD_END)).ok_or(ConflictingOverride)?;
-        if !is_plain(head) {
-            return Err(ConflictingOverride);
-        }
+        let part =
+            part.ok_or(Unreadable("a boundary of a multipart form is not in a line of its own that ends in CR LF"))?;
+        let (head, content) = split_at(part, HEAD_END).filter(|(head, _)| is_plain(head)).ok_or(Unreadable(
+            "the head of a part is empty or longer than 4 KiB, or not made of fields in lines that end in CR LF",
+        ))?;
         if names_parameter(head)? {
             add(content)?;
         }
@@ -45,22 +54,14 @@ fn split_at<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
 /// Whether every parser takes a head apart alike: short, and fields (RFC 9110 §5) line by line.
 fn is_plain(head: &[u8]) -> bool {
     let is_field = |line: &[u8]| {
-        let (name, value) = split_at(line, b":")?;
-        let is_text = value.iter().all(|b| *b == b'\t' || !b.is_ascii_control());
-        (HeaderName::from_bytes(name).is_ok() && is_text).then_some(())
+        let is_text = |value: &[u8]| value.iter().all(|b| *b == b'\t' || !b.is_ascii_control());
+        split_at(line, b":").is_some_and(|(name, value)| HeaderName::from_bytes(name).is_ok() && is_text(value))
     };
-    let mut rest = Some(head).filter(|head| head.len() <= LONGEST_HEAD);
-    while let Some(lines) = rest {
-        let (line, behind) = split_at(lines, LINE_END).map_or((lines, None), |(line, behind)| (line, Some(behind)));
-        if is_field(line).is_none() {
-            return false;
-        }
-        if behind.is_none() {
-            return true;
-        }
-        rest = behind;
-    }
-    false
+    // The last line's end is that of the head.
+    let mut lines = head.split(|b| *b == b'\n').rev();
+    head.len() <= LONGEST_HEAD
+        && lines.next().is_some_and(is_field)
+        && lines.all(|line| line.strip_suffix(b"\r").is_some_and(is_field))
 }
 
 /// A byte of a head as a lax reader takes it, with where it begins and ends in the head.
@@ -77,27 +78,32 @@ struct Squeezed {
 fn names_parameter(head: &[u8]) -> Result<bool, ConflictingOverride> {
     let squeezed = squeeze(head);
     let text: Vec<u8> = squeezed.iter().map(|it| it.byte).collect();
-    let places = |name: &'static [u8]| {
-        let places = text.windows(name.len()).zip(squeezed.windows(name.len())).enumerate();
-        places.filter_map(move |(at, (text, place))| (text == name).then_some((at, place.first()?, place.last()?)))
-    };
-    let of_file = |(at, first, _): (usize, &Squeezed, &Squeezed)| {
-        let before = at.checked_sub(4).filter(|before| text.get(*before..at) == Some(b"file"));
-        before.and_then(|before| squeezed.get(before)).is_some_and(|file| file.begin + 4 == first.begin)
-    };
     let is_encoded = split_at(&text, b"=?").is_some_and(|(_, behind)| place_of(behind, b"?=").is_some());
-    let has_parts = place_of(&text, b"content-type:multipart").is_some();
-    if is_encoded || has_parts || !places(b"name*").all(of_file) {
-        return Err(ConflictingOverride);
+    // Each is a `filename*`, plainly written.
+    let is_extended = count(&text, b"name*") != count(&head.to_ascii_lowercase(), b"filename*");
+    if is_encoded || is_extended {
+        return Err(Unreadable("the name of a part is in an encoding of its own"));
     }
-    let is_whole = |(at, first, last): (usize, &Squeezed, &Squeezed), length: usize| {
-        let before = at.checked_sub(1).and_then(|before| squeezed.get(before));
-        let after = squeezed.get(at + length);
-        // Nothing that some reader leaves out stands between.
-        !before.is_some_and(|before| before.is_of_word && before.end == first.begin)
-            && !after.is_some_and(|after| after.is_of_word && after.begin == last.end)
+    if place_of(&text, b"content-type:multipart").is_some() {
+        return Err(Unreadable("a part has parts"));
+    }
+    let names_it = |name: &[u8]| {
+        let mut places = text.windows(name.len()).zip(squeezed.windows(name.len())).enumerate();
+        places.any(|(at, (text, place))| {
+            let (before, after) =
+                (at.checked_sub(1).and_then(|before| squeezed.get(before)), squeezed.get(at + name.len()));
+            let (begin, end) = (place.first().map(|first| first.begin), place.last().map(|last| last.end));
+            // Nothing that some reader leaves out stands between.
+            let goes_on = before.is_some_and(|before| before.is_of_word && Some(before.end) == begin)
+                || after.is_some_and(|after| after.is_of_word && Some(after.begin) == end);
+            text == name && !goes_on
+        })
     };
-    Ok(PARAMETERS.iter().any(|name| places(name.as_bytes()).any(|place| is_whole(place, name.len()))))
+    Ok(PARAMETERS.iter().any(|name| names_it(name.as_bytes())))
+}
+
+fn count(text: &[u8], word: &[u8]) -> usize {
+    text.windows(word.len()).filter(|it| *it == word).count()
 }
 
 fn squeeze(head: &[u8]) -> Vec<Squeezed> {

@@ -154,6 +154,7 @@ mod tests {
             "expect",
             "stepgate-otp",
             "stepgate-grant",
+            "x-up-devcap-post-charset",
         ];
         let overrides = method_override::HEADERS.map(|name| name.to_string());
         for name in names.into_iter().map(str::to_owned).chain(overrides) {

@@ -149,6 +149,24 @@ fn day() -> TempDir {
 }
 
 #[test]
+fn an_outcome_that_comes_after_the_end_is_counted_as_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = Metrics::new().unwrap();
+    let log = AuditLog::open(&files(folder.path()), TestClock::new(), metrics.audit()).unwrap();
+    let failures = || {
+        let rendered = metrics.render(TestClock::new().now()).unwrap();
+        let line = rendered.lines().find(|line| line.starts_with("stepgate_audit_failures_total"));
+        line.and_then(|line| line.rsplit_once(' ')).unwrap().1.to_owned()
+    };
+    let (in_time, late) = (intend(&log), intend(&log));
+    log.outcome(in_time, Outcome::Answered { status: 204 });
+    assert!(log.close());
+    assert_eq!(failures(), "0");
+    log.outcome(late, Outcome::Answered { status: 204 });
+    assert_eq!(failures(), "1");
+}
+
+#[test]
 fn a_record_says_which_second_factor_it_rests_on_by_which_way_and_when() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());

@@ -204,14 +204,16 @@ impl Shared {
     pub(super) fn conclude(&self, intent: u64, outcome: Outcome) {
         let unix_ms = self.clock.now().unix_ms;
         let mut queue = self.queue();
-        if queue.closing {
-            // The next start says of the intent that nobody knows.
-            drop(queue);
-            self.metrics.failed(1);
-        } else {
+        let is_taken = !queue.closing;
+        if is_taken {
             queue.waiting.push_back(Entry::Outcome { intent, unix_ms, outcome }.into());
-            drop(queue);
+        }
+        drop(queue);
+        if is_taken {
             self.wake.notify_all();
+        } else {
+            // The next start says of the intent that nobody knows.
+            self.metrics.failed(1);
         }
     }
 
