@@ -343,7 +343,7 @@ impl ConnectionWatch {
     }
 
     /// Takes over what is left of a body that nobody wants, so that the client can finish sending and read the answer.
-    /// In HTTP/2 and HTTP/3 dropping it says so for the stream alone (RFC 9113 §8.1, RFC 9114 §4.1).
+    /// In HTTP/2 it is left to its stream's task, and in HTTP/3 dropping it says so for the stream alone (RFC 9114 §4.1).
     pub(super) fn leave_over(&self, body: Received) {
         if self.protocol.get() == Protocol::Http1 {
             self.discarded.set(0);
@@ -371,6 +371,11 @@ impl ConnectionWatch {
         }
         *self.leftover.borrow_mut() = Some(body);
         true
+    }
+
+    /// How many bytes of a refused body are read off, and how long.
+    pub(crate) fn refused_body_bounds(&self) -> (u64, Duration) {
+        (self.bounds.refused_body_bytes, self.bounds.refused_body_timeout)
     }
 
     /// Whether the client may still be sending something that will not be read.

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use crate::harness::{
     Gateway, PATIENCE, Recorder, World, eventually,
     h2::{H2, get},
-    tools::nghttp,
+    tools::{curl, nghttp},
 };
 
 const OPEN: &str = "routes:\n  - {path: /**, upstream: api, auth: none}\n";
@@ -29,6 +29,34 @@ fn start(upstream: Recorder) -> (World, Gateway) {
     let world = World::with(upstream);
     let gateway = world.start(OPEN);
     (world, gateway)
+}
+
+/// curl throws an answer away for a reset that comes right behind it; most refusals of requests with a body never got there.
+#[test]
+fn curl_sees_why_a_request_with_a_body_was_refused() {
+    let world = World::new();
+    let gateway = world.start("routes:\n  - {path: /private/**, upstream: api, auth: [main]}\n");
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", gateway.port);
+    let big = world.folder().join("big");
+    std::fs::write(&big, vec![b'x'; 4 << 20]).unwrap();
+    let big = format!("@{}", big.display());
+    let body: [&str; 3] = ["amount=100", &"x".repeat(60_000), &big];
+    for (path, status) in [("/private/x", "401"), ("/nothing", "404")] {
+        for (at, body) in (0..20).flat_map(|at| body.map(|body| (at, body))) {
+            let finished = curl(&[
+                "--http2-prior-knowledge",
+                "--data-binary",
+                body,
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+                &url(path),
+            ]);
+            assert_eq!((finished.code, &*finished.stdout), (0, status), "{at}, {} bytes: {finished:?}", body.len());
+        }
+    }
+    world.upstream.assert_untouched();
 }
 
 fn runtime() -> Runtime {

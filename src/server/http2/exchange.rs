@@ -13,9 +13,12 @@ use h2::{Reason, RecvStream, SendStream, ext::Protocol, server::SendResponse};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body::Body;
 
-use super::{incoming::IncomingBody, tunnel::Tunnel};
+use super::{
+    incoming::{IncomingBody, ReadingOff, Rest},
+    tunnel::Tunnel,
+};
 use crate::{
-    body::{BoxError, Received, ReceivedStream, ResponseBody, Serve, StreamCut, Tail, Watched},
+    body::{BoxError, ConnectionWatch, Received, ReceivedStream, ResponseBody, Serve, StreamCut, Tail, Watched},
     server::{
         connection::{Serving, answer, waits_for_continue},
         settings::{HttpSettings, is_of_connection},
@@ -45,22 +48,26 @@ pub(super) fn run<S: Serve>(
 ) -> impl Future<Output = ()> + Unpin + use<S> {
     let exchange = serving.info.watch.begin();
     let cut = exchange.stream_cut();
-    let Taken { request, switchable, asked } = take(request);
+    let Taken { request, switchable, asked, rest } = take(request);
     let answer = answer(Rc::clone(&serving.service), Rc::clone(&serving.info), request, exchange, (false, None));
     let settings = Rc::clone(&serving.settings);
     let answering = Answering { answer: Box::pin(answer), reply, settings, switchable, asked };
-    StreamTask { stage: Stage::Answering(answering), cut }
+    let leftover = rest.map(|rest| Leftover { rest, reading: None, watch: Rc::clone(&serving.info.watch) });
+    StreamTask { stage: Stage::Answering(answering), cut, leftover }
 }
 
 /// What becomes of a stream. Not an `async fn`, which would have room for a thing in each place that it comes through.
 struct StreamTask<F, T: Tail> {
     stage: Stage<F, T>,
     cut: Option<StreamCut>,
+    leftover: Option<Leftover>,
 }
 
 enum Stage<F, T: Tail> {
     Answering(Answering<F>),
     Sending(Sending<T>),
+    /// All is said, and the client may still be sending.
+    Answered,
     /// It goes on as another protocol's, and ends by that.
     Switched(Pin<Box<dyn Future<Output = ()>>>),
 }
@@ -73,29 +80,56 @@ where
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { stage, cut } = self.get_mut();
+        let Self { stage, cut, leftover } = self.get_mut();
         loop {
             let is_switched = matches!(stage, Stage::Switched(_));
             if !is_switched && cut.as_ref().is_some_and(|cut| cut.poll(cx.waker())) {
                 return Poll::Ready(());
             }
+            let is_read = leftover.as_mut().is_none_or(|leftover| leftover.poll(cx).is_ready());
             *stage = match stage {
                 Stage::Answering(answering) => match ready!(answering.poll(cx)) {
                     Ok(response) => match answering.begin(response) {
                         Some(stage) => stage,
-                        None => return Poll::Ready(()),
+                        None => Stage::Answered,
                     },
                     Err(_) => return Poll::Ready(()),
                 },
-                Stage::Sending(sending) => {
-                    if let Err(Over::Broken(reason)) = ready!(sending.poll(cx)) {
-                        sending.stream.send_reset(reason);
+                Stage::Sending(sending) => match ready!(sending.poll(cx)) {
+                    Ok(()) => Stage::Answered,
+                    Err(over) => {
+                        if let Over::Broken(reason) = over {
+                            sending.stream.send_reset(reason);
+                        }
+                        return Poll::Ready(());
                     }
-                    return Poll::Ready(());
-                }
+                },
+                Stage::Answered if is_read => return Poll::Ready(()),
+                Stage::Answered => return Poll::Pending,
                 Stage::Switched(stream) => return stream.as_mut().poll(cx),
             };
         }
+    }
+}
+
+/// What is left of a body that nobody wants, if it comes to that.
+struct Leftover {
+    rest: Rest,
+    reading: Option<ReadingOff>,
+    watch: Rc<ConnectionWatch>,
+}
+
+impl Leftover {
+    /// Reads off what there is. Ready when there is nothing, or no more.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(rest) = self.rest.borrow_mut().take() {
+            self.reading = Some(ReadingOff::begin(rest, &self.watch));
+        }
+        if let Some(reading) = &mut self.reading {
+            ready!(reading.poll(cx));
+            self.reading = None;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -106,16 +140,19 @@ struct Taken {
     switchable: Option<RecvStream>,
     /// Where its client may be waiting for a 100 (Continue).
     asked: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// Where what is left of its body will be.
+    rest: Option<Rest>,
 }
 
 fn take(request: Request<RecvStream>) -> Taken {
     let (head, stream) = request.into_parts();
     if head.method == Method::CONNECT {
         let switchable = head.extensions.get::<Protocol>().is_some().then_some(stream);
-        return Taken { request: Request::from_parts(head, Received::Nothing), switchable, asked: None };
+        return Taken { request: Request::from_parts(head, Received::Nothing), switchable, asked: None, rest: None };
     }
     if stream.is_end_stream() {
-        return Taken { request: Request::from_parts(head, Received::Nothing), switchable: None, asked: None };
+        let request = Request::from_parts(head, Received::Nothing);
+        return Taken { request, switchable: None, asked: None, rest: None };
     }
     let mut body = IncomingBody::new(stream, &head.headers);
     let mut asked: Option<Pin<Box<dyn Future<Output = ()>>>> = None;
@@ -123,8 +160,9 @@ fn take(request: Request<RecvStream>) -> Taken {
         let body_asked = body.tell_when_asked();
         asked = Some(Box::pin(async move { body_asked.notified().await }));
     }
+    let rest = Some(body.rest());
     let body: ReceivedStream = Box::pin(body);
-    Taken { request: Request::from_parts(head, Received::from(body)), switchable: None, asked }
+    Taken { request: Request::from_parts(head, Received::from(body)), switchable: None, asked, rest }
 }
 
 /// A request that the service has yet to answer.

@@ -1,6 +1,7 @@
 //! A request's body as it comes (RFC 9113 §8.1).
 
 use std::{
+    cell::RefCell,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -10,14 +11,22 @@ use bytes::Bytes;
 use h2::RecvStream;
 use http::{HeaderMap, header};
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Sleep, sleep},
+};
 
-use crate::body::BodyFault;
+use crate::body::{BodyFault, ConnectionWatch};
 
-/// A request's body. Dropped before its end, it asks the client to send no more.
+/// Where the rest of a body is left that nobody wants.
+pub(super) type Rest = Rc<RefCell<Option<RecvStream>>>;
+
+/// A request's body. Dropped before its end, it leaves the rest to the stream's task.
 #[derive(Debug)]
 pub(super) struct IncomingBody {
-    stream: RecvStream,
+    /// There until it is dropped.
+    stream: Option<RecvStream>,
+    rest: Rest,
     /// Of what was declared, what has yet to come. That it is as much is seen to by h2.
     left: Option<u64>,
     /// After it there may be trailers.
@@ -27,7 +36,12 @@ pub(super) struct IncomingBody {
 
 impl IncomingBody {
     pub(super) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
-        Self { stream, left: declared(headers), data_ended: false, asked: None }
+        Self { stream: Some(stream), rest: Rest::default(), left: declared(headers), data_ended: false, asked: None }
+    }
+
+    /// Where the rest of it will be.
+    pub(super) fn rest(&self) -> Rest {
+        Rc::clone(&self.rest)
     }
 
     /// Tells when the body is asked for and has not come, so that a client that waits for that can be told (RFC 9110 §10.1.1).
@@ -36,16 +50,17 @@ impl IncomingBody {
     }
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Ok(None)) };
         if !self.data_ended {
-            if let Some(data) = ready!(self.stream.poll_data(cx)).transpose()? {
+            if let Some(data) = ready!(stream.poll_data(cx)).transpose()? {
                 // From here on its room is counted elsewhere. It fails only for more than has come.
-                let _ = self.stream.flow_control().release_capacity(data.len());
+                let _ = stream.flow_control().release_capacity(data.len());
                 self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                 return Poll::Ready(Ok(Some(Frame::data(data))));
             }
             self.data_ended = true;
         }
-        Poll::Ready(Ok(ready!(self.stream.poll_trailers(cx))?.map(Frame::trailers)))
+        Poll::Ready(Ok(ready!(stream.poll_trailers(cx))?.map(Frame::trailers)))
     }
 }
 
@@ -65,11 +80,46 @@ impl Body for IncomingBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stream.is_end_stream()
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.left.map(SizeHint::with_exact).unwrap_or_default()
+    }
+}
+
+impl Drop for IncomingBody {
+    fn drop(&mut self) {
+        *self.rest.borrow_mut() = self.stream.take().filter(|stream| !stream.is_end_stream());
+    }
+}
+
+/// Reads off the rest of a body, so that its client gets to see the answer: curl and others throw that away for a reset that
+/// comes right behind it, though they must not (RFC 9113 §8.1).
+pub(super) struct ReadingOff {
+    stream: RecvStream,
+    bytes: u64,
+    until: Pin<Box<Sleep>>,
+}
+
+impl ReadingOff {
+    /// Begins, within the connection's bounds.
+    pub(super) fn begin(stream: RecvStream, watch: &ConnectionWatch) -> Self {
+        let (bytes, time) = watch.refused_body_bounds();
+        Self { stream, bytes, until: Box::pin(sleep(time)) }
+    }
+
+    /// Ready when there is no more of it, or it was enough. Dropped then, it asks the client to send no more.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.until.as_mut().poll(cx).is_pending() {
+            let Some(Ok(data)) = ready!(self.stream.poll_data(cx)) else { break };
+            let _ = self.stream.flow_control().release_capacity(data.len());
+            match self.bytes.checked_sub(data.len() as u64) {
+                Some(left) => self.bytes = left,
+                None => break,
+            }
+        }
+        Poll::Ready(())
     }
 }
 

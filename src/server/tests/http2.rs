@@ -117,16 +117,59 @@ fn prior_knowledge_is_recognised_and_served() {
     assert_eq!(client.receive_kind(DATA).unwrap().payload, b"hello");
 }
 
-#[test]
-fn a_refused_body_resets_its_stream_without_error_and_leaves_the_others_alone() {
-    let running = Running::cleartext(limits());
-    let mut client = Client::connect(&running);
+/// Has a request refused whose body has yet to come.
+fn refused(client: &mut Client) {
     client.request(1, "/refuse", 0);
     assert_eq!(client.receive_kind(DATA).unwrap().payload, b"refused");
+}
+
+/// The next frame is a reset of the first stream, without an error, and others are served.
+fn reset_without_error(client: &mut Client) {
     let reset = client.receive_kind(RST_STREAM).unwrap();
     assert_eq!((reset.stream, reset.payload), (1, vec![0; 4]));
     client.request(3, "/", END_STREAM);
     assert_eq!(client.receive_kind(DATA).unwrap().payload, b"hello");
+}
+
+#[test]
+fn a_refused_body_that_does_not_end_has_its_stream_reset_without_error_and_leaves_the_others_alone() {
+    let running = Running::cleartext(ServerLimits { refused_body_timeout: SHORT, ..limits() });
+    let mut client = Client::connect(&running);
+    refused(&mut client);
+    reset_without_error(&mut client);
+}
+
+#[test]
+fn a_refused_body_longer_than_an_accepted_one_may_be_has_its_stream_reset_too() {
+    let running = Running::cleartext(ServerLimits { body_bytes: 1000, ..limits() });
+    let mut client = Client::connect(&running);
+    refused(&mut client);
+    client.send(DATA, 0, 1, &[b'x'; 1001]);
+    reset_without_error(&mut client);
+}
+
+#[test]
+fn the_rest_of_a_refused_body_is_read_off_and_its_stream_is_not_reset() {
+    let running = Running::cleartext(limits());
+    let mut client = Client::connect(&running);
+    refused(&mut client);
+    // Most of a stream's first window, so that more room is given once it is read.
+    let mut room = 0;
+    for _ in 0..4 {
+        client.send(DATA, 0, 1, &[b'x'; 16_000]);
+    }
+    client.send(DATA, END_STREAM, 1, b"x");
+    client.request(3, "/", END_STREAM);
+    loop {
+        let frame = client.receive().unwrap();
+        assert!(frame.kind != RST_STREAM && frame.kind != GOAWAY, "{frame:?}");
+        room += usize::from(frame.kind == WINDOW_UPDATE);
+        if frame.kind == DATA {
+            assert_eq!((frame.stream, &*frame.payload), (3, &b"hello"[..]));
+            break;
+        }
+    }
+    assert!(room > 0, "nothing was read off");
 }
 
 #[test]
