@@ -276,7 +276,8 @@ impl Running {
         let listening: Vec<String> = reloader.listeners().iter().map(|(_, address)| address.to_string()).collect();
         systemd::ready(&listening.join(", "));
         let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(version, workers = plan.workers, admin = ?admin.local_address(), "stepgate is ready");
+        let admin_address = admin.local_address().map(tracing::field::display);
+        tracing::info!(version, workers = plan.workers, admin = admin_address, "stepgate is ready");
         Ok(Self { signals, services, reloader, admin, lock: Some(lock), door, file, materials, retired: Vec::new() })
     }
 }

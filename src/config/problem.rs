@@ -72,19 +72,15 @@ pub struct Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.list {
-            let kind = match problem.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            };
-            writeln!(
-                f,
-                "{}:{}:{}: {kind}: {}",
-                self.file.display(),
-                problem.span.line,
-                problem.span.column,
-                problem.message
-            )?;
+        // What has to be mended stands before what may stay.
+        for (severity, kind) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
+            for Problem { span, message, help, .. } in self.list.iter().filter(|problem| problem.severity == severity) {
+                write!(f, "{}:{}:{}: {kind}: {message}", self.file.display(), span.line, span.column)?;
+                match help {
+                    Some(help) => writeln!(f, " ({help})")?,
+                    None => writeln!(f)?,
+                }
+            }
         }
         Ok(())
     }

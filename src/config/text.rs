@@ -216,6 +216,11 @@ pub(super) fn cookie_name(text: &str) -> Result<&str, Refusal> {
     }
 }
 
+/// Whether a method is one of HTTP's own (RFC 9110 §9.3, RFC 5789).
+pub(super) fn is_standard_method(method: &str) -> bool {
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"].contains(&method)
+}
+
 impl FromText for Method {
     const WHAT: &'static str = "a method";
 
@@ -228,8 +233,7 @@ impl FromText for Method {
             _ => {}
         }
         let upper = text.to_ascii_uppercase();
-        let standard = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
-        if upper != text && standard.contains(&upper.as_str()) {
+        if upper != text && is_standard_method(&upper) {
             return Err(Refusal::because("methods are case-sensitive").help(format!("did you mean `{upper}`?")));
         }
         if text.len() > 32 {

@@ -170,7 +170,7 @@ impl Builder {
             block_nesting_limit: MAX_DEPTH,
         };
         for event in Parser::new_from_str_with_options(text, options) {
-            let (event, span) = event.map_err(|e| self.syntax(&e))?;
+            let (event, span) = event.map_err(|e| self.syntax(&e, text))?;
             let place = place(&span.start);
             let start = span.start.byte_offset().unwrap_or_default();
             let end = span.end.byte_offset().unwrap_or_default();
@@ -341,10 +341,16 @@ impl Builder {
         Ok(())
     }
 
-    fn syntax(&self, error: &granit_parser::ScanError) -> Fault {
+    fn syntax(&self, error: &granit_parser::ScanError, text: &str) -> Fault {
         let info = error.info();
         let message = info.lines().next().unwrap_or_default();
-        self.fault(place(error.marker()), format!("not valid YAML: {message}"))
+        let place = place(error.marker());
+        let fault = self.fault(place, format!("not valid YAML: {message}"));
+        let line = text.lines().nth((place.line as usize).saturating_sub(1)).unwrap_or_default();
+        match advice(message, line) {
+            Some(advice) => fault.help(advice),
+            None => fault,
+        }
     }
 
     fn fault(&self, place: Place, message: impl Into<String>) -> Fault {
@@ -383,6 +389,30 @@ impl Fault {
 fn place(marker: &granit_parser::Marker) -> Place {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Place { line: number(marker.line()), column: number(marker.col().saturating_add(1)) }
+}
+
+/// What to do about a line that is no YAML, where it is one of the usual slips.
+fn advice(message: &str, line: &str) -> Option<&'static str> {
+    let begins = |signs: &[char]| {
+        let values = line.split([':', '[', '{', ',', '-']).map(str::trim_start);
+        values.skip(1).any(|value| value.starts_with(signs))
+    };
+    if message.contains("tab") && line.contains('\t') {
+        return Some("indent with spaces");
+    }
+    if (message.contains("anchor") || message.contains("alias")) && begins(&['*', '&']) {
+        return Some("a value that begins with `*` or `&` stands in quotes: `\"*.example.com\"`");
+    }
+    if message.contains("flow") && line.contains("${") {
+        return Some("within `{ }` and `[ ]` a variable stands in quotes: `\"${NAME}\"`");
+    }
+    if line.split('[').skip(1).any(|rest| rest.split(']').next().is_some_and(|inner| inner.contains("::"))) {
+        return Some("an IPv6 address stands in quotes: `\"[::1]:8443\"`");
+    }
+    if message.contains("block mapping") || message.contains("block collection") || message.contains("block sequence") {
+        return Some("the keys of a section stand in one column, with spaces before them");
+    }
+    None
 }
 
 #[cfg(test)]
@@ -466,5 +496,22 @@ mod tests {
         assert!(first_fault(&"[".repeat(10_000)).contains("1:"));
         assert!(first_fault(&" ".repeat(MAX_BYTES + 1)).contains("1 MiB"));
         assert!(first_fault("a: 'x\n").contains("not valid YAML"));
+    }
+
+    #[test]
+    fn usual_slips_have_advice() {
+        for (text, word) in [
+            ("a:\n\tb: 1\n", "spaces"),
+            ("hosts: [*.example.com]\n", "`*` or `&`"),
+            ("path: *\n", "`*` or `&`"),
+            ("a:\n  - * /x/**\n", "`*` or `&`"),
+            ("a: {b: ${NOPE}, c: d}\n", "${NAME}"),
+            ("a: [{address: [::1]:8443, tls: x}]\n", "IPv6"),
+            ("a:\n    b: 1\n   c: 2\n", "one column"),
+        ] {
+            let fault = parse(text).faults.into_iter().next().unwrap();
+            assert!(fault.help.as_deref().is_some_and(|help| help.contains(word)), "{text}: {fault:?}");
+        }
+        assert_eq!(parse("a: 'x\n").faults[0].help, None);
     }
 }

@@ -441,8 +441,12 @@ impl Ledger {
         }
         self.rescan_people(now).await?;
         // What another gateway was asked for counts here, and where it was tripped, or reset, it is here as well.
+        let is_tripped = || !self.kept.breaker.tripped().is_empty();
+        let was_tripped = is_tripped();
         self.load_breaker(now).await?;
-        self.observer.breaker(!self.kept.breaker.tripped().is_empty());
+        if is_tripped() != was_tripped {
+            self.observer.breaker(is_tripped());
+        }
         self.load_selectors(now).await?;
         self.kept.wake.notify_one();
         Ok(())

@@ -100,7 +100,7 @@ use crate::{
     config::Priority,
     identity::Accepted,
     limit::RateHeaders,
-    policy::{Credential, Evidence, Reason},
+    policy::{Credential, Evidence, Principal, Reason},
     runtime::{Backend, CompiledShaping, Live, LiveView, OnWorker, Services, Snapshot},
     upstream::{Answer, Introduced, Pools, Sending, UpstreamBody, UpstreamObserver},
 };
@@ -580,7 +580,7 @@ impl Exchange {
             request_id: self.record.request_id.as_str(),
             scheme,
             authority: self.site.as_ref().map_or("", |site| &site.authority),
-            authorization_servers: &snapshot.authorization_servers,
+            authorization_servers: servers_for(self.record.principal.as_deref(), &snapshot.authorization_servers),
             accepted,
             second_factor: snapshot.config.authority.as_deref(),
             dpop: DpopOffer { algorithms: accepted.map(Accepted::dpop).unwrap_or_default(), tried: self.by_dpop },
@@ -636,6 +636,12 @@ fn add_nonce(headers: &mut HeaderMap, nonce: Option<&str>) {
         headers.insert(inbound::DPOP_NONCE, nonce);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+}
+
+/// Where a caller gets more proof: from whoever vouches for them, if that is an authorization server.
+fn servers_for<'a>(principal: Option<&Principal>, all: &'a [Arc<str>]) -> &'a [Arc<str>] {
+    let own = principal.and_then(|principal| all.iter().find(|server| **server == principal.issuer_url));
+    own.map_or(all, std::slice::from_ref)
 }
 
 /// What the operator should know and the caller may not.

@@ -110,7 +110,7 @@ pub struct RefusalContext<'a> {
     pub scheme: &'a str,
     /// The host that the client asked for, port included; empty where it is not known.
     pub authority: &'a str,
-    /// The authorization servers of the configuration.
+    /// The caller's own authorization server, or all of the configuration.
     pub authorization_servers: &'a [Arc<str>],
     /// Whose credentials the route takes; `None` where there is no route.
     pub accepted: Option<&'a Accepted>,

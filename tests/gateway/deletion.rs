@@ -315,6 +315,20 @@ fn a_form_too_large_to_be_judged_is_refused() {
 // -- what check says
 
 #[test]
+fn check_refuses_a_guarded_operation_whose_method_nobody_can_ask_for() {
+    let finished = World::new().check(
+        "deletion_guard: {operations: [\"DELETE /**\", \"POSST /accounts/purge\"]}
+routes:
+  - {path: /accounts/**, upstream: api, auth: [main]}
+",
+    );
+    assert_eq!(finished.code, 78, "{finished:?}");
+    let said = format!("{}{}", finished.stdout, finished.stderr);
+    assert!(said.contains("`POSST` is not among `server.methods`: this guards nothing"), "{said}");
+    assert!(said.contains("did you mean `POST`?"), "{said}");
+}
+
+#[test]
 fn check_lists_every_destructive_looking_operation_that_is_not_guarded() {
     let finished = World::new().check(
         "routes:

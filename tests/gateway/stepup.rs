@@ -229,6 +229,23 @@ fn the_problem_tells_a_developer_what_to_do_next() {
 }
 
 #[test]
+fn a_caller_is_sent_to_the_issuer_of_their_own_token() {
+    let world = World::new();
+    let issuers: String = [("main", "idp"), ("other", "hs")]
+        .map(|(name, host)| {
+            format!("  {name}: {{issuer: https://{host}.example/, audience: [https://api.example], keys: {{jwks_file: jwks.json}}, algorithms: [ES256]}}\n")
+        })
+        .concat();
+    let gateway = world.start(&format!(
+        "issuers:\n{issuers}assurance:\n  mfa: {{amr: [mfa]}}\nroutes:\n  - {{path: /mfa, upstream: api, auth: [main, other], assurance: mfa}}\n"
+    ));
+    for issuer in ["https://idp.example/", "https://hs.example/"] {
+        let problem = get("/mfa").bearer(&world.token(json!({"iss": issuer}))).send(&gateway).json();
+        assert_eq!(problem["authorization_servers"], json!([issuer]), "{problem}");
+    }
+}
+
+#[test]
 fn the_metadata_that_a_challenge_points_to_is_served() {
     let (_world, gateway) = start();
     let answer = get("/plain").send(&gateway);

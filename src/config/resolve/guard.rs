@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Context, level_name, limit, table::Table};
 use crate::{
-    config::{DeletionGuard, GuardedOperation, Limit, Span, document::Document},
+    config::{
+        DeletionGuard, GuardedOperation, Limit, Server, Span, document::Document, nearest::nearest,
+        text::is_standard_method,
+    },
     policy::{FactorRule, Factors, Requirement},
 };
 
@@ -12,6 +15,7 @@ use crate::{
 /// that the routes are judged by it.
 pub(super) fn guard(
     document: &Document,
+    server: &Server,
     levels: &Table<Requirement>,
     limits: &Table<Limit>,
     to: &mut Context<'_>,
@@ -28,6 +32,18 @@ pub(super) fn guard(
         if operations.iter().any(|other| other.text.as_ref() == matched.value.text) {
             to.error(&matched.span, format!("`{}` is listed twice", matched.shown));
             continue;
+        }
+        if let Some(method) = &matched.value.method
+            && !document.server.broken
+            && !server.methods.contains(method)
+            && !is_standard_method(method.as_str())
+        {
+            let message = format!("`{method}` is not among `server.methods`: this guards nothing");
+            let help = match nearest(method.as_str(), server.methods.iter().map(http::Method::as_str)) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "add it there".to_owned(),
+            };
+            to.error_with_help(&matched.span, message, help);
         }
         let limit = operation.limit.as_ref().and_then(|text| limit::guarded(text, &matched.value.text, limits, to));
         operations.push(GuardedOperation {

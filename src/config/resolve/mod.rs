@@ -88,7 +88,7 @@ pub(super) fn config(document: &Document, file: &Path, base: &Path, cx: &mut Cx)
         limits.use_all();
     }
     let upstreams = upstream::upstreams(document, to);
-    let mut guard = guard::guard(document, &levels, &limits, to);
+    let mut guard = guard::guard(document, &server, &levels, &limits, to);
     let quotas = deletion::guard(document, guard.as_mut(), &limits, to);
     let dns = reach::dns(document, to);
     let assertions = assertion::assertions(document, to);

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, Instant},
 };
 
@@ -56,6 +56,15 @@ struct House {
 
 /// Deletions over an engine; nobody carries them out.
 fn over(engine: &Arc<dyn Engine>, plans: Vec<DeletionPlan>, breaker: (u32, u32)) -> Result<Erasures, StoreFault> {
+    over_told(engine, plans, breaker, Arc::new(Unobserved))
+}
+
+fn over_told(
+    engine: &Arc<dyn Engine>,
+    plans: Vec<DeletionPlan>,
+    breaker: (u32, u32),
+    observer: Arc<dyn ErasureObserver>,
+) -> Result<Erasures, StoreFault> {
     let store = Arc::new(crate::store::testing::wait(Store::open(
         engine.clone(),
         SealingKeys::new(key(1), vec![]),
@@ -63,7 +72,6 @@ fn over(engine: &Arc<dyn Engine>, plans: Vec<DeletionPlan>, breaker: (u32, u32))
     ))?);
     let clock: Arc<dyn Clock> = Arc::new(Then);
     let outbox = Outbox::new(store.clone(), Channels::default(), clock.clone(), Arc::new(Undelivered));
-    let observer: Arc<dyn ErasureObserver> = Arc::new(Unobserved);
     let (evidence, own_data): (Arc<dyn EvidenceLog>, Arc<dyn OwnData>) = (Arc::new(Nowhere), Arc::new(Nowhere));
     let means = ErasureMeans {
         handle: &Handle::current(),
@@ -621,10 +629,24 @@ async fn a_deletion_that_cannot_be_read_is_listed_as_such_beside_the_others() {
     assert_eq!((of_bob.items.len(), of_bob.unreadable), (0, vec![id]));
 }
 
+/// What was said of the breaker.
+#[derive(Debug, Default)]
+struct OfBreaker(Mutex<Vec<bool>>);
+
+impl ErasureObserver for OfBreaker {
+    fn breaker(&self, tripped: bool) {
+        self.0.lock().unwrap().push(tripped);
+    }
+}
+
 #[tokio::test]
-async fn another_gateway_on_the_store_learns_of_the_breaker() {
+async fn another_gateway_on_the_store_learns_of_the_breaker_and_says_it_once() {
     let house = House::with(vec![plan(terms(DAY, 1, 0, &[0]))], (3, 1000));
-    let other = over(&house.engine, vec![plan(terms(DAY, 1, 0, &[0]))], (3, 1000)).unwrap();
+    let told = Arc::new(OfBreaker::default());
+    let plans = vec![plan(terms(DAY, 1, 0, &[0]))];
+    let other = over_told(&house.engine, plans, (3, 1000), Arc::<OfBreaker>::clone(&told)).unwrap();
+    other.core.ledger.rescan(at(START)).await.unwrap();
+    assert_eq!(*told.0.lock().unwrap(), [] as [bool; 0], "nobody has tripped or reset it");
     for number in 0..4 {
         let name = format!("p{number}");
         house.ask(&principal(&name, &[], 0.0, json!({})), &name, START).await.unwrap();
@@ -632,6 +654,8 @@ async fn another_gateway_on_the_store_learns_of_the_breaker() {
     assert_eq!(other.breaker(), []);
     other.core.ledger.rescan(at(START + 1)).await.unwrap();
     assert_eq!(other.breaker(), house.erasures.breaker());
+    other.core.ledger.rescan(at(START + 1)).await.unwrap();
+    assert_eq!(*told.0.lock().unwrap(), [true]);
     // Both at once: it is reset, whoever was first.
     let (one, two) = tokio::join!(house.erasures.reset_breaker(at(START + 2)), other.reset_breaker(at(START + 2)));
     assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
