@@ -391,7 +391,7 @@ fn place(marker: &granit_parser::Marker) -> Place {
     Place { line: number(marker.line()), column: number(marker.col().saturating_add(1)) }
 }
 
-/// What to do about a line that is no YAML, where it is one of the usual slips.
+/// What to do about a line that is no YAML, where it looks like one of the usual slips.
 fn advice(message: &str, line: &str) -> Option<&'static str> {
     let begins = |signs: &[char]| {
         let values = line.split([':', '[', '{', ',', '-']).map(str::trim_start);
@@ -403,14 +403,16 @@ fn advice(message: &str, line: &str) -> Option<&'static str> {
     if (message.contains("anchor") || message.contains("alias")) && begins(&['*', '&']) {
         return Some("a value that begins with `*` or `&` stands in quotes: `\"*.example.com\"`");
     }
-    if message.contains("flow") && line.contains("${") {
+    let unquoted =
+        |sign: &str| line.match_indices(sign).any(|(at, _)| !line.get(..at).unwrap_or_default().ends_with(['"', '\'']));
+    if message.contains("flow") && unquoted("${") {
         return Some("within `{ }` and `[ ]` a variable stands in quotes: `\"${NAME}\"`");
     }
-    if line.split('[').skip(1).any(|rest| rest.split(']').next().is_some_and(|inner| inner.contains("::"))) {
+    if message.contains("expected") && (unquoted("[:") || unquoted("[fd") || unquoted("[fe80") || unquoted("[20")) {
         return Some("an IPv6 address stands in quotes: `\"[::1]:8443\"`");
     }
     if message.contains("block mapping") || message.contains("block collection") || message.contains("block sequence") {
-        return Some("the keys of a section stand in one column, with spaces before them");
+        return Some("see that the keys of a section stand in one column, with spaces before them");
     }
     None
 }
@@ -512,6 +514,8 @@ mod tests {
             let fault = parse(text).faults.into_iter().next().unwrap();
             assert!(fault.help.as_deref().is_some_and(|help| help.contains(word)), "{text}: {fault:?}");
         }
-        assert_eq!(parse("a: 'x\n").faults[0].help, None);
+        for text in ["a: 'x\n", "a: {b: \"${OK}\", c: d\n", "a: {b: \"[::1]:80\", c: d\n"] {
+            assert_eq!(parse(text).faults[0].help, None, "{text}");
+        }
     }
 }

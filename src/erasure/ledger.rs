@@ -361,6 +361,11 @@ impl Ledger {
             self.kept.breaker.reset_before(reset.value.at);
         }
         self.kept.breaker.set(&before, self.all_tripped(now).await?);
+        // Told at a start that finds it tripped, and where another gateway tripped or reset it; here that is told when it is done.
+        let is_tripped = !self.kept.breaker.tripped().is_empty();
+        if is_tripped == before.is_empty() {
+            self.observer.breaker(is_tripped);
+        }
         let mut after: Option<String> = None;
         loop {
             let page = self.store.page::<Asked>(Table::ErasureBreaker, ASKED, after.as_deref(), PAGE, now).await?;
@@ -441,12 +446,7 @@ impl Ledger {
         }
         self.rescan_people(now).await?;
         // What another gateway was asked for counts here, and where it was tripped, or reset, it is here as well.
-        let is_tripped = || !self.kept.breaker.tripped().is_empty();
-        let was_tripped = is_tripped();
         self.load_breaker(now).await?;
-        if is_tripped() != was_tripped {
-            self.observer.breaker(is_tripped());
-        }
         self.load_selectors(now).await?;
         self.kept.wake.notify_one();
         Ok(())

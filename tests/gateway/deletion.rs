@@ -205,7 +205,8 @@ fn a_burst_of_deletions_admits_exactly_three() {
 
 // -- method overrides
 
-fn overriding(ways: &str) -> (World, Gateway) {
+/// An API that honours overrides in these ways, open to everybody.
+pub fn overriding(ways: &str) -> (World, Gateway) {
     let world = World::new();
     let gateway = world.start(&format!(
         "upstreams:

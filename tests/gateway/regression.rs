@@ -9,7 +9,10 @@ use std::{
 
 use serde_json::json;
 
-use crate::harness::{Recorder, Request, Wire, World, delete, eventually, get, post, remember_secret};
+use crate::{
+    deletion::overriding,
+    harness::{Recorder, Request, Wire, World, delete, eventually, get, post, remember_secret},
+};
 
 /// The interpreter lists the variables that `all` and `exists` bind beside those that an expression needs. They were taken
 /// for unknown ones, so that `stepgate check` was content with such a condition and `stepgate run` refused to start.
@@ -99,14 +102,7 @@ routes:
 /// service unpacks, decodes or takes apart otherwise.
 #[test]
 fn a_deletion_cannot_hide_in_a_form_that_the_service_reads_otherwise() {
-    let world = World::new();
-    let gateway = world.start(
-        "upstreams:
-  api: {targets: [http://127.0.0.1:<upstream>], method_override: [form]}
-routes:
-  - {path: /public/**, upstream: api, auth: none}
-",
-    );
+    let (world, gateway) = overriding("form");
     let urlencoded = "application/x-www-form-urlencoded";
     let hidden = "--x\r\nContent-Disposition: form-data; name=\"_method\"\r\n\r\nDELETE\r\n--x--\r\n";
     let refused = |request: Request| {
@@ -129,14 +125,7 @@ routes:
 /// Names of parameters were read more strictly than services read them, and a deletion passed as a POST; JSON was never looked at.
 #[test]
 fn a_deletion_cannot_hide_behind_a_name_that_the_service_takes_for_the_parameter() {
-    let world = World::new();
-    let gateway = world.start(
-        "upstreams:
-  api: {targets: [http://127.0.0.1:<upstream>], method_override: [header, query, form, json]}
-routes:
-  - {path: /public/**, upstream: api, auth: none}
-",
-    );
+    let (world, gateway) = overriding("header, query, form, json");
     let (urlencoded, multipart) = ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x");
     let names = [
         "%5B_method%5D",
@@ -232,14 +221,7 @@ routes:
 /// The head of a part was read once for each of its lines: one form of 1 MiB stopped a worker for minutes.
 #[test]
 fn a_form_of_nothing_but_lines_holds_nobody_up() {
-    let world = World::new();
-    let gateway = world.start(
-        "upstreams:
-  api: {targets: [http://127.0.0.1:<upstream>], method_override: [form]}
-routes:
-  - {path: /public/**, upstream: api, auth: none}
-",
-    );
+    let (world, gateway) = overriding("form");
     let lines = |end: &str| {
         let lines = end.repeat(1_000_000 / end.len());
         format!("--x\r\nContent-Disposition: form-data; name=\"_method\"{lines}DELETE")

@@ -71,7 +71,7 @@ section! {
         keepalive_idle: Duration = "15s",
         /// How long a client may take nothing at all (no window, no ACK).
         write_stall_timeout: Duration = "25s",
-        /// How long the rest of a refused request is read before the connection closes; over HTTP/2, before its stream is reset.
+        /// How long the rest of a refused request is read before the connection closes; over HTTP/2, before its stream is reset. Over HTTP/3 the client is told at once to stop.
         refused_body_timeout: Duration = "20s",
         /// The largest head.
         header_bytes: Size<8192, 16_777_216> = "64KiB",

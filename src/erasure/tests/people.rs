@@ -656,6 +656,10 @@ async fn another_gateway_on_the_store_learns_of_the_breaker_and_says_it_once() {
     assert_eq!(other.breaker(), house.erasures.breaker());
     other.core.ledger.rescan(at(START + 1)).await.unwrap();
     assert_eq!(*told.0.lock().unwrap(), [true]);
+    let restarted = Arc::new(OfBreaker::default());
+    let plans = vec![plan(terms(DAY, 1, 0, &[0]))];
+    over_told(&house.engine, plans, (3, 1000), Arc::<OfBreaker>::clone(&restarted)).unwrap();
+    assert_eq!(*restarted.0.lock().unwrap(), [true], "it is still tripped");
     // Both at once: it is reset, whoever was first.
     let (one, two) = tokio::join!(house.erasures.reset_breaker(at(START + 2)), other.reset_breaker(at(START + 2)));
     assert!(one.is_ok() && two.is_ok(), "{one:?} {two:?}");
